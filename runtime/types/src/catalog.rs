@@ -1,0 +1,129 @@
+//! What is deployed: an immutable snapshot that requests are resolved against.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, FunctionSpec, ModelSpec, Name, TenantId, VersionNumber};
+
+/// The two classes of things that are deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// A function.
+    Function,
+    /// A model.
+    Model,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Function => "function",
+            Self::Model => "model",
+        })
+    }
+}
+
+/// One immutable version of a function or model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version<Spec> {
+    /// Its number.
+    pub number: VersionNumber,
+    /// Names manifest and content together: the same digest is the same version.
+    pub digest: Digest,
+    /// Names its content, a component or an ONNX file, among the blobs.
+    pub content: Digest,
+    /// Everything else about it.
+    pub spec: Arc<Spec>,
+    /// When it was deployed first.
+    pub created: SystemTime,
+}
+
+/// A function or model with its kept versions; one of them is live.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployed<Spec> {
+    live: Arc<Version<Spec>>,
+    versions: BTreeMap<VersionNumber, Arc<Version<Spec>>>,
+}
+
+impl<Spec> Deployed<Spec> {
+    /// These versions, of which `live` serves; none unless it is among them.
+    pub fn new(
+        versions: BTreeMap<VersionNumber, Arc<Version<Spec>>>,
+        live: VersionNumber,
+    ) -> Option<Self> {
+        let live = versions.get(&live)?.clone();
+        Some(Self { live, versions })
+    }
+
+    /// The version that serves.
+    pub fn live(&self) -> &Arc<Version<Spec>> {
+        &self.live
+    }
+
+    /// A kept version; the live one where no number is given.
+    pub fn version(&self, number: Option<VersionNumber>) -> Option<&Arc<Version<Spec>>> {
+        match number {
+            None => Some(&self.live),
+            Some(number) => self.versions.get(&number),
+        }
+    }
+
+    /// The kept versions, oldest first.
+    pub fn versions(&self) -> impl DoubleEndedIterator<Item = &Arc<Version<Spec>>> {
+        self.versions.values()
+    }
+
+    /// The newest kept version below the live one: what a rollback goes to.
+    pub fn previous(&self) -> Option<&Arc<Version<Spec>>> {
+        self.versions.range(..self.live.number).next_back().map(|(_, version)| version)
+    }
+}
+
+/// Everything that is deployed at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Routes {
+    tenants: HashMap<TenantId, TenantRoutes>,
+}
+
+/// What one tenant has deployed.
+#[derive(Debug, Clone, Default)]
+pub struct TenantRoutes {
+    /// Functions by name.
+    pub functions: BTreeMap<Name, Arc<Deployed<FunctionSpec>>>,
+    /// Models by name.
+    pub models: BTreeMap<Name, Arc<Deployed<ModelSpec>>>,
+}
+
+impl Routes {
+    /// A function.
+    pub fn function(&self, tenant: &TenantId, name: &Name) -> Option<&Arc<Deployed<FunctionSpec>>> {
+        self.tenants.get(tenant)?.functions.get(name)
+    }
+
+    /// A model.
+    pub fn model(&self, tenant: &TenantId, name: &Name) -> Option<&Arc<Deployed<ModelSpec>>> {
+        self.tenants.get(tenant)?.models.get(name)
+    }
+
+    /// Everything of one tenant; none if it has never deployed anything.
+    pub fn tenant(&self, tenant: &TenantId) -> Option<&TenantRoutes> {
+        self.tenants.get(tenant)
+    }
+
+    /// Everything of one tenant, to be changed.
+    pub fn tenant_mut(&mut self, tenant: &TenantId) -> &mut TenantRoutes {
+        self.tenants.entry(tenant.clone()).or_default()
+    }
+
+    /// All tenants and what they have, in no order.
+    pub fn tenants(&self) -> impl Iterator<Item = (&TenantId, &TenantRoutes)> {
+        self.tenants.iter()
+    }
+}

@@ -1,0 +1,152 @@
+//! Devices: where models are computed. The trait inverts the edge from the dispatcher to whatever
+//! computes, in this process or in a worker's.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::{DeviceId, Digest, ModelSpec, Tensor};
+
+/// A library that executes ONNX models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// ONNX Runtime, loaded from its shared library where that is present.
+    OnnxRuntime,
+    /// tract: Rust, memory-safe, always present.
+    Tract,
+}
+
+impl Engine {
+    /// The word of manifests, headers and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OnnxRuntime => "onnxruntime",
+            Self::Tract => "tract",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A device as `quern devices` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceDescription {
+    /// Its id.
+    pub id: DeviceId,
+    /// What it is.
+    pub name: String,
+    /// How many batches it computes at the same time.
+    pub lanes: usize,
+    /// The engines, with the reason where one is absent.
+    pub engines: Vec<EngineStatus>,
+    /// Models that are loaded.
+    pub replicas: usize,
+}
+
+/// Whether an engine can be used on a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineStatus {
+    /// The engine.
+    pub engine: Engine,
+    /// Its version, where it is present.
+    pub version: Option<String>,
+    /// Why it is absent, and what to do about it.
+    pub absent: Option<String>,
+}
+
+/// A model to be loaded.
+#[derive(Debug, Clone)]
+pub struct ModelSource {
+    /// Names the content.
+    pub digest: Digest,
+    /// The ONNX file.
+    pub onnx: Bytes,
+    /// Signature, engine and batch axis.
+    pub spec: Arc<ModelSpec>,
+}
+
+/// Calls that are computed in one run. A model without a batch axis gets one call per run.
+#[derive(Debug)]
+pub struct Batch {
+    /// For each call its inputs, checked, in the signature's order.
+    pub calls: Vec<Vec<Tensor>>,
+}
+
+/// What a run produced.
+#[derive(Debug)]
+pub struct BatchResult {
+    /// For each call of the batch, in its order, the outputs in the signature's order.
+    pub calls: Vec<Vec<Tensor>>,
+    /// Time of the run on the device.
+    pub compute: Duration,
+}
+
+/// Something that computes models.
+pub trait Device: Send + Sync + 'static {
+    /// Its id.
+    fn id(&self) -> DeviceId;
+
+    /// What it is and what it has loaded.
+    fn describe(&self) -> DeviceDescription;
+
+    /// Loads a model; the weights stay resident until the replica is dropped.
+    fn load(
+        &self,
+        source: ModelSource,
+    ) -> BoxFuture<'static, Result<Arc<dyn Replica>, DeviceError>>;
+}
+
+/// A model resident on a device.
+pub trait Replica: Send + Sync + 'static {
+    /// How many batches it can compute at the same time.
+    fn lanes(&self) -> usize;
+
+    /// Computes a batch on one lane, which must be below [`Replica::lanes`] and free.
+    fn run(
+        &self,
+        lane: usize,
+        batch: Batch,
+    ) -> BoxFuture<'static, Result<BatchResult, DeviceError>>;
+}
+
+/// Why a device could not load or compute a model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// The pinned engine is not on this machine.
+    #[error("engine {engine} is not available here: {reason}")]
+    EngineAbsent {
+        /// The engine.
+        engine: Engine,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The engine refuses the model.
+    #[error("{engine} can't load it: {reason}")]
+    Load {
+        /// The engine.
+        engine: Engine,
+        /// What it said.
+        reason: String,
+    },
+    /// The engine failed on these inputs.
+    #[error("{engine} failed: {reason}")]
+    Run {
+        /// The engine.
+        engine: Engine,
+        /// What it said.
+        reason: String,
+    },
+    /// The device went away with the call; another try may succeed.
+    #[error("device {device} was lost: try again")]
+    Lost {
+        /// The device.
+        device: DeviceId,
+    },
+}

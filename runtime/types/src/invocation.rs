@@ -1,0 +1,142 @@
+//! One request on its way: who makes it, its body, and what can go wrong with it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+
+use crate::{
+    ByteSize, Deadline, InvocationId, Mismatch, ModelError, Name, TenantId, VersionNumber,
+};
+
+/// Who makes a request, and until when an answer is of use.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Names the request in logs and answers.
+    pub id: InvocationId,
+    /// Who pays.
+    pub tenant: TenantId,
+    /// When the caller stops waiting.
+    pub deadline: Deadline,
+}
+
+/// The body of an HTTP request or response as it streams through.
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Why a body broke off.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than allowed.
+    #[error("body is larger than its limit of {limit}")]
+    TooLarge {
+        /// The limit.
+        limit: ByteSize,
+    },
+    /// The connection or the peer failed.
+    #[error("body broke off: {0}")]
+    Broken(String),
+    /// The function that writes it failed.
+    #[error("function failed while it streamed its response: {0}")]
+    Function(String),
+}
+
+/// Why an invocation of a function has no answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvokeError {
+    /// No such function.
+    #[error("function {name:?} is not deployed")]
+    NotFound {
+        /// The name asked for.
+        name: Name,
+    },
+    /// No such version of the function.
+    #[error("function {name:?} has no version {version}")]
+    VersionNotFound {
+        /// The function.
+        name: Name,
+        /// The version asked for.
+        version: VersionNumber,
+    },
+    /// It exists, but is called another way.
+    #[error("function {name:?} is of kind {actual}, not {expected}")]
+    WrongKind {
+        /// The function.
+        name: Name,
+        /// Its kind.
+        actual: &'static str,
+        /// The kind that this way of calling needs.
+        expected: &'static str,
+    },
+    /// As many requests as are allowed are running already.
+    #[error("{limit} requests are running already, the limit of the {scope}: try again later")]
+    Busy {
+        /// Whose limit: "function" or "server".
+        scope: &'static str,
+        /// The limit.
+        limit: u32,
+    },
+    /// Inputs or outputs don't fit the signature; an output's fault is the function's.
+    #[error("{0}")]
+    Signature(#[from] Mismatch),
+    /// The request body is too large.
+    #[error("request body is larger than the function's limit of {limit}")]
+    RequestTooLarge {
+        /// The limit.
+        limit: ByteSize,
+    },
+    /// The wall time is used up.
+    #[error("function ran longer than its limits.timeout of {limit:?}")]
+    Timeout {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The processor time is used up.
+    #[error("function used more processor time than its limits.cpu of {limit:?}")]
+    CpuTime {
+        /// The limit.
+        limit: Duration,
+    },
+    /// A trap after memory was refused.
+    #[error("function needs more memory than its limits.memory of {limit}")]
+    OutOfMemory {
+        /// The limit.
+        limit: ByteSize,
+    },
+    /// A trap: a panic, an unreachable instruction, an access out of bounds, ….
+    #[error("function trapped: {reason}")]
+    Trap {
+        /// What happened, and where in the guest.
+        reason: String,
+    },
+    /// It ended without an answer.
+    #[error("function returned without a response")]
+    NoResponse,
+    /// It answered with an error of its own.
+    #[error("{message}")]
+    Guest {
+        /// Whose fault the guest says it is.
+        fault: GuestFault,
+        /// What it said.
+        message: String,
+    },
+    /// A model that it called failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The stored function can't be made ready.
+    #[error("function {name:?} can't be loaded: {reason}")]
+    Unavailable {
+        /// The function.
+        name: Name,
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// Whose fault an error returned by a guest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestFault {
+    /// The caller's input.
+    Input,
+    /// The function's own.
+    Internal,
+}

@@ -1,0 +1,34 @@
+//! The nouns of Quern and the few traits that invert an edge between crates; never any I/O.
+//!
+//! Everything here is parsed at the edge: a value of these types is valid by construction.
+
+mod catalog;
+mod deadline;
+mod device;
+mod digest;
+mod function;
+mod id;
+mod invocation;
+mod manifest;
+mod model;
+mod name;
+mod quantity;
+mod signature;
+mod tensor;
+
+pub use catalog::{Class, Deployed, Routes, TenantRoutes, Version};
+pub use deadline::Deadline;
+pub use device::{
+    Batch, BatchResult, Device, DeviceDescription, DeviceError, Engine, EngineStatus, ModelSource,
+    Replica,
+};
+pub use digest::{Digest, DigestWriter, InvalidDigest};
+pub use function::{FunctionKind, FunctionSpec, Grants, Limits};
+pub use id::{DeviceId, InvocationId, TenantId, VersionNumber};
+pub use invocation::{Body, BodyError, Call, GuestFault, InvokeError};
+pub use manifest::{FunctionManifest, InputRange, ManifestError, ModelManifest};
+pub use model::{BatchAxis, InferenceReply, ModelCall, ModelCalls, ModelError, ModelSpec, Served};
+pub use name::{InvalidName, Name};
+pub use quantity::{ByteSize, Period};
+pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
+pub use tensor::{DataType, Tensor, TensorError};

@@ -1,0 +1,189 @@
+//! Manifests: the TOML that describes a function or a model; unknown keys are errors.
+
+use serde::Deserialize;
+
+use crate::{
+    ByteSize, Engine, FunctionKind, FunctionSpec, Grants, Limits, Name, Range, Signature,
+    TensorSpec,
+};
+
+/// `quern.toml` of a function, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunctionManifest {
+    /// The function's name.
+    pub name: Name,
+    /// Path of the component below the manifest's folder, for tools that build and deploy.
+    pub component: Option<String>,
+    /// Everything the server needs to know.
+    pub spec: FunctionSpec,
+}
+
+/// The optional manifest of a model.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelManifest {
+    /// The engine to pin; none: the best that this server has.
+    pub engine: Option<Engine>,
+    /// Most rows in one batch; none: the server's default.
+    pub max_batch: Option<u32>,
+    /// Ranges of values by input.
+    pub inputs: Vec<InputRange>,
+}
+
+/// The values that one input of a model accepts.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputRange {
+    /// The input.
+    pub name: String,
+    /// Its values.
+    pub range: Range,
+}
+
+/// Why a manifest is refused; the message names the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ManifestError(String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    name: Name,
+    kind: Kind,
+    component: Option<String>,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    grants: Grants,
+    inputs: Option<Vec<TensorSpec>>,
+    outputs: Option<Vec<TensorSpec>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Http,
+    Inference,
+}
+
+impl FunctionManifest {
+    /// Largest manifest that is read.
+    pub const MAX_SIZE: ByteSize = ByteSize::mib(1);
+
+    /// Parses and checks a manifest.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let raw: Raw = toml::from_str(text).map_err(|error| parse_error(text, &error))?;
+        let kind = match (raw.kind, raw.inputs, raw.outputs) {
+            (Kind::Http, None, None) => FunctionKind::Http,
+            (Kind::Http, ..) => {
+                return Err(ManifestError(
+                    "kind \"http\" has no [[inputs]] or [[outputs]]: remove them, or use kind \
+                     \"inference\""
+                        .into(),
+                ));
+            }
+            (Kind::Inference, Some(inputs), Some(outputs)) => {
+                let signature = Signature::new(inputs, outputs).map_err(ManifestError)?;
+                FunctionKind::Inference(signature)
+            }
+            (Kind::Inference, ..) => {
+                return Err(ManifestError(
+                    "kind \"inference\" needs its signature: at least one [[inputs]] and one \
+                     [[outputs]]"
+                        .into(),
+                ));
+            }
+        };
+        let limits = raw.limits.checked().map_err(ManifestError)?;
+        let spec = FunctionSpec { kind, limits, grants: raw.grants };
+        Ok(Self { name: raw.name, component: raw.component, spec })
+    }
+}
+
+impl ModelManifest {
+    /// Parses and checks a manifest.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| parse_error(text, &error))?;
+        if manifest.max_batch == Some(0) {
+            return Err(ManifestError("max_batch is zero: nothing could run".into()));
+        }
+        Ok(manifest)
+    }
+}
+
+fn parse_error(text: &str, error: &toml::de::Error) -> ManifestError {
+    let message = error.message().trim_end();
+    match error.span() {
+        Some(span) => {
+            let before = text.get(..span.start).unwrap_or(text);
+            let line = before.matches('\n').count() + 1;
+            ManifestError(format!("line {line}: {message}"))
+        }
+        None => ManifestError(message.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_fill_a_short_manifest() {
+        let manifest = FunctionManifest::parse("name = 'a'\nkind = 'http'").expect("valid");
+        assert_eq!(manifest.spec.kind, FunctionKind::Http);
+        assert_eq!(manifest.spec.limits, Limits::default());
+        assert!(manifest.spec.grants.models.is_empty());
+    }
+
+    #[test]
+    fn an_inference_function_has_a_signature() {
+        let text = "name = 'digits'\nkind = 'inference'\n[limits]\nmemory = '32MiB'\n\
+                    [grants]\nmodels = ['digits-mlp']\n\
+                    [[inputs]]\nname = 'image'\ndtype = 'FP32'\nshape = [-1, 64]\nrange = [0, 16]\n\
+                    [[outputs]]\nname = 'label'\ndtype = 'INT64'\nshape = [-1]";
+        let spec = FunctionManifest::parse(text).expect("valid").spec;
+        assert_eq!(spec.limits.memory, ByteSize::mib(32));
+        let signature = spec.kind.signature().expect("an inference function");
+        assert_eq!(&*signature.inputs()[0].name, "image");
+        let json = serde_json::to_string(&spec).expect("serialises");
+        assert_eq!(serde_json::from_str::<FunctionSpec>(&json).expect("parses"), spec);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases = [
+            ("name = 'a'\nkind = 'http'\nmemroy = 1", "line 3: unknown field `memroy`"),
+            ("name = 'a'\nkind = 'http'\n[limits]\nram = '1MiB'", "unknown field `ram`"),
+            ("name = 'a'\nkind = 'http'\n[limits]\nmemory = '1PiB'", "limits.memory is above"),
+            (
+                "name = 'a'\nkind = 'http'\n[limits]\ntimeout = '9 apples'",
+                "\"9 apples\" is not a time",
+            ),
+            ("name = 'a'\nkind = 'http'\n[grants]\nsockets = ['*']", "unknown field `sockets`"),
+            ("name = 'A B'\nkind = 'http'", "name \"A B\" is not valid"),
+            ("name = 'a'\nkind = 'cron'", "unknown variant `cron`"),
+            ("name = 'a'\nkind = 'inference'", "needs its signature"),
+            (
+                "name = 'a'\nkind = 'http'\n[[inputs]]\nname='x'\ndtype='FP32'\nshape=[1]",
+                "has no [[inputs]]",
+            ),
+            ("kind = 'http'", "missing field `name`"),
+            ("name = ", "line 1:"),
+        ];
+        for (text, expected) in cases {
+            let error = FunctionManifest::parse(text).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+    }
+
+    #[test]
+    fn model_manifests_are_strict_too() {
+        let manifest = ModelManifest::parse(
+            "engine = 'tract'\nmax_batch = 8\n[[inputs]]\nname = 'x'\nrange = [0, 1]",
+        )
+        .expect("valid");
+        assert_eq!(manifest.engine, Some(Engine::Tract));
+        assert!(ModelManifest::parse("engine = 'torch'").is_err());
+        assert!(ModelManifest::parse("max_batch = 0").is_err());
+    }
+}
