@@ -75,9 +75,15 @@ pub enum InvokeError {
         /// The limit.
         limit: u32,
     },
-    /// Inputs or outputs don't fit the signature; an output's fault is the function's.
+    /// The inputs don't fit the signature.
     #[error("{0}")]
     Signature(#[from] Mismatch),
+    /// The function's outputs are malformed or don't fit its signature.
+    #[error("function gave outputs that don't fit its signature: {reason}")]
+    InvalidOutput {
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The request body is too large.
     #[error("request body is larger than the function's limit of {limit}")]
     RequestTooLarge {

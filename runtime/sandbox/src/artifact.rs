@@ -1,0 +1,158 @@
+//! Compiled code on disk. Loading machine code is trusting it, so every file carries a seal that
+//! only this node can make, and nothing without a valid one is ever returned.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    hash::{Hash, Hasher},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use quern_types::Digest;
+use wasmtime::Engine;
+
+const SEAL_LEN: usize = 32;
+
+/// The folder of compiled code of one engine configuration.
+pub(crate) struct Artifacts {
+    folder: PathBuf,
+    key: [u8; 32],
+    engine: [u8; 32],
+    writes: AtomicU64,
+}
+
+/// Machine code whose seal was found valid.
+pub(crate) struct SealedCode(Vec<u8>);
+
+impl SealedCode {
+    /// The machine code, without its seal.
+    pub(crate) fn code(&self) -> &[u8] {
+        &self.0[SEAL_LEN..]
+    }
+}
+
+impl Artifacts {
+    /// Opens `root`, making it and this node's secret key if they are absent, and removes code of
+    /// other engines and what an interrupted write left.
+    pub(crate) fn open(root: PathBuf, engine: &Engine) -> io::Result<Self> {
+        fs::create_dir_all(&root)?;
+        let key = node_key(&root.join("node.key"))?;
+        let engine = engine_identity(engine);
+        let name = hex(&engine[..8]);
+        for entry in fs::read_dir(&root)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() && entry.file_name() != *name {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let folder = root.join(name);
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "tmp") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(Self { folder, key, engine, writes: AtomicU64::new(0) })
+    }
+
+    /// Where the code lies.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Keeps `code`. It can be made again at any time, so it is not forced to the disk; a file that
+    /// a crash leaves incomplete has no valid seal.
+    pub(crate) fn write(&self, content: &Digest, code: &[u8]) -> io::Result<()> {
+        let write = self.writes.fetch_add(1, Ordering::Relaxed);
+        let staged = self.folder.join(format!("{}.{write}.tmp", content.hex()));
+        let result = File::create(&staged)
+            .and_then(|mut file| {
+                file.write_all(self.seal(content, code).as_bytes())?;
+                file.write_all(code)
+            })
+            .and_then(|()| fs::rename(&staged, self.path(content)));
+        if result.is_err() {
+            let _ = fs::remove_file(&staged);
+        }
+        result
+    }
+
+    /// The code of a component; none if it isn't there, or isn't what this node wrote for this
+    /// content and this engine.
+    pub(crate) fn read(&self, content: &Digest) -> io::Result<Option<SealedCode>> {
+        let bytes = match fs::read(self.path(content)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let valid = bytes.split_first_chunk::<SEAL_LEN>().is_some_and(|(seal, code)| {
+            // blake3's hashes compare in constant time.
+            self.seal(content, code) == blake3::Hash::from_bytes(*seal)
+        });
+        if !valid {
+            tracing::warn!(%content, "compiled code has no valid seal and is made again");
+            self.remove(content);
+        }
+        Ok(valid.then_some(SealedCode(bytes)))
+    }
+
+    /// Removes the code of a component, if it is there.
+    pub(crate) fn remove(&self, content: &Digest) {
+        if let Err(error) = fs::remove_file(self.path(content))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%content, %error, "compiled code can't be removed");
+        }
+    }
+
+    fn path(&self, content: &Digest) -> PathBuf {
+        self.folder.join(content.hex())
+    }
+
+    fn seal(&self, content: &Digest, code: &[u8]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&self.engine).update(content.as_bytes()).update(code);
+        hasher.finalize()
+    }
+}
+
+/// The secret that seals are made with; readable by the server's user alone.
+fn node_key(path: &Path) -> io::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    match File::open(path) {
+        Ok(mut file) => file.read_exact(&mut key).map(|()| key),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            getrandom::fill(&mut key).map_err(io::Error::other)?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            file.write_all(&key)?;
+            file.sync_all()?;
+            Ok(key)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Names everything about an engine that its machine code depends on.
+fn engine_identity(engine: &Engine) -> [u8; 32] {
+    struct Blake3(blake3::Hasher);
+    impl Hasher for Blake3 {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            let hash = self.0.finalize();
+            u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+        }
+    }
+    let mut hasher = Blake3(blake3::Hasher::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    *hasher.0.finalize().as_bytes()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

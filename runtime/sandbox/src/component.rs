@@ -1,0 +1,155 @@
+//! Validation of uploaded components by their outside: what they are, import and export. Nothing
+//! is compiled here.
+
+use std::collections::BTreeSet;
+
+use quern_types::{FunctionKind, FunctionSpec};
+use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+
+/// Why a component is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ComponentError {
+    /// It is a core module, or no WebAssembly at all.
+    #[error("the upload is not a WebAssembly component: {reason}")]
+    NotAComponent {
+        /// What it is.
+        reason: String,
+    },
+    /// It does not validate.
+    #[error("the component is not valid: {reason}")]
+    Invalid {
+        /// What is wrong.
+        reason: String,
+    },
+    /// It imports something that does not exist here.
+    #[error("the component imports {import}, which this server does not offer")]
+    UnknownImport {
+        /// The import.
+        import: String,
+    },
+    /// It imports something that its manifest does not grant.
+    #[error("the component imports {import}: grant it in the manifest with {grant}")]
+    MissingGrant {
+        /// The import.
+        import: String,
+        /// What the manifest lacks.
+        grant: &'static str,
+    },
+    /// It lacks the export that its kind is called by.
+    #[error("the component does not export {export}, which kind {kind:?} needs")]
+    MissingExport {
+        /// The export.
+        export: &'static str,
+        /// The kind.
+        kind: &'static str,
+    },
+    /// The compiler refuses it.
+    #[error("the component can't be compiled: {reason}")]
+    Compile {
+        /// What it said.
+        reason: String,
+    },
+    /// The compiled code can't be kept.
+    #[error("the compiled code can't be stored: {reason}")]
+    Artifact {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// The standard packages whose 0.2 interfaces are linked.
+const WASI_PACKAGES: [&str; 7] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
+/// Interfaces of `quern:ml` that need no grant: types alone.
+const TYPES_ONLY: &str = "quern:ml/tensors";
+const MODELS: &str = "quern:ml/models";
+
+/// Checks a component against the manifest's kind and grants.
+pub(crate) fn validate(component: &[u8], spec: &FunctionSpec) -> Result<(), ComponentError> {
+    let outside = Outside::of(component)?;
+    for import in &outside.imports {
+        check_import(import, spec)?;
+    }
+    let export = match spec.kind {
+        FunctionKind::Http => "wasi:http/incoming-handler",
+        FunctionKind::Inference(_) => "quern:ml/inference",
+    };
+    let exported = |name: &String| name == export || name.starts_with(&format!("{export}@"));
+    if !outside.exports.iter().any(exported) {
+        return Err(ComponentError::MissingExport { export, kind: spec.kind.as_str() });
+    }
+    Ok(())
+}
+
+fn check_import(import: &str, spec: &FunctionSpec) -> Result<(), ComponentError> {
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    let standard = version.starts_with("0.2.")
+        && WASI_PACKAGES.iter().any(|package| interface.starts_with(package));
+    let ours = version == "0.1.0" && (interface == TYPES_ONLY || interface == MODELS);
+    if !standard && !ours {
+        return Err(ComponentError::UnknownImport { import: import.to_owned() });
+    }
+    if interface == MODELS && spec.grants.models.is_empty() {
+        return Err(ComponentError::MissingGrant {
+            import: import.to_owned(),
+            grant: "[grants] models = [\"…\"]",
+        });
+    }
+    Ok(())
+}
+
+/// What a component shows of itself.
+#[derive(Debug, Default)]
+struct Outside {
+    imports: BTreeSet<String>,
+    exports: BTreeSet<String>,
+}
+
+impl Outside {
+    fn of(component: &[u8]) -> Result<Self, ComponentError> {
+        if !Parser::is_component(component) {
+            let reason = if Parser::is_core_wasm(component) {
+                "it is a core module; build for the target wasm32-wasip2, or wrap it with \
+                 `wasm-tools component new`"
+            } else {
+                "it does not begin as WebAssembly does"
+            };
+            return Err(ComponentError::NotAComponent { reason: reason.into() });
+        }
+        let invalid = |error: wasmparser::BinaryReaderError| ComponentError::Invalid {
+            reason: error.to_string(),
+        };
+        Validator::new_with_features(WasmFeatures::default())
+            .validate_all(component)
+            .map_err(invalid)?;
+        let mut outside = Self::default();
+        let mut depth = 0_usize;
+        for payload in Parser::new(0).parse_all(component) {
+            match payload.map_err(invalid)? {
+                Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => {
+                    depth += 1;
+                }
+                Payload::End(_) => depth -= 1,
+                Payload::ComponentImportSection(imports) if depth == 1 => {
+                    for import in imports {
+                        outside.imports.insert(import.map_err(invalid)?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentExportSection(exports) if depth == 1 => {
+                    for export in exports {
+                        outside.exports.insert(export.map_err(invalid)?.name.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(outside)
+    }
+}

@@ -1,0 +1,65 @@
+//! Figures about sandboxes.
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+
+/// The metrics of this crate; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub(crate) compile_seconds: Histogram,
+    pub(crate) load_seconds: Histogram,
+    pub(crate) instantiate_seconds: Histogram,
+    pub(crate) cpu_seconds: Histogram,
+    pub(crate) memory_bytes: Histogram,
+    pub(crate) instances: IntGauge,
+    pub(crate) failures: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let histogram = |name: &str, help: &str, buckets| {
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let fine = prometheus::exponential_buckets(1e-6, 2.0, 18)?;
+        let coarse = prometheus::exponential_buckets(1e-3, 2.0, 16)?;
+        let bytes = prometheus::exponential_buckets(65_536.0, 4.0, 8)?;
+        let instances =
+            IntGauge::new("quern_sandbox_instances", "Instances that exist at this moment")?;
+        registry.register(Box::new(instances.clone()))?;
+        let failures = IntCounterVec::new(
+            Opts::new("quern_sandbox_failures_total", "Invocations that a guest failed, by reason"),
+            &["reason"],
+        )?;
+        registry.register(Box::new(failures.clone()))?;
+        Ok(Self {
+            compile_seconds: histogram(
+                "quern_sandbox_compile_seconds",
+                "Time to compile a component",
+                coarse,
+            )?,
+            load_seconds: histogram(
+                "quern_sandbox_load_seconds",
+                "Time to make a compiled function ready: the cold start",
+                fine.clone(),
+            )?,
+            instantiate_seconds: histogram(
+                "quern_sandbox_instantiate_seconds",
+                "Time to make the instance that serves one request",
+                fine.clone(),
+            )?,
+            cpu_seconds: histogram(
+                "quern_sandbox_cpu_seconds",
+                "Processor time of one invocation",
+                fine,
+            )?,
+            memory_bytes: histogram(
+                "quern_sandbox_memory_bytes",
+                "Linear memory of one invocation at its end",
+                bytes,
+            )?,
+            instances,
+            failures,
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! How an invocation went: delivered exactly once, whatever ends it.
+
+use std::time::Duration;
+
+use quern_types::{Deadline, InvokeError, Limits};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+
+use crate::{
+    budget::{Budget, Exhausted},
+    function::Setting,
+    metrics::Metrics,
+    output::{Capture, GuestOutput},
+    state::State,
+    text,
+    ticker::Running,
+};
+
+/// How one invocation went.
+#[derive(Debug)]
+pub struct Report {
+    /// What the guest printed.
+    pub output: GuestOutput,
+    /// Why it has no answer, if so.
+    pub failure: Option<Failure>,
+    /// Processor time that the guest used.
+    pub cpu: Duration,
+    /// Linear memory that it had at its end, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Why an invocation failed, for its caller and for the function's owner.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// For the caller.
+    pub error: InvokeError,
+    /// For the log: with the guest's stack, where it trapped.
+    pub detail: String,
+}
+
+/// How a guest's run ended within its limits, or why it didn't.
+pub(crate) enum Ending {
+    /// It returned, or trapped.
+    Guest(wasmtime::Result<()>),
+    /// It used up its processor time.
+    Cpu(Exhausted),
+    /// It used up its wall time.
+    Deadline,
+}
+
+impl Ending {
+    /// Runs a guest within its limits; returns the processor time used beside its ending.
+    pub(crate) async fn of(
+        guest: impl Future<Output = wasmtime::Result<()>>,
+        limits: &Limits,
+        deadline: Deadline,
+    ) -> (Self, Duration) {
+        let budget = Budget::new(guest, limits.cpu.0);
+        match tokio::time::timeout_at(deadline.at().into(), budget).await {
+            Ok((Ok(result), cpu)) => (Self::Guest(result), cpu),
+            Ok((Err(exhausted), cpu)) => (Self::Cpu(exhausted), cpu),
+            Err(_) => (Self::Deadline, Duration::ZERO),
+        }
+    }
+}
+
+/// Collects the report of one invocation and delivers it when dropped, so that a cancelled
+/// invocation is reported too.
+pub(crate) struct Reporter {
+    deliver: Option<Box<dyn FnOnce(Report) + Send>>,
+    capture: Capture,
+    metrics: Metrics,
+    failure: Option<Failure>,
+    cpu: Duration,
+    memory_bytes: u64,
+    _running: Running,
+}
+
+impl Reporter {
+    pub(crate) fn new(
+        capture: Capture,
+        metrics: Metrics,
+        running: Running,
+        deliver: Box<dyn FnOnce(Report) + Send>,
+    ) -> Self {
+        metrics.instances.inc();
+        Self {
+            deliver: Some(deliver),
+            capture,
+            metrics,
+            failure: None,
+            cpu: Duration::ZERO,
+            memory_bytes: 0,
+            _running: running,
+        }
+    }
+
+    /// Takes down how the guest's run ended; returns the failure for the caller.
+    pub(crate) fn ended(
+        &mut self,
+        ending: Ending,
+        cpu: Duration,
+        setting: &Setting,
+        store: &Store<State>,
+    ) -> Option<InvokeError> {
+        self.cpu = cpu;
+        self.memory_bytes = store.data().memory.used();
+        match ending {
+            Ending::Guest(Ok(())) => None,
+            Ending::Guest(Err(error)) => {
+                let invoke_error = classify(&error, setting, store);
+                let detail = format!("{invoke_error}{}", stack(&error));
+                Some(self.failed(invoke_error, detail))
+            }
+            Ending::Cpu(Exhausted) => {
+                let error = InvokeError::CpuTime { limit: setting.limits.cpu.0 };
+                let detail = error.to_string();
+                Some(self.failed(error, detail))
+            }
+            Ending::Deadline => {
+                let error = InvokeError::Timeout { limit: setting.limits.timeout.0 };
+                let detail = error.to_string();
+                Some(self.failed(error, detail))
+            }
+        }
+    }
+
+    /// Takes down a failure that isn't one of the run itself.
+    pub(crate) fn failed(&mut self, error: InvokeError, detail: String) -> InvokeError {
+        self.metrics.failures.with_label_values(&[reason(&error)]).inc();
+        self.failure = Some(Failure { error: error.clone(), detail });
+        error
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.metrics.instances.dec();
+        self.metrics.cpu_seconds.observe(self.cpu.as_secs_f64());
+        self.metrics.memory_bytes.observe(self.memory_bytes as f64);
+        if let Some(deliver) = self.deliver.take() {
+            deliver(Report {
+                output: self.capture.take(),
+                failure: self.failure.take(),
+                cpu: self.cpu,
+                memory_bytes: self.memory_bytes,
+            });
+        }
+    }
+}
+
+/// What an error of wasmtime means for the caller.
+fn classify(error: &wasmtime::Error, setting: &Setting, store: &Store<State>) -> InvokeError {
+    // A guest whose memory was refused goes on to trap in one way or another; the refusal is why.
+    if let Some(limit) = store.data().memory.hit() {
+        return InvokeError::OutOfMemory { limit };
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return InvokeError::Busy { scope: "server", limit: setting.instances };
+    }
+    let reason = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    InvokeError::Trap { reason }
+}
+
+/// The guest's stack where it trapped, one function a line; otherwise the error's causes.
+fn stack(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<WasmBacktrace>() {
+        Some(trace) => format!("\n{trace}"),
+        None => format!(": {}", text(error)),
+    }
+}
+
+fn reason(error: &InvokeError) -> &'static str {
+    match error {
+        InvokeError::OutOfMemory { .. } => "memory",
+        InvokeError::Timeout { .. } => "timeout",
+        InvokeError::CpuTime { .. } => "cpu",
+        InvokeError::Trap { .. } => "trap",
+        InvokeError::NoResponse => "no-response",
+        InvokeError::Busy { .. } => "busy",
+        InvokeError::InvalidOutput { .. } => "output",
+        _ => "guest",
+    }
+}

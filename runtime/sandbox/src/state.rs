@@ -1,0 +1,100 @@
+//! What belongs to one instance, and the interfaces that are linked to it.
+
+use quern_types::Limits;
+use wasmtime::{
+    Engine, Store,
+    component::{Linker, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    Error as HttpError, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+use crate::{
+    contract::models_import,
+    memory::MemoryLimit,
+    models::{ModelAccess, ModelView, Models},
+    output::{Capture, OutputStream},
+};
+
+/// Everything that the host keeps for one instance; gone with it.
+pub(crate) struct State {
+    pub(crate) memory: MemoryLimit,
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+    models: ModelAccess,
+}
+
+/// Outbound HTTP, of which nothing is granted: every request is denied at the call.
+struct Outbound;
+
+/// All that functions may import. The standard interfaces are inert: an empty environment, no
+/// arguments, no directories, no sockets.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    models_import::add_to_linker::<State, Models>(&mut linker, State::models)?;
+    Ok(linker)
+}
+
+/// A store for one invocation. Its guest yields at every tick of the epoch.
+pub(crate) fn store(
+    engine: &Engine,
+    limits: &Limits,
+    models: ModelAccess,
+    capture: &Capture,
+) -> Store<State> {
+    let wasi = WasiCtx::builder()
+        .stdout(capture.stream(OutputStream::Stdout))
+        .stderr(capture.stream(OutputStream::Stderr))
+        .build();
+    let state = State {
+        memory: MemoryLimit::new(limits.memory),
+        table: ResourceTable::new(),
+        wasi,
+        http: WasiHttpCtx::new(),
+        outbound: Outbound,
+        models,
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.memory);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+    store
+}
+
+impl State {
+    fn models(&mut self) -> ModelView<'_> {
+        ModelView { access: &mut self.models, table: &mut self.table }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
+    }
+}
+
+type Sent = Result<(::http::Response<WasiBody>, Finished), HttpError>;
+type WasiBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, HttpError>;
+type Finished = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        _request: ::http::Request<WasiBody>,
+        _options: Option<wasmtime_wasi_http::RequestOptions>,
+        _finished: Finished,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
+    }
+}
