@@ -40,13 +40,15 @@ impl HasData for Models {
 }
 
 /// A model that a guest has opened.
-pub(crate) struct OpenModel {
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct OpenModel {
     name: Name,
     spec: Arc<ModelSpec>,
 }
 
 /// A call that a guest has started.
-pub(crate) struct PendingCall(CallState);
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct PendingCall(CallState);
 
 enum CallState {
     Running(JoinHandle<Result<InferenceReply, ModelError>>),
