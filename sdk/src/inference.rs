@@ -42,7 +42,7 @@ macro_rules! inference {
                 }
             }
 
-            $crate::bindings::export_inference!(Function with_types_in $crate::bindings);
+    $crate::bindings::export_inference!(Function with_types_in $crate::bindings);
         };
     };
 }

@@ -32,7 +32,9 @@ impl Tensor {
         let (name, shape) = (name.into(), shape.into());
         let count = elements(&shape);
         let fits = match element_size(data_type) {
-            Some(size) => count.and_then(|count| count.checked_mul(size)) == Some(data.len() as u64),
+            Some(size) => {
+                count.and_then(|count| count.checked_mul(size)) == Some(data.len() as u64)
+            }
             None => count == Strings(&data).count_all(),
         };
         if !fits {

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn tensors_are_found_by_name() -> Result<(), Error> {
-        let mut tensors = Tensors::from([Tensor::f32("a", [1], &[1.0])?, Tensor::u8("b", [], &[2])?]);
+        let mut tensors =
+            Tensors::from([Tensor::f32("a", [1], &[1.0])?, Tensor::u8("b", [], &[2])?]);
         assert_eq!(tensors.get("b")?.to_u8()?, [2]);
         assert_eq!(tensors.take("a")?.name(), "a");
         let error = tensors.get("a").expect_err("taken");

@@ -42,7 +42,7 @@ macro_rules! http {
                 }
             }
 
-            $crate::wasi::http::proxy::export!(Function with_types_in $crate::wasi);
+    $crate::wasi::http::proxy::export!(Function with_types_in $crate::wasi);
         };
     };
 }

@@ -136,7 +136,8 @@ mod tests {
     fn values_become_json() -> Result<(), Error> {
         let response = Response::json(&[1, 2])?.with_status(201).with_header("x-a", "b");
         assert_eq!((response.status, whole(&response)), (201, "[1,2]\n"));
-        let header = |index: usize| (response.headers[index].0.as_str(), &response.headers[index].1);
+        let header =
+            |index: usize| (response.headers[index].0.as_str(), &response.headers[index].1);
         assert_eq!(header(0), ("content-type", &b"application/json".to_vec()));
         assert_eq!(header(1), ("x-a", &b"b".to_vec()));
         Ok(())

@@ -4,7 +4,9 @@
 use std::io::{self, Write};
 
 use wasip2::{
-    http::types::{ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam},
+    http::types::{
+        ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+    },
     io::streams::OutputStream,
 };
 
@@ -98,7 +100,9 @@ mod tests {
 
     #[test]
     fn only_some_statuses_have_bodies() {
-        for (status, expected) in [(100, false), (200, true), (204, false), (304, false), (404, true)] {
+        for (status, expected) in
+            [(100, false), (200, true), (204, false), (304, false), (404, true)]
+        {
             assert_eq!(may_have_body(status), expected, "{status}");
         }
     }
