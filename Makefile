@@ -1,0 +1,84 @@
+# `make` lists what there is to make. Needs a Rust toolchain (rustup); tests and benches also
+# need python3 with pip. Everything that is fetched goes into .quern/, everything built into target/.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Workspaces that are compiled to WebAssembly.
+WASM := functions tests/guests
+
+.PHONY: help demo test test-all check format lint documentation rules bench peers ort guests wasm-target
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: wasm-target ## Deploy the digit reader on a temporary server, and send it 360 images
+	@echo "== building the functions"
+	cd functions && cargo build --release
+	@echo "== building the server (minutes, the first time) and running the demo"
+	cargo run --release -- demo
+
+test: guests ort ## Run all tests, the end-to-end ones against the real binary
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	    echo "== testing with cargo nextest"; cargo nextest run --workspace; \
+	else \
+	    echo "== testing with cargo test (cargo-nextest is not installed)"; cargo test --workspace; \
+	fi
+
+test-all: export QUERN_LONG_TESTS = 1
+test-all: test ## Run all tests, with those that take minutes
+
+check: format lint documentation rules ## Check format, lints, documentation, licences and architecture
+	@echo "== all checks passed"
+
+bench: guests ort peers ## Measure against peers, and write docs/benchmarks.md
+	@echo "== building the server for measuring"
+	cargo build --release --benches
+	@echo "== measuring functions beside wasmtime serve"
+	cargo bench --bench http -- --write
+	@echo "== measuring models beside FastAPI and ONNX Runtime"
+	cargo bench --bench inference -- --write
+
+ort: ## Fetch ONNX Runtime's library into .quern/ort
+	@echo "== fetching ONNX Runtime, if it is not there yet"
+	@tools/ort.sh
+
+guests: wasm-target ## Build the functions and the tests' guests for wasm32-wasip2
+	@for folder in $(WASM); do \
+	    echo "== building $$folder"; (cd $$folder && cargo build --release); \
+	done
+
+# The parts of `check` and what `bench` needs; each can be made alone.
+
+wasm-target:
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-wasip2" || \
+	    { echo "== adding the target wasm32-wasip2"; rustup target add wasm32-wasip2; }
+
+format:
+	@echo "== checking the format"
+	cargo fmt --all --check
+	@for folder in $(WASM); do (cd $$folder && cargo fmt --all --check); done
+
+lint: wasm-target
+	@echo "== linting the workspace"
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@for folder in $(WASM); do \
+	    echo "== linting $$folder"; \
+	    (cd $$folder && cargo clippy --locked --workspace --release -- -D warnings); \
+	done
+
+documentation:
+	@echo "== checking the documentation"
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+rules: wasm-target
+	@echo "== checking architecture, licences, tidiness and links"
+	@for folder in $(WASM); do \
+	    (cd $$folder && cargo fetch --locked --quiet --target wasm32-wasip2); \
+	done
+	cargo test --locked --workspace --test project
+
+peers:
+	@benches/peers/install.sh
