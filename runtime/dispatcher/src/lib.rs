@@ -1,1 +1,15 @@
-//! placeholder
+//! The live loop: admits requests, keeps functions and models ready, and carries out what the
+//! scheduler decides. It never decodes or encodes a protocol, and never decides what to batch.
+
+mod dispatcher;
+mod drain;
+mod functions;
+mod logs;
+mod metrics;
+mod models;
+mod queue;
+mod ready;
+
+pub use dispatcher::{Dispatcher, HttpReply, InferReply, InferRequest};
+pub use functions::Functions;
+pub use models::{Models, ModelsConfig};

@@ -22,9 +22,9 @@ use crate::{
 /// One version of a function, ready to be called.
 pub enum Function {
     /// It serves HTTP.
-    Http(HttpFunction),
+    Http(Arc<HttpFunction>),
     /// It turns tensors into tensors.
-    Inference(InferenceFunction),
+    Inference(Arc<InferenceFunction>),
 }
 
 /// A function that serves HTTP.
@@ -63,13 +63,13 @@ impl Function {
         let linked = linker.instantiate_pre(component)?;
         Ok(match &spec.kind {
             FunctionKind::Http => {
-                Self::Http(HttpFunction { entry: ProxyPre::new(linked)?, setting })
+                Self::Http(Arc::new(HttpFunction { entry: ProxyPre::new(linked)?, setting }))
             }
-            FunctionKind::Inference(signature) => Self::Inference(InferenceFunction {
+            FunctionKind::Inference(signature) => Self::Inference(Arc::new(InferenceFunction {
                 entry: ContractPre::new(linked)?,
                 signature: signature.clone(),
                 setting,
-            }),
+            })),
         })
     }
 }

@@ -36,7 +36,7 @@ impl HttpFunction {
     /// body is read. `report` is called when the guest has ended, however it did. Dropping the
     /// future, or the response's body before its end, cancels the guest.
     pub async fn call(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         call: Call,
         request: Request<Body>,
         report: impl FnOnce(Report) + Send + 'static,
@@ -49,7 +49,7 @@ impl HttpFunction {
         let request = request.map(|body| LimitedBody::new(body, limit, failure.clone()));
         let (store, reporter) = self.setting.begin(self.entry.engine(), call.clone(), report);
         let (head, answered) = oneshot::channel();
-        let run = Run { function: self, call, store, reporter, failure: failure.clone() };
+        let run = Run { function: self.clone(), call, store, reporter, failure: failure.clone() };
         let mut guest = Guest(Some(tokio::spawn(run.guest(request, head))));
         let answer = answered.await;
         // A body that was too long explains whatever the guest made of it.

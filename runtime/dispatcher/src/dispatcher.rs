@@ -1,0 +1,142 @@
+//! The one door for requests of every kind.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use quern_store::Store;
+use quern_types::{
+    Body, Call, Deadline, DeviceDescription, InvocationId, InvokeError, ModelCall, ModelCalls,
+    ModelError, Name, Routes, Served, TenantId, Tensor, VersionNumber,
+};
+
+use crate::{
+    Functions, Models,
+    drain::{Drain, Work},
+    functions::Invocation,
+};
+
+/// How often what is no longer deployed is unloaded.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Takes every request, and knows what is under way.
+pub struct Dispatcher {
+    store: Arc<Store>,
+    models: Arc<Models>,
+    functions: Functions,
+    drain: Drain,
+}
+
+/// The answer of a function that serves HTTP.
+pub struct HttpReply {
+    /// The response; its body streams while the guest runs.
+    pub response: Response<Body>,
+    /// The version that answered.
+    pub version: VersionNumber,
+}
+
+/// A request for inference.
+#[derive(Debug)]
+pub struct InferRequest {
+    /// Names the request.
+    pub id: InvocationId,
+    /// Who asks.
+    pub tenant: TenantId,
+    /// A model or an inference function.
+    pub target: Name,
+    /// Its version; none: the live one.
+    pub version: Option<VersionNumber>,
+    /// The inputs, not yet checked.
+    pub inputs: Vec<Tensor>,
+}
+
+/// The answer to a request for inference.
+#[derive(Debug)]
+pub struct InferReply {
+    /// The outputs in the signature's order.
+    pub outputs: Vec<Tensor>,
+    /// The version that answered.
+    pub version: VersionNumber,
+    /// What served it; none for functions.
+    pub served: Option<Served>,
+}
+
+impl Dispatcher {
+    /// A dispatcher, and the task that keeps its house clean for as long as it lives.
+    pub fn new(store: Arc<Store>, models: Arc<Models>, functions: Functions) -> Arc<Self> {
+        let dispatcher = Arc::new(Self { store, models, functions, drain: Drain::default() });
+        tokio::spawn(sweep(Arc::downgrade(&dispatcher)));
+        dispatcher
+    }
+
+    /// Calls a function that serves HTTP.
+    pub async fn call_http(
+        self: &Arc<Self>,
+        id: InvocationId,
+        tenant: &TenantId,
+        name: &Name,
+        request: Request<Body>,
+    ) -> Result<HttpReply, InvokeError> {
+        let work = self.admit(name)?;
+        let invocation = Invocation { id, tenant: tenant.clone(), name: name.clone(), work };
+        let (response, version) = self.functions.call_http(invocation, request).await?;
+        Ok(HttpReply { response, version })
+    }
+
+    /// Calls a model or an inference function, whichever has the name.
+    pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
+        let InferRequest { id, tenant, target, version, inputs } = request;
+        let work = self.admit(&target)?;
+        if self.routes().model(&tenant, &target).is_some() {
+            let deadline = Deadline::after(Instant::now(), self.models.timeout());
+            let call = Call { id, tenant, deadline };
+            let call = ModelCall { call, model: target, version, inputs };
+            let reply = self.models.infer(call).await?;
+            let version = reply.served.version;
+            return Ok(InferReply { outputs: reply.outputs, version, served: Some(reply.served) });
+        }
+        let found = self.functions.resolve(&tenant, &target, version).map_err(|error| {
+            match error {
+                // Neither a model nor a function: on this way a model is what was asked for.
+                InvokeError::NotFound { name } => ModelError::NotFound { name }.into(),
+                other => other,
+            }
+        })?;
+        let invocation = Invocation { id, tenant, name: target, work };
+        let outputs = self.functions.infer(invocation, &found, inputs).await?;
+        Ok(InferReply { outputs, version: found.number, served: None })
+    }
+
+    /// Everything that is deployed at this moment.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.store.catalog().routes()
+    }
+
+    /// The devices that compute models.
+    pub fn devices(&self) -> Vec<DeviceDescription> {
+        self.models.devices()
+    }
+
+    /// Refuses new work and waits for what is under way.
+    pub async fn drain(&self) {
+        self.drain.wait().await;
+    }
+
+    fn admit(&self, name: &Name) -> Result<Work, InvokeError> {
+        self.drain.admit().ok_or_else(|| InvokeError::Unavailable {
+            name: name.clone(),
+            reason: "the server is shutting down".into(),
+        })
+    }
+}
+
+async fn sweep(dispatcher: Weak<Dispatcher>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(dispatcher) = dispatcher.upgrade() else { return };
+        dispatcher.models.sweep();
+        dispatcher.functions.sweep();
+    }
+}

@@ -1,0 +1,228 @@
+//! Functions as everybody calls them: resolves the version, keeps its code ready, admits the
+//! request within the function's limits, and runs it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use quern_sandbox::{Function, Report, Sandbox};
+use quern_store::Store;
+use quern_types::{
+    Body, Call, Deadline, FunctionKind, FunctionSpec, InvocationId, InvokeError, Name, TenantId,
+    Tensor, Version, VersionNumber,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    drain::Work,
+    logs::{self, Author},
+    metrics::{FunctionMetrics, FunctionsMetrics},
+    ready::{Ready, VersionKey},
+};
+
+/// How long a version that no longer serves stays loaded after its last request.
+const REPLACED_IDLE: Duration = Duration::from_secs(60);
+
+/// The functions of this node.
+pub struct Functions {
+    store: Arc<Store>,
+    sandbox: Arc<Sandbox>,
+    ready: Ready<Loaded>,
+    metrics: FunctionsMetrics,
+    /// Compiling takes a processor for a while: one at a time, beside what serves.
+    compiling: Semaphore,
+}
+
+/// A version whose code is ready.
+struct Loaded {
+    function: Function,
+    permits: Arc<Semaphore>,
+    metrics: Arc<FunctionMetrics>,
+}
+
+/// A request that has been admitted, to be dropped when its guest has ended.
+struct Admitted {
+    loaded: Arc<Loaded>,
+    call: Call,
+    author: Author,
+    started: Instant,
+    _permit: OwnedSemaphorePermit,
+    _work: Work,
+}
+
+/// A request on its way to a function.
+pub(crate) struct Invocation {
+    pub(crate) id: InvocationId,
+    pub(crate) tenant: TenantId,
+    pub(crate) name: Name,
+    pub(crate) work: Work,
+}
+
+impl Functions {
+    /// Functions of `store`, run in `sandbox`.
+    pub fn new(
+        store: Arc<Store>,
+        sandbox: Arc<Sandbox>,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let metrics = FunctionsMetrics::new(registry)?;
+        Ok(Self { store, sandbox, ready: Ready::new(), metrics, compiling: Semaphore::new(1) })
+    }
+
+    /// Calls the live version of a function that serves HTTP.
+    pub(crate) async fn call_http(
+        &self,
+        invocation: Invocation,
+        request: Request<Body>,
+    ) -> Result<(Response<Body>, VersionNumber), InvokeError> {
+        let version = self.resolve(&invocation.tenant, &invocation.name, None)?;
+        let admitted = self.admit(invocation, &version).await?;
+        let loaded = admitted.loaded.clone();
+        let Function::Http(function) = &loaded.function else {
+            return Err(wrong_kind(&admitted.author.function, &version.spec, "http"));
+        };
+        let call = admitted.call.clone();
+        let response = function.call(call, request, self.reporter(admitted)).await?;
+        Ok((response, version.number))
+    }
+
+    /// Calls an inference function.
+    pub(crate) async fn infer(
+        &self,
+        invocation: Invocation,
+        version: &Version<FunctionSpec>,
+        inputs: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, InvokeError> {
+        let FunctionKind::Inference(signature) = &version.spec.kind else {
+            return Err(wrong_kind(&invocation.name, &version.spec, "inference"));
+        };
+        let inputs = signature.check_inputs(inputs)?;
+        let admitted = self.admit(invocation, version).await?;
+        let loaded = admitted.loaded.clone();
+        let Function::Inference(function) = &loaded.function else {
+            return Err(wrong_kind(&admitted.author.function, &version.spec, "inference"));
+        };
+        let call = admitted.call.clone();
+        function.infer(call, inputs, self.reporter(admitted)).await
+    }
+
+    /// Finds a version of a function.
+    pub(crate) fn resolve(
+        &self,
+        tenant: &TenantId,
+        name: &Name,
+        number: Option<VersionNumber>,
+    ) -> Result<Arc<Version<FunctionSpec>>, InvokeError> {
+        let routes = self.store.catalog().routes();
+        let not_found = || InvokeError::NotFound { name: name.clone() };
+        let function = routes.function(tenant, name).ok_or_else(not_found)?;
+        match (function.version(number), number) {
+            (Some(version), _) => Ok(version.clone()),
+            (None, Some(version)) => {
+                Err(InvokeError::VersionNotFound { name: name.clone(), version })
+            }
+            (None, None) => Err(not_found()),
+        }
+    }
+
+    /// Forgets what is deleted, and what was replaced and is no longer called.
+    pub(crate) fn sweep(&self) {
+        let routes = self.store.catalog().routes();
+        self.ready.retain(|key, unused| {
+            let deployed = routes.function(&key.tenant, &key.name);
+            deployed.is_some_and(|function| {
+                function.live().number == key.version
+                    || (function.version(Some(key.version)).is_some() && unused < REPLACED_IDLE)
+            })
+        });
+    }
+
+    /// Admits a request at once or refuses it: there is no queue.
+    async fn admit(
+        &self,
+        invocation: Invocation,
+        version: &Version<FunctionSpec>,
+    ) -> Result<Admitted, InvokeError> {
+        let Invocation { id, tenant, name, work } = invocation;
+        let started = Instant::now();
+        let limits = &version.spec.limits;
+        let deadline = Deadline::after(started, limits.timeout.0);
+        let key = VersionKey { tenant, name, version: version.number };
+        let load = self.ready.get(&key, || self.load(&key, version));
+        let loaded = tokio::time::timeout_at(deadline.at().into(), load)
+            .await
+            .map_err(|_| InvokeError::Timeout { limit: limits.timeout.0 })??;
+        let Ok(permit) = loaded.permits.clone().try_acquire_owned() else {
+            loaded.metrics.refused.inc();
+            return Err(InvokeError::Busy { scope: "function", limit: limits.concurrency });
+        };
+        let VersionKey { tenant, name, version } = key;
+        let call = Call { id, tenant: tenant.clone(), deadline };
+        let author = Author { tenant, function: name, version, invocation: id };
+        Ok(Admitted { loaded, call, author, started, _permit: permit, _work: work })
+    }
+
+    /// What to do when the guest has ended: count, write its log, make room for another.
+    fn reporter(&self, admitted: Admitted) -> impl FnOnce(Report) + Send + use<> {
+        let store = self.store.clone();
+        move |report| {
+            let metrics = &admitted.loaded.metrics;
+            let outcome = if report.failure.is_none() { &metrics.ok } else { &metrics.failed };
+            outcome.inc();
+            metrics.seconds.observe(admitted.started.elapsed().as_secs_f64());
+            logs::write(store.logs(), admitted.author, report);
+        }
+    }
+
+    /// Makes a version's code ready, compiling it anew if this node's machine code is gone.
+    async fn load(
+        &self,
+        key: &VersionKey,
+        version: &Version<FunctionSpec>,
+    ) -> Result<Arc<Loaded>, InvokeError> {
+        let start = Instant::now();
+        let unavailable =
+            |reason: String| InvokeError::Unavailable { name: key.name.clone(), reason };
+        let function = match self.link(version).await.map_err(unavailable)? {
+            Some(function) => function,
+            None => {
+                self.compile(version).await.map_err(unavailable)?;
+                let linked = self.link(version).await.map_err(unavailable)?;
+                linked.ok_or_else(|| unavailable("its compiled code vanished".into()))?
+            }
+        };
+        let metrics = Arc::new(self.metrics.function(&key.tenant, &key.name));
+        metrics.cold_starts.inc();
+        self.metrics.cold_start_seconds.observe(start.elapsed().as_secs_f64());
+        let permits = usize::try_from(version.spec.limits.concurrency).unwrap_or(usize::MAX);
+        let permits = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        Ok(Arc::new(Loaded { function, permits, metrics }))
+    }
+
+    async fn link(&self, version: &Version<FunctionSpec>) -> Result<Option<Function>, String> {
+        let (sandbox, content, spec) =
+            (self.sandbox.clone(), version.content, version.spec.clone());
+        let load = tokio::task::spawn_blocking(move || sandbox.load(&content, &spec));
+        load.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    async fn compile(&self, version: &Version<FunctionSpec>) -> Result<(), String> {
+        let _turn = self.compiling.acquire().await.map_err(|error| error.to_string())?;
+        let component = self.store.blobs().read(&version.content).await;
+        let component = component.map_err(|error| error.to_string())?;
+        let (sandbox, content, spec) =
+            (self.sandbox.clone(), version.content, version.spec.clone());
+        let compile =
+            tokio::task::spawn_blocking(move || sandbox.compile(&content, &component, &spec));
+        let took =
+            compile.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        tracing::info!(%content, ?took, "component compiled anew");
+        Ok(())
+    }
+}
+
+fn wrong_kind(name: &Name, spec: &FunctionSpec, expected: &'static str) -> InvokeError {
+    InvokeError::WrongKind { name: name.clone(), actual: spec.kind.as_str(), expected }
+}

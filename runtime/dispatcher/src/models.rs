@@ -1,0 +1,215 @@
+//! Models as everybody calls them: resolves the version, keeps its replica loaded, checks the
+//! inputs, and queues the call. Endpoint and functions share one queue per version.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::BoxFuture;
+use quern_store::Store;
+use quern_types::{
+    BatchAxis, Device, DeviceDescription, DeviceError, InferenceReply, ModelCall, ModelCalls,
+    ModelError, ModelSource, ModelSpec, Name, Served, TenantId, Tensor, Version, VersionNumber,
+};
+
+use crate::{
+    metrics::ModelsMetrics,
+    queue::{BatchQueue, Computed, Uncomputed},
+    ready::{Ready, VersionKey},
+};
+
+/// How long a version that no longer serves stays loaded after its last call.
+const REPLACED_IDLE: Duration = Duration::from_secs(60);
+
+/// Limits on the calls of models.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelsConfig {
+    /// Calls that wait for one model; more are refused.
+    pub max_waiting: u32,
+    /// How long a call that names no time of its own may take.
+    pub timeout: Duration,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self { max_waiting: 4_096, timeout: Duration::from_secs(30) }
+    }
+}
+
+/// The models of this node.
+pub struct Models {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: ModelsConfig,
+    store: Arc<Store>,
+    device: Arc<dyn Device>,
+    replicas: Ready<BatchQueue>,
+    metrics: ModelsMetrics,
+}
+
+impl Models {
+    /// Models of `store`, computed on `device`.
+    pub fn new(
+        config: ModelsConfig,
+        store: Arc<Store>,
+        device: Arc<dyn Device>,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let metrics = ModelsMetrics::new(registry)?;
+        let shared = Shared { config, store, device, replicas: Ready::new(), metrics };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// How long a call that names no time of its own may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.shared.config.timeout
+    }
+
+    /// The devices that compute.
+    pub(crate) fn devices(&self) -> Vec<DeviceDescription> {
+        vec![self.shared.device.describe()]
+    }
+
+    /// Unloads what is deleted, and what was replaced and is no longer called.
+    pub(crate) fn sweep(&self) {
+        let routes = self.shared.store.catalog().routes();
+        self.shared.replicas.retain(|key, unused| {
+            let deployed = routes.model(&key.tenant, &key.name);
+            deployed.is_some_and(|model| {
+                model.live().number == key.version
+                    || (model.version(Some(key.version)).is_some() && unused < REPLACED_IDLE)
+            })
+        });
+    }
+}
+
+impl ModelCalls for Models {
+    fn spec(&self, tenant: &TenantId, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
+        Ok(self.shared.resolve(tenant, model, None)?.spec.clone())
+    }
+
+    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<InferenceReply, ModelError>> {
+        let shared = self.shared.clone();
+        Box::pin(async move { shared.infer(call).await })
+    }
+}
+
+impl Shared {
+    fn resolve(
+        &self,
+        tenant: &TenantId,
+        name: &Name,
+        number: Option<VersionNumber>,
+    ) -> Result<Arc<Version<ModelSpec>>, ModelError> {
+        let routes = self.store.catalog().routes();
+        let model = routes
+            .model(tenant, name)
+            .ok_or_else(|| ModelError::NotFound { name: name.clone() })?;
+        match (model.version(number), number) {
+            (Some(version), _) => Ok(version.clone()),
+            (None, Some(version)) => {
+                Err(ModelError::VersionNotFound { name: name.clone(), version })
+            }
+            (None, None) => Err(ModelError::NotFound { name: name.clone() }),
+        }
+    }
+
+    async fn infer(self: Arc<Self>, call: ModelCall) -> Result<InferenceReply, ModelError> {
+        let ModelCall { call, model: name, version, inputs } = call;
+        let version = self.resolve(&call.tenant, &name, version)?;
+        let spec = &version.spec;
+        let inputs = spec
+            .signature
+            .check_inputs(inputs)
+            .map_err(|mismatch| ModelError::Signature { name: name.clone(), mismatch })?;
+        let rows = rows(spec, &inputs)
+            .map_err(|reason| ModelError::Rows { name: name.clone(), reason })?;
+        let key =
+            VersionKey { tenant: call.tenant.clone(), name: name.clone(), version: version.number };
+        let load = || self.clone().load(key.clone(), version.clone());
+        let loaded =
+            tokio::time::timeout_at(call.deadline.at().into(), self.replicas.get(&key, load));
+        let expired = || ModelError::DeadlineExceeded {
+            name: name.clone(),
+            allowed: call.deadline.allowed(),
+        };
+        let queue = loaded.await.map_err(|_| expired())??;
+        let computed = queue.compute(inputs, rows, call.deadline).await;
+        let Computed { outputs, batch_rows, queued, compute } =
+            computed.map_err(|uncomputed| match uncomputed {
+                Uncomputed::QueueFull { waiting } => {
+                    ModelError::QueueFull { name: name.clone(), waiting }
+                }
+                Uncomputed::Expired => expired(),
+                Uncomputed::Device(error) => ModelError::Device { name: name.clone(), error },
+                Uncomputed::Lost => {
+                    let error = DeviceError::Lost { device: self.device.id() };
+                    ModelError::Device { name: name.clone(), error }
+                }
+            })?;
+        let served = Served {
+            version: version.number,
+            engine: spec.engine,
+            device: self.device.id(),
+            batch_rows,
+            queued,
+            compute,
+        };
+        Ok(InferenceReply { outputs, served })
+    }
+
+    /// Loads a version onto the device. It goes on should the caller leave: others want it too.
+    async fn load(
+        self: Arc<Self>,
+        key: VersionKey,
+        version: Arc<Version<ModelSpec>>,
+    ) -> Result<Arc<BatchQueue>, ModelError> {
+        let name = key.name.clone();
+        let unavailable = |reason: String| ModelError::Unavailable { name: name.clone(), reason };
+        let load = tokio::spawn(async move {
+            let start = Instant::now();
+            let read = self.store.blobs().read(&version.content).await;
+            let onnx = read.map_err(|error| ModelError::Unavailable {
+                name: key.name.clone(),
+                reason: error.to_string(),
+            })?;
+            let source = ModelSource { digest: version.content, onnx, spec: version.spec.clone() };
+            let replica = self
+                .device
+                .load(source)
+                .await
+                .map_err(|error| ModelError::Device { name: key.name.clone(), error })?;
+            let max_rows = match version.spec.batch {
+                BatchAxis::Rows { max } => max,
+                BatchAxis::None { .. } => 1,
+            };
+            let metrics =
+                self.metrics.model(&key.tenant, &key.name, version.spec.engine, self.device.id());
+            self.metrics.load_seconds.observe(start.elapsed().as_secs_f64());
+            tracing::info!(model = %key.name, version = %key.version, took = ?start.elapsed(),
+                "model loaded");
+            Ok(Arc::new(BatchQueue::new(replica, max_rows, self.config.max_waiting, metrics)))
+        });
+        load.await.map_err(|error| unavailable(error.to_string()))?
+    }
+}
+
+/// The rows of a call: 1 for a model without a batch axis; otherwise all inputs agree on them.
+fn rows(spec: &ModelSpec, inputs: &[Tensor]) -> Result<u32, String> {
+    let BatchAxis::Rows { .. } = spec.batch else { return Ok(1) };
+    let mut rows = None;
+    for input in inputs {
+        let (name, own) = (input.name(), input.shape().first().copied().unwrap_or(1));
+        match rows {
+            None if own == 0 => return Err(format!("input {name:?} has no rows")),
+            Some(other) if other != own => {
+                return Err(format!("input {name:?} has {own} rows, the inputs before it {other}"));
+            }
+            _ => rows = Some(own),
+        }
+    }
+    u32::try_from(rows.unwrap_or(1)).map_err(|_| "the inputs have too many rows".to_owned())
+}

@@ -1,0 +1,241 @@
+//! The batch queue of one model replica: holds the calls, asks the scheduler what to do with them,
+//! and does it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use quern_scheduler::{Action, Batcher, BatcherConfig, CallId, Event, LaneId, Refusal};
+use quern_types::{Batch, Deadline, DeviceError, Replica, Tensor};
+use tokio::sync::oneshot;
+
+use crate::metrics::ModelMetrics;
+
+/// What one call got from its batch.
+#[derive(Debug)]
+pub(crate) struct Computed {
+    pub(crate) outputs: Vec<Tensor>,
+    pub(crate) batch_rows: u32,
+    pub(crate) queued: Duration,
+    pub(crate) compute: Duration,
+}
+
+/// Why a call was not computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Uncomputed {
+    /// As many calls as are allowed wait already.
+    QueueFull {
+        /// How many that is.
+        waiting: usize,
+    },
+    /// Its deadline passed.
+    Expired,
+    /// The device failed.
+    Device(DeviceError),
+    /// The run was lost.
+    Lost,
+}
+
+type Reply = oneshot::Sender<Result<Computed, Uncomputed>>;
+
+/// The queue of one replica.
+pub(crate) struct BatchQueue {
+    replica: Arc<dyn Replica>,
+    metrics: ModelMetrics,
+    max_waiting: u32,
+    /// The scheduler counts microseconds from here.
+    start: Instant,
+    core: Mutex<Core>,
+}
+
+struct Core {
+    batcher: Batcher,
+    calls: HashMap<CallId, Waiting>,
+    next: u64,
+}
+
+struct Waiting {
+    inputs: Vec<Tensor>,
+    rows: u32,
+    arrived: Instant,
+    reply: Reply,
+}
+
+/// A batch on its way to a lane.
+struct Job {
+    lane: LaneId,
+    calls: Vec<Waiting>,
+}
+
+impl BatchQueue {
+    /// A queue whose lanes are all free. `max_rows` is 1 for a model without a batch axis.
+    pub(crate) fn new(
+        replica: Arc<dyn Replica>,
+        max_rows: u32,
+        max_waiting: u32,
+        metrics: ModelMetrics,
+    ) -> Self {
+        let lanes = u16::try_from(replica.lanes()).unwrap_or(u16::MAX);
+        let mut batcher = Batcher::new(BatcherConfig { lanes, max_rows, max_waiting });
+        for lane in 0..lanes {
+            // Nothing waits yet, so there is nothing to be done.
+            let _ = batcher.step(Event::LaneFree { lane: LaneId(lane) }, 0);
+        }
+        let core = Core { batcher, calls: HashMap::new(), next: 0 };
+        Self { replica, metrics, max_waiting, start: Instant::now(), core: Mutex::new(core) }
+    }
+
+    /// Computes one call, in a batch with others that wait. Dropping the future cancels the call.
+    pub(crate) async fn compute(
+        self: &Arc<Self>,
+        inputs: Vec<Tensor>,
+        rows: u32,
+        deadline: Deadline,
+    ) -> Result<Computed, Uncomputed> {
+        let (reply, answer) = oneshot::channel();
+        let call = self.arrive(Waiting { inputs, rows, arrived: Instant::now(), reply }, deadline);
+        let mut ticket = Ticket { queue: self, call, waits: true };
+        let answered = tokio::time::timeout_at(deadline.at().into(), answer).await;
+        ticket.waits = answered.is_err();
+        match answered {
+            Ok(Ok(answer)) => answer,
+            // The task that held the reply is gone, which only a panic in the host can do.
+            Ok(Err(_)) => Err(Uncomputed::Lost),
+            Err(_) => Err(Uncomputed::Expired),
+        }
+    }
+
+    fn arrive(self: &Arc<Self>, waiting: Waiting, deadline: Deadline) -> CallId {
+        let mut core = self.lock();
+        let call = CallId(core.next);
+        core.next += 1;
+        let event =
+            Event::Arrival { call, rows: waiting.rows, deadline_us: self.micros(deadline.at()) };
+        core.calls.insert(call, waiting);
+        self.step(core, event);
+        call
+    }
+
+    /// Tells the scheduler, and does what it says.
+    fn step(self: &Arc<Self>, mut core: MutexGuard<'_, Core>, event: Event) {
+        let actions = core.batcher.step(event, self.micros(Instant::now()));
+        let mut jobs = Vec::new();
+        let mut refused = Vec::new();
+        for action in actions {
+            match action {
+                Action::Dispatch { lane, calls } => {
+                    let calls = calls.iter().filter_map(|call| core.calls.remove(call)).collect();
+                    jobs.push(Job { lane, calls });
+                }
+                Action::Reject { call, reason } => {
+                    refused.extend(core.calls.remove(&call).map(|waiting| (waiting, reason)));
+                }
+            }
+        }
+        self.metrics.waiting.set(core.batcher.waiting() as i64);
+        drop(core);
+        for job in jobs {
+            let queue = self.clone();
+            // A task of its own, so that a caller who leaves does not take a batch with it. It
+            // ends with the batch, which the device bounds.
+            tokio::spawn(async move { queue.run(job).await });
+        }
+        for (waiting, reason) in refused {
+            let uncomputed = match reason {
+                Refusal::QueueFull => Uncomputed::QueueFull { waiting: self.max_waiting as usize },
+                Refusal::Expired => Uncomputed::Expired,
+            };
+            // Whoever has left needs no answer.
+            let _ = waiting.reply.send(Err(uncomputed));
+        }
+    }
+
+    async fn run(self: Arc<Self>, job: Job) {
+        let begun = Instant::now();
+        let rows = job.calls.iter().map(|call| call.rows).sum();
+        let mut inputs = Vec::with_capacity(job.calls.len());
+        let mut callers = Vec::with_capacity(job.calls.len());
+        for call in job.calls {
+            inputs.push(call.inputs);
+            callers.push((call.arrived, call.reply));
+        }
+        let lane = LaneGuard { queue: &self, lane: job.lane, done: None };
+        let result = self.replica.run(usize::from(job.lane.0), Batch { calls: inputs }).await;
+        match result {
+            Ok(result) => {
+                self.metrics.ran(rows, result.compute);
+                lane.free(rows, result.compute);
+                for ((arrived, reply), outputs) in callers.into_iter().zip(result.calls) {
+                    let queued = begun.duration_since(arrived);
+                    self.metrics.queue_seconds.observe(queued.as_secs_f64());
+                    let compute = result.compute;
+                    let computed = Computed { outputs, batch_rows: rows, queued, compute };
+                    let _ = reply.send(Ok(computed));
+                }
+            }
+            Err(error) => {
+                self.metrics.failures.inc();
+                drop(lane);
+                for (_, reply) in callers {
+                    let _ = reply.send(Err(Uncomputed::Device(error.clone())));
+                }
+            }
+        }
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lane in use: given back when this is dropped, also by a panic, so that no lane is ever lost.
+struct LaneGuard<'a> {
+    queue: &'a Arc<BatchQueue>,
+    lane: LaneId,
+    done: Option<(u32, Duration)>,
+}
+
+impl LaneGuard<'_> {
+    /// Gives the lane back before its callers are answered, so that the next batch does not wait
+    /// for them.
+    fn free(mut self, rows: u32, compute: Duration) {
+        self.done = Some((rows, compute));
+    }
+}
+
+impl Drop for LaneGuard<'_> {
+    fn drop(&mut self) {
+        let lane = self.lane;
+        let event = match self.done {
+            Some((rows, compute)) => {
+                let compute_us = u64::try_from(compute.as_micros()).unwrap_or(u64::MAX);
+                Event::Completion { lane, rows, compute_us }
+            }
+            None => Event::LaneFree { lane },
+        };
+        self.queue.step(self.queue.lock(), event);
+    }
+}
+
+/// A call that waits for its answer; dropped without one, it is taken out of the queue.
+struct Ticket<'a> {
+    queue: &'a Arc<BatchQueue>,
+    call: CallId,
+    waits: bool,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            let mut core = self.queue.lock();
+            core.calls.remove(&self.call);
+            self.queue.step(core, Event::Cancel { call: self.call });
+        }
+    }
+}
