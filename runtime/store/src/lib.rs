@@ -1,1 +1,39 @@
-//! placeholder
+//! What survives: the catalog of versions, their blobs, and what functions printed. Never knows
+//! what a component or a model is, and never answers before the disk has it.
+//!
+//! One data folder belongs to one process:
+//!
+//! | path | content |
+//! |---|---|
+//! | `lock` | held as long as a server has the folder |
+//! | `catalog.sqlite` | tenants' names and versions; every commit is synced |
+//! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
+//! | `blobs/uploads/` | what is still arriving; emptied at every start |
+//! | `logs.sqlite` | what functions printed; power loss may cost the newest records |
+//!
+//! Invariants:
+//! - every row of the catalog refers to a blob that is there: a blob is synced before its row is
+//!   committed, and goes only after the commit that removed its last row;
+//! - requests read the routing snapshot, which shows committed rows only;
+//! - a version number is given once, whatever is deleted.
+
+mod blobs;
+mod catalog;
+mod database;
+mod folder;
+mod ledger;
+mod log_writer;
+mod logs;
+mod metrics;
+mod operation;
+mod rows;
+mod snapshot;
+mod store;
+mod writer;
+
+pub use blobs::{BlobError, Blobs, StageError, StagedBlob};
+pub use catalog::{
+    Catalog, CommitError, Committed, DeleteError, NewVersion, Removed, RollbackError,
+};
+pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
+pub use store::{OpenError, Store, StoreConfig};

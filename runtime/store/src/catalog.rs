@@ -1,0 +1,240 @@
+//! The catalog as the rest of the program sees it: a snapshot to read, and operations that return
+//! once the disk has them. Never touches the database itself.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use quern_types::{Class, Digest, FunctionSpec, ModelSpec, Name, Routes, TenantId, VersionNumber};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    ledger::Ledger,
+    metrics::StoreMetrics,
+    operation::{CommitVersion, DeleteName, Operation, RollBack},
+    rows::{Key, NewRow},
+    snapshot::Deployable,
+};
+
+/// The catalog of one data folder.
+#[derive(Debug)]
+pub struct Catalog {
+    routes: Arc<ArcSwap<Routes>>,
+    operations: Mutex<Option<mpsc::Sender<Box<dyn Operation>>>>,
+    ledger: Arc<Ledger>,
+    metrics: StoreMetrics,
+}
+
+/// A version to be deployed.
+#[derive(Debug, Clone)]
+pub struct NewVersion<Spec> {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it is a version of.
+    pub name: Name,
+    /// Names manifest and content together.
+    pub digest: Digest,
+    /// Names its content; it must have been kept.
+    pub content: Digest,
+    /// Everything else about it.
+    pub spec: Spec,
+    /// Now.
+    pub created: SystemTime,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The version that is live now.
+    pub version: VersionNumber,
+    /// Whether it is new; otherwise its digest was kept already.
+    pub created: bool,
+    /// What fell out of retention.
+    pub removed: Removed,
+}
+
+/// What nothing refers to any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Contents without any version, whoever's; their blobs are gone.
+    pub contents: Vec<Digest>,
+}
+
+/// Why a version was not committed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// A model and an inference function would share a name.
+    #[error(
+        "name {name:?} is taken by a {by}: models and inference functions share their names, \
+         choose another or delete the {by}"
+    )]
+    NameTaken {
+        /// The name.
+        name: Name,
+        /// What has it.
+        by: Class,
+    },
+    /// The content was never kept, or is gone again.
+    #[error("content {content} of {name:?} is not in the store: upload it again")]
+    ContentMissing {
+        /// The name.
+        name: Name,
+        /// The digest of the content.
+        content: Digest,
+    },
+    /// The database failed; nothing changed.
+    #[error("catalog can't be written: {reason}")]
+    Storage {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// Why a rollback was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RollbackError {
+    /// No such function or model.
+    #[error("{class} {name:?} is not deployed")]
+    NotFound {
+        /// Function or model.
+        class: Class,
+        /// The name asked for.
+        name: Name,
+    },
+    /// The version is not kept, or never was.
+    #[error("{class} {name:?} has no version {version}: list its versions to see what is kept")]
+    VersionNotFound {
+        /// Function or model.
+        class: Class,
+        /// The name.
+        name: Name,
+        /// The version asked for.
+        version: VersionNumber,
+    },
+    /// Nothing older is kept.
+    #[error("{class} {name:?} has no version before {live}, the live one")]
+    NoPreviousVersion {
+        /// Function or model.
+        class: Class,
+        /// The name.
+        name: Name,
+        /// The live version.
+        live: VersionNumber,
+    },
+    /// The database failed; nothing changed.
+    #[error("catalog can't be written: {reason}")]
+    Storage {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// Why something was not deleted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteError {
+    /// No such function or model.
+    #[error("{class} {name:?} is not deployed")]
+    NotFound {
+        /// Function or model.
+        class: Class,
+        /// The name asked for.
+        name: Name,
+    },
+    /// The database failed; nothing changed.
+    #[error("catalog can't be written: {reason}")]
+    Storage {
+        /// What failed.
+        reason: String,
+    },
+}
+
+impl Catalog {
+    pub(crate) fn new(
+        routes: Arc<ArcSwap<Routes>>,
+        operations: mpsc::Sender<Box<dyn Operation>>,
+        ledger: Arc<Ledger>,
+        metrics: StoreMetrics,
+    ) -> Self {
+        Self { routes, operations: Mutex::new(Some(operations)), ledger, metrics }
+    }
+
+    /// What is deployed now.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.routes.load_full()
+    }
+
+    /// Makes a version of a function live. It must be followed by nothing: once this returns,
+    /// requests see it, and power loss can't take it back.
+    pub async fn commit_function(
+        &self,
+        new: NewVersion<FunctionSpec>,
+    ) -> Result<Committed, CommitError> {
+        self.commit(new).await
+    }
+
+    /// Makes a version of a model live, as [`Catalog::commit_function`] does.
+    pub async fn commit_model(&self, new: NewVersion<ModelSpec>) -> Result<Committed, CommitError> {
+        self.commit(new).await
+    }
+
+    /// Makes a kept version live: `to`, or the newest one below the live one.
+    pub async fn rollback(
+        &self,
+        tenant: &TenantId,
+        class: Class,
+        name: &Name,
+        to: Option<VersionNumber>,
+    ) -> Result<VersionNumber, RollbackError> {
+        let key = Key { tenant: tenant.clone(), class, name: name.clone() };
+        self.submit(
+            |reply| RollBack::new(key, to, reply),
+            |reason| RollbackError::Storage { reason },
+        )
+        .await
+    }
+
+    /// Removes a function or model with all its versions.
+    pub async fn delete(
+        &self,
+        tenant: &TenantId,
+        class: Class,
+        name: &Name,
+    ) -> Result<Removed, DeleteError> {
+        let key = Key { tenant: tenant.clone(), class, name: name.clone() };
+        self.submit(|reply| DeleteName::new(key, reply), |reason| DeleteError::Storage { reason })
+            .await
+    }
+
+    /// Refuses further operations; the writer ends once it has done what is queued.
+    pub(crate) fn close(&self) {
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    async fn commit<Spec: Deployable>(
+        &self,
+        new: NewVersion<Spec>,
+    ) -> Result<Committed, CommitError> {
+        let hold = self.ledger.claim(new.content);
+        let failed = |reason| CommitError::Storage { reason };
+        let row = NewRow::new(new).map_err(|error| failed(error.to_string()))?;
+        self.submit(|reply| CommitVersion::new(row, hold, reply), failed).await
+    }
+
+    /// Queues an operation and waits until it is decided and on the disk.
+    async fn submit<O: Operation + 'static, T, E>(
+        &self,
+        operation: impl FnOnce(oneshot::Sender<Result<T, E>>) -> O,
+        failed: impl Fn(String) -> E,
+    ) -> Result<T, E> {
+        let sender = self.operations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let closed = || failed("the store is closed".into());
+        let sender = sender.ok_or_else(closed)?;
+        let permit = sender.reserve().await.map_err(|_| closed())?;
+        let (reply, answer) = oneshot::channel();
+        self.metrics.queued_operations.inc();
+        permit.send(Box::new(operation(reply)));
+        answer.await.unwrap_or_else(|_| Err(failed("the catalog's writer has stopped".into())))
+    }
+}

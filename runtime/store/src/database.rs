@@ -1,0 +1,132 @@
+//! Opens SQLite files: pragmas and migrations. Never knows what the tables mean.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::OpenError;
+
+/// How long a write waits for somebody who inspects the file from outside.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How hard a file's commits are pushed to the disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Synchronous {
+    /// Every commit is synced: it survives power loss.
+    Full,
+    /// Only checkpoints are: power loss may cost the newest commits, but never the file.
+    Normal,
+}
+
+/// Opens a database for writing, makes it where it is missing, and migrates it.
+pub(crate) fn open(
+    path: &Path,
+    synchronous: Synchronous,
+    migrations: &[&str],
+) -> Result<Connection, OpenError> {
+    let failed = |cause| OpenError::Database { path: path.to_owned(), cause };
+    let mut connection = Connection::open(path).map_err(failed)?;
+    configure(&connection, synchronous).map_err(failed)?;
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(failed)?;
+    if mode != "wal" {
+        return Err(OpenError::JournalMode { path: path.to_owned(), mode });
+    }
+    let found: u32 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    let known = migrations.len() as u32;
+    if found > known {
+        return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
+    }
+    for (migration, version) in migrations.iter().zip(1u32..).skip(found as usize) {
+        migrate(&mut connection, version, migration).map_err(failed)?;
+    }
+    Ok(connection)
+}
+
+/// Opens a database that exists, for reading beside its writer.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(connection)
+    };
+    open().map_err(|cause| OpenError::Database { path: path.to_owned(), cause })
+}
+
+fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let synchronous = match synchronous {
+        Synchronous::Full => "full",
+        Synchronous::Normal => "normal",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)
+}
+
+fn migrate(connection: &mut Connection, to: u32, migration: &str) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(migration)?;
+    transaction.pragma_update(None, "user_version", to)?;
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "CREATE TABLE a (x INTEGER) STRICT";
+    const SECOND: &str = "ALTER TABLE a ADD COLUMN y INTEGER";
+
+    #[test]
+    fn migrations_run_once_and_in_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sqlite");
+        open(&path, Synchronous::Full, &[FIRST]).expect("made");
+        for _ in 0..2 {
+            let connection = open(&path, Synchronous::Full, &[FIRST, SECOND]).expect("migrated");
+            connection.execute("INSERT INTO a (x, y) VALUES (1, 2)", []).expect("both columns");
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_newer_server_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sqlite");
+        open(&path, Synchronous::Full, &[FIRST, SECOND]).expect("made");
+        let refused = open(&path, Synchronous::Full, &[FIRST]).expect_err("newer");
+        assert!(matches!(refused, OpenError::NewerSchema { found: 2, known: 1, .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_failed_migration_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sqlite");
+        let broken = format!("{FIRST}; CREATE nonsense");
+        let refused = open(&path, Synchronous::Full, &[&broken]).expect_err("not SQL");
+        assert!(matches!(refused, OpenError::Database { .. }), "{refused}");
+        open(&path, Synchronous::Full, &[FIRST]).expect("as if nothing had happened");
+    }
+
+    #[test]
+    fn a_place_that_can_not_keep_a_journal_is_refused() {
+        let refused = open(Path::new(":memory:"), Synchronous::Full, &[]).expect_err("memory");
+        assert!(matches!(&refused, OpenError::JournalMode { mode, .. } if mode == "memory"));
+    }
+
+    #[test]
+    fn pragmas_are_set() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (synchronous, level) in [(Synchronous::Full, 2), (Synchronous::Normal, 1)] {
+            let path = folder.path().join(format!("{level}.sqlite"));
+            let connection = open(&path, synchronous, &[FIRST]).expect("made");
+            let value =
+                |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            assert_eq!(value("synchronous"), Ok(level));
+            assert_eq!(value("foreign_keys"), Ok(1));
+        }
+    }
+}

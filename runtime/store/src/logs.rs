@@ -1,0 +1,272 @@
+//! What functions printed: appended without waiting, read by name. Never slows a request down;
+//! what the queue has no room for is dropped and counted, and power loss may cost the newest
+//! records.
+
+use std::{
+    fmt,
+    path::Path,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::SystemTime,
+};
+
+use prometheus::IntCounter;
+use quern_types::{InvocationId, Name, TenantId, VersionNumber};
+use rusqlite::{Connection, Row, params};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    OpenError,
+    database::{self, Synchronous},
+    folder::FolderLock,
+    log_writer::{LogWriter, MIGRATIONS, Message},
+    metrics::StoreMetrics,
+    rows,
+    store::join,
+};
+
+/// Records that can wait for the writer.
+const QUEUE: usize = 4096;
+/// Longest text of a record, in bytes; with the queue it bounds memory.
+const MAX_TEXT: usize = 16 << 10;
+
+/// The logs of all functions.
+#[derive(Debug)]
+pub struct FunctionLogs {
+    messages: Mutex<Option<mpsc::Sender<Message>>>,
+    written: watch::Receiver<u64>,
+    reader: Arc<Mutex<Connection>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    dropped: IntCounter,
+}
+
+/// Something that a function printed, or that happened to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Whose function it is.
+    pub tenant: TenantId,
+    /// The function.
+    pub function: Name,
+    /// The version that ran.
+    pub version: VersionNumber,
+    /// The request that it served.
+    pub invocation: InvocationId,
+    /// When.
+    pub time: SystemTime,
+    /// From where.
+    pub stream: LogStream,
+    /// What.
+    pub text: String,
+}
+
+/// Where a log record comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    /// The function's standard output.
+    Stdout,
+    /// The function's standard error.
+    Stderr,
+    /// The server: traps and limits.
+    System,
+}
+
+/// A record that has been written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its place among all records; only grows.
+    pub sequence: u64,
+    /// The record.
+    pub record: LogRecord,
+}
+
+/// Why logs can't be read or removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// The database failed.
+    #[error("logs of {function:?} can't be read or removed: {reason}")]
+    Storage {
+        /// The function.
+        function: Name,
+        /// What failed.
+        reason: String,
+    },
+}
+
+impl FunctionLogs {
+    pub(crate) fn open(
+        path: &Path,
+        log_records: u32,
+        metrics: &StoreMetrics,
+        lock: Arc<FolderLock>,
+    ) -> Result<Self, OpenError> {
+        let connection = database::open(path, Synchronous::Normal, MIGRATIONS)?;
+        let reader = database::open_reader(path)?;
+        let (messages, queue) = mpsc::channel(QUEUE);
+        let (changes, written) = watch::channel(0);
+        let dropped = metrics.dropped_records.clone();
+        let writer = LogWriter::new(connection, log_records, changes, dropped.clone(), lock);
+        let writer = writer.start(queue).map_err(|cause| OpenError::Folder {
+            action: "start the writer of",
+            path: path.to_owned(),
+            cause,
+        })?;
+        Ok(Self {
+            messages: Mutex::new(Some(messages)),
+            written,
+            reader: Arc::new(Mutex::new(reader)),
+            writer: Mutex::new(Some(writer)),
+            dropped,
+        })
+    }
+
+    /// Hands a record to the writer; never waits. Text over 16 KiB is cut, and says so.
+    pub fn append(&self, mut record: LogRecord) {
+        cut(&mut record.text);
+        let sent =
+            self.sender().is_some_and(|sender| sender.try_send(Message::Append(record)).is_ok());
+        if !sent {
+            self.dropped.inc();
+        }
+    }
+
+    /// Records of one function in ascending order: the first `limit` after `after`, or the newest
+    /// `limit`.
+    pub async fn tail(
+        &self,
+        tenant: &TenantId,
+        function: &Name,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, LogError> {
+        let reader = self.reader.clone();
+        let (tenant, name) = (tenant.clone(), function.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            read(&connection, &tenant, &name, after, limit)
+        });
+        let failed = |reason: String| LogError::Storage { function: function.clone(), reason };
+        match read.await {
+            Ok(records) => records.map_err(|error| failed(error.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// The newest sequence number; changes whenever records were written.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.written.clone()
+    }
+
+    /// Removes all records of one function, those that still wait included.
+    pub async fn remove(&self, tenant: &TenantId, function: &Name) -> Result<(), LogError> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Remove { tenant: tenant.clone(), function: function.clone(), reply };
+        let failed =
+            |reason: &str| LogError::Storage { function: function.clone(), reason: reason.into() };
+        let sender = self.sender().ok_or_else(|| failed("the store is closed"))?;
+        sender.send(message).await.map_err(|_| failed("the store is closed"))?;
+        drop(sender);
+        match answer.await {
+            Ok(removed) => removed.map_err(|reason| failed(&reason)),
+            Err(_) => Err(failed("the writer has stopped")),
+        }
+    }
+
+    /// Writes what is queued and ends the writer.
+    pub(crate) async fn close(&self) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        join(writer).await;
+    }
+
+    fn sender(&self) -> Option<mpsc::Sender<Message>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl LogStream {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::System => "system",
+        }
+    }
+}
+
+impl fmt::Display for LogStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for LogStream {
+    type Err = UnknownStream;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStream> {
+        [Self::Stdout, Self::Stderr, Self::System]
+            .into_iter()
+            .find(|stream| stream.as_str() == text)
+            .ok_or(UnknownStream)
+    }
+}
+
+/// A text is not a [`LogStream`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("log stream is none of stdout, stderr and system")]
+pub struct UnknownStream;
+
+/// Cuts a text that is too long, and says so at its end.
+fn cut(text: &mut String) {
+    let length = text.len();
+    if length > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push_str(&format!("… [cut: {length} bytes]"));
+    }
+}
+
+fn read(
+    connection: &Connection,
+    tenant: &TenantId,
+    function: &Name,
+    after: Option<u64>,
+    limit: usize,
+) -> rusqlite::Result<Vec<StoredRecord>> {
+    let mut statement = connection.prepare_cached(match after {
+        Some(_) => {
+            "SELECT sequence, version, invocation, time_us, stream, text
+             FROM records JOIN functions ON functions.id = records.function
+             WHERE tenant = ?1 AND name = ?2 AND sequence > ?3 ORDER BY sequence LIMIT ?4"
+        }
+        None => {
+            "SELECT * FROM (
+                 SELECT sequence, version, invocation, time_us, stream, text
+                 FROM records JOIN functions ON functions.id = records.function
+                 WHERE tenant = ?1 AND name = ?2 AND sequence > ?3
+                 ORDER BY sequence DESC LIMIT ?4
+             ) ORDER BY sequence"
+        }
+    })?;
+    let after = i64::try_from(after.unwrap_or(0)).unwrap_or(i64::MAX);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let record = |row: &Row<'_>| {
+        Ok(StoredRecord {
+            sequence: row.get::<_, i64>(0)?.try_into().unwrap_or(0),
+            record: LogRecord {
+                tenant: tenant.clone(),
+                function: function.clone(),
+                version: rows::number(row, 1)?,
+                invocation: rows::parsed(row, 2)?,
+                time: rows::created(row.get(3)?),
+                stream: rows::parsed(row, 4)?,
+                text: row.get(5)?,
+            },
+        })
+    };
+    statement
+        .query_map(params![tenant.as_str(), function.as_str(), after, limit], record)?
+        .collect()
+}

@@ -1,0 +1,67 @@
+//! What the store measures of itself; registered by whoever opens it.
+
+use prometheus::{
+    Error, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, core::Collector,
+    exponential_buckets,
+};
+
+/// Handles to the store's metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreMetrics {
+    /// From the first operation of a group to its end on the disk.
+    pub(crate) commit_seconds: Histogram,
+    /// Operations that shared a commit.
+    pub(crate) group_operations: Histogram,
+    /// Operations that wait for the writer.
+    pub(crate) queued_operations: IntGauge,
+    /// Bytes of all blobs.
+    pub(crate) blob_bytes: IntGauge,
+    /// Log records that the queue had no room for, or that could not be written.
+    pub(crate) dropped_records: IntCounter,
+}
+
+impl StoreMetrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
+        let commit_seconds = HistogramOpts::new(
+            "quern_store_commit_seconds",
+            "Time to write and sync one group of catalog operations",
+        )
+        .buckets(exponential_buckets(0.000_25, 2.0, 14)?);
+        let group_operations = HistogramOpts::new(
+            "quern_store_group_operations",
+            "Catalog operations that shared one commit",
+        )
+        .buckets(exponential_buckets(1.0, 2.0, 8)?);
+        Ok(Self {
+            commit_seconds: registered(registry, Histogram::with_opts(commit_seconds)?)?,
+            group_operations: registered(registry, Histogram::with_opts(group_operations)?)?,
+            queued_operations: registered(
+                registry,
+                IntGauge::new(
+                    "quern_store_queued_operations",
+                    "Catalog operations that wait for the writer",
+                )?,
+            )?,
+            blob_bytes: registered(
+                registry,
+                IntGauge::new("quern_store_blob_bytes", "Bytes of all stored blobs")?,
+            )?,
+            dropped_records: registered(
+                registry,
+                IntCounter::new(
+                    "quern_store_dropped_log_records_total",
+                    "Log records of functions that were dropped because the queue was full or \
+                     the disk refused them",
+                )?,
+            )?,
+        })
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}

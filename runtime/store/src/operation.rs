@@ -1,0 +1,181 @@
+//! What can be done to the catalog, each with the way back to whoever asked. Never opens or ends
+//! a transaction.
+
+use std::fmt;
+
+use quern_types::{Digest, VersionNumber};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::{
+    CommitError, Committed, DeleteError, Removed, RollbackError,
+    ledger::Hold,
+    rows::{self, Key, NewRow},
+};
+
+/// One operation. It is applied, and answered once its group has been committed or has failed.
+pub(crate) trait Operation: Send + fmt::Debug {
+    /// What it concerns.
+    fn key(&self) -> &Key;
+
+    /// Changes the tables; an error fails the whole group. A refusal is no error: it is an
+    /// answer, and changes nothing.
+    fn apply(&mut self, connection: &Connection, keep_versions: u32) -> rusqlite::Result<Effects>;
+
+    /// Answers with the outcome, or with the reason why the group failed.
+    fn answer(self: Box<Self>, group: Result<Removed, String>);
+}
+
+/// What an applied operation asks for after the commit.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Whether it changed the tables.
+    pub(crate) changed: bool,
+    loosened: Vec<Digest>,
+    hold: Option<Hold>,
+}
+
+type Reply<T, E> = oneshot::Sender<Result<T, E>>;
+
+impl Effects {
+    /// Lets go of what was held until the commit was decided; gives the contents that may have
+    /// lost their last row.
+    pub(crate) fn settle(self) -> Vec<Digest> {
+        drop(self.hold);
+        self.loosened
+    }
+}
+
+/// Adds a version, or makes the kept one of the same digest live.
+#[derive(Debug)]
+pub(crate) struct CommitVersion {
+    row: NewRow,
+    hold: Option<Hold>,
+    outcome: Option<Result<(VersionNumber, bool), CommitError>>,
+    reply: Reply<Committed, CommitError>,
+}
+
+/// Makes a kept version live.
+#[derive(Debug)]
+pub(crate) struct RollBack {
+    key: Key,
+    to: Option<VersionNumber>,
+    outcome: Option<Result<VersionNumber, RollbackError>>,
+    reply: Reply<VersionNumber, RollbackError>,
+}
+
+/// Removes a name with all its versions.
+#[derive(Debug)]
+pub(crate) struct DeleteName {
+    key: Key,
+    outcome: Option<Result<(), DeleteError>>,
+    reply: Reply<Removed, DeleteError>,
+}
+
+impl CommitVersion {
+    pub(crate) fn new(
+        row: NewRow,
+        hold: Option<Hold>,
+        reply: Reply<Committed, CommitError>,
+    ) -> Self {
+        Self { row, hold, outcome: None, reply }
+    }
+}
+
+impl Operation for CommitVersion {
+    fn key(&self) -> &Key {
+        &self.row.key
+    }
+
+    fn apply(&mut self, connection: &Connection, keep_versions: u32) -> rusqlite::Result<Effects> {
+        // A refused or repeated upload leaves a blob that may be nobody's.
+        let mut loosened = vec![self.row.content];
+        let held = self.hold.is_some();
+        let outcome = match rows::commit(connection, &self.row, held)? {
+            Ok(version) => {
+                loosened.extend(rows::retain(connection, &self.row.key, keep_versions)?);
+                Ok(version)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let changed = outcome.is_ok();
+        self.outcome = Some(outcome);
+        Ok(Effects { changed, loosened, hold: self.hold.take() })
+    }
+
+    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+        let answer = match (group, self.outcome) {
+            (Ok(removed), Some(outcome)) => {
+                outcome.map(|(version, created)| Committed { version, created, removed })
+            }
+            (group, _) => Err(CommitError::Storage { reason: failure(group) }),
+        };
+        // Nobody may be waiting any more; what is done is done.
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl RollBack {
+    pub(crate) fn new(
+        key: Key,
+        to: Option<VersionNumber>,
+        reply: Reply<VersionNumber, RollbackError>,
+    ) -> Self {
+        Self { key, to, outcome: None, reply }
+    }
+}
+
+impl Operation for RollBack {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
+        let outcome = rows::roll_back(connection, &self.key, self.to)?;
+        let changed = outcome.is_ok();
+        self.outcome = Some(outcome);
+        Ok(Effects { changed, ..Effects::default() })
+    }
+
+    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+        let answer = match (group, self.outcome) {
+            (Ok(_), Some(outcome)) => outcome,
+            (group, _) => Err(RollbackError::Storage { reason: failure(group) }),
+        };
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl DeleteName {
+    pub(crate) fn new(key: Key, reply: Reply<Removed, DeleteError>) -> Self {
+        Self { key, outcome: None, reply }
+    }
+}
+
+impl Operation for DeleteName {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
+        let (outcome, loosened) = match rows::delete(connection, &self.key)? {
+            Ok(loosened) => (Ok(()), loosened),
+            Err(refusal) => (Err(refusal), Vec::new()),
+        };
+        let changed = outcome.is_ok();
+        self.outcome = Some(outcome);
+        Ok(Effects { changed, loosened, hold: None })
+    }
+
+    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+        let answer = match (group, self.outcome) {
+            (Ok(removed), Some(outcome)) => outcome.map(|()| removed),
+            (group, _) => Err(DeleteError::Storage { reason: failure(group) }),
+        };
+        let _ = self.reply.send(answer);
+    }
+}
+
+fn failure(group: Result<Removed, String>) -> String {
+    group.err().unwrap_or_else(|| "the operation was never applied".into())
+}

@@ -1,0 +1,232 @@
+//! Opens a data folder, puts it in order, and closes it. Never serves a request itself.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use arc_swap::ArcSwap;
+use prometheus::Registry;
+use tokio::{runtime::Handle, sync::mpsc};
+
+use crate::{
+    Blobs, Catalog, FunctionLogs,
+    database::{self, Synchronous},
+    folder::FolderLock,
+    ledger::Ledger,
+    metrics::StoreMetrics,
+    rows,
+    snapshot::{self, SnapshotError},
+    writer::{self, Writer},
+};
+
+/// Where and how much to store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The data folder; made where it is missing.
+    pub directory: PathBuf,
+    /// Newest versions to keep of each function and model, besides the live one.
+    pub keep_versions: u32,
+    /// Newest log records to keep of each function.
+    pub log_records: u32,
+}
+
+/// An open data folder.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    catalog: Catalog,
+    blobs: Arc<Blobs>,
+    logs: FunctionLogs,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Why a data folder can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or folder can't be made, locked or prepared.
+    #[error("can't {action} {}: {cause}", path.display())]
+    Folder {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// Another server has it.
+    #[error(
+        "data folder {} is in use by another server: stop that one, or choose another folder",
+        directory.display()
+    )]
+    Locked {
+        /// The folder.
+        directory: PathBuf,
+    },
+    /// A database can't be opened or read.
+    #[error("database {} can't be opened: {cause}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: rusqlite::Error,
+    },
+    /// The file system can't carry a write-ahead log.
+    #[error(
+        "database {} can't keep a write-ahead log (it stays in mode {mode:?}): put the data \
+         folder on a local file system",
+        path.display()
+    )]
+    JournalMode {
+        /// The file.
+        path: PathBuf,
+        /// The mode that it stays in.
+        mode: String,
+    },
+    /// A newer server has written it.
+    #[error(
+        "database {} has schema version {found}, this server knows up to {known}: run the newer \
+         server that wrote it",
+        path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest known version.
+        known: u32,
+    },
+    /// The catalog holds something that this server never writes.
+    #[error("catalog {} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The blob store can't be listed or cleaned.
+    #[error("blob store can't be opened: {reason}")]
+    Blobs {
+        /// What failed.
+        reason: String,
+    },
+    /// A metric of this name is registered already.
+    #[error("metrics can't be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Store {
+    /// Opens a data folder: locks it, migrates its databases, removes what is left of uploads and
+    /// blobs that no version refers to, and loads the routes.
+    pub async fn open(config: StoreConfig, registry: &Registry) -> Result<Self, OpenError> {
+        let metrics = StoreMetrics::register(registry)?;
+        let (runtime, opening) = (Handle::current(), metrics.clone());
+        let directory = config.directory.clone();
+        let opened = tokio::task::spawn_blocking(move || open_files(&config, &opening, &runtime));
+        let parts =
+            opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let missing = parts.blobs.sweep(&parts.contents).await?;
+        for content in missing {
+            tracing::error!(%content, "blob of a version is missing: deploy the version again");
+        }
+        let (sender, operations) = mpsc::channel(writer::QUEUE);
+        let routes = parts.writer.routes.clone();
+        let catalog = Catalog::new(routes, sender, parts.blobs.ledger().clone(), metrics);
+        let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
+            action: "start the writer of",
+            path: directory.clone(),
+            cause,
+        })?;
+        Ok(Self {
+            directory,
+            catalog,
+            blobs: parts.blobs,
+            logs: parts.logs,
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+
+    /// What is deployed.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The contents of versions.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// What functions printed.
+    pub fn logs(&self) -> &FunctionLogs {
+        &self.logs
+    }
+
+    /// The data folder.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Finishes what is queued and ends the writers; further writes are refused. The folder is
+    /// free for another server when this returns.
+    pub async fn close(&self) {
+        self.catalog.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        join(writer).await;
+        self.logs.close().await;
+        self.blobs.close().await;
+    }
+}
+
+/// Waits for a thread without blocking the runtime.
+pub(crate) async fn join(thread: Option<JoinHandle<()>>) {
+    let Some(thread) = thread else { return };
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    if !matches!(joined, Ok(Ok(()))) {
+        tracing::error!("a writer of the store ended with a panic");
+    }
+}
+
+struct Parts {
+    writer: Writer,
+    blobs: Arc<Blobs>,
+    logs: FunctionLogs,
+    contents: std::collections::HashSet<quern_types::Digest>,
+}
+
+fn open_files(
+    config: &StoreConfig,
+    metrics: &StoreMetrics,
+    runtime: &Handle,
+) -> Result<Parts, OpenError> {
+    let directory = &config.directory;
+    let lock = Arc::new(FolderLock::take(directory)?);
+    let path = directory.join("catalog.sqlite");
+    let connection = database::open(&path, Synchronous::Full, rows::MIGRATIONS)?;
+    let damaged = |error: SnapshotError| match error {
+        SnapshotError::Database(cause) => OpenError::Database { path: path.clone(), cause },
+        error => OpenError::Damaged { path: path.clone(), reason: error.to_string() },
+    };
+    let routes = snapshot::load(&connection).map_err(damaged)?;
+    let contents = snapshot::contents(&connection).map_err(|error| damaged(error.into()))?;
+    let ledger = Ledger::new(metrics.blob_bytes.clone());
+    let blobs = Arc::new(Blobs::open(&directory.join("blobs"), ledger)?);
+    let logs = FunctionLogs::open(
+        &directory.join("logs.sqlite"),
+        config.log_records,
+        metrics,
+        lock.clone(),
+    )?;
+    let writer = Writer {
+        connection,
+        routes: Arc::new(ArcSwap::from_pointee(routes)),
+        blobs: blobs.clone(),
+        keep_versions: config.keep_versions,
+        metrics: metrics.clone(),
+        runtime: runtime.clone(),
+        _lock: lock,
+    };
+    Ok(Parts { writer, blobs, logs, contents })
+}

@@ -1,0 +1,125 @@
+//! The one owner of the catalog's database: takes what is queued, commits it together, shows it to
+//! requests, and only then answers. Never answers before the disk has it.
+
+use std::{sync::Arc, thread::JoinHandle, time::Instant};
+
+use arc_swap::ArcSwap;
+use quern_types::{Digest, Routes};
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::{runtime::Handle, sync::mpsc};
+
+use crate::{
+    Removed,
+    blobs::Blobs,
+    folder::FolderLock,
+    metrics::StoreMetrics,
+    operation::{Effects, Operation},
+    rows,
+    snapshot::{self, SnapshotError},
+};
+
+/// Operations that can wait for the writer; whoever comes next waits for room.
+pub(crate) const QUEUE: usize = 256;
+/// Most operations in one commit.
+const GROUP: usize = 64;
+
+/// Everything that the writer owns.
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) routes: Arc<ArcSwap<Routes>>,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) keep_versions: u32,
+    pub(crate) metrics: StoreMetrics,
+    /// Runs the removal of blobs.
+    pub(crate) runtime: Handle,
+    /// Nobody else may open the folder before the writer is through.
+    pub(crate) _lock: Arc<FolderLock>,
+}
+
+impl Writer {
+    /// Starts the writer's thread; it ends when all senders are gone and the queue is empty.
+    pub(crate) fn start(
+        mut self,
+        mut operations: mpsc::Receiver<Box<dyn Operation>>,
+    ) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("quern-catalog".into()).spawn(move || {
+            while let Some(first) = operations.blocking_recv() {
+                let mut group = vec![first];
+                while group.len() < GROUP
+                    && let Ok(next) = operations.try_recv()
+                {
+                    group.push(next);
+                }
+                self.metrics.queued_operations.sub(group.len() as i64);
+                self.write(group);
+            }
+        })
+    }
+
+    fn write(&mut self, mut group: Vec<Box<dyn Operation>>) {
+        let started = Instant::now();
+        let committed = self.commit(&mut group);
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.group_operations.observe(group.len() as f64);
+        match committed {
+            Ok(effects) => {
+                // All holds of the group end here, before anything is removed.
+                let loosened: Vec<_> = effects.into_iter().map(Effects::settle).collect();
+                for (operation, loosened) in group.into_iter().zip(loosened) {
+                    let removed = self.remove(loosened);
+                    operation.answer(Ok(removed));
+                }
+            }
+            // A failed commit may still turn up after a crash, so its blobs stay until the next
+            // start, when the tables tell what is true.
+            Err(error) => {
+                tracing::error!(%error, operations = group.len(), "catalog commit failed");
+                for operation in group {
+                    operation.answer(Err(error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Applies a group in one transaction and shows the result to requests.
+    fn commit(&mut self, group: &mut [Box<dyn Operation>]) -> Result<Vec<Effects>, SnapshotError> {
+        let mut transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut effects = Vec::with_capacity(group.len());
+        let mut routes = Routes::clone(&self.routes.load());
+        for operation in group {
+            let savepoint = transaction.savepoint()?;
+            let applied = operation.apply(&savepoint, self.keep_versions)?;
+            if applied.changed {
+                // Read before the commit, so that nothing can fail after it.
+                snapshot::refresh(&savepoint, &mut routes, operation.key())?;
+                savepoint.commit()?;
+            }
+            effects.push(applied);
+        }
+        transaction.commit()?;
+        self.routes.store(Arc::new(routes));
+        Ok(effects)
+    }
+
+    /// Removes the blobs among `loosened` that no row refers to and nobody holds.
+    fn remove(&self, loosened: Vec<Digest>) -> Removed {
+        let mut contents = Vec::new();
+        for digest in loosened {
+            match rows::referenced(&self.connection, &digest) {
+                Ok(true) => {}
+                Ok(false) => {
+                    if !contents.contains(&digest)
+                        && self.runtime.block_on(self.blobs.remove(digest))
+                    {
+                        contents.push(digest);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "blob that may be unneeded stays");
+                }
+            }
+        }
+        Removed { contents }
+    }
+}

@@ -1,0 +1,139 @@
+//! What functions printed.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use prometheus::Registry;
+use quern_store::{LogError, LogRecord, LogStream, Store, StoreConfig};
+use quern_types::TenantId;
+
+use crate::common::{config, name, number, open, tenant};
+
+fn record(function: &str, text: impl Into<String>) -> LogRecord {
+    LogRecord {
+        tenant: tenant(),
+        function: name(function),
+        version: number(3),
+        invocation: "019a0000-0000-7000-8000-000000000001".parse().expect("a UUID"),
+        time: UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456),
+        stream: LogStream::Stderr,
+        text: text.into(),
+    }
+}
+
+/// Waits until a function's newest record is this.
+async fn written(store: &Store, function: &str, text: &str) {
+    let mut changes = store.logs().subscribe();
+    loop {
+        let newest = store.logs().tail(&tenant(), &name(function), None, 1).await.expect("reads");
+        if newest.last().is_some_and(|stored| stored.record.text == text) {
+            return;
+        }
+        changes.changed().await.expect("the writer lives");
+    }
+}
+
+async fn texts(store: &Store, function: &str, after: Option<u64>, limit: usize) -> Vec<String> {
+    let tail = store.logs().tail(&tenant(), &name(function), after, limit).await.expect("reads");
+    tail.into_iter().map(|stored| stored.record.text).collect()
+}
+
+#[tokio::test]
+async fn records_come_back_as_they_were_and_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path(), 2).await;
+    for text in ["one", "two", "three"] {
+        store.logs().append(record("f", text));
+        store
+            .logs()
+            .append(LogRecord { tenant: TenantId::new("other"), ..record("f", "not mine") });
+    }
+    written(&store, "f", "three").await;
+    let all = store.logs().tail(&tenant(), &name("f"), None, 10).await.expect("reads");
+    assert_eq!(all[0].record, record("f", "one"));
+    assert_eq!(texts(&store, "f", None, 2).await, ["two", "three"]);
+    assert_eq!(texts(&store, "f", Some(all[0].sequence), 1).await, ["two"]);
+    assert_eq!(texts(&store, "f", Some(all[2].sequence), 10).await, [""; 0]);
+    assert_eq!(texts(&store, "unknown", None, 10).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn the_newest_records_are_kept_of_each_function_and_survive_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for round in 0..2 {
+        let configuration = StoreConfig { log_records: 5, ..config(folder.path(), 2) };
+        let store = Store::open(configuration, &Registry::new()).await.expect("opens");
+        store.logs().append(record("quiet", format!("quiet {round}")));
+        for i in 0..20 {
+            store.logs().append(record("loud", format!("{round} {i}")));
+        }
+        store.close().await;
+        let expected: Vec<_> = (15..20).map(|i| format!("{round} {i}")).collect();
+        assert_eq!(texts(&store, "loud", None, 100).await, expected);
+        assert_eq!(texts(&store, "quiet", None, 100).await.len(), round + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_removed_function_leaves_no_records_and_no_number_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path(), 2).await;
+    store.logs().append(record("f", "before"));
+    written(&store, "f", "before").await;
+    let seen = store.logs().tail(&tenant(), &name("f"), None, 1).await.expect("reads")[0].sequence;
+    store.logs().append(record("f", "still waiting"));
+    store.logs().remove(&tenant(), &name("f")).await.expect("removed");
+    assert_eq!(texts(&store, "f", None, 10).await, [""; 0]);
+    store.logs().append(record("f", "after"));
+    written(&store, "f", "after").await;
+    assert_eq!(texts(&store, "f", Some(seen), 10).await, ["after"]);
+}
+
+#[tokio::test]
+async fn long_texts_are_cut_and_say_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path(), 2).await;
+    store.logs().append(record("f", "é".repeat(10_000)));
+    store.close().await;
+    let text = texts(&store, "f", None, 1).await.remove(0);
+    assert!(text.len() < 17 << 10 && text.ends_with("é… [cut: 20000 bytes]"), "{}", text.len());
+}
+
+#[tokio::test]
+async fn what_can_not_be_written_is_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = Registry::new();
+    let store = Store::open(config(folder.path(), 2), &registry).await.expect("opens");
+    let dropped = || {
+        let families = registry.gather();
+        let family = families.iter().find(|f| f.name() == "quern_store_dropped_log_records_total");
+        family.expect("registered").get_metric()[0].get_counter().get_value() as u64
+    };
+    // The disk refuses, and the queue fills up behind it.
+    let other = rusqlite::Connection::open(folder.path().join("logs.sqlite")).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    for i in 0..10_000 {
+        store.logs().append(record("f", i.to_string()));
+    }
+    assert!(dropped() >= 10_000 - 4096 - 1024, "{} dropped by the full queue", dropped());
+    other.execute_batch("ROLLBACK").expect("unlocked");
+    store.logs().remove(&tenant(), &name("other")).await.expect("the writer goes on");
+    let after = dropped();
+    store.logs().append(record("f", "last"));
+    store.close().await;
+    assert_eq!(texts(&store, "f", None, 1).await, ["last"]);
+    assert_eq!(dropped(), after);
+    store.logs().append(record("f", "too late"));
+    assert_eq!(dropped(), after + 1);
+    let refused = store.logs().remove(&tenant(), &name("f")).await.expect_err("closed");
+    assert!(matches!(refused, LogError::Storage { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn logs_that_can_not_be_read_are_an_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path(), 2).await;
+    let other = rusqlite::Connection::open(folder.path().join("logs.sqlite")).expect("opens");
+    other.execute_batch("DROP TABLE records").expect("dropped");
+    let failed = store.logs().tail(&tenant(), &name("f"), None, 1).await.expect_err("no table");
+    assert!(failed.to_string().contains("logs of \"f\" can't be read"), "{failed}");
+}

@@ -1,0 +1,9 @@
+//! The store on a real folder: behaviours, a model, and kills. Never looks inside the crate.
+
+mod blobs;
+mod catalog;
+mod common;
+mod crash;
+mod logs;
+mod model;
+mod opening;
