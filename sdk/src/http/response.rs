@@ -91,7 +91,8 @@ impl Response {
             ErrorKind::NotFound | ErrorKind::Internal => 500,
         };
         let shown = if status == 500 { "the function failed" } else { error.message() };
-        let body = format!("{}\n", serde_json::json!({ "error": shown }));
+        let shown = serde_json::Value::from(shown);
+        let body = format!("{{\"error\":{shown}}}\n");
         Self::bytes("application/json", body).with_status(status)
     }
 }
