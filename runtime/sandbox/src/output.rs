@@ -42,18 +42,18 @@ pub struct GuestOutput {
 
 impl GuestOutput {
     fn push(&mut self, stream: OutputStream, bytes: &[u8]) {
-        let fits = bytes.len().min(MAX_BYTES - self.kept_bytes);
-        let (kept, mut dropped) = (&bytes[..fits], bytes.len() - fits);
-        let room = self.pieces.len() < MAX_PIECES;
+        // What follows a gap is dropped too: a part that reads as the whole misleads.
+        let room = if self.dropped_bytes == 0 { MAX_BYTES - self.kept_bytes } else { 0 };
+        let full = self.pieces.len() >= MAX_PIECES;
+        let (kept, mut dropped) = bytes.split_at(bytes.len().min(room));
         match self.pieces.last_mut() {
             Some((last, text)) if *last == stream => text.extend_from_slice(kept),
-            _ if room && fits > 0 => {
-                self.pieces.push((stream, kept.to_vec()));
-            }
-            _ => dropped = bytes.len(),
+            _ if kept.is_empty() => {}
+            _ if full => dropped = bytes,
+            _ => self.pieces.push((stream, kept.to_vec())),
         }
-        self.kept_bytes += bytes.len() - dropped;
-        self.dropped_bytes += dropped as u64;
+        self.kept_bytes += bytes.len() - dropped.len();
+        self.dropped_bytes += dropped.len() as u64;
     }
 }
 

@@ -1,0 +1,284 @@
+//! Sandboxes on their own: what is accepted, what is kept on disk, and what a guest can't exceed.
+//! Guests are written out in the text format here, so that each test shows its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use futures::future::BoxFuture;
+use quern_sandbox::{ComponentError, Function, Report, Sandbox, SandboxConfig};
+use quern_types::{
+    ByteSize, Call, DataType, Deadline, Digest, FunctionKind, FunctionSpec, Grants, InferenceReply,
+    InvocationId, InvokeError, Limits, ModelCall, ModelCalls, ModelError, ModelSpec, Name, Period,
+    Signature, TenantId, Tensor, TensorSpec,
+};
+use tempfile::TempDir;
+
+/// A node on which no model is deployed.
+struct NoModels;
+
+impl ModelCalls for NoModels {
+    fn spec(&self, _: &TenantId, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
+        Err(ModelError::NotFound { name: model.clone() })
+    }
+
+    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<InferenceReply, ModelError>> {
+        Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model })))
+    }
+}
+
+fn sandbox(folder: &Path, pooling: bool) -> Sandbox {
+    let config =
+        SandboxConfig { pooling, instances: 8, ..SandboxConfig::new(folder.join("artifacts")) };
+    Sandbox::new(config, Arc::new(NoModels), &prometheus::Registry::new()).expect("a sandbox")
+}
+
+fn spec(kind: FunctionKind) -> FunctionSpec {
+    let limits = Limits {
+        memory: ByteSize::mib(1),
+        cpu: Period::from_millis(100),
+        timeout: Period::from_millis(300),
+        ..Limits::default()
+    };
+    FunctionSpec { kind, limits, grants: Grants::default() }
+}
+
+fn inference() -> FunctionSpec {
+    let tensor = |name: &str| TensorSpec {
+        name: name.into(),
+        dtype: DataType::Uint8,
+        shape: vec![-1],
+        range: None,
+    };
+    let signature = Signature::new(vec![tensor("x")], vec![tensor("x")]).expect("a signature");
+    spec(FunctionKind::Inference(signature))
+}
+
+/// An inference function whose `infer` has this body; it is given the pointer and count of its
+/// inputs, and returns a pointer to its result.
+fn guest(body: &str) -> Vec<u8> {
+    let text = format!(
+        "(module
+            (memory (export \"memory\") 1)
+            (global $free (mut i32) (i32.const 1024))
+            (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32)
+                (local $at i32)
+                (local.set $at
+                    (i32.and (i32.add (global.get $free) (i32.const 7)) (i32.const -8)))
+                (global.set $free (i32.add (local.get $at) (local.get 3)))
+                (local.get $at))
+            (func $deep (param i32) (result i32)
+                (i32.add (call $deep (local.get 0)) (i32.const 1)))
+            (func $infer (export \"quern:ml/inference@0.1.0#infer\")
+                (param $inputs i32) (param $count i32) (result i32)
+                {body}))"
+    );
+    let mut module = wat::parse_str(&text).expect("valid text");
+    let mut resolve = wit_parser::Resolve::default();
+    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
+    let (package, _) = resolve.push_dir(wit).expect("the contract");
+    let world = resolve.select_world(&[package], Some("inference-function")).expect("its world");
+    let encoding = wit_component::StringEncoding::UTF8;
+    wit_component::embed_component_metadata(&mut module, &resolve, world, encoding)
+        .expect("metadata");
+    let mut encoder = wit_component::ComponentEncoder::default().module(&module).expect("a module");
+    encoder.encode().expect("a component")
+}
+
+/// Answers with its inputs: the result lies at 0, its discriminant, then the list.
+const ECHO: &str = "(i32.store (i32.const 0) (i32.const 0))
+    (i32.store (i32.const 4) (local.get $inputs))
+    (i32.store (i32.const 8) (local.get $count))
+    (i32.const 0)";
+
+fn call() -> Call {
+    let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
+    let deadline = Deadline::after(Instant::now(), Duration::from_millis(300));
+    Call { id, tenant: TenantId::default(), deadline }
+}
+
+/// Deploys a guest, calls it once, and returns its answer and the report.
+async fn run(
+    sandbox: &Sandbox,
+    component: &[u8],
+    spec: &FunctionSpec,
+) -> (Result<Vec<Tensor>, InvokeError>, Report) {
+    let content = Digest::of(component);
+    sandbox.validate(component, spec).expect("valid");
+    sandbox.compile(&content, component, spec).expect("compiles");
+    let function = sandbox.load(&content, spec).expect("loads").expect("was compiled");
+    let Function::Inference(function) = function else { panic!("an inference function") };
+    let input = Tensor::new("x", DataType::Uint8, vec![3], vec![1, 2, 3]).expect("a tensor");
+    let (sender, report) = mpsc::channel();
+    let answer = function
+        .infer(call(), vec![input], move |report| sender.send(report).expect("is awaited"))
+        .await;
+    (answer, report.recv().expect("is reported"))
+}
+
+#[tokio::test]
+async fn a_guest_answers_with_and_without_the_pool() {
+    for pooling in [true, false] {
+        let folder = TempDir::new().expect("a folder");
+        let sandbox = sandbox(folder.path(), pooling);
+        let (answer, report) = run(&sandbox, &guest(ECHO), &inference()).await;
+        let outputs = answer.expect("an answer");
+        assert_eq!(outputs[0].data()[..], [1, 2, 3]);
+        assert!(report.failure.is_none());
+        assert_eq!(report.memory_bytes, 65_536);
+    }
+}
+
+#[tokio::test]
+async fn each_limit_ends_its_guest_with_its_own_error() {
+    let cases = [
+        (
+            "(loop $l (br $l)) (i32.const 0)",
+            InvokeError::CpuTime { limit: Duration::from_millis(100) },
+        ),
+        (
+            "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable))
+             (i32.const 0)",
+            InvokeError::OutOfMemory { limit: ByteSize::mib(1) },
+        ),
+        (
+            "unreachable",
+            InvokeError::Trap {
+                reason: "wasm trap: wasm `unreachable` instruction executed".into(),
+            },
+        ),
+        (
+            "(call $deep (i32.const 1))",
+            InvokeError::Trap { reason: "wasm trap: call stack exhausted".into() },
+        ),
+    ];
+    let folder = TempDir::new().expect("a folder");
+    let sandbox = sandbox(folder.path(), true);
+    for (body, expected) in cases {
+        let (answer, report) = run(&sandbox, &guest(body), &inference()).await;
+        assert_eq!(answer.expect_err(body), expected);
+        assert_eq!(report.failure.expect("a failure").error, expected);
+    }
+    let (answer, _) = run(&sandbox, &guest(ECHO), &inference()).await;
+    assert!(answer.is_ok(), "others are served after all that");
+}
+
+#[tokio::test]
+async fn wall_time_ends_a_guest_that_has_processor_time_left() {
+    let folder = TempDir::new().expect("a folder");
+    let sandbox = sandbox(folder.path(), true);
+    let mut spec = inference();
+    spec.limits.cpu = Period::from_millis(60_000);
+    let (answer, _) = run(&sandbox, &guest("(loop $l (br $l)) (i32.const 0)"), &spec).await;
+    assert_eq!(answer, Err(InvokeError::Timeout { limit: Duration::from_millis(300) }));
+}
+
+#[tokio::test]
+async fn a_trap_shows_the_guests_stack_to_its_owner() {
+    let folder = TempDir::new().expect("a folder");
+    let (_, report) = run(&sandbox(folder.path(), true), &guest("unreachable"), &inference()).await;
+    let detail = report.failure.expect("a failure").detail;
+    assert!(detail.contains("infer"), "{detail}");
+}
+
+#[tokio::test]
+async fn malformed_outputs_are_the_functions_fault() {
+    // A list of one tensor whose length in bytes disagrees with its shape, all zero but the count.
+    let body = "(i32.store (i32.const 4) (i32.const 64)) (i32.store (i32.const 8) (i32.const 1))
+        (i32.const 0)";
+    let folder = TempDir::new().expect("a folder");
+    let (answer, _) = run(&sandbox(folder.path(), true), &guest(body), &inference()).await;
+    assert!(matches!(answer, Err(InvokeError::InvalidOutput { .. })), "{answer:?}");
+}
+
+#[test]
+fn what_is_not_a_fitting_component_is_refused_by_name() {
+    let folder = TempDir::new().expect("a folder");
+    let sandbox = sandbox(folder.path(), false);
+    let parse = |text: &str| wat::parse_str(text).expect("valid text");
+    let refused = |component: &[u8], spec: &FunctionSpec| {
+        sandbox.validate(component, spec).expect_err("refused")
+    };
+    let http = spec(FunctionKind::Http);
+    assert!(matches!(refused(b"#!/bin/sh", &http), ComponentError::NotAComponent { .. }));
+    assert!(matches!(refused(b"", &http), ComponentError::NotAComponent { .. }));
+    assert!(matches!(refused(&parse("(module)"), &http), ComponentError::NotAComponent { .. }));
+    assert_eq!(
+        refused(&parse("(component (import \"acme:oven/bake@1.0.0\" (instance)))"), &http),
+        ComponentError::UnknownImport { import: "acme:oven/bake@1.0.0".into() }
+    );
+    assert!(matches!(
+        refused(&parse("(component (import \"quern:ml/models@0.1.0\" (instance)))"), &http),
+        ComponentError::MissingGrant { .. }
+    ));
+    assert!(matches!(
+        refused(&parse("(component)"), &http),
+        ComponentError::MissingExport { export: "wasi:http/incoming-handler", .. }
+    ));
+    let mut cut = guest(ECHO);
+    cut.truncate(cut.len() - 9);
+    assert!(matches!(refused(&cut, &inference()), ComponentError::Invalid { .. }));
+}
+
+#[test]
+fn an_export_of_another_type_is_refused_when_it_is_compiled() {
+    let folder = TempDir::new().expect("a folder");
+    let sandbox = sandbox(folder.path(), false);
+    let text = "(component (instance $empty)
+        (export \"wasi:http/incoming-handler@0.2.12\" (instance $empty)))";
+    let component = wat::parse_str(text).expect("valid text");
+    let http = spec(FunctionKind::Http);
+    sandbox.validate(&component, &http).expect("fits from the outside");
+    let content = Digest::of(&component);
+    let refused = sandbox.compile(&content, &component, &http).expect_err("refused");
+    assert!(matches!(refused, ComponentError::Invalid { .. }), "{refused:?}");
+    assert!(sandbox.load(&content, &http).expect("readable").is_none(), "nothing is kept");
+}
+
+#[test]
+fn code_that_this_node_has_not_sealed_is_never_loaded() {
+    let folder = TempDir::new().expect("a folder");
+    let spec = inference();
+    let (one, other) = (guest(ECHO), guest("unreachable"));
+    let (content, other_content) = (Digest::of(&one), Digest::of(&other));
+    let sandbox = sandbox(folder.path(), false);
+    sandbox.compile(&content, &one, &spec).expect("compiles");
+    sandbox.compile(&other_content, &other, &spec).expect("compiles");
+    let (file, other_file) =
+        (artifact(folder.path(), &content), artifact(folder.path(), &other_content));
+    let good = fs::read(&file).expect("was written");
+    let mut flipped = good.clone();
+    *flipped.last_mut().expect("not empty") ^= 1;
+    let another = fs::read(&other_file).expect("was written");
+    for bad in [&flipped, &good[..good.len() / 2].to_vec(), &Vec::new(), &another] {
+        fs::write(&file, bad).expect("writable");
+        assert!(sandbox.load(&content, &spec).expect("readable").is_none());
+        assert!(!file.exists(), "what is not sealed is removed");
+    }
+    fs::write(&file, &good).expect("writable");
+    assert!(sandbox.load(&content, &spec).expect("readable").is_some());
+    sandbox.forget(&content);
+    assert!(sandbox.load(&content, &spec).expect("readable").is_none());
+}
+
+#[test]
+fn compiled_code_survives_a_restart() {
+    let folder = TempDir::new().expect("a folder");
+    let (spec, component) = (inference(), guest(ECHO));
+    let content = Digest::of(&component);
+    sandbox(folder.path(), false).compile(&content, &component, &spec).expect("compiles");
+    let again = sandbox(folder.path(), false);
+    assert!(again.load(&content, &spec).expect("readable").is_some());
+}
+
+fn artifact(folder: &Path, content: &Digest) -> PathBuf {
+    let engines = fs::read_dir(folder.join("artifacts")).expect("is there");
+    let engine = engines
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.is_dir())
+        .expect("one engine");
+    engine.join(content.hex())
+}
