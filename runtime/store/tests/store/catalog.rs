@@ -109,6 +109,9 @@ async fn models_and_inference_functions_share_names() {
     assert_eq!(clash, taken(Class::Model));
     catalog.commit_function(version(&yours, "a", content, http())).await.expect("http is apart");
 
+    catalog.commit_function(version(&mine, "b", content, http())).await.expect("free");
+    catalog.commit_model(version(&mine, "b", content, model())).await.expect("http is apart");
+
     // A kept version counts: a rollback must never bring two to one name.
     let mut newer = version(&mine, "a", content, http());
     newer.digest = Digest::of(b"newer");
