@@ -1,7 +1,7 @@
 //! Calls models in the ways that the host must answer well, and reports what it said:
-//! `/infer`, `/describe` and `/cancel` take `?model=`, `/infer` also `&rows=` and `&width=`.
+//! every path takes `?model=`, `/infer` also `&rows=` and `&width=`, `/several` also `&calls=`.
 
-use quern_sdk::{Error, Model, Request, Response, Tensor};
+use quern_sdk::{Error, Model, Request, Response, Tensor, wait_all};
 use serde_json::{Value, json};
 
 quern_sdk::http!(call);
@@ -15,6 +15,7 @@ fn call(request: Request) -> Result<Response, Error> {
     let outcome = match request.path() {
         "/infer" => infer(&name, number("rows", 1)?, number("width", 64)?),
         "/describe" => describe(&name),
+        "/several" => several(&name, number("calls", 2)?),
         "/cancel" => cancel(&name),
         _ => return Ok(Response::new(404)),
     };
@@ -41,6 +42,15 @@ fn describe(name: &str) -> Result<Value, Error> {
             .collect()
     };
     Ok(json!({ "inputs": describe(model.inputs()), "outputs": describe(model.outputs()) }))
+}
+
+/// Has several calls under way.
+fn several(name: &str, calls: usize) -> Result<Value, Error> {
+    let model = Model::open(name)?;
+    let image = Tensor::f32("image", [1, 64], &[0.0; 64])?;
+    let pending: Vec<_> = (0..calls).map(|_| model.start(image.clone())).collect();
+    let answers = wait_all(pending)?;
+    Ok(json!({ "answers": answers.len() }))
 }
 
 /// Cancels calls that have just begun, and makes another one.
