@@ -1,0 +1,429 @@
+//! A typed client of the server's HTTP API. Never retries, and never prints.
+
+use std::{error::Error, path::Path, str::FromStr, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt as _;
+use http::{HeaderMap, Method};
+use indicatif::ProgressBar;
+use quern_types::{Class, Name, VersionNumber};
+use reqwest::{Body, RequestBuilder, Response, Url, multipart};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+
+mod answer;
+mod error;
+
+pub(crate) use answer::{
+    Answer, Deployment, DeviceList, Inference, Listed, LogLine, Metadata, RolledBack,
+    TensorMetadata, VersionList,
+};
+pub(crate) use error::{ClientError, Problem};
+
+/// Time for a connection to be made; answers may take as long as they need.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest line of a log that is followed; the server's own limit is lower.
+const MAX_LINE: usize = 1 << 20;
+const UPLOAD_PART: usize = 64 << 10;
+
+/// The address of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServerUrl(Url);
+
+impl FromStr for ServerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text)
+            .map_err(|error| format!("{error}: write http://HOST:PORT, such as {EXAMPLE_URL}"))?;
+        if url.scheme() != "http" || url.host().is_none() || url.query().is_some() {
+            return Err(format!("write http://HOST:PORT, such as {EXAMPLE_URL}"));
+        }
+        Ok(Self(url))
+    }
+}
+
+const EXAMPLE_URL: &str = "http://127.0.0.1:7700";
+
+impl ServerUrl {
+    /// The address of something on the server; each segment is escaped.
+    fn at(&self, segments: &[&str]) -> Url {
+        let mut url = self.0.clone();
+        url.path_segments_mut()
+            .expect("an http address has a path")
+            .pop_if_empty()
+            .extend(segments);
+        url
+    }
+
+    /// The address of a path, with its query, of an http function.
+    pub(crate) fn of_function(&self, name: &Name, path: &str) -> Result<Url, String> {
+        let function = self.at(&["f", name.as_str()]);
+        let text = format!("{function}/{}", path.trim_start_matches('/'));
+        Url::parse(&text).map_err(|error| format!("path {path:?}: {error}"))
+    }
+
+    /// A path that the server has answered, as an address.
+    pub(crate) fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// A connection pool to one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: ServerUrl,
+}
+
+impl Client {
+    pub(crate) fn new(url: ServerUrl) -> Result<Self, reqwest::Error> {
+        // The server is meant to be near: a proxy for the outside world would be in the way.
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { http, url })
+    }
+
+    pub(crate) fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
+    /// Uploads a component with its manifest.
+    pub(crate) async fn deploy_function(
+        &self,
+        name: &Name,
+        manifest: String,
+        component: &Path,
+        progress: &ProgressBar,
+    ) -> Result<Answer<Deployment>, ClientError> {
+        let form = multipart::Form::new()
+            .text("manifest", manifest)
+            .part("component", file_part(component, progress).await?);
+        let url = self.url.at(&["v1", "functions", name.as_str()]);
+        self.answer(self.http.put(url).multipart(form)).await
+    }
+
+    /// Uploads an ONNX file, with a manifest if one is given.
+    pub(crate) async fn deploy_model(
+        &self,
+        name: &Name,
+        manifest: Option<String>,
+        model: &Path,
+        progress: &ProgressBar,
+    ) -> Result<Answer<Deployment>, ClientError> {
+        let url = self.url.at(&["v1", "models", name.as_str()]);
+        let mut form = multipart::Form::new();
+        if let Some(manifest) = manifest {
+            form = form.text("manifest", manifest);
+        }
+        let form = form.part("model", file_part(model, progress).await?);
+        self.answer(self.http.put(url).multipart(form)).await
+    }
+
+    /// Everything of one class that is deployed.
+    pub(crate) async fn list(&self, class: Class) -> Result<Answer<Vec<Listed>>, ClientError> {
+        let url = self.url.at(&["v1", plural(class)]);
+        let mut answer: Answer<Value> = self.answer(self.http.get(url.clone())).await?;
+        let list = answer.json[plural(class)].take();
+        let parsed = Vec::<Listed>::deserialize(&list).map_err(not_understood(&url))?;
+        Ok(Answer { parsed, json: list })
+    }
+
+    /// Which class a name is of; functions and models may share one, so all are told.
+    pub(crate) async fn classes(&self, name: &Name) -> Result<Vec<Class>, ClientError> {
+        let mut found = Vec::new();
+        for class in [Class::Function, Class::Model] {
+            let url = self.url.at(&["v1", plural(class), name.as_str()]);
+            match self.answer::<Value>(self.http.get(url)).await {
+                Ok(_) => found.push(class),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn versions(
+        &self,
+        class: Class,
+        name: &Name,
+    ) -> Result<Answer<VersionList>, ClientError> {
+        let url = self.url.at(&["v1", plural(class), name.as_str(), "versions"]);
+        self.answer(self.http.get(url)).await
+    }
+
+    pub(crate) async fn rollback(
+        &self,
+        class: Class,
+        name: &Name,
+        to: Option<VersionNumber>,
+    ) -> Result<Answer<RolledBack>, ClientError> {
+        let url = self.url.at(&["v1", plural(class), name.as_str(), "rollback"]);
+        let mut request = self.http.post(url);
+        if let Some(version) = to {
+            request = request.json(&json!({"version": version}));
+        }
+        self.answer(request).await
+    }
+
+    pub(crate) async fn delete(&self, class: Class, name: &Name) -> Result<(), ClientError> {
+        let url = self.url.at(&["v1", plural(class), name.as_str()]);
+        self.send(self.http.delete(url)).await.map(drop)
+    }
+
+    pub(crate) async fn devices(&self) -> Result<Answer<DeviceList>, ClientError> {
+        self.answer(self.http.get(self.url.at(&["v1", "devices"]))).await
+    }
+
+    /// The signature of a model or an inference function.
+    pub(crate) async fn metadata(
+        &self,
+        name: &Name,
+        version: Option<VersionNumber>,
+    ) -> Result<Answer<Metadata>, ClientError> {
+        self.answer(self.http.get(self.inference_url(name, version, None))).await
+    }
+
+    /// Runs a model or an inference function; the body is a request of the Open Inference
+    /// Protocol.
+    pub(crate) async fn infer(
+        &self,
+        name: &Name,
+        version: Option<VersionNumber>,
+        body: Bytes,
+    ) -> Result<Inference, ClientError> {
+        let url = self.inference_url(name, version, Some("infer"));
+        let request = self.http.post(url).header("content-type", "application/json").body(body);
+        let response = self.send(request).await?;
+        let headers = response.headers().clone();
+        let Answer { json, .. } = read_json::<Value>(response).await?;
+        Ok(Inference { headers, json })
+    }
+
+    /// Sends any request to an http function and gives its answer as it is, unless the server
+    /// itself refuses or fails the call.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response, ClientError> {
+        let response = self.dispatch(self.http.request(method, url).headers(headers).body(body));
+        let response = response.await?;
+        if response.headers().contains_key("quern-error") {
+            refused(response).await
+        } else {
+            Ok(response)
+        }
+    }
+
+    /// What a function printed: the newest `tail` lines, and with `follow` whatever comes.
+    pub(crate) async fn logs(
+        &self,
+        name: &Name,
+        tail: u32,
+        follow: bool,
+    ) -> Result<Lines, ClientError> {
+        let mut url = self.url.at(&["v1", "functions", name.as_str(), "logs"]);
+        url.query_pairs_mut()
+            .append_pair("tail", &tail.to_string())
+            .append_pair("follow", if follow { "true" } else { "false" });
+        let response = self.send(self.http.get(url)).await?;
+        Ok(Lines { response: Some(response), unread: BytesMut::new() })
+    }
+
+    /// Prometheus text.
+    pub(crate) async fn metrics(&self) -> Result<String, ClientError> {
+        let response = self.send(self.http.get(self.url.at(&["metrics"]))).await?;
+        let url = response.url().clone();
+        response.text().await.map_err(|error| transport(&url, &error))
+    }
+
+    /// Succeeds if a server is there and takes requests.
+    pub(crate) async fn ready(&self) -> Result<(), ClientError> {
+        self.send(self.http.get(self.url.at(&["readyz"]))).await.map(drop)
+    }
+
+    fn inference_url(
+        &self,
+        name: &Name,
+        version: Option<VersionNumber>,
+        call: Option<&str>,
+    ) -> Url {
+        let version = version.map(|version| version.to_string());
+        let mut segments = vec!["v2", "models", name.as_str()];
+        if let Some(version) = &version {
+            segments.extend(["versions", version]);
+        }
+        segments.extend(call);
+        self.url.at(&segments)
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Answer<T>, ClientError> {
+        read_json(self.send(request).await?).await
+    }
+
+    /// Sends a request; an answer that is no success becomes an error.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = self.dispatch(request).await?;
+        if response.status().is_success() { Ok(response) } else { refused(response).await }
+    }
+
+    async fn dispatch(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        request.send().await.map_err(|error| transport(&self.url.0, &error))
+    }
+}
+
+/// Lines of an answer as they arrive.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    response: Option<Response>,
+    unread: BytesMut,
+}
+
+impl Lines {
+    /// The next line without its end; none once the server has sent all.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            if let Some(line) = take_line(&mut self.unread) {
+                return Ok(Some(line));
+            }
+            let Some(response) = &mut self.response else {
+                let rest = self.unread.split().freeze();
+                return Ok((!rest.is_empty()).then_some(rest));
+            };
+            let url = response.url().clone();
+            match response.chunk().await.map_err(|error| transport(&url, &error))? {
+                Some(chunk) => self.unread.extend_from_slice(&chunk),
+                None => self.response = None,
+            }
+            if self.unread.len() > MAX_LINE && !self.unread.contains(&b'\n') {
+                let reason = format!("a line is longer than {MAX_LINE} bytes");
+                return Err(ClientError::NotUnderstood { url: url.to_string(), reason });
+            }
+        }
+    }
+}
+
+fn take_line(unread: &mut BytesMut) -> Option<Bytes> {
+    let end = unread.iter().position(|byte| *byte == b'\n')?;
+    let line = unread.split_to(end + 1).freeze();
+    Some(line.slice(..end))
+}
+
+fn plural(class: Class) -> &'static str {
+    match class {
+        Class::Function => "functions",
+        Class::Model => "models",
+    }
+}
+
+async fn read_json<T: DeserializeOwned>(response: Response) -> Result<Answer<T>, ClientError> {
+    let url = response.url().clone();
+    let body = response.bytes().await.map_err(|error| transport(&url, &error))?;
+    let json: Value = serde_json::from_slice(&body).map_err(not_understood(&url))?;
+    let parsed = T::deserialize(&json).map_err(not_understood(&url))?;
+    Ok(Answer { parsed, json })
+}
+
+async fn refused<T>(response: Response) -> Result<T, ClientError> {
+    let (url, status) = (response.url().clone(), response.status());
+    let code = response.headers().get("quern-error").and_then(|code| code.to_str().ok());
+    let code = code.map(str::to_owned);
+    let body = response.bytes().await.map_err(|error| transport(&url, &error))?;
+    Err(ClientError::Refused(Problem::read(status, code.as_deref(), &body)))
+}
+
+fn not_understood(url: &Url) -> impl FnOnce(serde_json::Error) -> ClientError {
+    let url = url.to_string();
+    move |error| ClientError::NotUnderstood { url, reason: error.to_string() }
+}
+
+fn transport(url: &Url, error: &reqwest::Error) -> ClientError {
+    let (url, reason) = (url.as_str().trim_end_matches('/').to_owned(), root_cause(error));
+    if error.is_connect() {
+        ClientError::Unreachable { url, reason }
+    } else {
+        ClientError::Broken { url, reason }
+    }
+}
+
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// A file as a part of a form, read while it is sent.
+async fn file_part(path: &Path, progress: &ProgressBar) -> Result<multipart::Part, ClientError> {
+    let unreadable = |error: std::io::Error| ClientError::File {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let metadata = file.metadata().await.map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(unreadable(std::io::Error::other("it is not a file")));
+    }
+    progress.set_length(metadata.len());
+    let parts = futures::stream::try_unfold(file, |mut file| async move {
+        let mut part = BytesMut::with_capacity(UPLOAD_PART);
+        let read = file.read_buf(&mut part).await?;
+        Ok::<_, std::io::Error>((read > 0).then(|| (part.freeze(), file)))
+    });
+    let progress = progress.clone();
+    let counted = parts.inspect_ok(move |part: &Bytes| progress.inc(part.len() as u64));
+    Ok(multipart::Part::stream_with_length(Body::wrap_stream(counted), metadata.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> ServerUrl {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn only_plain_http_addresses_are_servers() {
+        for bad in ["", "localhost:7700", "https://a", "http://", "http://a?b=c", "ftp://a"] {
+            assert!(bad.parse::<ServerUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_keep_a_prefix_and_escape_segments() {
+        let url = server("http://host:1/prefix/");
+        assert_eq!(url.at(&["v1", "a/b"]).as_str(), "http://host:1/prefix/v1/a%2Fb");
+        assert_eq!(url.join("/v2/models/a/infer"), "http://host:1/prefix/v2/models/a/infer");
+        let name = "digit-reader".parse().expect("a name");
+        for (path, expected) in [
+            ("", "http://host:1/prefix/f/digit-reader/"),
+            ("/", "http://host:1/prefix/f/digit-reader/"),
+            ("a/b?c=d e", "http://host:1/prefix/f/digit-reader/a/b?c=d%20e"),
+        ] {
+            assert_eq!(url.of_function(&name, path).expect(path).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn lines_are_split_wherever_chunks_end() {
+        let mut unread = BytesMut::from(&b"one\ntw"[..]);
+        assert_eq!(take_line(&mut unread).as_deref(), Some(&b"one"[..]));
+        assert_eq!(take_line(&mut unread), None);
+        unread.extend_from_slice(b"o\n\n");
+        assert_eq!(take_line(&mut unread).as_deref(), Some(&b"two"[..]));
+        assert_eq!(take_line(&mut unread).as_deref(), Some(&b""[..]));
+        assert_eq!(take_line(&mut unread), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! The server's answers as types: the fields that commands show. Others are let through, since
+//! `--json` prints an answer as it came.
+
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// An answer, parsed and as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer<T> {
+    pub(crate) parsed: T,
+    pub(crate) json: Value,
+}
+
+/// The answer to a deployment.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Deployment {
+    pub(crate) name: String,
+    pub(crate) version: u32,
+    pub(crate) digest: String,
+    pub(crate) created: bool,
+    pub(crate) kind: String,
+    pub(crate) url: String,
+    pub(crate) compile_ms: Option<f64>,
+    pub(crate) engine: Option<String>,
+}
+
+/// One function or model of a list.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) version: u32,
+    pub(crate) digest: String,
+    pub(crate) created: String,
+}
+
+/// One kept version.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedVersion {
+    pub(crate) version: u32,
+    pub(crate) digest: String,
+    pub(crate) created: String,
+    pub(crate) live: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct VersionList {
+    pub(crate) versions: Vec<ListedVersion>,
+}
+
+/// The answer to a rollback.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RolledBack {
+    pub(crate) version: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct DeviceList {
+    pub(crate) devices: Vec<ListedDevice>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedDevice {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) lanes: u64,
+    pub(crate) replicas: u64,
+    pub(crate) engines: Vec<ListedEngine>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedEngine {
+    pub(crate) engine: String,
+    pub(crate) version: Option<String>,
+    pub(crate) absent: Option<String>,
+}
+
+/// A model's or inference function's metadata in the Open Inference Protocol.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Metadata {
+    pub(crate) inputs: Vec<TensorMetadata>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct TensorMetadata {
+    pub(crate) name: String,
+    pub(crate) datatype: String,
+    pub(crate) shape: Vec<i64>,
+}
+
+/// The answer to an inference request, with the headers that say who computed it.
+#[derive(Debug, Clone)]
+pub(crate) struct Inference {
+    pub(crate) headers: HeaderMap,
+    pub(crate) json: Value,
+}
+
+/// One line that a function printed.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LogLine {
+    pub(crate) time: String,
+    pub(crate) version: u32,
+    pub(crate) invocation: String,
+    pub(crate) stream: String,
+    pub(crate) text: String,
+}

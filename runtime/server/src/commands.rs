@@ -1,0 +1,108 @@
+//! Runs the command that was asked for; each has its own file.
+
+use anyhow::Result;
+use quern_types::{Class, Name};
+
+use crate::{
+    arguments::{Arguments, Command},
+    client::Client,
+    failure::{Failure, UsageError},
+};
+
+pub(crate) mod call;
+pub(crate) mod delete;
+pub(crate) mod demo;
+pub(crate) mod deploy;
+pub(crate) mod dev;
+pub(crate) mod devices;
+pub(crate) mod infer;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod model;
+pub(crate) mod new;
+pub(crate) mod rollback;
+pub(crate) mod serve;
+pub(crate) mod versions;
+
+/// What client commands share.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    /// Whether answers are printed as JSON.
+    pub(crate) json: bool,
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    let session = Session { client: Client::new(arguments.url)?, json: arguments.json };
+    match arguments.command {
+        Command::Serve(command) => serve::run(command).await,
+        Command::Deploy(command) => deploy::run(&session, command).await,
+        Command::Model(command) => model::run(&session, command).await,
+        Command::List(command) => list::run(&session, command).await,
+        Command::Versions(command) => versions::run(&session, command).await,
+        Command::Rollback(command) => rollback::run(&session, command).await,
+        Command::Delete(command) => delete::run(&session, command).await,
+        Command::Infer(command) => infer::run(&session, command).await,
+        Command::Call(command) => call::run(&session, command).await,
+        Command::Logs(command) => logs::run(&session, command).await,
+        Command::Devices(command) => devices::run(&session, command).await,
+        Command::New(command) => new::run(command, session.json),
+        Command::Dev(command) => dev::run(&session, command).await,
+        Command::Demo(command) => demo::run(command, session.json).await,
+    }
+}
+
+/// Says which of a function and a model of the same name is meant.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct ClassFlags {
+    /// NAME is a function; needed only where a model has the same name
+    #[arg(long)]
+    function: bool,
+
+    /// NAME is a model; needed only where a function has the same name
+    #[arg(long)]
+    model: bool,
+}
+
+impl ClassFlags {
+    /// The class of `name`: as the flags say, or else as the server does.
+    pub(crate) async fn resolve(&self, client: &Client, name: &Name) -> Result<Class> {
+        match (self.function, self.model) {
+            (true, _) => Ok(Class::Function),
+            (_, true) => Ok(Class::Model),
+            (false, false) => Ok(only_class(&client.classes(name).await?, name)?),
+        }
+    }
+}
+
+fn only_class(found: &[Class], name: &Name) -> Result<Class> {
+    match found {
+        [class] => Ok(*class),
+        [] => Err(Failure {
+            message: format!("no function or model {name:?} is deployed"),
+            hint: "see what is deployed with: quern list".into(),
+        }
+        .into()),
+        _ => Err(UsageError(format!(
+            "{name:?} is a function and a model: say which with --function or --model"
+        ))
+        .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_two_things_needs_a_flag() {
+        let name = "digits".parse().expect("a name");
+        assert_eq!(only_class(&[Class::Model], &name).expect("one"), Class::Model);
+        let missing = only_class(&[], &name).expect_err("none");
+        assert!(missing.is::<Failure>(), "{missing}");
+        let ambiguous = only_class(&[Class::Function, Class::Model], &name).expect_err("two");
+        assert!(ambiguous.is::<UsageError>() && ambiguous.to_string().contains("--model"));
+    }
+}

@@ -1,0 +1,139 @@
+//! `quern call`: sends an HTTP request to a function and prints its answer as it streams in.
+
+use std::io::Read as _;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use quern_types::Name;
+use reqwest::Response;
+use serde_json::{Map, Value, json};
+
+use super::Session;
+use crate::{
+    failure::{Failure, UsageError},
+    output,
+};
+
+/// Send an HTTP request to a function
+#[derive(Debug, clap::Args)]
+pub(crate) struct Call {
+    /// The function
+    name: Name,
+
+    /// Path below the function, with its query
+    #[arg(default_value = "/")]
+    path: String,
+
+    /// HTTP method [default: GET, or POST where data are given]
+    #[arg(short = 'X', long)]
+    method: Option<Method>,
+
+    /// A request header, "NAME: VALUE"; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = parse_header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+
+    /// The request body: text, @FILE for a file's bytes, or @- for standard input
+    #[arg(short, long, value_name = "DATA|@FILE")]
+    data: Option<String>,
+}
+
+pub(crate) async fn run(session: &Session, command: Call) -> Result<()> {
+    let url = session.client.url().of_function(&command.name, &command.path).map_err(UsageError)?;
+    let body = command.data.as_deref().map(read_data).transpose()?;
+    let default = if body.is_some() { Method::POST } else { Method::GET };
+    let method = command.method.unwrap_or(default);
+    let headers: HeaderMap = command.headers.into_iter().collect();
+    let response =
+        session.client.call(method, url, headers, body.unwrap_or_default().into()).await?;
+    let status = response.status();
+    if session.json {
+        output::json(&describe(response).await?)?;
+    } else {
+        stream(response).await?;
+    }
+    if status.is_client_error() || status.is_server_error() {
+        return Err(failed(&command.name, status).into());
+    }
+    Ok(())
+}
+
+async fn stream(mut response: Response) -> Result<()> {
+    while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
+        output::raw(&chunk)?;
+    }
+    Ok(())
+}
+
+/// Status, headers and body as JSON: the body as its value if it is JSON, or else as text.
+async fn describe(response: Response) -> Result<Value> {
+    let status = response.status().as_u16();
+    let mut headers = Map::new();
+    for (name, value) in response.headers() {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        headers.insert(name.to_string(), value.into());
+    }
+    let body = response.bytes().await.context("the answer broke off")?;
+    let Ok(text) = std::str::from_utf8(&body) else {
+        bail!(
+            "the function answered {} bytes that are no text: call it without --json",
+            body.len()
+        );
+    };
+    let body = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    Ok(json!({"status": status, "headers": headers, "body": body}))
+}
+
+fn failed(name: &Name, status: StatusCode) -> Failure {
+    Failure {
+        message: format!("function {name:?} answered {status}"),
+        hint: format!("see what it printed with: quern logs {name}"),
+    }
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write NAME: VALUE")?;
+    let name = name.trim().parse().map_err(|_| format!("{name:?} is not a header's name"))?;
+    let value = value.trim().parse().map_err(|_| format!("{value:?} can't be a header's value"))?;
+    Ok((name, value))
+}
+
+fn read_data(data: &str) -> Result<Bytes> {
+    match data.strip_prefix('@') {
+        None => Ok(data.to_owned().into()),
+        Some("-") => {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).context("can't read standard input")?;
+            Ok(bytes.into())
+        }
+        Some(path) => {
+            let bytes = std::fs::read(path).with_context(|| format!("can't read {path}"))?;
+            Ok(bytes.into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_checked() {
+        let (name, value) = parse_header("Content-Type:  image/png ").expect("a header");
+        assert_eq!((name.as_str(), value.as_bytes()), ("content-type", &b"image/png"[..]));
+        for bad in ["no colon", "bad name: x", "x: a\nb", ": x"] {
+            assert!(parse_header(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn data_are_text_or_a_file() {
+        assert_eq!(read_data("a=1").expect("text"), "a=1");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), [0, 255]).expect("written");
+        let data = format!("@{}", file.path().display());
+        assert_eq!(&read_data(&data).expect("read")[..], [0, 255]);
+        let missing = read_data("@/nowhere/at/all").expect_err("no such file");
+        assert!(missing.to_string().contains("/nowhere/at/all"));
+    }
+}
