@@ -31,7 +31,7 @@ python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-bin
     fail "pip could not download onnxruntime $version: see its message above (it needs PyPI, and a Python that the wheel is built for)"
 
 mkdir -p "$folder"
-# The library is written beside its place and renamed, so that a broken copy is never found there.
+# The library is written beside its place and renamed, so that half a copy is never found there.
 python3 - "$temporary" "$library" <<'PYTHON' || fail "the wheel could not be unpacked into $folder"
 import os, pathlib, shutil, sys, zipfile
 
@@ -41,9 +41,10 @@ with zipfile.ZipFile(wheel) as archive:
     names = [n for n in archive.namelist() if pathlib.PurePosixPath(n).name.startswith("libonnxruntime.so")]
     if len(names) != 1:
         sys.exit(f"{wheel.name} holds {len(names)} files named libonnxruntime.so*, expected one: {names}")
-    with archive.open(names[0]) as source, open(library + ".partial", "wb") as target:
+    partial = pathlib.Path(library).with_name("partial")
+    with archive.open(names[0]) as source, open(partial, "wb") as target:
         shutil.copyfileobj(source, target)
-os.replace(library + ".partial", library)
+os.replace(partial, library)
 PYTHON
 
 [ -s "$library" ] || fail "$library is not there after unpacking"

@@ -1,0 +1,188 @@
+//! The CPU as a device: finds its engines, loads models, and describes itself. Never answers with
+//! another engine than the one that a model is pinned to.
+
+use std::{fs, io, path::PathBuf, sync::Arc};
+
+use futures::future::BoxFuture;
+use prometheus::Registry;
+use quern_types::{
+    Device, DeviceDescription, DeviceError, DeviceId, Engine, EngineStatus, ModelSource, Replica,
+};
+
+use crate::{
+    engine::{
+        Program, guarded,
+        onnxruntime::{OpenError, Runtime},
+        tract,
+    },
+    lanes::Lanes,
+    metrics::Metrics,
+    outline,
+    replica::{CpuReplica, Resident},
+    wire,
+};
+
+const ID: DeviceId = DeviceId::Cpu(0);
+
+/// How to set up the CPU.
+#[derive(Debug, Clone)]
+pub struct CpuConfig {
+    /// Batches computed at the same time, each on one core.
+    pub lanes: usize,
+    /// ONNX Runtime's shared library; none: that engine is absent.
+    pub ort_library: Option<PathBuf>,
+}
+
+/// Why the CPU can't be set up as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuError {
+    /// No lanes.
+    #[error("a device needs at least one lane")]
+    NoLanes,
+    /// The library that was given does not load.
+    #[error("ONNX Runtime can't be loaded from {}: {reason}: run `make ort`, or give another library", library.display())]
+    Library {
+        /// The library.
+        library: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A process can have one library only.
+    #[error("ONNX Runtime can't be loaded from {}: this process has loaded {} already", library.display(), loaded.display())]
+    AnotherLibrary {
+        /// The library asked for.
+        library: PathBuf,
+        /// The one that is loaded.
+        loaded: PathBuf,
+    },
+    /// No threads for the lanes.
+    #[error("can't start the threads of {lanes} lanes: {error}")]
+    Threads {
+        /// How many were asked for.
+        lanes: usize,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The registry has metrics of these names.
+    #[error("can't register the device's metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The host's processors.
+pub struct Cpu {
+    name: String,
+    lanes: Arc<Lanes>,
+    runtime: Option<Runtime>,
+    metrics: Metrics,
+}
+
+impl Cpu {
+    /// Starts the lanes and loads ONNX Runtime where its library is given.
+    pub fn new(config: CpuConfig, registry: &Registry) -> Result<Self, CpuError> {
+        if config.lanes == 0 {
+            return Err(CpuError::NoLanes);
+        }
+        let open = |library: PathBuf| {
+            Runtime::open(&library).map_err(|error| match error {
+                OpenError::Load(reason) => CpuError::Library { library, reason },
+                OpenError::Another(loaded) => CpuError::AnotherLibrary { library, loaded },
+            })
+        };
+        let runtime = config.ort_library.map(open).transpose()?;
+        let lanes = Lanes::start(config.lanes)
+            .map_err(|error| CpuError::Threads { lanes: config.lanes, error })?;
+        let metrics = Metrics::register(registry)?;
+        Ok(Self { name: processor(), lanes: Arc::new(lanes), runtime, metrics })
+    }
+
+    /// The engine for models that don't ask for one: ONNX Runtime where it is present, since it is
+    /// the faster one on all but the smallest models.
+    pub fn preferred_engine(&self) -> Engine {
+        match self.runtime {
+            Some(_) => Engine::OnnxRuntime,
+            None => Engine::Tract,
+        }
+    }
+
+    fn status(&self, engine: Engine) -> EngineStatus {
+        let version = match engine {
+            Engine::OnnxRuntime => self.runtime.as_ref().map(|runtime| runtime.version.clone()),
+            Engine::Tract => Some(tract::VERSION.to_owned()),
+        };
+        let absent = version.is_none().then(absence);
+        EngineStatus { engine, version, absent }
+    }
+}
+
+impl Device for Cpu {
+    fn id(&self) -> DeviceId {
+        ID
+    }
+
+    fn describe(&self) -> DeviceDescription {
+        let engines = [Engine::OnnxRuntime, Engine::Tract];
+        let resident = |engine: &Engine| self.metrics.of(*engine).replicas.get();
+        DeviceDescription {
+            id: ID,
+            name: self.name.clone(),
+            lanes: self.lanes.count(),
+            replicas: usize::try_from(engines.iter().map(resident).sum::<i64>()).unwrap_or(0),
+            engines: engines.map(|engine| self.status(engine)).into(),
+        }
+    }
+
+    fn load(
+        &self,
+        source: ModelSource,
+    ) -> BoxFuture<'static, Result<Arc<dyn Replica>, DeviceError>> {
+        let engine = source.spec.engine;
+        let (lanes, runtime) = (self.lanes.clone(), self.runtime.clone());
+        let metrics = self.metrics.of(engine);
+        Box::pin(async move {
+            let load = move || -> Result<Arc<dyn Replica>, DeviceError> {
+                let programs = programs(&source, runtime.as_ref(), lanes.count())?;
+                let resident = Resident::new(ID, source.spec, programs, metrics);
+                Ok(Arc::new(CpuReplica { resident: Arc::new(resident), lanes }))
+            };
+            let loaded = tokio::task::spawn_blocking(load).await;
+            loaded.unwrap_or_else(|error| {
+                Err(DeviceError::Load { engine, reason: format!("loading was stopped: {error}") })
+            })
+        })
+    }
+}
+
+/// Loads a model on its engine, for each lane. Takes as long as the engine does: milliseconds to
+/// seconds.
+fn programs(
+    source: &ModelSource,
+    runtime: Option<&Runtime>,
+    lanes: usize,
+) -> Result<Vec<Box<dyn Program>>, DeviceError> {
+    let engine = source.spec.engine;
+    let load = match (engine, runtime) {
+        (Engine::Tract, _) => guarded(|| {
+            let model = wire::decode(&source.onnx).map_err(|error| error.to_string())?;
+            tract::load(&model, outline::rows_agree(&model), lanes)
+        }),
+        (Engine::OnnxRuntime, Some(runtime)) => guarded(|| runtime.load(&source.onnx, lanes)),
+        (Engine::OnnxRuntime, None) => {
+            return Err(DeviceError::EngineAbsent { engine, reason: absence() });
+        }
+    };
+    load.map_err(|reason| DeviceError::Load { engine, reason })
+}
+
+fn absence() -> String {
+    "no library was given: run `make ort`, or pass --ort-library".into()
+}
+
+/// The processor's name as Linux gives it.
+fn processor() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = cpus.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == "model name").then(|| value.trim().to_owned())
+    });
+    name.unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH))
+}

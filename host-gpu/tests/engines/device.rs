@@ -1,0 +1,90 @@
+//! The device under test, with the engines that this machine has.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use prometheus::Registry;
+use quern_host_gpu::{Cpu, CpuConfig, ModelOutline, inspect};
+use quern_types::{
+    Batch, BatchAxis, DataType, Device, DeviceError, Digest, Engine, ModelSource, ModelSpec,
+    Replica, Tensor,
+};
+
+pub(crate) const LANES: usize = 2;
+
+/// ONNX Runtime's library, where `make ort` or the environment put it.
+pub(crate) fn library() -> Option<PathBuf> {
+    if let Some(library) = env::var_os("ORT_DYLIB_PATH") {
+        return Some(library.into());
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.quern/ort");
+    let files = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    files.into_iter().find(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so"))
+    })
+}
+
+pub(crate) fn cpu() -> Cpu {
+    let config = CpuConfig { lanes: LANES, ort_library: library() };
+    Cpu::new(config, &Registry::new()).expect("the CPU is a device")
+}
+
+/// The engines to test; says so where one is absent.
+pub(crate) fn engines() -> Vec<Engine> {
+    if library().is_some() {
+        return vec![Engine::Tract, Engine::OnnxRuntime];
+    }
+    eprintln!("skipped for onnxruntime: its library is absent, `make ort` fetches it");
+    vec![Engine::Tract]
+}
+
+pub(crate) fn outline(onnx: &[u8]) -> ModelOutline {
+    inspect(onnx).expect("a model")
+}
+
+pub(crate) fn rows(max: u32) -> BatchAxis {
+    BatchAxis::Rows { max }
+}
+
+pub(crate) fn single() -> BatchAxis {
+    BatchAxis::None { reason: "the test says so".into() }
+}
+
+pub(crate) async fn load(
+    device: &Cpu,
+    onnx: &[u8],
+    engine: Engine,
+    batch: BatchAxis,
+) -> Result<Arc<dyn Replica>, DeviceError> {
+    let spec = ModelSpec { signature: outline(onnx).signature, engine, batch };
+    let onnx = Bytes::copy_from_slice(onnx);
+    device.load(ModelSource { digest: Digest::of(&onnx), onnx, spec: Arc::new(spec) }).await
+}
+
+pub(crate) async fn run(
+    replica: &dyn Replica,
+    calls: Vec<Vec<Tensor>>,
+) -> Result<Vec<Vec<Tensor>>, DeviceError> {
+    replica.run(0, Batch { calls }).await.map(|result| result.calls)
+}
+
+pub(crate) fn floats(name: &str, shape: &[u64], values: &[f32]) -> Tensor {
+    Tensor::from_elements(name, DataType::Fp32, shape.to_vec(), values.to_vec())
+        .expect("as many values as the shape says")
+}
+
+pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_elements::<f32>().into_owned()
+}
+
+/// The reason of a run that failed.
+pub(crate) fn run_reason<T: std::fmt::Debug>(result: Result<T, DeviceError>) -> String {
+    match result {
+        Err(DeviceError::Run { reason, .. }) => reason,
+        other => panic!("expected a run that fails, got {other:?}"),
+    }
+}

@@ -1,0 +1,10 @@
+//! The CPU device from the outside: real engines on small graphs that are built here.
+
+mod batching;
+mod conformance;
+mod device;
+mod digits;
+mod failures;
+mod graphs;
+mod inspection;
+mod trials;
