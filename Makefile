@@ -8,6 +8,10 @@ MAKEFLAGS += --no-print-directory
 
 # Workspaces that are compiled to WebAssembly.
 WASM := functions tests/guests
+# The guest library's tests run here rather than in a sandbox.
+HOST = $$(rustc -vV | sed -n 's/^host: //p')
+# Both packages each time: what they depend on is then built once, with the features of both.
+MEASURED := -p quern -p quern-host-gpu
 
 .PHONY: help demo test test-all check format lint documentation rules bench peers ort guests wasm-target
 
@@ -26,6 +30,8 @@ test: guests ort ## Run all tests, the end-to-end ones against the real binary
 	else \
 	    echo "== testing with cargo test (cargo-nextest is not installed)"; cargo test --workspace; \
 	fi
+	@echo "== testing the guest library"
+	cd functions && cargo test -p quern-sdk --target $(HOST)
 
 test-all: export QUERN_LONG_TESTS = 1
 test-all: test ## Run all tests, with those that take minutes
@@ -35,11 +41,11 @@ check: format lint documentation rules ## Check format, lints, documentation, li
 
 bench: guests ort peers ## Measure against peers, and write docs/benchmarks.md
 	@echo "== building the server for measuring"
-	cargo build --release --benches
+	cargo build --release $(MEASURED) --example mlp
 	@echo "== measuring functions beside wasmtime serve"
-	cargo bench --bench http -- --write
+	cargo bench $(MEASURED) --bench http -- --write
 	@echo "== measuring models beside FastAPI and ONNX Runtime"
-	cargo bench --bench inference -- --write
+	cargo bench $(MEASURED) --bench inference -- --write
 
 ort: ## Fetch ONNX Runtime's library into .quern/ort
 	@echo "== fetching ONNX Runtime, if it is not there yet"
@@ -68,6 +74,8 @@ lint: wasm-target
 	    echo "== linting $$folder"; \
 	    (cd $$folder && cargo clippy --locked --workspace --release -- -D warnings); \
 	done
+	@echo "== linting the guest library"
+	cd functions && cargo clippy --locked -p quern-sdk --release -- -D warnings
 
 documentation:
 	@echo "== checking the documentation"
