@@ -1,4 +1,5 @@
-//! The limit on processor time: a future that counts how long it is polled.
+//! The limits on time: a future that polls a guest until it ends, or has used up its processor
+//! time or its wall time.
 
 use std::{
     future::Future,
@@ -7,44 +8,90 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Polls a guest until it ends or has used up its processor time. A busy guest yields at every
-/// tick of the epoch, so it overruns by one tick at most.
+use quern_types::Deadline;
+use tokio::time::Sleep;
+
+/// A guest within its limits on time. A busy guest yields at every tick of the epoch, so it
+/// overruns by one tick at most.
 ///
-/// Time is taken from the monotonic clock around each poll: it is what the guest kept a thread
-/// from doing other work, host calls included.
+/// Processor time is taken from the monotonic clock around each poll: it is what the guest kept a
+/// thread from doing other work, host calls included.
 pub(crate) struct Budget<F> {
     guest: Pin<Box<F>>,
     limit: Duration,
     used: Duration,
+    deadline: Pin<Box<Sleep>>,
 }
 
-/// The processor time is used up.
+/// How a guest's run ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Exhausted;
+pub(crate) enum Ending<T> {
+    /// By itself.
+    Guest(T),
+    /// It had used up its processor time.
+    Cpu,
+    /// It had used up its wall time.
+    Deadline,
+}
 
 impl<F: Future> Budget<F> {
-    pub(crate) fn new(guest: F, limit: Duration) -> Self {
-        Self { guest: Box::pin(guest), limit, used: Duration::ZERO }
+    /// Must be made within a runtime that has timers.
+    pub(crate) fn new(guest: F, limit: Duration, deadline: Deadline) -> Self {
+        let deadline = Box::pin(tokio::time::sleep_until(deadline.at().into()));
+        Self { guest: Box::pin(guest), limit, used: Duration::ZERO, deadline }
     }
 }
 
 impl<F: Future> Future for Budget<F> {
-    /// What came of it, and the processor time used.
-    type Output = (Result<F::Output, Exhausted>, Duration);
+    /// How it ended, and the processor time it used.
+    type Output = (Ending<F::Output>, Duration);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.used > self.limit {
-            return Poll::Ready((Err(Exhausted), self.used));
-        }
         let start = Instant::now();
         let polled = self.guest.as_mut().poll(context);
         self.used += start.elapsed();
-        match polled {
-            Poll::Ready(output) => Poll::Ready((Ok(output), self.used)),
-            // A guest that waits for a clock or a model may exceed the limit with its last poll
-            // and never be woken in time: end it now.
-            Poll::Pending if self.used > self.limit => Poll::Ready((Err(Exhausted), self.used)),
-            Poll::Pending => Poll::Pending,
+        if let Poll::Ready(output) = polled {
+            return Poll::Ready((Ending::Guest(output), self.used));
         }
+        if self.used > self.limit {
+            return Poll::Ready((Ending::Cpu, self.used));
+        }
+        self.deadline.as_mut().poll(context).map(|()| (Ending::Deadline, self.used))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget<F: Future>(guest: F, cpu_ms: u64, wall_ms: u64) -> Budget<F> {
+        let deadline = Deadline::after(Instant::now(), Duration::from_millis(wall_ms));
+        Budget::new(guest, Duration::from_millis(cpu_ms), deadline)
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_waits_uses_wall_time_alone() {
+        let (ending, used) = budget(std::future::pending::<()>(), 10, 30).await;
+        assert_eq!(ending, Ending::Deadline);
+        assert!(used < Duration::from_millis(10));
+    }
+
+    #[tokio::test]
+    async fn a_busy_guest_uses_processor_time() {
+        let busy = async {
+            loop {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(1) {}
+                tokio::task::yield_now().await;
+            }
+        };
+        let (ending, used): (Ending<()>, _) = budget(busy, 10, 60_000).await;
+        assert_eq!(ending, Ending::Cpu);
+        assert!(used > Duration::from_millis(10));
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_ends_in_time_is_left_alone() {
+        assert_eq!(budget(async { 7 }, 10, 10).await.0, Ending::Guest(7));
     }
 }

@@ -22,12 +22,7 @@ use wasmtime_wasi_http::{
     },
 };
 
-use crate::{
-    Report,
-    function::HttpFunction,
-    report::{Ending, Reporter},
-    state::State,
-};
+use crate::{Report, budget::Budget, function::HttpFunction, report::Reporter, state::State};
 
 type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
@@ -95,7 +90,7 @@ impl Run {
             let response = view.new_response_outparam(head)?;
             proxy.wasi_http_incoming_handler().call_handle(&mut self.store, request, response).await
         };
-        let (ending, cpu) = Ending::of(guest, &setting.limits, self.call.deadline).await;
+        let (ending, cpu) = Budget::new(guest, setting.limits.cpu.0, self.call.deadline).await;
         let error = self.reporter.ended(ending, cpu, setting, &self.store);
         if let Some(error) = &error {
             // Set before the store is dropped, which ends the response's body.

@@ -6,9 +6,9 @@ use quern_types::{Call, InvokeError, Tensor};
 
 use crate::{
     Report,
+    budget::Budget,
     contract::{GuestError, GuestTensor, all_to_guest, all_to_host, guest_error_to_host},
     function::InferenceFunction,
-    report::Ending,
 };
 
 impl InferenceFunction {
@@ -32,7 +32,7 @@ impl InferenceFunction {
             answer = instance.quern_ml_inference().call_infer(&mut store, &inputs).await?;
             Ok(())
         };
-        let (ending, cpu) = Ending::of(run, &setting.limits, deadline).await;
+        let (ending, cpu) = Budget::new(run, setting.limits.cpu.0, deadline).await;
         if let Some(error) = reporter.ended(ending, cpu, setting, &store) {
             return Err(error);
         }

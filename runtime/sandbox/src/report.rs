@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use quern_types::{Deadline, InvokeError, Limits};
+use quern_types::InvokeError;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use crate::{
-    budget::{Budget, Exhausted},
+    budget::Ending,
     function::Setting,
     metrics::Metrics,
     output::{Capture, GuestOutput},
@@ -35,32 +35,6 @@ pub struct Failure {
     pub error: InvokeError,
     /// For the log: with the guest's stack, where it trapped.
     pub detail: String,
-}
-
-/// How a guest's run ended within its limits, or why it didn't.
-pub(crate) enum Ending {
-    /// It returned, or trapped.
-    Guest(wasmtime::Result<()>),
-    /// It used up its processor time.
-    Cpu(Exhausted),
-    /// It used up its wall time.
-    Deadline,
-}
-
-impl Ending {
-    /// Runs a guest within its limits; returns the processor time used beside its ending.
-    pub(crate) async fn of(
-        guest: impl Future<Output = wasmtime::Result<()>>,
-        limits: &Limits,
-        deadline: Deadline,
-    ) -> (Self, Duration) {
-        let budget = Budget::new(guest, limits.cpu.0);
-        match tokio::time::timeout_at(deadline.at().into(), budget).await {
-            Ok((Ok(result), cpu)) => (Self::Guest(result), cpu),
-            Ok((Err(exhausted), cpu)) => (Self::Cpu(exhausted), cpu),
-            Err(_) => (Self::Deadline, Duration::ZERO),
-        }
-    }
 }
 
 /// Collects the report of one invocation and delivers it when dropped, so that a cancelled
@@ -97,7 +71,7 @@ impl Reporter {
     /// Takes down how the guest's run ended; returns the failure for the caller.
     pub(crate) fn ended(
         &mut self,
-        ending: Ending,
+        ending: Ending<wasmtime::Result<()>>,
         cpu: Duration,
         setting: &Setting,
         store: &Store<State>,
@@ -111,7 +85,7 @@ impl Reporter {
                 let detail = format!("{invoke_error}{}", stack(&error));
                 Some(self.failed(invoke_error, detail))
             }
-            Ending::Cpu(Exhausted) => {
+            Ending::Cpu => {
                 let error = InvokeError::CpuTime { limit: setting.limits.cpu.0 };
                 let detail = error.to_string();
                 Some(self.failed(error, detail))
