@@ -1,0 +1,116 @@
+//! Guests that exceed a limit are ended with its error, and the server goes on serving others.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, future::join_all, stream};
+use reqwest::Method;
+
+use crate::{
+    HELLO, MISBEHAVE,
+    support::{Server, answer},
+};
+
+#[tokio::test]
+async fn each_limit_has_its_own_error_and_leaves_the_server_well() {
+    let server = Server::start();
+    server.deploy(&MISBEHAVE).await;
+    server.deploy(&HELLO).await;
+    let cases = [
+        ("/loop", 504, "cpu-time-exceeded", "limits.cpu of 300ms"),
+        ("/grow", 507, "out-of-memory", "limits.memory of 32.0 MiB"),
+        ("/trap", 500, "trap", "unreachable"),
+        ("/overflow", 500, "trap", "trap"),
+        ("/exit", 500, "trap", "exit"),
+        ("/silent", 502, "no-response", "without a response"),
+        ("/sleep?ms=60000", 504, "timeout", "limits.timeout of 2s"),
+    ];
+    for (path, status, code, part) in cases {
+        let answer = server.get(&format!("/f/misbehave{path}")).await;
+        answer.assert_error(status, code, part);
+        assert_eq!(answer.header("quern-invocation").len(), 36, "{path}");
+        assert_eq!(server.get("/f/hello/").await.text().trim(), "hello", "after {path}");
+    }
+}
+
+#[tokio::test]
+async fn busy_guests_do_not_hold_up_others() {
+    let server = Server::start();
+    server.deploy(&MISBEHAVE).await;
+    server.deploy(&HELLO).await;
+    let loops = join_all((0..8).map(|_| server.get("/f/misbehave/loop")));
+    let hellos = async {
+        let start = Instant::now();
+        let mut answered = 0;
+        while start.elapsed() < Duration::from_millis(200) {
+            assert_eq!(server.get("/f/hello/").await.status, 200);
+            answered += 1;
+        }
+        answered
+    };
+    let (loops, answered) = futures::join!(loops, hellos);
+    assert!(answered > 1, "only {answered} requests got through");
+    for looped in loops {
+        looped.assert_error(504, "cpu-time-exceeded", "limits.cpu");
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_whether_declared_or_not() {
+    let server = Server::start();
+    server.deploy(&MISBEHAVE).await;
+    let body = vec![b'x'; (1 << 20) + 1];
+    let declared = server.post("/f/misbehave/echo", body.clone()).await;
+    declared.assert_error(413, "request-too-large", "1.0 MiB");
+    let chunks = stream::iter(
+        body.chunks(1 << 16).map(|part| Ok::<_, std::io::Error>(part.to_vec())).collect::<Vec<_>>(),
+    );
+    let request =
+        server.request(Method::POST, "/f/misbehave/echo").body(reqwest::Body::wrap_stream(chunks));
+    // The guest echoes while it reads: either the refusal comes before its head, or what it
+    // sends breaks off. It never looks whole.
+    match request.send().await {
+        Ok(response) if response.status() == 413 => {}
+        Ok(response) => assert!(response.bytes().await.is_err()),
+        Err(error) => assert!(error.is_request() || error.is_body(), "{error:?}"),
+    }
+    let fits = vec![b'x'; 1 << 20];
+    assert_eq!(server.post("/f/misbehave/echo", fits).await.body.len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn requests_beyond_the_concurrency_are_refused_at_once() {
+    let server = Server::start();
+    let manifest = MISBEHAVE.manifest().replace("[limits]", "[limits]\nconcurrency = 2");
+    let deployed = server.upload("misbehave", manifest, MISBEHAVE.component()).await;
+    assert_eq!(deployed.status, 201, "{}", deployed.text());
+    let sleepers = (0..4).map(|_| server.get("/f/misbehave/sleep?ms=500"));
+    let answers = join_all(sleepers).await;
+    let (slept, refused): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!((slept.len(), refused.len()), (2, 2));
+    for answer in refused {
+        answer.assert_error(429, "busy", "2 requests");
+        assert!(!answer.header("retry-after").is_empty());
+    }
+    assert_eq!(server.get("/f/misbehave/count").await.status, 200, "there is room again");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_guest_with_it() {
+    let server = Server::start();
+    let manifest = MISBEHAVE.manifest().replace("[limits]", "[limits]\nconcurrency = 1");
+    server.upload("misbehave", manifest, MISBEHAVE.component()).await;
+    let request = server.request(Method::GET, "/f/misbehave/sleep?ms=1900");
+    let impatient = request.timeout(Duration::from_millis(200)).send().await;
+    assert!(impatient.is_err_and(|error| error.is_timeout()));
+    let start = Instant::now();
+    loop {
+        let probe = answer(server.request(Method::GET, "/f/misbehave/count")).await;
+        if probe.status == 200 {
+            break;
+        }
+        probe.assert_error(429, "busy", "1 requests");
+        assert!(start.elapsed() < Duration::from_millis(1_400), "the guest went on alone");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
