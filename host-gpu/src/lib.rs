@@ -10,6 +10,7 @@ mod engine;
 mod lanes;
 mod metrics;
 mod outline;
+mod pace;
 mod ports;
 mod replica;
 mod trial;

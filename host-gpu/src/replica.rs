@@ -2,10 +2,7 @@
 //! to a lane's thread.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -18,15 +15,13 @@ use crate::{
     engine::{Program, guarded},
     lanes::Lanes,
     metrics::EngineMetrics,
+    pace::Pace,
 };
 
-/// Handing a run to a thread and waking up the caller costs 10 to 50 µs, which is more than a
-/// small model computes. Runs this short stay on the thread that asks: they block it for less than
+/// Handing a run to a thread and waking up the caller took 15 to 70 µs where it was measured, about
+/// what a small model computes; a run on the spot costs 1 µs above the engine's time. Runs this short stay on the thread that asks: they block it for less than
 /// a request's own work does. All others go to a lane, so that requests are served meanwhile.
 const SHORT: Duration = Duration::from_micros(200);
-
-/// Not yet measured: counts as long.
-const UNKNOWN: u64 = u64::MAX;
 
 /// A replica on the CPU. Dropping it, once nothing runs, drops the weights.
 pub(crate) struct CpuReplica {
@@ -39,8 +34,7 @@ pub(crate) struct Resident {
     device: DeviceId,
     spec: Arc<ModelSpec>,
     programs: Vec<Mutex<Box<dyn Program>>>,
-    /// Time of recent runs in ns, later ones weighing more.
-    recent_ns: AtomicU64,
+    pace: Pace,
     metrics: EngineMetrics,
 }
 
@@ -53,11 +47,7 @@ impl Resident {
     ) -> Self {
         metrics.replicas.inc();
         let programs = programs.into_iter().map(Mutex::new).collect();
-        Self { device, spec, programs, recent_ns: AtomicU64::new(UNKNOWN), metrics }
-    }
-
-    fn is_short(&self) -> bool {
-        u128::from(self.recent_ns.load(Ordering::Relaxed)) <= SHORT.as_nanos()
+        Self { device, spec, programs, pace: Pace::default(), metrics }
     }
 
     fn failed(&self, reason: String) -> DeviceError {
@@ -73,16 +63,14 @@ impl Resident {
         self.compute_with(&mut **program, batch)
     }
 
-    /// Computes a batch at once, if the model is known to be quick and the lane is free. A caller
-    /// that went away may have left it taken.
+    /// Computes a batch at once, if that is known to be quick and the lane is free. A caller that
+    /// went away may have left it taken.
     fn compute_inline(
         &self,
         lane: usize,
         batch: &Batch,
     ) -> Option<Result<BatchResult, DeviceError>> {
-        if !self.is_short() {
-            return None;
-        }
+        self.pace.predicted(input_bytes(batch)).filter(|&predicted| predicted <= SHORT)?;
         let mut program = self.programs.get(lane)?.try_lock().ok()?;
         Some(self.compute_with(&mut **program, batch))
     }
@@ -107,19 +95,9 @@ impl Resident {
         let start = Instant::now();
         let outputs = guarded(|| program.run(&gathered.inputs))?;
         *compute = start.elapsed();
-        self.measured(*compute);
-        gathered.split(&self.spec, outputs)
-    }
-
-    fn measured(&self, compute: Duration) {
         self.metrics.run_seconds.observe(compute.as_secs_f64());
-        let now = u64::try_from(compute.as_nanos()).unwrap_or(UNKNOWN - 1);
-        // Lanes may overwrite each other's: either value is as good.
-        let recent = match self.recent_ns.load(Ordering::Relaxed) {
-            UNKNOWN => now,
-            recent => recent - recent / 4 + now / 4,
-        };
-        self.recent_ns.store(recent, Ordering::Relaxed);
+        self.pace.measured(input_bytes(batch), *compute);
+        gathered.split(&self.spec, outputs)
     }
 }
 
@@ -127,6 +105,10 @@ impl Drop for Resident {
     fn drop(&mut self) {
         self.metrics.replicas.dec();
     }
+}
+
+fn input_bytes(batch: &Batch) -> u64 {
+    batch.calls.iter().flatten().map(|tensor| tensor.data().len() as u64).sum()
 }
 
 impl Replica for CpuReplica {

@@ -23,9 +23,8 @@ const SEED: u64 = 0x5eed;
 /// A graph may claim inputs of any size; a row of more elements than this is not tried.
 const MOST_ELEMENTS: u64 = 1 << 22;
 
-/// Integers that inputs are given, in the order in which they are tried. Zero comes last: ONNX
-/// Runtime divides integers by it unguarded. Many models take no more than zero and one: masks,
-/// token types.
+/// Integers that inputs are given, in the order in which they are tried: many different ones tell
+/// more, but many models take no more than zero and one, as masks and token types are.
 const INTEGERS: [(u8, u8); 2] = [(1, 8), (0, 1)];
 
 /// Loads a model on an engine, which validates it, and finds out whether the rows of its tensors

@@ -24,11 +24,10 @@ pub(crate) type OutputShape = Option<Vec<i64>>;
 /// Loads a model for so many lanes, which share one plan and so one copy of the weights.
 ///
 /// `rows_agree` says that the first dimension of all inputs is the same one. The plan is made
-/// once, with that dimension as a symbol, rather than once for each number of rows: on the
-/// benchmark MLP the two are within each other's noise (18 and 16 µs for one row, 328 and 266 µs
-/// for 64, but 148 and 280 µs for 32), since tract keeps kernels for few and for many rows in one
-/// plan. A plan for each number of rows would cost 1 to 5 ms at its first use and a copy of the
-/// weights each.
+/// once, with that dimension as a symbol, rather than once for each number of rows. On the
+/// benchmark MLP a plan of its own is quicker (17, 38, 139 and 249 µs for 1, 8, 32 and 64 rows,
+/// against 18, 48, 148 and 290), but costs 1 to 5 ms when its number of rows is met first, in the
+/// middle of requests, and another copy of the weights.
 pub(crate) fn load(
     model: &pb::ModelProto,
     rows_agree: bool,
