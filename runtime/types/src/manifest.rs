@@ -109,6 +109,26 @@ impl ModelManifest {
         }
         Ok(manifest)
     }
+
+    /// A model's signature with the ranges of this manifest.
+    pub fn constrain(&self, signature: &Signature) -> Result<Signature, ManifestError> {
+        let mut inputs = signature.inputs().to_vec();
+        for (position, InputRange { name, range }) in self.inputs.iter().enumerate() {
+            if self.inputs[..position].iter().any(|earlier| earlier.name == *name) {
+                return Err(ManifestError(format!("input {name:?} has more than one range")));
+            }
+            let Some(input) = inputs.iter_mut().find(|input| *input.name == **name) else {
+                let known: Vec<_> =
+                    signature.inputs().iter().map(|input| format!("{:?}", input.name)).collect();
+                return Err(ManifestError(format!(
+                    "input {name:?} is not one of the model's, which are {}",
+                    known.join(", ")
+                )));
+            };
+            input.range = Some(*range);
+        }
+        Signature::new(inputs, signature.outputs().to_vec()).map_err(ManifestError)
+    }
 }
 
 fn parse_error(text: &str, error: &toml::de::Error) -> ManifestError {
@@ -126,6 +146,7 @@ fn parse_error(text: &str, error: &toml::de::Error) -> ManifestError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DataType;
 
     #[test]
     fn defaults_fill_a_short_manifest() {
@@ -185,5 +206,31 @@ mod tests {
         assert_eq!(manifest.engine, Some(Engine::Tract));
         assert!(ModelManifest::parse("engine = 'torch'").is_err());
         assert!(ModelManifest::parse("max_batch = 0").is_err());
+    }
+
+    #[test]
+    fn ranges_apply_to_inputs_that_exist() {
+        let tensor = |name: &str, dtype| TensorSpec {
+            name: name.into(),
+            dtype,
+            shape: vec![-1],
+            range: None,
+        };
+        let inputs = vec![tensor("x", DataType::Fp32), tensor("mask", DataType::Bool)];
+        let signature = Signature::new(inputs, vec![]).expect("valid");
+        let constrained =
+            |text: &str| ModelManifest::parse(text).expect("a manifest").constrain(&signature);
+        let range = |name: &str| format!("[[inputs]]\nname = '{name}'\nrange = [0, 1]\n");
+        let with_range = constrained(&range("x")).expect("x exists");
+        assert!(with_range.inputs()[0].range.is_some() && with_range.inputs()[1].range.is_none());
+        assert_eq!(constrained(""), Ok(signature.clone()));
+        let cases = [
+            (range("y"), "input \"y\" is not one of the model's, which are \"x\", \"mask\""),
+            (range("x") + &range("x"), "input \"x\" has more than one range"),
+            (range("mask"), "input \"mask\": BOOL can't have a range"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(constrained(&text).expect_err(expected).to_string(), expected);
+        }
     }
 }

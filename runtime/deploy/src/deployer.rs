@@ -1,0 +1,245 @@
+//! The one way in which anything that is deployed changes. Never looks into an upload itself.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::Stream;
+use prometheus::Registry;
+use quern_host_gpu::Cpu;
+use quern_sandbox::Sandbox;
+use quern_store::{StagedBlob, Store, StoredRecord};
+use quern_types::{
+    ByteSize, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, TenantId, VersionNumber,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::{DeployError, artifacts::Artifacts, function, metrics::DeployMetrics, model};
+
+/// Uploads that are compiled or tried at the same time, each of which takes a processor and holds
+/// a whole upload in memory. The others wait as files.
+const AT_ONCE: usize = 2;
+
+/// What deployments keep to.
+#[derive(Debug, Clone)]
+pub struct DeployConfig {
+    /// Largest component or model.
+    pub max_upload: ByteSize,
+    /// Most rows in one run of a model whose manifest does not say.
+    pub default_max_batch: u32,
+}
+
+/// Deploys, rolls back and deletes functions and models.
+pub struct Deployer {
+    parts: Arc<Parts>,
+    metrics: DeployMetrics,
+    under_way: TaskTracker,
+}
+
+/// A version that is live now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    /// What it is a version of.
+    pub name: Name,
+    /// Its number.
+    pub version: VersionNumber,
+    /// Names manifest and content together.
+    pub digest: Digest,
+    /// Whether it is new; otherwise the same was kept already.
+    pub created: bool,
+    /// What it is.
+    pub kind: DeployedKind,
+    /// For functions, how long compiling took; next to nothing where the code was there already.
+    pub compile: Option<Duration>,
+}
+
+/// What was deployed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DeployedKind {
+    /// A function.
+    Function(Arc<FunctionSpec>),
+    /// A model.
+    Model(Arc<ModelSpec>),
+}
+
+/// What deployments are made with.
+pub(crate) struct Parts {
+    pub(crate) config: DeployConfig,
+    pub(crate) store: Arc<Store>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) device: Arc<Cpu>,
+    pub(crate) artifacts: Arc<Artifacts>,
+    turns: Arc<Semaphore>,
+}
+
+impl Deployer {
+    /// A deployer over these parts of the server.
+    pub fn new(
+        config: DeployConfig,
+        store: Arc<Store>,
+        sandbox: Arc<Sandbox>,
+        device: Arc<Cpu>,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let artifacts = Arc::new(Artifacts::default());
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        let parts = Parts { config, store, sandbox, device, artifacts, turns };
+        Ok(Self {
+            parts: Arc::new(parts),
+            metrics: DeployMetrics::register(registry)?,
+            under_way: TaskTracker::new(),
+        })
+    }
+
+    /// Streams an upload to the disk. Dropping the result removes it.
+    pub async fn stage<S, E>(&self, content: S) -> Result<StagedBlob, DeployError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Unpin + Send,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        Ok(self.parts.store.blobs().stage(content, self.parts.config.max_upload).await?)
+    }
+
+    /// Deploys a function: checks manifest and component, compiles, and makes the version live.
+    /// Goes on to its end even if the caller stops waiting.
+    pub async fn deploy_function(
+        &self,
+        tenant: &TenantId,
+        name: &Name,
+        manifest: &str,
+        component: StagedBlob,
+    ) -> Result<Deployment, DeployError> {
+        let spec = function::parse(name, manifest);
+        let (parts, owner, function) = (self.parts.clone(), tenant.clone(), name.clone());
+        let work = async move { function::deploy(&parts, owner, function, spec?, component).await };
+        self.run(Class::Function, tenant, name, work).await
+    }
+
+    /// Deploys a model: reads its signature, loads and tries it on its engine, and makes the
+    /// version live. Goes on to its end even if the caller stops waiting.
+    pub async fn deploy_model(
+        &self,
+        tenant: &TenantId,
+        name: &Name,
+        manifest: Option<&str>,
+        model: StagedBlob,
+    ) -> Result<Deployment, DeployError> {
+        let manifest = model::parse(manifest);
+        let (parts, owner, key) = (self.parts.clone(), tenant.clone(), name.clone());
+        let work = async move { model::deploy(&parts, owner, key, manifest?, model).await };
+        self.run(Class::Model, tenant, name, work).await
+    }
+
+    /// Makes a kept version live: `to`, or the newest one below the live one.
+    pub async fn rollback(
+        &self,
+        tenant: &TenantId,
+        class: Class,
+        name: &Name,
+        to: Option<VersionNumber>,
+    ) -> Result<VersionNumber, DeployError> {
+        let version = self.parts.store.catalog().rollback(tenant, class, name, to).await?;
+        tracing::info!(%tenant, %class, %name, %version, "rolled back");
+        Ok(version)
+    }
+
+    /// Removes a function or model with all its versions, compiled code and logs.
+    pub async fn delete(
+        &self,
+        tenant: &TenantId,
+        class: Class,
+        name: &Name,
+    ) -> Result<(), DeployError> {
+        let removed = self.parts.store.catalog().delete(tenant, class, name).await?;
+        tracing::info!(%tenant, %class, %name, "deleted");
+        if class == Class::Function
+            && let Err(error) = self.parts.store.logs().remove(tenant, name).await
+        {
+            tracing::warn!(%tenant, %name, %error, "logs of a deleted function stay");
+        }
+        self.parts.forget(removed.contents).await;
+        Ok(())
+    }
+
+    /// What a function printed: the first `limit` records after `after`, or the newest `limit`.
+    pub async fn logs(
+        &self,
+        tenant: &TenantId,
+        function: &Name,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, DeployError> {
+        if self.routes().function(tenant, function).is_none() {
+            return Err(DeployError::NotFound { class: Class::Function, name: function.clone() });
+        }
+        Ok(self.parts.store.logs().tail(tenant, function, after, limit).await?)
+    }
+
+    /// Changes whenever functions have printed something.
+    pub fn log_changes(&self) -> watch::Receiver<u64> {
+        self.parts.store.logs().subscribe()
+    }
+
+    /// What is deployed now.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.parts.store.catalog().routes()
+    }
+
+    /// Waits for deployments that go on without their callers; to be called when no more come.
+    pub async fn drain(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
+    }
+
+    /// Runs a deployment as a task of its own: a caller that goes away must not leave one half
+    /// done.
+    async fn run(
+        &self,
+        class: Class,
+        tenant: &TenantId,
+        name: &Name,
+        work: impl Future<Output = Result<Deployment, DeployError>> + Send + 'static,
+    ) -> Result<Deployment, DeployError> {
+        let span = tracing::info_span!("deploy", %tenant, %class, %name);
+        let metrics = self.metrics.clone();
+        let recorded = async move {
+            let started = Instant::now();
+            let outcome = work.await;
+            let took = started.elapsed();
+            metrics.record(class, &outcome, took);
+            match &outcome {
+                Ok(Deployment { version, digest, created, .. }) => {
+                    tracing::info!(%version, %digest, created, ?took, "deployed");
+                }
+                Err(error) => tracing::info!(%error, ?took, "not deployed"),
+            }
+            outcome
+        };
+        self.under_way.spawn(recorded.instrument(span)).await?
+    }
+}
+
+impl Parts {
+    /// Waits for a turn to compile or try an upload.
+    pub(crate) async fn turn(&self) -> OwnedSemaphorePermit {
+        self.turns.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Removes compiled code that nobody needs any more.
+    pub(crate) async fn forget(&self, contents: Vec<Digest>) {
+        if contents.is_empty() {
+            return;
+        }
+        let (artifacts, store, sandbox) =
+            (self.artifacts.clone(), self.store.clone(), self.sandbox.clone());
+        let forget = move || artifacts.forget(&contents, &store, &sandbox);
+        if let Err(error) = tokio::task::spawn_blocking(forget).await {
+            tracing::warn!(%error, "unneeded compiled code stays");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Why a deployment, or a change to one, was refused. Never a status code.
+
+use quern_sandbox::ComponentError;
+use quern_store::{BlobError, CommitError, DeleteError, LogError, RollbackError, StageError};
+use quern_types::{Class, DeviceError, ManifestError, Name, VersionNumber};
+
+/// Why a deployment, or a change to one, was refused. Nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeployError {
+    /// The upload did not arrive.
+    #[error(transparent)]
+    Upload(#[from] StageError),
+    /// The manifest is wrong.
+    #[error("manifest: {0}")]
+    Manifest(#[from] ManifestError),
+    /// The manifest is another function's.
+    #[error(
+        "the manifest names function {manifest:?}, but is deployed as {path:?}: use one name for \
+         both"
+    )]
+    NameMismatch {
+        /// The name that it is deployed under.
+        path: Name,
+        /// The name in the manifest.
+        manifest: Name,
+    },
+    /// The component is wrong.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    /// The model is wrong.
+    #[error("the model can't be served: {reason}")]
+    Model {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The engine is absent, or refuses the model.
+    #[error(transparent)]
+    Engine(#[from] DeviceError),
+    /// A model and an inference function would share a name.
+    #[error(
+        "name {name:?} is taken by a {by}: models and inference functions share their names, \
+         choose another or delete the {by}"
+    )]
+    NameTaken {
+        /// The name.
+        name: Name,
+        /// What has it.
+        by: Class,
+    },
+    /// No such function or model.
+    #[error("{class} {name:?} is not deployed")]
+    NotFound {
+        /// Function or model.
+        class: Class,
+        /// The name asked for.
+        name: Name,
+    },
+    /// The version is not kept, or never was.
+    #[error("{class} {name:?} has no version {version}: list its versions to see what is kept")]
+    VersionNotFound {
+        /// Function or model.
+        class: Class,
+        /// The name.
+        name: Name,
+        /// The version asked for.
+        version: VersionNumber,
+    },
+    /// Nothing older is kept.
+    #[error("{class} {name:?} has no version before {live}, the live one")]
+    NoPreviousVersion {
+        /// Function or model.
+        class: Class,
+        /// The name.
+        name: Name,
+        /// The live version.
+        live: VersionNumber,
+    },
+    /// The store failed.
+    #[error("the store failed: {reason}")]
+    Storage {
+        /// What failed.
+        reason: String,
+    },
+}
+
+impl DeployError {
+    /// Whether the server is at fault, and not what was uploaded or asked for.
+    pub(crate) fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Storage { .. }
+                | Self::Upload(StageError::Storage { .. })
+                | Self::Component(ComponentError::Artifact { .. })
+                | Self::Engine(DeviceError::Lost { .. })
+        )
+    }
+}
+
+impl From<BlobError> for DeployError {
+    fn from(error: BlobError) -> Self {
+        Self::Storage { reason: error.to_string() }
+    }
+}
+
+impl From<CommitError> for DeployError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NameTaken { name, by } => Self::NameTaken { name, by },
+            CommitError::ContentMissing { .. } | CommitError::Storage { .. } => {
+                Self::Storage { reason: error.to_string() }
+            }
+        }
+    }
+}
+
+impl From<RollbackError> for DeployError {
+    fn from(error: RollbackError) -> Self {
+        match error {
+            RollbackError::NotFound { class, name } => Self::NotFound { class, name },
+            RollbackError::VersionNotFound { class, name, version } => {
+                Self::VersionNotFound { class, name, version }
+            }
+            RollbackError::NoPreviousVersion { class, name, live } => {
+                Self::NoPreviousVersion { class, name, live }
+            }
+            RollbackError::Storage { .. } => Self::Storage { reason: error.to_string() },
+        }
+    }
+}
+
+impl From<DeleteError> for DeployError {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::NotFound { class, name } => Self::NotFound { class, name },
+            DeleteError::Storage { .. } => Self::Storage { reason: error.to_string() },
+        }
+    }
+}
+
+impl From<LogError> for DeployError {
+    fn from(error: LogError) -> Self {
+        Self::Storage { reason: error.to_string() }
+    }
+}
+
+impl From<tokio::task::JoinError> for DeployError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::Storage { reason: format!("the deployment ended early: {error}") }
+    }
+}

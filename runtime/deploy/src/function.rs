@@ -1,0 +1,76 @@
+//! From an uploaded component to a live version of a function.
+
+use std::{sync::Arc, time::SystemTime};
+
+use quern_store::{NewVersion, Removed, StagedBlob};
+use quern_types::{FunctionManifest, FunctionSpec, Name, TenantId};
+
+use crate::{DeployError, DeployedKind, Deployment, deployer::Parts, digest};
+
+/// The spec of a manifest that must be this function's.
+pub(crate) fn parse(name: &Name, manifest: &str) -> Result<FunctionSpec, DeployError> {
+    let manifest = FunctionManifest::parse(manifest)?;
+    if manifest.name != *name {
+        return Err(DeployError::NameMismatch { path: name.clone(), manifest: manifest.name });
+    }
+    Ok(manifest.spec)
+}
+
+/// Deploys a component; whatever comes of it, only code that a version needs stays.
+pub(crate) async fn deploy(
+    parts: &Parts,
+    tenant: TenantId,
+    name: Name,
+    spec: FunctionSpec,
+    component: StagedBlob,
+) -> Result<Deployment, DeployError> {
+    let content = component.digest();
+    let in_use = parts.artifacts.hold(content);
+    let outcome = make_live(parts, tenant, name, spec, component).await;
+    drop(in_use);
+    match outcome {
+        Ok((deployment, removed)) => {
+            parts.forget(removed.contents).await;
+            Ok(deployment)
+        }
+        Err(error) => {
+            parts.forget(vec![content]).await;
+            Err(error)
+        }
+    }
+}
+
+async fn make_live(
+    parts: &Parts,
+    tenant: TenantId,
+    name: Name,
+    spec: FunctionSpec,
+    component: StagedBlob,
+) -> Result<(Deployment, Removed), DeployError> {
+    let content = component.digest();
+    let turn = parts.turn().await;
+    let bytes = parts.store.blobs().read_staged(&component).await?;
+    let (sandbox, compiled) = (parts.sandbox.clone(), spec.clone());
+    let compile = tokio::task::spawn_blocking(move || {
+        sandbox.validate(&bytes, &compiled)?;
+        sandbox.compile(&content, &bytes, &compiled)
+    });
+    let compile = compile.await??;
+    drop(turn);
+
+    let content = parts.store.blobs().keep(component).await?;
+    let digest = digest::of_version(&name, &content, &spec);
+    let created = SystemTime::now();
+    let new =
+        NewVersion { tenant, name: name.clone(), digest, content, spec: spec.clone(), created };
+    let committed = parts.store.catalog().commit_function(new).await?;
+    let deployment = Deployment {
+        name,
+        version: committed.version,
+        digest,
+        created: committed.created,
+        kind: DeployedKind::Function(Arc::new(spec)),
+        compile: Some(compile),
+    };
+    Ok((deployment, committed.removed))
+}

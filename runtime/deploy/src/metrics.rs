@@ -1,0 +1,58 @@
+//! What deployments measure of themselves; registered by whoever makes the deployer.
+
+use std::time::Duration;
+
+use prometheus::{Error, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use quern_types::Class;
+
+use crate::{DeployError, Deployment};
+
+/// Handles to the metrics of deployments.
+#[derive(Debug, Clone)]
+pub(crate) struct DeployMetrics {
+    deploys: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+impl DeployMetrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
+        let deploys = IntCounterVec::new(
+            Opts::new(
+                "quern_deploys_total",
+                "Deployments by class and outcome: created, unchanged, refused (the upload's \
+                 fault) or failed (the server's)",
+            ),
+            &["class", "outcome"],
+        )?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new(
+                "quern_deploy_seconds",
+                "Time from a complete upload to a live version, waiting and compiling included",
+            )
+            .buckets(prometheus::exponential_buckets(0.01, 2.0, 14)?),
+            &["class"],
+        )?;
+        registry.register(Box::new(deploys.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self { deploys, seconds })
+    }
+
+    pub(crate) fn record(
+        &self,
+        class: Class,
+        outcome: &Result<Deployment, DeployError>,
+        took: Duration,
+    ) {
+        let word = match outcome {
+            Ok(deployment) if deployment.created => "created",
+            Ok(_) => "unchanged",
+            Err(error) if error.is_fault() => "failed",
+            Err(_) => "refused",
+        };
+        let class = class.to_string();
+        self.deploys.with_label_values(&[&class, word]).inc();
+        if outcome.is_ok() {
+            self.seconds.with_label_values(&[&class]).observe(took.as_secs_f64());
+        }
+    }
+}
