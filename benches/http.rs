@@ -100,18 +100,22 @@ async fn under_load(client: &Client) -> Result<String> {
     let mut table = Table::new([
         "component",
         "connections",
-        "Quern, requests/s",
-        "wasmtime serve",
+        "requests/s",
+        "of wasmtime serve",
         "ratio",
         "p50, p99",
-        "wasmtime serve",
+        "of wasmtime serve",
         "bare hyper, requests/s",
         "aims",
     ]);
+    let mut loads = Vec::new();
     for connections in CONNECTIONS {
-        let measured = compare(&targets, connections).await?;
-        for (guest, pair) in GUESTS.iter().zip(measured[1..].chunks(2)) {
-            let (ours, theirs, bare) = (pair[0], pair[1], measured[0]);
+        loads.push((connections, compare(&targets, connections).await?));
+    }
+    for (index, guest) in GUESTS.iter().enumerate() {
+        for (connections, measured) in &loads {
+            let (connections, bare, pair) = (*connections, measured[0], 1 + 2 * index);
+            let (ours, theirs) = (measured[pair], measured[pair + 1]);
             table.row(Comparison { guest, connections, ours, theirs, bare }.row());
         }
     }

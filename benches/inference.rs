@@ -217,7 +217,7 @@ async fn check_agreement(client: &Client, targets: &[Target], request: &[u8]) ->
         ensure!(numbers.len() == OUTPUTS, "{name} answers {answer}");
         let expected = first.get_or_insert_with(|| numbers.clone());
         let most = expected.iter().zip(&numbers).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        progress(format!("{name} answers within {most:e} of the first"));
+        progress(format!("{name} answers within {most:.0e} of the first"));
         ensure!(most <= TOLERANCE, "{name} answers {numbers:?}, not {expected:?}");
     }
     Ok(())
