@@ -1,0 +1,102 @@
+//! Rollback, removal, retention and logs.
+
+use std::{sync::Arc, time::SystemTime};
+
+use quern_deploy::{DeployError, LogRecord, LogStream};
+use quern_types::{Class, VersionNumber};
+
+use crate::common::{Server, component, manifest, name, spec, tenant};
+
+#[tokio::test]
+async fn a_rollback_goes_back_or_says_why_not() {
+    let server = Server::start(10).await;
+    let (class, key, owner) = (Class::Function, name("f"), tenant());
+    let number = |number| VersionNumber::new(number).expect("not zero");
+    let back = |to| server.deployer.rollback(&owner, class, &key, to);
+    assert_eq!(back(None).await, Err(DeployError::NotFound { class, name: key.clone() }));
+    for variant in 1..=2 {
+        let deployed = server.deploy_function("f", &manifest("f"), &component(variant)).await;
+        deployed.expect("deployed");
+    }
+    assert_eq!(back(None).await, Ok(number(1)));
+    let live = number(1);
+    let nothing = DeployError::NoPreviousVersion { class, name: key.clone(), live };
+    assert_eq!(back(None).await, Err(nothing));
+    assert_eq!(back(Some(number(2))).await, Ok(number(2)));
+    let version = number(9);
+    let missing = DeployError::VersionNotFound { class, name: key.clone(), version };
+    assert_eq!(back(Some(version)).await, Err(missing));
+}
+
+#[tokio::test]
+async fn what_is_deleted_leaves_no_blob_no_code_and_no_log() {
+    let server = Server::start(10).await;
+    let key = name("f");
+    for variant in 1..=2 {
+        let deployed = server.deploy_function("f", &manifest("f"), &component(variant)).await;
+        deployed.expect("deployed");
+    }
+    server.deploy_function("g", &manifest("g"), &component(2)).await.expect("deployed");
+    let mut changes = server.deployer.log_changes();
+    server.store.logs().append(LogRecord {
+        tenant: tenant(),
+        function: key.clone(),
+        version: VersionNumber::FIRST,
+        invocation: quern_types::InvocationId::from_uuid(uuid::Uuid::now_v7()),
+        time: SystemTime::now(),
+        stream: LogStream::Stdout,
+        text: "hello".into(),
+    });
+    changes.changed().await.expect("written");
+    let logs = server.deployer.logs(&tenant(), &key, None, 10).await.expect("deployed");
+    assert_eq!(logs[0].record.text, "hello");
+
+    server.deployer.delete(&tenant(), Class::Function, &key).await.expect("deleted");
+    assert_eq!(server.kept(), (1, 1), "what the other function needs");
+    assert!(server.is_compiled(&component(2), &spec(&manifest("g"))));
+    let missing = DeployError::NotFound { class: Class::Function, name: key.clone() };
+    assert_eq!(server.deployer.logs(&tenant(), &key, None, 10).await, Err(missing.clone()));
+    assert_eq!(server.deployer.delete(&tenant(), Class::Function, &key).await, Err(missing));
+
+    server.deploy_function("f", &manifest("f"), &component(1)).await.expect("deployed");
+    let logs = server.deployer.logs(&tenant(), &key, None, 10).await.expect("deployed");
+    assert_eq!(logs, [], "a new function of that name starts with an empty log");
+}
+
+#[tokio::test]
+async fn old_versions_go_with_their_code() {
+    let server = Server::start(2).await;
+    for variant in 1..=4 {
+        let deployed = server.deploy_function("f", &manifest("f"), &component(variant)).await;
+        deployed.expect("deployed");
+    }
+    assert_eq!(server.kept(), (2, 2));
+    for (variant, kept) in [(1, false), (2, false), (3, true), (4, true)] {
+        assert_eq!(server.is_compiled(&component(variant), &spec(&manifest("f"))), kept);
+    }
+}
+
+/// Several deploy and delete the same component; whoever has an answer finds its code.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_deploys_and_deletes_of_one_component_never_lose_its_code() {
+    let server = Arc::new(Server::start(1).await);
+    let workers = (0..4).map(|worker| {
+        let server = server.clone();
+        tokio::spawn(async move {
+            let function = format!("f{worker}");
+            let (manifest, component) = (manifest(&function), component(0));
+            for round in 0..10 {
+                let deployed = server.deploy_function(&function, &manifest, &component).await;
+                deployed.expect("deployed");
+                let compiled = server.is_compiled(&component, &spec(&manifest));
+                assert!(compiled, "worker {worker}, round {round}");
+                let key = name(&function);
+                server.deployer.delete(&tenant(), Class::Function, &key).await.expect("deleted");
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.expect("no worker fails");
+    }
+    assert_eq!(server.kept(), (0, 0), "nothing is left behind");
+}

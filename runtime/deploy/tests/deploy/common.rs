@@ -1,0 +1,175 @@
+//! What the tests share: a server's parts on a temporary folder, and things to deploy.
+
+use std::{convert::Infallible, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use futures::{future::BoxFuture, stream};
+use prometheus::{Encoder, Registry, TextEncoder};
+use quern_deploy::{DeployConfig, DeployError, Deployer, Deployment};
+use quern_host_gpu::{Cpu, CpuConfig};
+use quern_sandbox::{Sandbox, SandboxConfig};
+use quern_store::{Store, StoreConfig};
+use quern_types::{
+    ByteSize, Digest, FunctionManifest, FunctionSpec, InferenceReply, ModelCall, ModelCalls,
+    ModelError, ModelSpec, Name, TenantId,
+};
+use tempfile::TempDir;
+
+/// The parts of a server that deployments need.
+pub(crate) struct Server {
+    pub(crate) deployer: Arc<Deployer>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) registry: Registry,
+    pub(crate) folder: TempDir,
+}
+
+/// A node on which no model can be called.
+struct NoModels;
+
+impl ModelCalls for NoModels {
+    fn spec(&self, _: &TenantId, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
+        Err(ModelError::NotFound { name: model.clone() })
+    }
+
+    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<InferenceReply, ModelError>> {
+        Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model })))
+    }
+}
+
+impl Server {
+    pub(crate) async fn start(keep_versions: u32) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let registry = Registry::new();
+        let directory = folder.path().to_owned();
+        let store = StoreConfig { directory, keep_versions, log_records: 100 };
+        let store = Arc::new(Store::open(store, &registry).await.expect("a store"));
+        let config =
+            SandboxConfig { pooling: false, ..SandboxConfig::new(folder.path().join("artifacts")) };
+        let sandbox = Sandbox::new(config, Arc::new(NoModels), &registry).expect("a sandbox");
+        let sandbox = Arc::new(sandbox);
+        let cpu = CpuConfig { lanes: 1, ort_library: None };
+        let cpu = Arc::new(Cpu::new(cpu, &registry).expect("a device"));
+        let config = DeployConfig { max_upload: ByteSize::mib(4), default_max_batch: 32 };
+        let deployer = Deployer::new(config, store.clone(), sandbox.clone(), cpu, &registry);
+        let deployer = Arc::new(deployer.expect("a deployer"));
+        Self { deployer, store, sandbox, registry, folder }
+    }
+
+    pub(crate) async fn deploy_function(
+        &self,
+        name: &str,
+        manifest: &str,
+        component: &[u8],
+    ) -> Result<Deployment, DeployError> {
+        let staged = self.deployer.stage(upload(component)).await?;
+        self.deployer.deploy_function(&tenant(), &self::name(name), manifest, staged).await
+    }
+
+    pub(crate) async fn deploy_model(
+        &self,
+        name: &str,
+        manifest: Option<&str>,
+        model: &[u8],
+    ) -> Result<Deployment, DeployError> {
+        let staged = self.deployer.stage(upload(model)).await?;
+        self.deployer.deploy_model(&tenant(), &self::name(name), manifest, staged).await
+    }
+
+    /// Whether there is compiled code of a component that can be loaded.
+    pub(crate) fn is_compiled(&self, component: &[u8], spec: &FunctionSpec) -> bool {
+        self.sandbox.load(&Digest::of(component), spec).expect("loads").is_some()
+    }
+
+    /// How many blobs, and how many compiled components there are.
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        let artifacts = files(&self.folder.path().join("artifacts"));
+        let sealed = artifacts.iter().filter(|name| name.len() == 64).count();
+        assert_eq!(artifacts.len(), sealed + 1, "besides the key: {artifacts:?}");
+        (files(&self.folder.path().join("blobs/sha256")).len(), sealed)
+    }
+
+    pub(crate) fn metric(&self, line: &str) -> bool {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("encodes");
+        String::from_utf8(text).expect("text").lines().any(|found| found == line)
+    }
+}
+
+pub(crate) fn tenant() -> TenantId {
+    TenantId::default()
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().expect("a valid name")
+}
+
+pub(crate) fn upload(
+    content: &[u8],
+) -> impl futures::Stream<Item = Result<Bytes, Infallible>> + Unpin + Send + use<> {
+    let parts: Vec<_> = content.chunks(10_000).map(Bytes::copy_from_slice).map(Ok).collect();
+    stream::iter(parts)
+}
+
+/// The manifest of an inference function.
+pub(crate) fn manifest(name: &str) -> String {
+    format!(
+        "name = '{name}'\nkind = 'inference'\n\
+         [[inputs]]\nname = 'x'\ndtype = 'UINT8'\nshape = [-1]\n\
+         [[outputs]]\nname = 'x'\ndtype = 'UINT8'\nshape = [-1]\n"
+    )
+}
+
+pub(crate) fn spec(manifest: &str) -> FunctionSpec {
+    FunctionManifest::parse(manifest).expect("a manifest").spec
+}
+
+/// An inference function that answers with its inputs; `variant` makes its bytes different.
+pub(crate) fn component(variant: i32) -> Vec<u8> {
+    let text = format!(
+        "(module
+            (memory (export \"memory\") 1)
+            (global (export \"variant\") i32 (i32.const {variant}))
+            (global $free (mut i32) (i32.const 1024))
+            (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32)
+                (local $at i32)
+                (local.set $at
+                    (i32.and (i32.add (global.get $free) (i32.const 7)) (i32.const -8)))
+                (global.set $free (i32.add (local.get $at) (local.get 3)))
+                (local.get $at))
+            (func (export \"quern:ml/inference@0.1.0#infer\")
+                (param $inputs i32) (param $count i32) (result i32)
+                (i32.store (i32.const 0) (i32.const 0))
+                (i32.store (i32.const 4) (local.get $inputs))
+                (i32.store (i32.const 8) (local.get $count))
+                (i32.const 0)))"
+    );
+    let mut module = wat::parse_str(&text).expect("valid text");
+    let mut resolve = wit_parser::Resolve::default();
+    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
+    let (package, _) = resolve.push_dir(wit).expect("the contract");
+    let world = resolve.select_world(&[package], Some("inference-function")).expect("its world");
+    let encoding = wit_component::StringEncoding::UTF8;
+    wit_component::embed_component_metadata(&mut module, &resolve, world, encoding)
+        .expect("metadata");
+    let mut encoder = wit_component::ComponentEncoder::default().module(&module).expect("a module");
+    encoder.encode().expect("a component")
+}
+
+/// The repository's model of handwritten digits.
+pub(crate) fn digits() -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../functions/digits-mlp/digits-mlp.onnx");
+    std::fs::read(path).expect("the digits model")
+}
+
+pub(crate) fn files(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("a folder") {
+        let entry = entry.expect("an entry");
+        match entry.file_type().expect("a type").is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push(entry.file_name().into_string().expect("UTF-8")),
+        }
+    }
+    found
+}

@@ -1,0 +1,6 @@
+//! Deployments with the real store, sandbox and processor. Never calls what it deploys.
+
+mod changes;
+mod common;
+mod functions;
+mod models;
