@@ -1,0 +1,220 @@
+//! Bodies at the edge: requests read with a limit in size and time, and replies that cost no box
+//! where they are short.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use http::{HeaderMap, Version, header::EXPECT};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use quern_types::{Body, BodyError, ByteSize};
+use tokio_util::task::TaskTracker;
+
+/// A response on its way out.
+pub(crate) type Reply = http::Response<ReplyBody>;
+
+/// Longest time between two parts of a body.
+const STALL: Duration = Duration::from_secs(60);
+/// Longest time that a body which nobody wants any more is still received.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Why a request's body could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// It is longer than allowed.
+    #[error("request body is larger than the limit of {limit}")]
+    TooLarge {
+        /// The limit.
+        limit: ByteSize,
+    },
+    /// The client or the connection failed.
+    #[error("request body broke off: {reason}")]
+    Broken {
+        /// What the connection says.
+        reason: String,
+    },
+    /// The client went silent.
+    #[error("request body stalled for {after:?}")]
+    Stalled {
+        /// How long it was waited for.
+        after: Duration,
+    },
+}
+
+/// The body of a request. If it is dropped before its end, what the client still sends is thrown
+/// away for a while: a connection that is closed while a client sends loses the answer, too.
+pub(crate) struct RequestBody {
+    incoming: Option<Incoming>,
+    /// Where to throw the rest away; none where the protocol has its own way to say stop.
+    rest: Option<TaskTracker>,
+    /// The client waits to be asked before it sends anything.
+    waits: bool,
+}
+
+impl RequestBody {
+    pub(crate) fn new(
+        incoming: Incoming,
+        version: Version,
+        headers: &HeaderMap,
+        rest: &TaskTracker,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            return Self { incoming: None, rest: None, waits: false };
+        }
+        let rest = (version < Version::HTTP_2).then(|| rest.clone());
+        Self { incoming: Some(incoming), rest, waits: headers.contains_key(EXPECT) }
+    }
+
+    /// The body for a function, which has a limit and a timeout of its own.
+    pub(crate) fn boxed(self) -> Body {
+        match &self.incoming {
+            // An empty body takes no room, so that its box is none.
+            None => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+            Some(_) => self.boxed_unsync(),
+        }
+    }
+
+    /// The parts of the body as they arrive.
+    pub(crate) fn parts(self) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + 'static {
+        futures::stream::try_unfold(self, async |mut body| {
+            Ok(body.part().await?.map(|part| (part, body)))
+        })
+    }
+
+    /// All of the body, if it is no longer than `limit`.
+    pub(crate) async fn collect(mut self, limit: ByteSize) -> Result<Bytes, ReadError> {
+        let fits = |length: u64| {
+            if length <= limit.0 { Ok(()) } else { Err(ReadError::TooLarge { limit }) }
+        };
+        fits(self.size_hint().lower())?;
+        let first = self.part().await?.unwrap_or_default();
+        fits(first.len() as u64)?;
+        let Some(second) = self.part().await? else {
+            return Ok(first);
+        };
+        let mut all = BytesMut::from(first);
+        let mut next = Some(second);
+        while let Some(part) = next {
+            fits((all.len() + part.len()) as u64)?;
+            all.extend_from_slice(&part);
+            next = self.part().await?;
+        }
+        Ok(all.freeze())
+    }
+
+    /// The next part that is not empty; none at the end.
+    async fn part(&mut self) -> Result<Option<Bytes>, ReadError> {
+        loop {
+            let frame = tokio::time::timeout(STALL, self.frame()).await;
+            match frame.map_err(|_| ReadError::Stalled { after: STALL })? {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(ReadError::Broken { reason: error.to_string() }),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(part) if !part.is_empty() => return Ok(Some(part)),
+                    // Trailers say nothing here.
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        let frame = std::task::ready!(Pin::new(incoming).poll_frame(context));
+        self.waits = false;
+        if !matches!(frame, Some(Ok(_))) {
+            self.incoming = None;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::Broken(error.to_string()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some((incoming, rest)) = self.incoming.take().zip(self.rest.take()) else { return };
+        if self.waits || incoming.is_end_stream() {
+            return;
+        }
+        // While the runtime ends there is no client to be kind to.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            rest.spawn(tokio::time::timeout(LINGER, discard(incoming)));
+        }
+    }
+}
+
+async fn discard(mut incoming: Incoming) {
+    while let Some(Ok(_)) = incoming.frame().await {}
+}
+
+/// The body of a reply.
+pub(crate) enum ReplyBody {
+    /// In one piece; none once it has been sent.
+    Full(Option<Bytes>),
+    /// As it is made.
+    Stream(Body),
+}
+
+impl ReplyBody {
+    pub(crate) fn full(content: impl Into<Bytes>) -> Self {
+        Self::Full(Some(content.into()).filter(|content| !content.is_empty()))
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self::Full(None)
+    }
+}
+
+impl HttpBody for ReplyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Full(content) => Poll::Ready(content.take().map(|all| Ok(Frame::data(all)))),
+            Self::Stream(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(content) => content.is_none(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(content) => {
+                SizeHint::with_exact(content.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Deploy, roll back and delete: takes uploads apart and hands them on. It validates nothing of
+//! what it is given.
+
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use quern_deploy::{DeployedKind, Deployment};
+use quern_types::{ByteSize, Class, FunctionKind, Name, VersionNumber};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Gateway,
+    body::{Reply, ReplyBody, RequestBody},
+    errors::{Code, Failure},
+    multipart::{self, MultipartError},
+};
+
+/// Largest body of a rollback.
+const MAX_ROLLBACK: ByteSize = ByteSize(4096);
+
+/// `PUT /v1/{class}/{name}`
+pub(crate) async fn deploy(
+    gateway: &Gateway,
+    class: Class,
+    name: Name,
+    request: Request<RequestBody>,
+) -> Result<Reply, Failure> {
+    let (head, body) = request.into_parts();
+    let Gateway { deployer, tenant, .. } = gateway;
+    let deployment = match (class, multipart::boundary(&head.headers).transpose()?) {
+        (Class::Function, Some(boundary)) => {
+            let stage = |field| deployer.stage(field);
+            let upload = multipart::receive(body.parts(), boundary, "component", stage).await?;
+            let manifest = upload.manifest.ok_or(MultipartError::Missing { name: "manifest" })?;
+            deployer.deploy_function(tenant, &name, &manifest, upload.payload).await?
+        }
+        (Class::Function, None) => {
+            let reason = "the Content-Type is not multipart/form-data".into();
+            return Err(MultipartError::Malformed { reason }.into());
+        }
+        (Class::Model, Some(boundary)) => {
+            let stage = |field| deployer.stage(field);
+            let upload = multipart::receive(body.parts(), boundary, "model", stage).await?;
+            let manifest = upload.manifest.as_deref();
+            deployer.deploy_model(tenant, &name, manifest, upload.payload).await?
+        }
+        (Class::Model, None) => {
+            let model = deployer.stage(Box::pin(body.parts())).await?;
+            deployer.deploy_model(tenant, &name, None, model).await?
+        }
+    };
+    let status = if deployment.created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut reply = answer(&describe(&deployment));
+    *reply.status_mut() = status;
+    Ok(reply)
+}
+
+fn describe(deployment: &Deployment) -> Value {
+    let Deployment { name, version, digest, created, kind, compile } = deployment;
+    let mut about = json!({
+        "name": name,
+        "version": version,
+        "digest": digest,
+        "created": created,
+    });
+    match kind {
+        DeployedKind::Function(spec) => {
+            about["kind"] = spec.kind.as_str().into();
+            about["url"] = match spec.kind {
+                FunctionKind::Http => format!("/f/{name}/"),
+                FunctionKind::Inference(_) => format!("/v2/models/{name}/infer"),
+            }
+            .into();
+        }
+        DeployedKind::Model(spec) => {
+            about["kind"] = "model".into();
+            about["url"] = format!("/v2/models/{name}/infer").into();
+            about["engine"] = json!(spec.engine);
+            about["signature"] = json!(spec.signature);
+            about["batch"] = json!(spec.batch);
+        }
+    }
+    if let Some(compile) = compile {
+        about["compile_ms"] = u64::try_from(compile.as_millis()).unwrap_or(u64::MAX).into();
+    }
+    about
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackBody {
+    version: Option<VersionNumber>,
+}
+
+/// `POST /v1/{class}/{name}/rollback`
+pub(crate) async fn roll_back(
+    gateway: &Gateway,
+    class: Class,
+    name: Name,
+    body: RequestBody,
+) -> Result<Reply, Failure> {
+    let body = body.collect(MAX_ROLLBACK).await?;
+    let RollbackBody { version } = if body.is_empty() {
+        RollbackBody::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| {
+            let detail = format!("body is not of the form {{\"version\": 3}}: {error}");
+            Failure::new(Code::InvalidJson, detail)
+        })?
+    };
+    let version = gateway.deployer.rollback(&gateway.tenant, class, &name, version).await?;
+    Ok(answer(&json!({"name": name, "version": version})))
+}
+
+/// `DELETE /v1/{class}/{name}`
+pub(crate) async fn delete(gateway: &Gateway, class: Class, name: Name) -> Result<Reply, Failure> {
+    gateway.deployer.delete(&gateway.tenant, class, &name).await?;
+    let mut reply = Response::new(ReplyBody::empty());
+    *reply.status_mut() = StatusCode::NO_CONTENT;
+    Ok(reply)
+}
+
+/// A JSON answer.
+pub(crate) fn answer(content: &Value) -> Reply {
+    let mut reply = Response::new(ReplyBody::full(content.to_string()));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}

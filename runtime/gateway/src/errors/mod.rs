@@ -1,0 +1,381 @@
+//! The only place where errors become statuses, codes and bodies. The client sees the code and a
+//! message that is safe to show; a cause that concerns only the operator goes to the log.
+
+mod code;
+mod sources;
+
+use http::{
+    HeaderValue, Response,
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+};
+use serde_json::json;
+
+pub(crate) use code::Code;
+
+use crate::{
+    body::{Reply, ReplyBody},
+    invocation::Invocation,
+};
+
+/// How the errors of a part of the API are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// RFC 9457 problem JSON.
+    Problem,
+    /// The Open Inference Protocol's `{"error": "…"}`.
+    Protocol,
+}
+
+impl Family {
+    /// The family that a path belongs to, whether or not anything answers there.
+    pub(crate) fn of(path: &str) -> Self {
+        match path.strip_prefix("/v2") {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Protocol,
+            _ => Self::Problem,
+        }
+    }
+}
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: Code,
+    /// What the client is told.
+    detail: String,
+    /// What the log is told besides.
+    cause: Option<String>,
+    /// Seconds after which another try may succeed.
+    retry_after: Option<u16>,
+    /// The methods of a path.
+    allow: Option<&'static str>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, detail: impl ToString) -> Self {
+        Self { code, detail: detail.to_string(), cause: None, retry_after: None, allow: None }
+    }
+
+    /// A fault of the server: the log has the cause, the client the invocation's id.
+    pub(crate) fn internal(cause: impl ToString) -> Self {
+        Self::new(Code::Internal, "the server failed").caused_by(cause)
+    }
+
+    fn caused_by(mut self, cause: impl ToString) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    fn retry_after(mut self, seconds: u16) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The answer; writes the cause to the log.
+    pub(crate) fn into_reply(self, family: Family, invocation: Invocation) -> Reply {
+        let Self { code, mut detail, cause, retry_after, allow } = self;
+        if let Some(cause) = cause {
+            let code = code.as_str();
+            tracing::error!(%invocation, code, cause, "request failed");
+            detail
+                .push_str(&format!("; the server's log has the cause of invocation {invocation}"));
+        }
+        let status = code.status();
+        let (kind, body) = match family {
+            Family::Problem => (
+                "application/problem+json",
+                json!({
+                    "type": "about:blank",
+                    "title": status.canonical_reason(),
+                    "status": status.as_u16(),
+                    "detail": detail,
+                    "code": code.as_str(),
+                }),
+            ),
+            Family::Protocol => ("application/json", json!({"error": detail})),
+        };
+        let mut reply = Response::new(ReplyBody::full(body.to_string()));
+        *reply.status_mut() = status;
+        let headers = reply.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert("quern-error", HeaderValue::from_static(code.as_str()));
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(methods) = allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use http_body_util::BodyExt;
+    use quern_deploy::{ComponentError, DeployError, StageError};
+    use quern_types::{
+        ByteSize, Class, DataType, DeviceError, DeviceId, Engine, FunctionManifest, GuestFault,
+        InvokeError, Mismatch, ModelError, Name, Side, VersionNumber, Violation,
+    };
+
+    use super::*;
+    use crate::{
+        body::ReadError,
+        functions::ForwardError,
+        multipart::MultipartError,
+        route::Route,
+        v2::{DecodeError, EncodeError, RequestError},
+    };
+
+    fn name() -> Name {
+        "a".parse().expect("a name")
+    }
+
+    fn reason() -> String {
+        "/secret/path".into()
+    }
+
+    fn mismatch(side: Side) -> Mismatch {
+        Mismatch { side, name: "x".into(), violation: Violation::Missing }
+    }
+
+    fn routed(method: &str, path: &str) -> Failure {
+        Route::of(&method.parse().expect("a method"), path).expect_err(path).into()
+    }
+
+    fn manifest_error() -> DeployError {
+        FunctionManifest::parse("").expect_err("empty").into()
+    }
+
+    /// Every error, and the code that it becomes.
+    fn failures() -> Vec<(Code, Failure)> {
+        let (name, limit, version) = (name(), ByteSize(1), VersionNumber::FIRST);
+        let class = Class::Model;
+        let time = std::time::Duration::from_secs(1);
+        let engine = Engine::Tract;
+        let deploy = |error: DeployError| Failure::from(error);
+        let component = |error: ComponentError| Failure::from(DeployError::from(error));
+        let stage = |error: StageError| {
+            Failure::from(MultipartError::Stage(Box::new(DeployError::from(error))))
+        };
+        let invoke = |error: InvokeError| Failure::from(error);
+        let model = |error: ModelError| Failure::from(InvokeError::from(error));
+        let on_device = |error| model(ModelError::Device { name: name.clone(), error });
+        let decoded = DecodeError::Field { field: "id".into(), problem: "no".into() }.into();
+        let absent = || DeviceError::EngineAbsent { engine, reason: "make ort".into() };
+        let lost = || DeviceError::Lost { device: DeviceId::Cpu(0) };
+        vec![
+            (Code::NotFound, routed("GET", "/nothing")),
+            (Code::MethodNotAllowed, routed("POST", "/healthz")),
+            (Code::InvalidName, routed("GET", "/v1/models/A")),
+            (Code::InvalidName, routed("GET", "/f/a%20b")),
+            (Code::InvalidRequest, routed("GET", "/v2/models/a/versions/x")),
+            (Code::RequestTooLarge, ReadError::TooLarge { limit }.into()),
+            (Code::InvalidRequest, ReadError::Broken { reason: reason() }.into()),
+            (Code::InvalidRequest, ReadError::Stalled { after: time }.into()),
+            (Code::InvalidRequest, ForwardError::Host.into()),
+            (Code::InvalidRequest, ForwardError::Path { path: "?".into() }.into()),
+            (
+                Code::InvalidOutput,
+                ForwardError::Interim { status: http::StatusCode::CONTINUE }.into(),
+            ),
+            (Code::InvalidMultipart, MultipartError::Malformed { reason: reason() }.into()),
+            (
+                Code::InvalidMultipart,
+                MultipartError::Unknown { name: "x".into(), payload: "model" }.into(),
+            ),
+            (Code::InvalidMultipart, MultipartError::Duplicate { name: "model" }.into()),
+            (Code::InvalidMultipart, MultipartError::Missing { name: "model" }.into()),
+            (Code::UploadTooLarge, MultipartError::ManifestTooLarge { limit }.into()),
+            (Code::InvalidManifest, MultipartError::ManifestNotText.into()),
+            (Code::UploadTooLarge, stage(StageError::TooLarge { limit })),
+            (Code::InvalidMultipart, stage(StageError::Body { reason: reason() })),
+            (Code::Internal, stage(StageError::Storage { reason: reason() })),
+            (Code::InvalidJson, decoded),
+            (Code::InvalidJson, DecodeError::NotUtf8 { at: 1 }.into()),
+            (Code::InvalidOutput, EncodeError::NotText { output: "x".into(), index: 1 }.into()),
+            (Code::InvalidRequest, RequestError::BinaryTensors.into()),
+            (Code::InvalidRequest, RequestError::Encoding { encoding: "gzip".into() }.into()),
+            (
+                Code::InvalidRequest,
+                RequestError::NoJson { name: "x".into(), dtype: DataType::Fp16 }.into(),
+            ),
+            (Code::SignatureMismatch, RequestError::Output(mismatch(Side::Output)).into()),
+            (Code::InvalidManifest, deploy(manifest_error())),
+            (
+                Code::InvalidManifest,
+                deploy(DeployError::NameMismatch { path: name.clone(), manifest: name.clone() }),
+            ),
+            (Code::NotAComponent, component(ComponentError::NotAComponent { reason: reason() })),
+            (Code::InvalidComponent, component(ComponentError::Invalid { reason: reason() })),
+            (
+                Code::InvalidComponent,
+                component(ComponentError::MissingExport { export: "x", kind: "http" }),
+            ),
+            (Code::InvalidComponent, component(ComponentError::Compile { reason: reason() })),
+            (Code::UnknownImport, component(ComponentError::UnknownImport { import: reason() })),
+            (
+                Code::MissingGrant,
+                component(ComponentError::MissingGrant { import: reason(), grant: "models" }),
+            ),
+            (Code::Internal, component(ComponentError::Artifact { reason: reason() })),
+            (Code::InvalidModel, deploy(DeployError::Model { reason: reason() })),
+            (Code::InvalidModel, deploy(DeviceError::Load { engine, reason: reason() }.into())),
+            (Code::InvalidModel, deploy(DeviceError::Run { engine, reason: reason() }.into())),
+            (Code::EngineAbsent, deploy(absent().into())),
+            (Code::DeviceLost, deploy(lost().into())),
+            (Code::NameTaken, deploy(DeployError::NameTaken { name: name.clone(), by: class })),
+            (Code::NotFound, deploy(DeployError::NotFound { class, name: name.clone() })),
+            (
+                Code::NotFound,
+                deploy(DeployError::VersionNotFound { class, name: name.clone(), version }),
+            ),
+            (
+                Code::NoPreviousVersion,
+                deploy(DeployError::NoPreviousVersion { class, name: name.clone(), live: version }),
+            ),
+            (Code::Internal, deploy(DeployError::Storage { reason: reason() })),
+            (Code::NotFound, invoke(InvokeError::NotFound { name: name.clone() })),
+            (Code::NotFound, invoke(InvokeError::VersionNotFound { name: name.clone(), version })),
+            (
+                Code::WrongKind,
+                invoke(InvokeError::WrongKind {
+                    name: name.clone(),
+                    actual: "http",
+                    expected: "inference",
+                }),
+            ),
+            (Code::Busy, invoke(InvokeError::Busy { scope: "function", limit: 1 })),
+            (Code::SignatureMismatch, invoke(mismatch(Side::Input).into())),
+            (Code::InvalidOutput, invoke(mismatch(Side::Output).into())),
+            (Code::InvalidOutput, invoke(InvokeError::InvalidOutput { reason: "x".into() })),
+            (Code::RequestTooLarge, invoke(InvokeError::RequestTooLarge { limit })),
+            (Code::Timeout, invoke(InvokeError::Timeout { limit: time })),
+            (Code::CpuTimeExceeded, invoke(InvokeError::CpuTime { limit: time })),
+            (Code::OutOfMemory, invoke(InvokeError::OutOfMemory { limit })),
+            (Code::Trap, invoke(InvokeError::Trap { reason: "unreachable\n/secret/path".into() })),
+            (Code::NoResponse, invoke(InvokeError::NoResponse)),
+            (
+                Code::GuestRejectedInput,
+                invoke(InvokeError::Guest { fault: GuestFault::Input, message: "no".into() }),
+            ),
+            (
+                Code::GuestError,
+                invoke(InvokeError::Guest { fault: GuestFault::Internal, message: "no".into() }),
+            ),
+            (
+                Code::Unavailable,
+                invoke(InvokeError::Unavailable { name: name.clone(), reason: reason() }),
+            ),
+            (Code::NotFound, model(ModelError::NotFound { name: name.clone() })),
+            (Code::NotFound, model(ModelError::VersionNotFound { name: name.clone(), version })),
+            (
+                Code::SignatureMismatch,
+                model(ModelError::Signature {
+                    name: name.clone(),
+                    mismatch: mismatch(Side::Input),
+                }),
+            ),
+            (
+                Code::InvalidOutput,
+                model(ModelError::Signature {
+                    name: name.clone(),
+                    mismatch: mismatch(Side::Output),
+                }),
+            ),
+            (
+                Code::SignatureMismatch,
+                model(ModelError::Rows { name: name.clone(), reason: "none".into() }),
+            ),
+            (Code::Busy, model(ModelError::QueueFull { name: name.clone(), waiting: 1 })),
+            (
+                Code::DeadlineExceeded,
+                model(ModelError::DeadlineExceeded { name: name.clone(), allowed: time }),
+            ),
+            (Code::EngineAbsent, on_device(absent())),
+            (Code::Unavailable, on_device(DeviceError::Load { engine, reason: reason() })),
+            (Code::DeviceError, on_device(DeviceError::Run { engine, reason: "x".into() })),
+            (Code::DeviceLost, on_device(lost())),
+            (
+                Code::Unavailable,
+                model(ModelError::Unavailable { name: name.clone(), reason: reason() }),
+            ),
+            (Code::Internal, Failure::internal(reason())),
+        ]
+    }
+
+    #[test]
+    fn every_error_has_its_code_and_every_code_an_error() {
+        let mut seen = HashSet::new();
+        for (expected, failure) in failures() {
+            assert_eq!(failure.code, expected, "{}", failure.detail);
+            assert!(!failure.detail.is_empty());
+            seen.insert(expected);
+        }
+        for code in Code::ALL {
+            assert!(seen.contains(code), "nothing becomes {code:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn both_families_say_the_same_in_their_own_way() {
+        let invocation = Invocation::new();
+        for (family, kind) in
+            [(Family::Problem, "application/problem+json"), (Family::Protocol, "application/json")]
+        {
+            let failure = Failure::from(InvokeError::Busy { scope: "function", limit: 2 });
+            let reply = failure.into_reply(family, invocation);
+            assert_eq!(reply.status(), 429);
+            assert_eq!(reply.headers()["quern-error"], "busy");
+            assert_eq!(reply.headers()["retry-after"], "1");
+            assert_eq!(reply.headers()["content-type"], kind);
+            let body = reply.into_body().collect().await.expect("in memory").to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            let detail =
+                "2 requests are running already, the limit of the function: try again later";
+            let expected = match family {
+                Family::Problem => json!({
+                    "type": "about:blank",
+                    "title": "Too Many Requests",
+                    "status": 429,
+                    "detail": detail,
+                    "code": "busy",
+                }),
+                Family::Protocol => json!({"error": detail}),
+            };
+            assert_eq!(body, expected);
+        }
+        let reply = routed("POST", "/healthz").into_reply(Family::Problem, invocation);
+        assert_eq!(reply.headers()["allow"], "GET, HEAD");
+    }
+
+    #[tokio::test]
+    async fn faults_of_the_server_name_the_invocation_and_keep_their_cause() {
+        let faults = [Code::Internal, Code::Unavailable, Code::Trap];
+        for (code, failure) in failures().into_iter().filter(|(code, _)| faults.contains(code)) {
+            let invocation = Invocation::new();
+            let reply = failure.into_reply(Family::Protocol, invocation);
+            let body = reply.into_body().collect().await.expect("in memory").to_bytes();
+            let text = String::from_utf8(body.to_vec()).expect("text");
+            assert!(!text.contains("secret"), "{text}");
+            if code != Code::Trap {
+                assert!(text.contains(&invocation.to_string()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_belongs_to_one_family() {
+        for (path, family) in [
+            ("/v2", Family::Protocol),
+            ("/v2/nothing", Family::Protocol),
+            ("/v2x", Family::Problem),
+            ("/v1/models", Family::Problem),
+            ("/f/v2/x", Family::Problem),
+            ("", Family::Problem),
+        ] {
+            assert_eq!(Family::of(path), family, "{path}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Every error of every operation, and the code that it becomes. The matches are exhaustive: a
+//! new variant needs its code before anything compiles.
+
+use quern_deploy::{ComponentError, DeployError, StageError};
+use quern_types::{DeviceError, GuestFault, InvokeError, Mismatch, ModelError, Side};
+
+use super::{Code, Failure};
+use crate::{
+    body::ReadError,
+    functions::ForwardError,
+    logs::QueryError,
+    multipart::MultipartError,
+    route::RouteError,
+    v2::{DecodeError, EncodeError, RequestError},
+};
+
+impl From<RouteError> for Failure {
+    fn from(error: RouteError) -> Self {
+        match &error {
+            RouteError::NotFound { .. } => Self::new(Code::NotFound, error),
+            RouteError::MethodNotAllowed { allow, .. } => {
+                let allow = Some(*allow);
+                Self { allow, ..Self::new(Code::MethodNotAllowed, error) }
+            }
+            RouteError::Name(_) | RouteError::EncodedName { .. } => {
+                Self::new(Code::InvalidName, error)
+            }
+            RouteError::Version { .. } => Self::new(Code::InvalidRequest, error),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        let code = match error {
+            ReadError::TooLarge { .. } => Code::RequestTooLarge,
+            ReadError::Broken { .. } | ReadError::Stalled { .. } => Code::InvalidRequest,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<ForwardError> for Failure {
+    fn from(error: ForwardError) -> Self {
+        let code = match error {
+            ForwardError::Host | ForwardError::Path { .. } => Code::InvalidRequest,
+            ForwardError::Interim { .. } => Code::InvalidOutput,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        Self::new(Code::InvalidRequest, error)
+    }
+}
+
+impl From<MultipartError> for Failure {
+    fn from(error: MultipartError) -> Self {
+        match error {
+            MultipartError::Malformed { .. }
+            | MultipartError::Unknown { .. }
+            | MultipartError::Duplicate { .. }
+            | MultipartError::Missing { .. } => Self::new(Code::InvalidMultipart, error),
+            MultipartError::ManifestTooLarge { .. } => Self::new(Code::UploadTooLarge, error),
+            MultipartError::ManifestNotText => Self::new(Code::InvalidManifest, error),
+            MultipartError::Stage(error) => (*error).into(),
+        }
+    }
+}
+
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Self {
+        Self::new(Code::InvalidJson, error)
+    }
+}
+
+impl From<EncodeError> for Failure {
+    fn from(error: EncodeError) -> Self {
+        Self::new(Code::InvalidOutput, error)
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        let code = match error {
+            RequestError::BinaryTensors
+            | RequestError::Encoding { .. }
+            | RequestError::NoJson { .. } => Code::InvalidRequest,
+            RequestError::Output(_) => Code::SignatureMismatch,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<DeployError> for Failure {
+    fn from(error: DeployError) -> Self {
+        match error {
+            DeployError::Upload(error) => error.into(),
+            DeployError::Manifest(_) | DeployError::NameMismatch { .. } => {
+                Self::new(Code::InvalidManifest, error)
+            }
+            DeployError::Component(error) => error.into(),
+            DeployError::Model { .. } => Self::new(Code::InvalidModel, error),
+            DeployError::Engine(DeviceError::Load { .. } | DeviceError::Run { .. }) => {
+                Self::new(Code::InvalidModel, error)
+            }
+            DeployError::Engine(error) => error.into(),
+            DeployError::NameTaken { .. } => Self::new(Code::NameTaken, error),
+            DeployError::NotFound { .. } | DeployError::VersionNotFound { .. } => {
+                Self::new(Code::NotFound, error)
+            }
+            DeployError::NoPreviousVersion { .. } => Self::new(Code::NoPreviousVersion, error),
+            DeployError::Storage { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<StageError> for Failure {
+    fn from(error: StageError) -> Self {
+        match error {
+            StageError::TooLarge { .. } => Self::new(Code::UploadTooLarge, error),
+            StageError::Body { .. } => Self::new(Code::InvalidMultipart, error),
+            StageError::Storage { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<ComponentError> for Failure {
+    fn from(error: ComponentError) -> Self {
+        match error {
+            ComponentError::NotAComponent { .. } => Self::new(Code::NotAComponent, error),
+            ComponentError::Invalid { .. }
+            | ComponentError::MissingExport { .. }
+            | ComponentError::Compile { .. } => Self::new(Code::InvalidComponent, error),
+            ComponentError::UnknownImport { .. } => Self::new(Code::UnknownImport, error),
+            ComponentError::MissingGrant { .. } => Self::new(Code::MissingGrant, error),
+            ComponentError::Artifact { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<InvokeError> for Failure {
+    fn from(error: InvokeError) -> Self {
+        let code = match &error {
+            InvokeError::NotFound { .. } | InvokeError::VersionNotFound { .. } => Code::NotFound,
+            InvokeError::WrongKind { .. } => Code::WrongKind,
+            InvokeError::Busy { .. } => return Self::new(Code::Busy, error).retry_after(1),
+            InvokeError::Signature(mismatch) => mismatched(mismatch),
+            InvokeError::InvalidOutput { .. } => Code::InvalidOutput,
+            InvokeError::RequestTooLarge { .. } => Code::RequestTooLarge,
+            InvokeError::Timeout { .. } => Code::Timeout,
+            InvokeError::CpuTime { .. } => Code::CpuTimeExceeded,
+            InvokeError::OutOfMemory { .. } => Code::OutOfMemory,
+            InvokeError::Trap { reason } => {
+                // The guest's stack is for the log of the function.
+                let reason = reason.lines().next().unwrap_or_default();
+                let detail = format!("function trapped: {reason}; its log has more");
+                return Self::new(Code::Trap, detail);
+            }
+            InvokeError::NoResponse => Code::NoResponse,
+            InvokeError::Guest { fault: GuestFault::Input, .. } => Code::GuestRejectedInput,
+            InvokeError::Guest { fault: GuestFault::Internal, .. } => Code::GuestError,
+            InvokeError::Model(error) => return error.clone().into(),
+            InvokeError::Unavailable { name, reason } => {
+                let detail = format!("function {name:?} can't be made ready");
+                return Self::new(Code::Unavailable, detail).caused_by(reason).retry_after(1);
+            }
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        let code = match &error {
+            ModelError::NotFound { .. } | ModelError::VersionNotFound { .. } => Code::NotFound,
+            ModelError::Signature { mismatch, .. } => mismatched(mismatch),
+            ModelError::Rows { .. } => Code::SignatureMismatch,
+            ModelError::QueueFull { .. } => return Self::new(Code::Busy, error).retry_after(1),
+            ModelError::DeadlineExceeded { .. } => Code::DeadlineExceeded,
+            ModelError::Device { name, error } => {
+                let Self { detail, .. } = Self::from(error.clone());
+                let detail = format!("model {name:?}: {detail}");
+                return Self { detail, ..error.clone().into() };
+            }
+            ModelError::Unavailable { name, reason } => {
+                let detail = format!("model {name:?} can't be made ready");
+                return Self::new(Code::Unavailable, detail).caused_by(reason).retry_after(1);
+            }
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::EngineAbsent { .. } => Self::new(Code::EngineAbsent, error),
+            // It was loaded when it was deployed: what fails now is not the upload.
+            DeviceError::Load { .. } => {
+                Self::new(Code::Unavailable, "can't be made ready").caused_by(error).retry_after(1)
+            }
+            DeviceError::Run { .. } => Self::new(Code::DeviceError, error),
+            DeviceError::Lost { .. } => Self::new(Code::DeviceLost, error).retry_after(1),
+        }
+    }
+}
+
+/// Inputs are the caller's fault, outputs are not.
+fn mismatched(mismatch: &Mismatch) -> Code {
+    match mismatch.side {
+        Side::Input => Code::SignatureMismatch,
+        Side::Output => Code::InvalidOutput,
+    }
+}

@@ -1,0 +1,163 @@
+//! One request from head to head: routed, carried out, counted. Whatever goes wrong becomes an
+//! answer here; nothing reaches the connection as an error or a panic.
+
+use std::{any::Any, panic::AssertUnwindSafe, time::Instant};
+
+use futures::FutureExt;
+use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_LENGTH};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tracing::Instrument;
+
+use crate::{
+    Gateway,
+    body::{Reply, ReplyBody, RequestBody},
+    deployments,
+    errors::{Failure, Family},
+    functions, inspection,
+    invocation::Invocation,
+    logs,
+    metrics::Traffic,
+    operations,
+    route::Route,
+    v2,
+};
+
+const INVOCATION: HeaderName = HeaderName::from_static("quern-invocation");
+
+impl Gateway {
+    /// Answers a request, always.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Reply {
+        let start = Instant::now();
+        let invocation = Invocation::new();
+        let family = Family::of(request.uri().path());
+        let is_head = request.method() == Method::HEAD;
+        let route = Route::of(request.method(), request.uri().path());
+        let traffic = route.as_ref().map_or(Traffic::Unknown, Route::traffic);
+        let span = tracing::debug_span!(
+            "request",
+            %invocation,
+            method = %request.method(),
+            path = request.uri().path(),
+        );
+
+        let (head, incoming) = request.into_parts();
+        let body = RequestBody::new(incoming, head.version, &head.headers, &self.leftovers);
+        let request = Request::from_parts(head, body);
+        let outcome = async {
+            match route {
+                Ok(route) => self.carry_out(route, invocation, request).await,
+                Err(error) => Err(error.into()),
+            }
+        };
+        let outcome = AssertUnwindSafe(outcome).catch_unwind().instrument(span.clone()).await;
+        let failed = |failure: Failure| failure.into_reply(family, invocation);
+        let mut reply = match outcome {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(failure)) => failed(failure),
+            Err(panic) => failed(Failure::internal(panic_text(&*panic))),
+        };
+        if matches!(traffic, Traffic::Call | Traffic::Infer) {
+            reply.headers_mut().insert(INVOCATION, invocation.header());
+        }
+        if is_head {
+            reply = without_body(reply);
+        }
+        let took = start.elapsed();
+        self.metrics.answered(traffic, reply.status(), took);
+        tracing::debug!(parent: &span, status = reply.status().as_u16(), ?took, "answered");
+        reply
+    }
+
+    /// Carries out a request. What is not called in great numbers is boxed, so that the future of
+    /// every request stays small.
+    async fn carry_out(
+        &self,
+        route: Route,
+        invocation: Invocation,
+        request: Request<RequestBody>,
+    ) -> Result<Reply, Failure> {
+        match route {
+            Route::Call(name) => functions::call(self, invocation, name, request).await,
+            Route::Infer(target) => v2::infer(self, invocation, target, request).await,
+            Route::ModelMetadata(target) => v2::model_metadata(self, &target),
+            Route::ModelReady(target) => v2::model_ready(self, &target),
+            Route::ServerMetadata => Ok(v2::server_metadata(self)),
+            Route::Healthz | Route::Live => Ok(operations::health(true)),
+            Route::Readyz | Route::Ready => Ok(operations::health(!self.closing.is_cancelled())),
+            Route::Metrics => operations::metrics(self),
+            Route::List(class) => Ok(inspection::list(self, class)),
+            Route::Show(class, name) => inspection::show(self, class, &name),
+            Route::Versions(class, name) => inspection::versions(self, class, &name),
+            Route::Devices => Ok(inspection::devices(self)),
+            Route::Deploy(class, name) => {
+                Box::pin(deployments::deploy(self, class, name, request)).await
+            }
+            Route::Rollback(class, name) => {
+                Box::pin(deployments::roll_back(self, class, name, request.into_body())).await
+            }
+            Route::Delete(class, name) => Box::pin(deployments::delete(self, class, name)).await,
+            Route::Logs(name) => Box::pin(logs::logs(self, name, request.uri().query())).await,
+        }
+    }
+}
+
+impl Route {
+    fn traffic(&self) -> Traffic {
+        match self {
+            Self::Call(_) => Traffic::Call,
+            Self::Infer(_) => Traffic::Infer,
+            Self::ModelMetadata(_) | Self::ModelReady(_) | Self::ServerMetadata => {
+                Traffic::Protocol
+            }
+            Self::Deploy(..) | Self::Delete(..) | Self::Rollback(..) => Traffic::Change,
+            Self::List(_) | Self::Show(..) | Self::Versions(..) | Self::Devices => Traffic::Inspect,
+            Self::Logs(_) => Traffic::Logs,
+            Self::Live | Self::Ready | Self::Healthz | Self::Readyz | Self::Metrics => {
+                Traffic::Operations
+            }
+        }
+    }
+}
+
+/// The same answer to a HEAD request: its length stays, its body goes.
+fn without_body(reply: Reply) -> Reply {
+    let (mut head, body) = reply.into_parts();
+    if let ReplyBody::Full(_) = body
+        && let Some(length) = body.size_hint().exact()
+    {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Reply::from_parts(head, ReplyBody::empty())
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("without a message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_to_head_keeps_its_length() {
+        let reply = without_body(Response::new(ReplyBody::full("hello")));
+        assert_eq!(reply.headers()[CONTENT_LENGTH], "5");
+        assert!(reply.body().is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn the_text_of_a_panic_is_kept_for_the_log() {
+        for (panic, text) in [
+            (Box::new("a") as Box<dyn Any + Send>, "panicked: a"),
+            (Box::new(String::from("b")), "panicked: b"),
+            (Box::new(7), "panicked: without a message"),
+        ] {
+            assert_eq!(panic_text(&*panic), text);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Which operation a method and a path mean. Knows nothing of what is deployed.
+
+use http::Method;
+use quern_types::{Class, InvalidName, Name, VersionNumber};
+
+/// An operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `ANY /f/{name}/…`
+    Call(Name),
+    /// `POST /v2/models/{name}[/versions/{version}]/infer`
+    Infer(Target),
+    /// `GET /v2/models/{name}[/versions/{version}]`
+    ModelMetadata(Target),
+    /// `GET /v2/models/{name}[/versions/{version}]/ready`
+    ModelReady(Target),
+    /// `GET /v2`
+    ServerMetadata,
+    /// `GET /v2/health/live`
+    Live,
+    /// `GET /v2/health/ready`
+    Ready,
+    /// `PUT /v1/{class}/{name}`
+    Deploy(Class, Name),
+    /// `GET /v1/{class}`
+    List(Class),
+    /// `GET /v1/{class}/{name}`
+    Show(Class, Name),
+    /// `DELETE /v1/{class}/{name}`
+    Delete(Class, Name),
+    /// `GET /v1/{class}/{name}/versions`
+    Versions(Class, Name),
+    /// `POST /v1/{class}/{name}/rollback`
+    Rollback(Class, Name),
+    /// `GET /v1/functions/{name}/logs`
+    Logs(Name),
+    /// `GET /v1/devices`
+    Devices,
+    /// `GET /healthz`
+    Healthz,
+    /// `GET /readyz`
+    Readyz,
+    /// `GET /metrics`
+    Metrics,
+}
+
+/// A model or an inference function, and the version asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) name: Name,
+    /// None: the live one.
+    pub(crate) version: Option<VersionNumber>,
+}
+
+/// Why a method and a path mean nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RouteError {
+    /// There is no such path.
+    #[error("nothing answers at {path:?}: see docs/api.md for what does")]
+    NotFound {
+        /// The path.
+        path: String,
+    },
+    /// The path takes other methods.
+    #[error("{path:?} does not take {method}, but {allow}")]
+    MethodNotAllowed {
+        /// The path.
+        path: String,
+        /// The method asked for.
+        method: Method,
+        /// The methods that it takes.
+        allow: &'static str,
+    },
+    /// A name in the path is malformed.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// A name in the path is percent-encoded.
+    #[error("name {name:?} is percent-encoded: names consist of characters that need no encoding")]
+    EncodedName {
+        /// The name.
+        name: String,
+    },
+    /// A version in the path is no number.
+    #[error("version {version:?} is not a number: versions are 1, 2, …")]
+    Version {
+        /// What stands in its place.
+        version: String,
+    },
+}
+
+/// What a path takes, with the route of each method.
+enum Methods {
+    Get(Route),
+    Post(Route),
+    /// A name of a class: get, put and delete.
+    Name(Class, Name),
+}
+
+/// Most segments of a path outside of `/f`.
+const MAX_SEGMENTS: usize = 6;
+
+impl Route {
+    /// The route of a method and a path.
+    pub(crate) fn of(method: &Method, path: &str) -> Result<Self, RouteError> {
+        if let Some(rest) = path.strip_prefix("/f/") {
+            let name = rest.split_once('/').map_or(rest, |(name, _)| name);
+            return parse_name(name, path).map(Self::Call);
+        }
+        let not_allowed = |allow| RouteError::MethodNotAllowed {
+            path: shorten(path),
+            method: method.clone(),
+            allow,
+        };
+        match (find(path)?, method) {
+            (Methods::Get(route), &Method::GET | &Method::HEAD) => Ok(route),
+            (Methods::Post(route), &Method::POST) => Ok(route),
+            (Methods::Name(class, name), &Method::GET | &Method::HEAD) => {
+                Ok(Self::Show(class, name))
+            }
+            (Methods::Name(class, name), &Method::PUT) => Ok(Self::Deploy(class, name)),
+            (Methods::Name(class, name), &Method::DELETE) => Ok(Self::Delete(class, name)),
+            (Methods::Get(_), _) => Err(not_allowed("GET, HEAD")),
+            (Methods::Post(_), _) => Err(not_allowed("POST")),
+            (Methods::Name(..), _) => Err(not_allowed("GET, HEAD, PUT, DELETE")),
+        }
+    }
+}
+
+fn find(path: &str) -> Result<Methods, RouteError> {
+    use Methods::{Get, Post};
+
+    let not_found = || RouteError::NotFound { path: shorten(path) };
+    let mut segments = [""; MAX_SEGMENTS];
+    let mut count = 0;
+    for segment in path.strip_prefix('/').ok_or_else(not_found)?.split('/') {
+        *segments.get_mut(count).ok_or_else(not_found)? = segment;
+        count += 1;
+    }
+    let name = |name| parse_name(name, path);
+    let target = |target, version: Option<&str>| {
+        let version = version.map(parse_version).transpose()?;
+        name(target).map(|name| Target { name, version })
+    };
+    Ok(match segments[..count] {
+        ["v2", "models", model, "infer"] => Post(Route::Infer(target(model, None)?)),
+        ["v2", "models", model, "versions", version, "infer"] => {
+            Post(Route::Infer(target(model, Some(version))?))
+        }
+        ["v2", "models", model] => Get(Route::ModelMetadata(target(model, None)?)),
+        ["v2", "models", model, "versions", version] => {
+            Get(Route::ModelMetadata(target(model, Some(version))?))
+        }
+        ["v2", "models", model, "ready"] => Get(Route::ModelReady(target(model, None)?)),
+        ["v2", "models", model, "versions", version, "ready"] => {
+            Get(Route::ModelReady(target(model, Some(version))?))
+        }
+        ["v2"] => Get(Route::ServerMetadata),
+        ["v2", "health", "live"] => Get(Route::Live),
+        ["v2", "health", "ready"] => Get(Route::Ready),
+        ["v1", "devices"] => Get(Route::Devices),
+        ["v1", "functions", function, "logs"] => Get(Route::Logs(name(function)?)),
+        ["v1", plural, ref rest @ ..] => {
+            let class = match plural {
+                "functions" => Class::Function,
+                "models" => Class::Model,
+                _ => return Err(not_found()),
+            };
+            match *rest {
+                [] => Get(Route::List(class)),
+                [deployed] => Methods::Name(class, name(deployed)?),
+                [deployed, "versions"] => Get(Route::Versions(class, name(deployed)?)),
+                [deployed, "rollback"] => Post(Route::Rollback(class, name(deployed)?)),
+                _ => return Err(not_found()),
+            }
+        }
+        ["healthz"] => Get(Route::Healthz),
+        ["readyz"] => Get(Route::Readyz),
+        ["metrics"] => Get(Route::Metrics),
+        _ => return Err(not_found()),
+    })
+}
+
+fn parse_name(name: &str, path: &str) -> Result<Name, RouteError> {
+    if name.is_empty() {
+        return Err(RouteError::NotFound { path: shorten(path) });
+    }
+    if name.contains('%') {
+        return Err(RouteError::EncodedName { name: shorten(name) });
+    }
+    Ok(name.parse()?)
+}
+
+fn parse_version(version: &str) -> Result<VersionNumber, RouteError> {
+    let digits = version.bytes().all(|byte| byte.is_ascii_digit());
+    let number = version.parse().ok().filter(|_| digits);
+    number.ok_or_else(|| RouteError::Version { version: shorten(version) })
+}
+
+/// A caller's text, cut to a length for messages.
+fn shorten(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().expect("a name")
+    }
+
+    fn target(text: &str, version: Option<u32>) -> Target {
+        Target { name: name(text), version: version.and_then(VersionNumber::new) }
+    }
+
+    #[test]
+    fn every_call_of_the_api_has_its_route() {
+        let (function, model) = (Class::Function, Class::Model);
+        let cases = [
+            ("GET /f/hello", Route::Call(name("hello"))),
+            ("GET /f/hello/", Route::Call(name("hello"))),
+            ("PATCH /f/hello/a/b%2f/../c", Route::Call(name("hello"))),
+            ("POST /v2/models/m/infer", Route::Infer(target("m", None))),
+            ("POST /v2/models/m/versions/3/infer", Route::Infer(target("m", Some(3)))),
+            ("POST /v2/models/infer/infer", Route::Infer(target("infer", None))),
+            ("GET /v2/models/m", Route::ModelMetadata(target("m", None))),
+            ("GET /v2/models/m/versions/1", Route::ModelMetadata(target("m", Some(1)))),
+            ("GET /v2/models/m/ready", Route::ModelReady(target("m", None))),
+            ("GET /v2/models/m/versions/1/ready", Route::ModelReady(target("m", Some(1)))),
+            ("GET /v2", Route::ServerMetadata),
+            ("HEAD /v2/health/live", Route::Live),
+            ("GET /v2/health/ready", Route::Ready),
+            ("PUT /v1/functions/f", Route::Deploy(function, name("f"))),
+            ("PUT /v1/models/m", Route::Deploy(model, name("m"))),
+            ("GET /v1/functions", Route::List(function)),
+            ("HEAD /v1/models", Route::List(model)),
+            ("GET /v1/functions/f", Route::Show(function, name("f"))),
+            ("DELETE /v1/models/m", Route::Delete(model, name("m"))),
+            ("GET /v1/models/m/versions", Route::Versions(model, name("m"))),
+            ("POST /v1/functions/f/rollback", Route::Rollback(function, name("f"))),
+            ("GET /v1/functions/f/logs", Route::Logs(name("f"))),
+            ("GET /v1/functions/logs", Route::Show(function, name("logs"))),
+            ("GET /v1/devices", Route::Devices),
+            ("GET /healthz", Route::Healthz),
+            ("GET /readyz", Route::Readyz),
+            ("HEAD /metrics", Route::Metrics),
+        ];
+        for (call, route) in cases {
+            let (method, path) = call.split_once(' ').expect("method and path");
+            let method = method.parse().expect("a method");
+            assert_eq!(Route::of(&method, path), Ok(route), "{call}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_route_is_named() {
+        let nothing =
+            |path: &str| format!("nothing answers at {path:?}: see docs/api.md for what does");
+        for path in [
+            "/",
+            "",
+            "*",
+            "/f",
+            "/f/",
+            "/f//a",
+            "/v1",
+            "/v2/",
+            "/v2/models",
+            "/v1/functions/",
+            "/v1/functions/f/",
+            "/v1/models/m/logs",
+            "/v1/gadgets",
+            "/v1/devices/0",
+            "/healthz/",
+            "/v2/models/m/infer/",
+            "/v2/models//infer",
+            "/v2/models/m/versions/1/infer/x/y",
+            "/V1/functions",
+        ] {
+            let error = Route::of(&Method::GET, path).expect_err(path);
+            assert_eq!(error.to_string(), nothing(path));
+        }
+        let cases = [
+            ("POST /healthz", "\"/healthz\" does not take POST, but GET, HEAD"),
+            ("GET /v2/models/m/infer", "\"/v2/models/m/infer\" does not take GET, but POST"),
+            (
+                "PATCH /v1/models/m",
+                "\"/v1/models/m\" does not take PATCH, but GET, HEAD, PUT, DELETE",
+            ),
+            ("OPTIONS /v1/models", "\"/v1/models\" does not take OPTIONS, but GET, HEAD"),
+            (
+                "GET /f/Hello",
+                "name \"Hello\" is not valid: use 1 to 63 of a-z, 0-9, '-', '_' and '.', \
+                 beginning and ending with a letter or digit",
+            ),
+            (
+                "PUT /v1/functions/a%20b",
+                "name \"a%20b\" is percent-encoded: names consist of characters that need no \
+                 encoding",
+            ),
+            (
+                "POST /v2/models/m/versions/latest/infer",
+                "version \"latest\" is not a number: versions are 1, 2, …",
+            ),
+            ("GET /v2/models/m/versions/0", "version \"0\" is not a number: versions are 1, 2, …"),
+            (
+                "GET /v2/models/m/versions/+1",
+                "version \"+1\" is not a number: versions are 1, 2, …",
+            ),
+        ];
+        for (call, message) in cases {
+            let (method, path) = call.split_once(' ').expect("method and path");
+            let method = method.parse().expect("a method");
+            let error = Route::of(&method, path).expect_err(call);
+            assert_eq!(error.to_string(), message, "{call}");
+        }
+    }
+}

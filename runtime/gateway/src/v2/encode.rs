@@ -1,0 +1,220 @@
+//! The answer to an inference request, written straight into its bytes. A value that JSON can't
+//! write is an error, never `null`.
+
+use std::io::Write;
+
+use quern_types::{DataType, Name, Tensor, VersionNumber};
+use serde::Serialize;
+
+/// What is answered.
+pub(crate) struct Answer<'a> {
+    pub(crate) model: &'a Name,
+    pub(crate) version: VersionNumber,
+    pub(crate) id: Option<&'a str>,
+    pub(crate) outputs: &'a [Tensor],
+}
+
+/// Why outputs can't be written as JSON.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum EncodeError {
+    /// NaN or an infinity.
+    #[error("output {output:?} has {value} at element {index}, which JSON can't write")]
+    NotFinite {
+        /// The output.
+        output: String,
+        /// Row-major index of the element.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+    /// A byte string that is no text.
+    #[error("output {output:?} has bytes at element {index} that are not UTF-8")]
+    NotText {
+        /// The output.
+        output: String,
+        /// Row-major index of the element.
+        index: usize,
+    },
+    /// A type without a form in JSON.
+    #[error("output {output:?} is {dtype}, which has no form in JSON: use a model that gives FP32")]
+    NoJson {
+        /// The output.
+        output: String,
+        /// Its type.
+        dtype: DataType,
+    },
+}
+
+impl Answer<'_> {
+    /// The answer as JSON.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let bytes = self.outputs.iter().map(|output| output.data().len() * 3 + 96).sum::<usize>();
+        let mut out = Vec::with_capacity(160 + bytes);
+        out.extend_from_slice(b"{\"model_name\":");
+        json(&mut out, self.model.as_str());
+        text(&mut out, format_args!(",\"model_version\":\"{}\"", self.version));
+        if let Some(id) = self.id {
+            out.extend_from_slice(b",\"id\":");
+            json(&mut out, id);
+        }
+        out.extend_from_slice(b",\"outputs\":[");
+        for (position, output) in self.outputs.iter().enumerate() {
+            if position > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"name\":");
+            json(&mut out, &**output.name());
+            text(&mut out, format_args!(",\"datatype\":\"{}\",\"shape\":", output.dtype()));
+            json(&mut out, output.shape());
+            out.extend_from_slice(b",\"data\":");
+            data(&mut out, output)?;
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"]}");
+        Ok(out)
+    }
+}
+
+fn data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), EncodeError> {
+    let output = || tensor.name().to_string();
+    macro_rules! plain {
+        ($type:ty) => {
+            json(out, &*tensor.to_elements::<$type>())
+        };
+    }
+    macro_rules! floats {
+        ($type:ty) => {{
+            let elements = tensor.to_elements::<$type>();
+            if let Some(index) = elements.iter().position(|x| !x.is_finite()) {
+                let value = elements[index].into();
+                return Err(EncodeError::NotFinite { output: output(), index, value });
+            }
+            json(out, &*elements);
+        }};
+    }
+    match tensor.dtype() {
+        DataType::Bool => {
+            let values = tensor.data().iter().map(|byte| *byte != 0).collect::<Vec<_>>();
+            json(out, &values);
+        }
+        DataType::Uint8 => plain!(u8),
+        DataType::Uint16 => plain!(u16),
+        DataType::Uint32 => plain!(u32),
+        DataType::Uint64 => plain!(u64),
+        DataType::Int8 => plain!(i8),
+        DataType::Int16 => plain!(i16),
+        DataType::Int32 => plain!(i32),
+        DataType::Int64 => plain!(i64),
+        DataType::Fp32 => floats!(f32),
+        DataType::Fp64 => floats!(f64),
+        DataType::Bytes => {
+            let strings = tensor.strings().enumerate().map(|(index, bytes)| {
+                str::from_utf8(bytes).map_err(|_| EncodeError::NotText { output: output(), index })
+            });
+            json(out, &strings.collect::<Result<Vec<_>, _>>()?);
+        }
+        dtype @ (DataType::Fp16 | DataType::Bf16) => {
+            return Err(EncodeError::NoJson { output: output(), dtype });
+        }
+    }
+    Ok(())
+}
+
+fn json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(out, value).expect("numbers and strings are written to memory");
+}
+
+fn text(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+    out.write_fmt(arguments).expect("memory takes all that is written");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(id: Option<&str>, outputs: &[Tensor]) -> Result<String, String> {
+        let model = "digits".parse().expect("a name");
+        let answer = Answer { model: &model, version: VersionNumber::FIRST, id, outputs };
+        let bytes = answer.encode().map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(bytes).expect("text"))
+    }
+
+    fn tensor(name: &str, dtype: DataType, shape: &[u64], data: &[u8]) -> Tensor {
+        Tensor::new(name, dtype, shape.to_vec(), data.to_vec()).expect("valid")
+    }
+
+    #[test]
+    fn an_answer_has_the_protocols_fields() {
+        let floats =
+            Tensor::from_elements("p", DataType::Fp32, vec![1, 3], vec![0.1f32, -2.0, 1e-9])
+                .expect("valid");
+        let longs =
+            Tensor::from_elements("n", DataType::Int64, vec![1], vec![i64::MIN]).expect("valid");
+        let text = encode(Some("a\"b"), &[floats, longs]).expect("finite");
+        assert_eq!(
+            text,
+            r#"{"model_name":"digits","model_version":"1","id":"a\"b","outputs":[{"name":"p","datatype":"FP32","shape":[1,3],"data":[0.1,-2.0,1e-9]},{"name":"n","datatype":"INT64","shape":[1],"data":[-9223372036854775808]}]}"#
+        );
+        assert_eq!(
+            encode(None, &[]).expect("empty"),
+            r#"{"model_name":"digits","model_version":"1","outputs":[]}"#
+        );
+    }
+
+    #[test]
+    fn every_datatype_is_written() {
+        let cases: &[(DataType, &[u8], &str)] = &[
+            (DataType::Bool, &[1, 0], "[true,false]"),
+            (DataType::Uint8, &[255, 0], "[255,0]"),
+            (DataType::Uint16, &[255, 255, 1, 0], "[65535,1]"),
+            (DataType::Uint32, &[255, 255, 255, 255, 1, 0, 0, 0], "[4294967295,1]"),
+            (DataType::Int8, &[255, 1], "[-1,1]"),
+            (DataType::Int16, &[255, 255, 1, 0], "[-1,1]"),
+            (DataType::Int32, &[255, 255, 255, 255, 1, 0, 0, 0], "[-1,1]"),
+            (DataType::Bytes, &[1, 0, 0, 0, b'"', 0, 0, 0, 0], r#"["\"",""]"#),
+        ];
+        for (dtype, data, expected) in cases {
+            let text = encode(None, &[tensor("x", *dtype, &[2], data)]).expect("written");
+            assert!(text.ends_with(&format!(r#""data":{expected}}}]}}"#)), "{text}");
+        }
+        let longs = Tensor::from_elements("x", DataType::Uint64, vec![1], vec![u64::MAX]);
+        let doubles = Tensor::from_elements("y", DataType::Fp64, vec![1], vec![0.1 + 0.2]);
+        let text = encode(None, &[longs.expect("valid"), doubles.expect("valid")]).expect("ok");
+        assert!(text.contains("18446744073709551615") && text.contains("0.30000000000000004"));
+    }
+
+    #[test]
+    fn what_json_can_not_write_is_named() {
+        let cases = [
+            (
+                DataType::Fp32,
+                bytemuck::cast_slice(&[1f32, f32::NAN]).to_vec(),
+                "output \"x\" has NaN at element 1, which JSON can't write",
+            ),
+            (
+                DataType::Fp64,
+                bytemuck::cast_slice(&[f64::INFINITY, 1.]).to_vec(),
+                "output \"x\" has inf at element 0, which JSON can't write",
+            ),
+            (
+                DataType::Bytes,
+                vec![0, 0, 0, 0, 1, 0, 0, 0, 0xff],
+                "output \"x\" has bytes at element 1 that are not UTF-8",
+            ),
+            (
+                DataType::Fp16,
+                vec![0; 4],
+                "output \"x\" is FP16, which has no form in JSON: use a model that gives FP32",
+            ),
+            (
+                DataType::Bf16,
+                vec![0; 4],
+                "output \"x\" is BF16, which has no form in JSON: use a model that gives FP32",
+            ),
+        ];
+        for (dtype, data, message) in cases {
+            let outputs = [tensor("x", dtype, &[2], &data)];
+            assert_eq!(encode(None, &outputs), Err(message.into()));
+        }
+    }
+}

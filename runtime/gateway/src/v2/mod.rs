@@ -1,0 +1,15 @@
+//! The Open Inference Protocol over HTTP, in JSON. It has no extensions: no binary tensors, no
+//! repository control.
+
+mod data;
+mod decode;
+mod encode;
+mod infer;
+mod json;
+mod metadata;
+mod target;
+
+pub(crate) use decode::DecodeError;
+pub(crate) use encode::EncodeError;
+pub(crate) use infer::{RequestError, infer};
+pub(crate) use metadata::{model_metadata, model_ready, server_metadata};
