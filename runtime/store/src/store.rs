@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use crate::{
     Blobs, Catalog, FunctionLogs,
     database::{self, Synchronous},
-    folder::FolderLock,
+    folder::{self, FolderLock},
     ledger::Ledger,
     metrics::StoreMetrics,
     rows,
@@ -219,6 +219,12 @@ fn open_files(
         metrics,
         lock.clone(),
     )?;
+    // SQLite syncs the names of its files when it first syncs a log; not to depend on when.
+    folder::sync(directory).map_err(|cause| OpenError::Folder {
+        action: "sync",
+        path: directory.clone(),
+        cause,
+    })?;
     let writer = Writer {
         connection,
         routes: Arc::new(ArcSwap::from_pointee(routes)),

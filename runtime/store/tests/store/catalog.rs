@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use quern_store::{CommitError, DeleteError, RollbackError};
+use prometheus::Registry;
+use quern_store::{CommitError, DeleteError, RollbackError, Store};
 use quern_types::{Class, Digest, TenantId};
 
 use crate::common::{
-    blob_files, deploy, http, inference, keep, model, name, number, open, roll_back, tenant,
-    version,
+    blob_files, config, deploy, http, inference, keep, metric, model, name, number, open,
+    roll_back, tenant, version,
 };
 
 #[tokio::test]
@@ -222,6 +223,42 @@ async fn a_failed_commit_fails_for_its_whole_group_and_changes_nothing() {
     other.execute_batch("ROLLBACK").expect("unlocked");
     let again = deploy(&store, "f", b"two").await.expect("the writer goes on");
     assert_eq!(again.version, number(2));
+}
+
+#[tokio::test]
+async fn what_waits_for_the_writer_shares_a_commit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = Registry::new();
+    let store = Store::open(config(folder.path(), 10), &registry).await.expect("opens");
+    let content = keep(&store, b"x").await;
+    let owner = tenant();
+    let commit = |i: u32| {
+        let new = version(&owner, &format!("f{i}"), content, http());
+        store.catalog().commit_function(new)
+    };
+    commit(0).await.expect("committed");
+    let queued = async |waiting| {
+        while metric(&registry, "quern_store_queued_operations") != f64::from(waiting) {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The writer waits for the database with the first, while the others gather behind it.
+    let other = rusqlite::Connection::open(folder.path().join("catalog.sqlite")).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let gathered = async {
+        queued(0).await;
+        let others = async {
+            queued(10).await;
+            other.execute_batch("ROLLBACK").expect("unlocked");
+        };
+        let commits = futures::future::join_all((2..12).map(commit));
+        tokio::join!(commits, others).0
+    };
+    let (first, gathered) = tokio::join!(commit(1), gathered);
+    first.expect("committed");
+    assert!(gathered.iter().all(Result::is_ok), "{gathered:?}");
+    assert_eq!(metric(&registry, "quern_store_group_operations_sum"), 12.0);
+    assert_eq!(metric(&registry, "quern_store_commit_seconds_count"), 3.0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, convert::Infallible, path::Path, time::SystemTi
 
 use bytes::Bytes;
 use futures::stream;
-use prometheus::Registry;
+use prometheus::{Encoder, Registry, TextEncoder};
 use quern_store::{
     CommitError, Committed, NewVersion, RollbackError, StagedBlob, Store, StoreConfig,
 };
@@ -91,6 +91,15 @@ pub(crate) async fn roll_back(
 ) -> Result<VersionNumber, RollbackError> {
     let to = to.map(number);
     store.catalog().rollback(&tenant(), Class::Function, &self::name(name), to).await
+}
+
+/// The value on a line of the metrics.
+pub(crate) fn metric(registry: &Registry, name: &str) -> f64 {
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut text).expect("encodes");
+    let text = String::from_utf8(text).expect("text");
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} is missing in\n{text}")).parse().expect("a number")
 }
 
 /// The digests of all blobs on the disk.

@@ -6,7 +6,7 @@ use prometheus::Registry;
 use quern_store::{LogError, LogRecord, LogStream, Store, StoreConfig};
 use quern_types::TenantId;
 
-use crate::common::{config, name, number, open, tenant};
+use crate::common::{config, metric, name, number, open, tenant};
 
 fn record(function: &str, text: impl Into<String>) -> LogRecord {
     LogRecord {
@@ -103,11 +103,7 @@ async fn what_can_not_be_written_is_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let registry = Registry::new();
     let store = Store::open(config(folder.path(), 2), &registry).await.expect("opens");
-    let dropped = || {
-        let families = registry.gather();
-        let family = families.iter().find(|f| f.name() == "quern_store_dropped_log_records_total");
-        family.expect("registered").get_metric()[0].get_counter().get_value() as u64
-    };
+    let dropped = || metric(&registry, "quern_store_dropped_log_records_total") as u64;
     // The disk refuses, and the queue fills up behind it.
     let other = rusqlite::Connection::open(folder.path().join("logs.sqlite")).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
