@@ -2,6 +2,7 @@
 //! what errors say. Never looks into the server.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -65,14 +66,30 @@ fn folder() -> TempDir {
     TempDir::new().expect("a folder")
 }
 
-/// An empty folder for projects that is the same in every run, so that builds replace each other.
-fn project_folder(name: &str) -> PathBuf {
-    let folder = root().join("target/scaffold/projects").join(name);
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).expect("removed");
+/// An empty folder for projects, the same in every run, so that builds replace each other. Only
+/// one run has it at a time.
+struct Workshop {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Workshop {
+    fn open(name: &str) -> Self {
+        let workshops = root().join("target/scaffold/projects");
+        std::fs::create_dir_all(&workshops).expect("created");
+        let lock = File::create(workshops.join(format!("{name}.lock"))).expect("created");
+        lock.lock().expect("locked");
+        let folder = workshops.join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).expect("removed");
+        }
+        std::fs::create_dir(&folder).expect("created");
+        Self { folder, _lock: lock }
     }
-    std::fs::create_dir_all(&folder).expect("created");
-    folder
+
+    fn path(&self) -> &Path {
+        &self.folder
+    }
 }
 
 /// A component in a file, as `quern deploy FILE.wasm` takes it.
@@ -131,59 +148,59 @@ impl Drop for Running {
 
 #[test]
 fn a_new_http_function_builds_deploys_and_answers() {
-    let (server, folder) = (Server::start(), project_folder("http"));
+    let (server, folder) = (Server::start(), Workshop::open("http"));
     let url = server.url();
-    text(url, &folder, &["new", "my-numbers"]);
-    let deployed = answer(url, &folder, &["deploy", "my-numbers"]);
+    text(url, folder.path(), &["new", "my-numbers"]);
+    let deployed = answer(url, folder.path(), &["deploy", "my-numbers"]);
     assert_eq!(
         (&deployed["name"], &deployed["version"], &deployed["kind"], &deployed["created"]),
         (&json!("my-numbers"), &json!(1), &json!("http"), &json!(true))
     );
-    let said = text(url, &folder, &["call", "my-numbers", "-d", "3 1 4 1 5"]);
+    let said = text(url, folder.path(), &["call", "my-numbers", "-d", "3 1 4 1 5"]);
     let summary: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(summary, json!({"count": 5, "mean": 2.8, "max": 5.0}));
 
     failure(url, &["call", "my-numbers", "-d", "x"], 1, &["quern logs my-numbers"]);
 
     let follow = ["logs", "my-numbers", "-f", "--json"];
-    let followed = Running::start(quern(url, &folder, &follow));
+    let followed = Running::start(quern(url, folder.path(), &follow));
     let line: Value = serde_json::from_str(&followed.line("summarising 5")).expect("JSON");
     assert_eq!((&line["stream"], &line["version"]), (&json!("stdout"), &json!(1)));
-    text(url, &folder, &["call", "my-numbers", "-d", "7 8"]);
+    text(url, folder.path(), &["call", "my-numbers", "-d", "7 8"]);
     followed.line("summarising 2");
 }
 
 #[test]
 fn a_new_inference_function_builds_deploys_and_answers() {
-    let (server, folder) = (Server::start(), project_folder("inference"));
+    let (server, folder) = (Server::start(), Workshop::open("inference"));
     let url = server.url();
-    text(url, &folder, &["new", "my-values", "--kind", "inference"]);
-    text(url, &folder, &["deploy", "my-values"]);
-    let inferred = answer(url, &folder, &["infer", "my-values", "--input", "values=[1, 3]"]);
+    text(url, folder.path(), &["new", "my-values", "--kind", "inference"]);
+    text(url, folder.path(), &["deploy", "my-values"]);
+    let inferred = answer(url, folder.path(), &["infer", "my-values", "--input", "values=[1, 3]"]);
     assert_eq!(inferred["outputs"][0]["name"], "standardised");
     assert_eq!(inferred["outputs"][0]["data"], json!([-1.0, 1.0]));
-    let logs = text(url, &folder, &["logs", "my-values"]);
+    let logs = text(url, folder.path(), &["logs", "my-values"]);
     assert!(logs.contains("stdout: 2 values, mean 2"), "{logs}");
 }
 
 #[test]
 fn a_project_is_deployed_on_every_change() {
-    let (server, folder) = (Server::start(), project_folder("changes"));
+    let (server, folder) = (Server::start(), Workshop::open("changes"));
     let url = server.url();
-    text(url, &folder, &["new", "my-changes"]);
-    let dev = Running::start(quern(url, &folder, &["dev", "my-changes"]));
+    text(url, folder.path(), &["new", "my-changes"]);
+    let dev = Running::start(quern(url, folder.path(), &["dev", "my-changes"]));
     dev.line("deployed: my-changes version 1");
-    text(url, &folder, &["call", "my-changes", "-d", "1 2 3"]);
+    text(url, folder.path(), &["call", "my-changes", "-d", "1 2 3"]);
     dev.line("summarising 3 numbers");
 
-    let source = folder.join("my-changes/src/lib.rs");
+    let source = folder.path().join("my-changes/src/lib.rs");
     let original = std::fs::read_to_string(&source).expect("the source");
     std::fs::write(&source, "broken").expect("written");
     std::thread::sleep(Duration::from_secs(1));
     let changed = original.replace("summarising", "adding up");
     std::fs::write(&source, changed).expect("written");
     dev.line("deployed: my-changes version 2");
-    text(url, &folder, &["call", "my-changes", "-d", "1 2"]);
+    text(url, folder.path(), &["call", "my-changes", "-d", "1 2"]);
     dev.line("adding up 2 numbers");
     assert_eq!(dev.interrupt(), Some(0));
 }
@@ -373,5 +390,7 @@ fn the_demo_succeeds_and_leaves_nothing() {
     assert_eq!(findings["images"], 360);
     assert!(findings["accuracy"].as_f64().expect("a number") >= 0.96, "{findings}");
     assert!(findings["mean_batch_rows"].as_f64().expect("a number") >= 1.0, "{findings}");
-    assert_eq!(std::fs::read_dir(temporary.path()).expect("a folder").count(), 0);
+    let left = std::fs::read_dir(temporary.path()).expect("a folder");
+    let left: Vec<_> = left.map(|entry| entry.expect("an entry").path()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -104,10 +104,12 @@ async fn a_response_that_breaks_off_is_not_taken_for_a_whole_one() {
     let server = Server::start();
     server.deploy(&MISBEHAVE).await;
     for path in ["/f/misbehave/half", "/f/misbehave/half?then=loop", "/f/misbehave/short"] {
-        let response = server.request(Method::GET, path).send().await.expect("a head");
-        assert_eq!(response.status(), 200);
-        let body = response.bytes().await;
-        assert!(body.is_err(), "{path} looked whole: {body:?}");
+        // Whether the head still gets out before the connection breaks is a matter of timing.
+        if let Ok(response) = server.request(Method::GET, path).send().await {
+            assert_eq!(response.status(), 200);
+            let body = response.bytes().await;
+            assert!(body.is_err(), "{path} looked whole: {body:?}");
+        }
     }
     assert_eq!(server.get("/f/misbehave/count").await.text(), "1\n");
 }
@@ -139,8 +141,8 @@ async fn what_a_guest_prints_is_in_its_log_and_a_traps_stack_too() {
     assert_eq!(of(&records, &invocation, "stdout"), "0 xxx\n1 xxx");
     assert_eq!(of(&records, &invocation, "stderr"), "last words");
     let trap = trapped.header("quern-invocation");
-    assert!(of(&records, trap, "stderr").contains("panicked"), "{records:?}");
-    assert!(of(&records, trap, "system").contains("panic_with_message"), "{records:?}");
+    assert!(of(&records, trap, "stderr").contains("the millstone cracked"), "{records:?}");
+    assert!(of(&records, trap, "system").contains("misbehave.wasm!"), "{records:?}");
 }
 
 #[tokio::test]
@@ -148,7 +150,8 @@ async fn a_png_of_a_digit_is_read() {
     let server = Server::start();
     server.deploy_digits_model().await;
     server.deploy(&DIGIT_READER).await;
-    server.post("/f/digit-reader/", "no picture").await.assert_status(400);
+    let refused = server.post("/f/digit-reader/", "no picture").await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
     let blank = png(8, 8, &[0; 64]);
     let answer = server.post("/f/digit-reader/", blank).await;
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -240,6 +240,8 @@ async fn a_functions_own_errors_reach_its_caller() {
     assert_eq!(server.infer("guest-error", choice(0)).await.status, 200);
     let said = |answer: Answer, status, code| answer.assert_error(status, code, "chosen to fail");
     said(server.infer("guest-error", choice(1)).await, 400, "guest-rejected-input");
+    said(server.infer("guest-error", choice(3)).await, 429, "busy");
+    said(server.infer("guest-error", choice(4)).await, 504, "deadline-exceeded");
     for internal in [2, 5] {
         said(server.infer("guest-error", choice(internal)).await, 500, "guest-error");
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, future::join_all, stream};
+use futures::{future::join_all, stream};
 use reqwest::Method;
 
 use crate::{
@@ -47,7 +47,7 @@ async fn busy_guests_do_not_hold_up_others() {
         }
         answered
     };
-    let (loops, answered) = futures::join!(loops, hellos);
+    let (loops, answered) = tokio::join!(loops, hellos);
     assert!(answered > 1, "only {answered} requests got through");
     for looped in loops {
         looped.assert_error(504, "cpu-time-exceeded", "limits.cpu");

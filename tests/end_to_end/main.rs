@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
 mod crashes;
 mod deployments;
 mod http_functions;
@@ -14,11 +15,11 @@ use support::Guest;
 
 const DIGITS: Guest = Guest::function("digits");
 const DIGIT_READER: Guest = Guest::function("digit-reader");
-const ECHO: Guest = Guest::guest("echo");
-const FAN_OUT: Guest = Guest::guest("fan-out");
-const GUEST_ERROR: Guest = Guest::guest("guest-error");
+const ECHO: Guest = Guest::test("echo");
+const FAN_OUT: Guest = Guest::test("fan-out");
+const GUEST_ERROR: Guest = Guest::test("guest-error");
 const HELLO: Guest = Guest::function("hello");
-const MISBEHAVE: Guest = Guest::guest("misbehave");
-const MODEL_CALLS: Guest = Guest::guest("model-calls");
-const UNKNOWN_IMPORT: Guest = Guest::guest("unknown-import");
-const WRONG_OUTPUT: Guest = Guest::guest("wrong-output");
+const MISBEHAVE: Guest = Guest::test("misbehave");
+const MODEL_CALLS: Guest = Guest::test("model-calls");
+const UNKNOWN_IMPORT: Guest = Guest::test("unknown-import");
+const WRONG_OUTPUT: Guest = Guest::test("wrong-output");

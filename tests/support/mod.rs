@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     url: String,
     data: Arc<TempDir>,
@@ -26,28 +26,28 @@ pub struct Server {
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: reqwest::header::HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error} in {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The code of an error, which the header and a problem's body must agree on.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         let code = self.header("quern-error");
         if let Some(body) = self.text().starts_with('{').then(|| self.json())
             && let Some(in_body) = body.get("code")
@@ -58,7 +58,7 @@ impl Answer {
     }
 
     /// Asserts that this is an error of this status and code whose text has this part.
-    pub fn assert_error(&self, status: u16, code: &str, part: &str) {
+    pub(crate) fn assert_error(&self, status: u16, code: &str, part: &str) {
         let found = (self.status.as_u16(), self.code());
         assert_eq!(found, (status, code), "{}", self.text());
         let text = self.text().replace("\\\"", "\"");
@@ -67,19 +67,23 @@ impl Answer {
 }
 
 impl Server {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    pub fn start_with(arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         Self::start_on(Arc::new(TempDir::new().expect("a folder")), arguments)
     }
 
     /// Starts a server on an existing data folder.
-    pub fn start_on(data: Arc<TempDir>, arguments: &[&str]) -> Self {
+    pub(crate) fn start_on(data: Arc<TempDir>, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quern"));
+        command.arg("serve");
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg("--data")
             .arg(data.path().join("data"))
             .args(arguments)
             .stdout(Stdio::piped())
@@ -93,36 +97,36 @@ impl Server {
         Self { child, url, data, client: reqwest::Client::new() }
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub fn process_id(&self) -> u32 {
+    pub(crate) fn process_id(&self) -> u32 {
         self.child.id()
     }
 
     /// Kills the server as a power cut would, and returns its data folder.
-    pub fn kill(mut self) -> Arc<TempDir> {
+    pub(crate) fn kill(mut self) -> Arc<TempDir> {
         self.child.kill().expect("is running");
         self.child.wait().expect("is a child");
         self.data.clone()
     }
 
     /// Asks the server to stop, and waits until it has; asserts that it ends well.
-    pub fn stop(mut self) -> Arc<TempDir> {
+    pub(crate) fn stop(mut self) -> Arc<TempDir> {
         self.terminate();
         let status = self.wait_for_exit();
         assert!(status.success(), "the server ended with {status}");
         self.data.clone()
     }
 
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
         assert!(sent.success());
     }
 
-    pub fn wait_for_exit(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait_for_exit(&mut self) -> std::process::ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("is a child") {
@@ -133,28 +137,28 @@ impl Server {
         }
     }
 
-    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         answer(self.request(Method::GET, path)).await
     }
 
-    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         answer(self.request(Method::POST, path).body(body)).await
     }
 
-    pub async fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         answer(self.request(Method::PUT, path).body(body)).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         answer(self.request(Method::DELETE, path)).await
     }
 
     /// Uploads a function.
-    pub async fn upload(&self, name: &str, manifest: String, component: Vec<u8>) -> Answer {
+    pub(crate) async fn upload(&self, name: &str, manifest: String, component: Vec<u8>) -> Answer {
         let form = multipart::Form::new()
             .text("manifest", manifest)
             .part("component", multipart::Part::bytes(component));
@@ -162,32 +166,32 @@ impl Server {
     }
 
     /// Deploys a guest under its own name and manifest; asserts that it works.
-    pub async fn deploy(&self, guest: &Guest) -> Answer {
+    pub(crate) async fn deploy(&self, guest: &Guest) -> Answer {
         let answer = self.upload(guest.name, guest.manifest(), guest.component()).await;
         assert!(answer.status.is_success(), "{}", answer.text());
         answer
     }
 
     /// Deploys the digits model; asserts that it works.
-    pub async fn deploy_digits_model(&self) -> Answer {
+    pub(crate) async fn deploy_digits_model(&self) -> Answer {
         let answer = self.put("/v1/models/digits-mlp", digits_model()).await;
         assert!(answer.status.is_success(), "{}", answer.text());
         answer
     }
 
     /// Calls for inference with inputs of the protocol.
-    pub async fn infer(&self, target: &str, inputs: Value) -> Answer {
+    pub(crate) async fn infer(&self, target: &str, inputs: Value) -> Answer {
         let body = json!({ "inputs": inputs }).to_string();
         self.post(&format!("/v2/models/{target}/infer"), body).await
     }
 
     /// The sum over all labels of a metric's samples, such as `quern_batch_rows_count`.
-    pub async fn metric(&self, name: &str) -> f64 {
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").await.text();
-        let of_name = |line: &&str| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-        };
-        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        let of_name =
+            |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let value =
+            |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
         text.lines().filter(of_name).filter_map(value).sum()
     }
 }
@@ -201,7 +205,7 @@ impl Drop for Server {
 }
 
 /// Sends a request and reads the answer to its end.
-pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
     let body = response.bytes().await.expect("a whole body").to_vec();
@@ -209,33 +213,33 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
 }
 
 /// A function that is built before the tests run.
-pub struct Guest {
-    pub name: &'static str,
+pub(crate) struct Guest {
+    pub(crate) name: &'static str,
     folder: &'static str,
     target: &'static str,
 }
 
 impl Guest {
     /// A function of `functions/`.
-    pub const fn function(name: &'static str) -> Self {
+    pub(crate) const fn function(name: &'static str) -> Self {
         Self { name, folder: "functions", target: "functions" }
     }
 
     /// A guest of `tests/guests/`.
-    pub const fn guest(name: &'static str) -> Self {
+    pub(crate) const fn test(name: &'static str) -> Self {
         Self { name, folder: "tests/guests", target: "guests" }
     }
 
-    pub fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         root().join(self.folder).join(self.name)
     }
 
-    pub fn manifest(&self) -> String {
+    pub(crate) fn manifest(&self) -> String {
         let path = self.folder().join("quern.toml");
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    pub fn component(&self) -> Vec<u8> {
+    pub(crate) fn component(&self) -> Vec<u8> {
         let file = format!("{}.wasm", self.name.replace('-', "_"));
         let folder = root().join("target").join(self.target);
         let path = folder.join("wasm32-wasip2/release").join(file);
@@ -244,10 +248,10 @@ impl Guest {
     }
 }
 
-pub fn digits_model() -> Vec<u8> {
+pub(crate) fn digits_model() -> Vec<u8> {
     std::fs::read(root().join("functions/digits-mlp/digits-mlp.onnx")).expect("is committed")
 }
 
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -25,6 +25,9 @@ use crate::{DeployError, artifacts::Artifacts, function, metrics::DeployMetrics,
 /// a whole upload in memory. The others wait as files.
 const AT_ONCE: usize = 2;
 
+/// Deployments under way at the same time, those that wait for a turn included.
+const MOST_UNDER_WAY: usize = 64;
+
 /// What deployments keep to.
 #[derive(Debug, Clone)]
 pub struct DeployConfig {
@@ -205,6 +208,9 @@ impl Deployer {
         name: &Name,
         work: impl Future<Output = Result<Deployment, DeployError>> + Send + 'static,
     ) -> Result<Deployment, DeployError> {
+        if self.under_way.len() >= MOST_UNDER_WAY {
+            return Err(DeployError::Busy { limit: MOST_UNDER_WAY });
+        }
         let span = tracing::info_span!("deploy", %tenant, %class, %name);
         let metrics = self.metrics.clone();
         let recorded = async move {

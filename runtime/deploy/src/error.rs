@@ -75,6 +75,12 @@ pub enum DeployError {
         /// The live version.
         live: VersionNumber,
     },
+    /// As many deployments as are allowed are under way already.
+    #[error("{limit} deployments are under way already: try again later")]
+    Busy {
+        /// The limit.
+        limit: usize,
+    },
     /// The store failed.
     #[error("the store failed: {reason}")]
     Storage {

@@ -168,6 +168,8 @@ impl Functions {
     fn reporter(&self, admitted: Admitted) -> impl FnOnce(Report) + Send + use<> {
         let store = self.store.clone();
         move |report| {
+            // Whole, permit included: a closure takes no more than the fields it names.
+            let admitted = admitted;
             let metrics = &admitted.loaded.metrics;
             let outcome = if report.failure.is_none() { &metrics.ok } else { &metrics.failed };
             outcome.inc();

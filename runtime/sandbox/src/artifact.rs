@@ -99,6 +99,17 @@ impl Artifacts {
         Ok(valid.then_some(SealedCode(bytes)))
     }
 
+    /// Removes the code of all components but those that `keep` names by their digest's hex.
+    pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(&keep) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the code of a component, if it is there.
     pub(crate) fn remove(&self, content: &Digest) {
         if let Err(error) = fs::remove_file(self.path(content))

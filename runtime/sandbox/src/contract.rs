@@ -89,10 +89,11 @@ pub(crate) fn model_error_to_guest(error: &ModelError) -> GuestError {
 pub(crate) fn guest_error_to_host(error: GuestError) -> InvokeError {
     let (fault, message) = match error {
         GuestError::InvalidInput(message) => (GuestFault::Input, message),
-        GuestError::NotFound(message)
-        | GuestError::Overloaded(message)
-        | GuestError::TimedOut(message)
-        | GuestError::Internal(message) => (GuestFault::Internal, message),
+        GuestError::Overloaded(message) => (GuestFault::Overload, message),
+        GuestError::TimedOut(message) => (GuestFault::Time, message),
+        GuestError::NotFound(message) | GuestError::Internal(message) => {
+            (GuestFault::Internal, message)
+        }
     };
     InvokeError::Guest { fault, message }
 }

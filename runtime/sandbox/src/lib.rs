@@ -17,7 +17,7 @@ mod report;
 mod state;
 mod ticker;
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 
 use quern_types::{Digest, FunctionSpec, ModelCalls};
 use wasmtime::{
@@ -156,6 +156,15 @@ impl Sandbox {
         let function = Function::link(&self.linker, &component, spec, self.setting(spec));
         self.metrics.load_seconds.observe(start.elapsed().as_secs_f64());
         function.map(Some).map_err(link)
+    }
+
+    /// Removes the kept machine code of all components but these: what a crash left behind. Only
+    /// for a time at which nothing is compiled.
+    pub fn retain(&self, contents: &HashSet<Digest>) -> Result<(), SandboxError> {
+        let names: HashSet<String> = contents.iter().map(Digest::hex).collect();
+        self.artifacts.retain(|name| names.contains(name)).map_err(|source| {
+            SandboxError::Artifacts { folder: self.artifacts.folder().to_owned(), source }
+        })
     }
 
     /// Removes the kept machine code of a component, if there is any.

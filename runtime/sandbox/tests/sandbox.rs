@@ -2,6 +2,7 @@
 //! Guests are written out in the text format here, so that each test shows its own.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
@@ -272,6 +273,20 @@ fn compiled_code_survives_a_restart() {
     sandbox(folder.path(), false).compile(&content, &component, &spec).expect("compiles");
     let again = sandbox(folder.path(), false);
     assert!(again.load(&content, &spec).expect("readable").is_some());
+}
+
+#[test]
+fn code_that_a_crash_left_behind_is_removed() {
+    let folder = TempDir::new().expect("a folder");
+    let sandbox = sandbox(folder.path(), false);
+    let spec = inference();
+    let (kept, left) = (guest(ECHO), guest("unreachable"));
+    for component in [&kept, &left] {
+        sandbox.compile(&Digest::of(component), component, &spec).expect("compiles");
+    }
+    sandbox.retain(&HashSet::from([Digest::of(&kept)])).expect("writable");
+    assert!(sandbox.load(&Digest::of(&kept), &spec).expect("readable").is_some());
+    assert!(sandbox.load(&Digest::of(&left), &spec).expect("readable").is_none());
 }
 
 fn artifact(folder: &Path, content: &Digest) -> PathBuf {

@@ -30,7 +30,7 @@ use crate::{
 /// Records that can wait for the writer.
 const QUEUE: usize = 4096;
 /// Longest text of a record, in bytes; with the queue it bounds memory.
-const MAX_TEXT: usize = 16 << 10;
+const MAX_TEXT: usize = 64 << 10;
 
 /// The logs of all functions.
 #[derive(Debug)]

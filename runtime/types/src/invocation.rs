@@ -143,6 +143,10 @@ pub enum InvokeError {
 pub enum GuestFault {
     /// The caller's input.
     Input,
+    /// Nobody's: there is too much to do at the moment.
+    Overload,
+    /// Nobody's: the time was too short.
+    Time,
     /// The function's own.
     Internal,
 }
