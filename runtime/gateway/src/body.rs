@@ -9,7 +9,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use http::{HeaderMap, Version, header::EXPECT};
+use http::{
+    HeaderMap, HeaderValue, Version,
+    header::{CONTENT_TYPE, EXPECT},
+};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -18,6 +21,13 @@ use tokio_util::task::TaskTracker;
 
 /// A response on its way out.
 pub(crate) type Reply = http::Response<ReplyBody>;
+
+/// A reply of JSON.
+pub(crate) fn json(content: &serde_json::Value) -> Reply {
+    let mut reply = Reply::new(ReplyBody::full(content.to_string()));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
 
 /// Longest time between two parts of a body.
 const STALL: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! Deploy, roll back and delete: takes uploads apart and hands them on. It validates nothing of
 //! what it is given.
 
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{Request, Response, StatusCode};
 use quern_deploy::{DeployedKind, Deployment};
 use quern_types::{ByteSize, Class, FunctionKind, Name, VersionNumber};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Gateway,
-    body::{Reply, ReplyBody, RequestBody},
+    body::{self, Reply, ReplyBody, RequestBody},
     errors::{Code, Failure},
     multipart::{self, MultipartError},
 };
@@ -49,7 +49,7 @@ pub(crate) async fn deploy(
         }
     };
     let status = if deployment.created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut reply = answer(&describe(&deployment));
+    let mut reply = body::json(&describe(&deployment));
     *reply.status_mut() = status;
     Ok(reply)
 }
@@ -108,7 +108,7 @@ pub(crate) async fn roll_back(
         })?
     };
     let version = gateway.deployer.rollback(&gateway.tenant, class, &name, version).await?;
-    Ok(answer(&json!({"name": name, "version": version})))
+    Ok(body::json(&json!({"name": name, "version": version})))
 }
 
 /// `DELETE /v1/{class}/{name}`
@@ -117,11 +117,4 @@ pub(crate) async fn delete(gateway: &Gateway, class: Class, name: Name) -> Resul
     let mut reply = Response::new(ReplyBody::empty());
     *reply.status_mut() = StatusCode::NO_CONTENT;
     Ok(reply)
-}
-
-/// A JSON answer.
-pub(crate) fn answer(content: &Value) -> Reply {
-    let mut reply = Response::new(ReplyBody::full(content.to_string()));
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply
 }

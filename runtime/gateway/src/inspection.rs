@@ -9,7 +9,11 @@ use quern_types::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{Gateway, body::Reply, deployments::answer, errors::Failure};
+use crate::{
+    Gateway,
+    body::{self, Reply},
+    errors::Failure,
+};
 
 /// `GET /v1/{class}`
 pub(crate) fn list(gateway: &Gateway, class: Class) -> Reply {
@@ -25,7 +29,7 @@ pub(crate) fn list(gateway: &Gateway, class: Class) -> Reply {
         Class::Function => "functions",
         Class::Model => "models",
     };
-    answer(&json!({plural: entries}))
+    body::json(&json!({plural: entries}))
 }
 
 /// `GET /v1/{class}/{name}`
@@ -53,7 +57,7 @@ pub(crate) fn show(gateway: &Gateway, class: Class, name: &Name) -> Result<Reply
             about
         }
     };
-    Ok(answer(&about))
+    Ok(body::json(&about))
 }
 
 /// `GET /v1/{class}/{name}/versions`
@@ -63,12 +67,12 @@ pub(crate) fn versions(gateway: &Gateway, class: Class, name: &Name) -> Result<R
         Class::Function => list_versions(find_function(&routes, &gateway.tenant, name)?),
         Class::Model => list_versions(find_model(&routes, &gateway.tenant, name)?),
     };
-    Ok(answer(&json!({"name": name, "versions": versions})))
+    Ok(body::json(&json!({"name": name, "versions": versions})))
 }
 
 /// `GET /v1/devices`
 pub(crate) fn devices(gateway: &Gateway) -> Reply {
-    answer(&json!({"devices": gateway.dispatcher.devices()}))
+    body::json(&json!({"devices": gateway.dispatcher.devices()}))
 }
 
 /// A function's or model's kind, in a word.

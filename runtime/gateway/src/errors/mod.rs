@@ -74,8 +74,13 @@ impl Failure {
     pub(crate) fn into_reply(self, family: Family, invocation: Invocation) -> Reply {
         let Self { code, mut detail, cause, retry_after, allow } = self;
         if let Some(cause) = cause {
-            let code = code.as_str();
-            tracing::error!(%invocation, code, cause, "request failed");
+            let word = code.as_str();
+            match code {
+                Code::Internal => {
+                    tracing::error!(%invocation, code = word, cause, "request failed")
+                }
+                _ => tracing::warn!(%invocation, code = word, cause, "request failed"),
+            }
             detail
                 .push_str(&format!("; the server's log has the cause of invocation {invocation}"));
         }
@@ -235,6 +240,7 @@ mod tests {
                 Code::NoPreviousVersion,
                 deploy(DeployError::NoPreviousVersion { class, name: name.clone(), live: version }),
             ),
+            (Code::Busy, deploy(DeployError::Busy { limit: 1 })),
             (Code::Internal, deploy(DeployError::Storage { reason: reason() })),
             (Code::NotFound, invoke(InvokeError::NotFound { name: name.clone() })),
             (Code::NotFound, invoke(InvokeError::VersionNotFound { name: name.clone(), version })),
@@ -259,6 +265,14 @@ mod tests {
             (
                 Code::GuestRejectedInput,
                 invoke(InvokeError::Guest { fault: GuestFault::Input, message: "no".into() }),
+            ),
+            (
+                Code::Busy,
+                invoke(InvokeError::Guest { fault: GuestFault::Overload, message: "no".into() }),
+            ),
+            (
+                Code::DeadlineExceeded,
+                invoke(InvokeError::Guest { fault: GuestFault::Time, message: "no".into() }),
             ),
             (
                 Code::GuestError,

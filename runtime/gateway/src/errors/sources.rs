@@ -112,6 +112,7 @@ impl From<DeployError> for Failure {
                 Self::new(Code::NotFound, error)
             }
             DeployError::NoPreviousVersion { .. } => Self::new(Code::NoPreviousVersion, error),
+            DeployError::Busy { .. } => Self::new(Code::Busy, error).retry_after(1),
             DeployError::Storage { .. } => Self::internal(error),
         }
     }
@@ -161,6 +162,10 @@ impl From<InvokeError> for Failure {
             }
             InvokeError::NoResponse => Code::NoResponse,
             InvokeError::Guest { fault: GuestFault::Input, .. } => Code::GuestRejectedInput,
+            InvokeError::Guest { fault: GuestFault::Overload, .. } => {
+                return Self::new(Code::Busy, error).retry_after(1);
+            }
+            InvokeError::Guest { fault: GuestFault::Time, .. } => Code::DeadlineExceeded,
             InvokeError::Guest { fault: GuestFault::Internal, .. } => Code::GuestError,
             InvokeError::Model(error) => return error.clone().into(),
             InvokeError::Unavailable { name, reason } => {
@@ -181,9 +186,9 @@ impl From<ModelError> for Failure {
             ModelError::QueueFull { .. } => return Self::new(Code::Busy, error).retry_after(1),
             ModelError::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             ModelError::Device { name, error } => {
-                let Self { detail, .. } = Self::from(error.clone());
-                let detail = format!("model {name:?}: {detail}");
-                return Self { detail, ..error.clone().into() };
+                let failure = Self::from(error.clone());
+                let detail = format!("model {name:?}: {}", failure.detail);
+                return Self { detail, ..failure };
             }
             ModelError::Unavailable { name, reason } => {
                 let detail = format!("model {name:?} can't be made ready");

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::target::Found;
 use crate::{
     Gateway,
-    body::{Reply, ReplyBody},
-    deployments::answer,
+    body::{self, Reply, ReplyBody},
     errors::{Code, Failure},
     route::Target,
 };
@@ -16,7 +15,7 @@ use crate::{
 /// `GET /v2`
 pub(crate) fn server_metadata(gateway: &Gateway) -> Reply {
     let version = gateway.config.version;
-    answer(&json!({"name": "quern", "version": version, "extensions": []}))
+    body::json(&json!({"name": "quern", "version": version, "extensions": []}))
 }
 
 /// `GET /v2/models/{name}[/versions/{version}]`
@@ -24,7 +23,7 @@ pub(crate) fn model_metadata(gateway: &Gateway, target: &Target) -> Result<Reply
     let found = find(gateway, target)?;
     let versions = found.versions();
     let signature = found.signature();
-    Ok(answer(&json!({
+    Ok(body::json(&json!({
         "name": target.name,
         "versions": versions.iter().map(VersionNumber::to_string).collect::<Vec<_>>(),
         "platform": found.platform(),

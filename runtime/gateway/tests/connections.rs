@@ -1,0 +1,198 @@
+//! What the edge does with connections, over real sockets and in front of a real server's parts.
+//! Nothing is deployed here: what functions and models answer is tested with the program.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus::Registry;
+use quern_deploy::{DeployConfig, Deployer};
+use quern_dispatcher::{Dispatcher, Functions, Models, ModelsConfig};
+use quern_gateway::{Gateway, GatewayConfig};
+use quern_host_gpu::{Cpu, CpuConfig};
+use quern_sandbox::{Sandbox, SandboxConfig};
+use quern_store::{Store, StoreConfig};
+use quern_types::ByteSize;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+/// Nothing here takes long: a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An edge that serves, and the way to stop it.
+struct Edge {
+    address: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Edge {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let registry = Registry::new();
+        let data = folder.path().to_path_buf();
+        let store = StoreConfig { directory: data.clone(), keep_versions: 2, log_records: 10 };
+        let store = Arc::new(Store::open(store, &registry).await.expect("opens"));
+        let cpu = CpuConfig { lanes: 1, ort_library: None };
+        let device = Arc::new(Cpu::new(cpu, &registry).expect("starts"));
+        let models = Models::new(ModelsConfig::default(), store.clone(), device.clone(), &registry);
+        let models = Arc::new(models.expect("registers"));
+        let sandbox =
+            Sandbox::new(SandboxConfig::new(data.join("artifacts")), models.clone(), &registry);
+        let sandbox = Arc::new(sandbox.expect("starts"));
+        let functions =
+            Functions::new(store.clone(), sandbox.clone(), &registry).expect("registers");
+        let dispatcher = Dispatcher::new(store.clone(), models, functions);
+        let deploy = DeployConfig { max_upload: ByteSize::mib(1), default_max_batch: 8 };
+        let deployer = Deployer::new(deploy, store, sandbox, device, &registry);
+        let deployer = Arc::new(deployer.expect("registers"));
+        let config = GatewayConfig { max_json_body: ByteSize::mib(1), version: "test" };
+        let gateway = Gateway::new(config, deployer, dispatcher, registry).expect("registers");
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(Arc::new(gateway).serve(listener, async {
+            let _ = stopped.await;
+        }));
+        Self { address, stop, serving, _folder: folder }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("connects")
+    }
+}
+
+/// Reads until `end` has arrived, and gives everything up to there.
+async fn read_until(socket: &mut TcpStream, end: &str) -> String {
+    let mut read = Vec::new();
+    let reading = async {
+        while !String::from_utf8_lossy(&read).ends_with(end) {
+            let byte = socket.read_u8().await.expect("the connection stays open");
+            read.push(byte);
+        }
+    };
+    let done = tokio::time::timeout(PATIENCE, reading).await;
+    let text = String::from_utf8_lossy(&read).into_owned();
+    assert!(done.is_ok(), "{end:?} does not come, only {text:?}");
+    text
+}
+
+async fn is_closed(socket: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut rest)).await;
+    read.is_ok_and(|read| read.is_ok()) && rest.is_empty()
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests() {
+    let edge = Edge::start().await;
+    let mut socket = edge.connect().await;
+    let get = "GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n";
+    let head = "HEAD /v2 HTTP/1.1\r\nhost: x\r\n\r\n";
+    socket.write_all(format!("{get}{head}{get}").as_bytes()).await.expect("sent");
+    let first = read_until(&mut socket, "}").await;
+    assert!(first.starts_with("HTTP/1.1 200 "), "{first}");
+    let second = read_until(&mut socket, "}").await;
+    let (headers, body) = second.split_once("\r\n\r\n").expect("the end of the head");
+    let length = "content-length: 49";
+    assert!(headers.contains(length) && first.contains(length), "{second}");
+    assert!(body.starts_with("HTTP/1.1 200 "), "HEAD has no body: {second}");
+}
+
+#[tokio::test]
+async fn http2_is_understood_without_being_announced() {
+    let edge = Edge::start().await;
+    let mut socket = edge.connect().await;
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("sent");
+    let mut frame = [0; 9];
+    socket.read_exact(&mut frame).await.expect("a frame");
+    assert_eq!(frame[3], 4, "the server begins with its settings");
+}
+
+#[tokio::test]
+async fn a_client_that_still_sends_gets_its_refusal_and_keeps_its_connection() {
+    let edge = Edge::start().await;
+    let refused = [
+        ("POST /v1/models/a/rollback", "413", "request-too-large"),
+        ("POST /v2/models/a/infer", "404", "not-found"),
+        ("PUT /v1/functions/a", "400", "invalid-multipart"),
+        ("POST /f/a/", "404", "not-found"),
+        ("PUT /nothing", "404", "not-found"),
+    ];
+    for (call, status, code) in refused {
+        let mut socket = edge.connect().await;
+        let length = 8 << 20;
+        let head = format!("{call} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.expect("sent");
+        socket.write_all(&vec![b'x'; length]).await.expect("the server reads on");
+        let answer = read_until(&mut socket, "}").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{call}: {answer}");
+        assert!(answer.contains(&format!("quern-error: {code}\r\n")), "{call}: {answer}");
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        let next = read_until(&mut socket, "\r\n\r\n").await;
+        assert!(next.starts_with("HTTP/1.1 200 "), "{call}: {next}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_refused_before_it_sends() {
+    let edge = Edge::start().await;
+    let expect = "host: x\r\nexpect: 100-continue\r\n";
+    let mut socket = edge.connect().await;
+    let head =
+        format!("POST /v1/models/a/rollback HTTP/1.1\r\n{expect}content-length: 9999\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.expect("sent");
+    let answer = read_until(&mut socket, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+
+    let mut socket = edge.connect().await;
+    let head = format!("POST /v1/models/a/rollback HTTP/1.1\r\n{expect}content-length: 13\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.expect("sent");
+    let asked = read_until(&mut socket, "\r\n\r\n").await;
+    assert_eq!(asked, "HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write_all(b"{\"version\":1}").await.expect("sent");
+    let answer = read_until(&mut socket, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}
+
+#[tokio::test]
+async fn bodies_of_unknown_length_are_counted() {
+    let edge = Edge::start().await;
+    let mut socket = edge.connect().await;
+    let head =
+        "POST /v1/models/a/rollback HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+    let body = format!("{head}{chunk}{chunk}0\r\n\r\n");
+    socket.write_all(body.as_bytes()).await.expect("sent");
+    let answer = read_until(&mut socket, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("larger than the limit of 4.0 KiB"), "{answer}");
+}
+
+#[tokio::test]
+async fn draining_ends_idle_connections_and_lets_requests_finish() {
+    let edge = Edge::start().await;
+    let (mut fresh, mut idle, mut busy) =
+        (edge.connect().await, edge.connect().await, edge.connect().await);
+    idle.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    let ready = read_until(&mut idle, "\r\n\r\n").await;
+    assert!(ready.starts_with("HTTP/1.1 200 "), "{ready}");
+    let head = "POST /v1/models/a/rollback HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
+                content-length: 13\r\n\r\n";
+    busy.write_all(head.as_bytes()).await.expect("sent");
+    read_until(&mut busy, "100 Continue\r\n\r\n").await;
+
+    edge.stop.send(()).expect("it serves");
+    assert!(is_closed(&mut fresh).await && is_closed(&mut idle).await);
+    assert!(!edge.serving.is_finished(), "a request is under way");
+    assert!(TcpStream::connect(edge.address).await.is_err(), "no more connections");
+    busy.write_all(b"{\"version\":1}").await.expect("sent");
+    let answer = read_until(&mut busy, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert!(is_closed(&mut busy).await);
+    edge.serving.await.expect("all have ended");
+}
