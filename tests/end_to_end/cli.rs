@@ -20,7 +20,7 @@ use crate::{
 /// How long a build or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-const SHOUT: Guest = Guest::guest("shout");
+const SHOUT: Guest = Guest::test("shout");
 
 /// The program, about to talk to a server from a folder. Projects share a target folder, so that
 /// the guest library is compiled once.

@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{client::ServerUrl, commands};
 
+const GLOBAL: &str = "Global options";
+
 /// Runs WebAssembly functions and ONNX models, and talks to a server that does.
 ///
 /// Start with `quern demo`, or with `quern serve` and, in another terminal, `quern new hello`.
@@ -11,47 +13,34 @@ use crate::{client::ServerUrl, commands};
 #[command(name = "quern", version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// The server that client commands talk to
-    #[arg(long, global = true, env = "QUERN_URL", default_value = "http://127.0.0.1:7700")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "QUERN_URL", default_value = "http://127.0.0.1:7700")]
     pub(crate) url: ServerUrl,
 
     /// Print the server's answer as JSON, and errors as JSON on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
 
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
+/// The commands; their files describe them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a server
     Serve(commands::serve::Serve),
-    /// Deploy a function: a folder with quern.toml, or a component
     Deploy(commands::deploy::Deploy),
-    /// Work with models
     #[command(subcommand)]
     Model(commands::model::Model),
-    /// List the functions and models that are deployed
     List(commands::list::List),
-    /// List the kept versions of a function or model
     Versions(commands::versions::Versions),
-    /// Make an earlier version of a function or model live
     Rollback(commands::rollback::Rollback),
-    /// Remove a function or model with all its versions
     Delete(commands::delete::Delete),
-    /// Run a model or an inference function on tensors
     Infer(commands::infer::Infer),
-    /// Send an HTTP request to a function
     Call(commands::call::Call),
-    /// Show what a function printed, and why it failed
     Logs(commands::logs::Logs),
-    /// Show the server's devices and engines
     Devices(commands::devices::Devices),
-    /// Create a project of a Rust function that builds
     New(commands::new::New),
-    /// Build and deploy a project, again on every change, and follow its logs
     Dev(commands::dev::Dev),
-    /// Show the whole thing: a server, a model, a function, and real images sent through them
     Demo(commands::demo::Demo),
 }
 

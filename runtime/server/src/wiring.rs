@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use prometheus::Registry;
+use prometheus::{Registry, process_collector::ProcessCollector};
 use quern_deploy::{DeployConfig, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models, ModelsConfig};
 use quern_gateway::{Gateway, GatewayConfig};
@@ -38,6 +38,7 @@ pub(crate) struct Server {
 /// Builds a server. The model side of the dispatcher comes first: sandboxes call it.
 pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
     let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::for_self()))?;
     let ServerConfig { data, keep_versions, keep_logs, max_upload, lanes, ort_library } = config;
 
     let store = StoreConfig { directory: data.clone(), keep_versions, log_records: keep_logs };

@@ -57,13 +57,14 @@ struct Findings {
 pub(crate) async fn run(command: Demo, as_json: bool) -> Result<()> {
     let images = held_out(&command.functions)?;
     let server = DemoServer::start().await?;
-    let shown = tokio::select! {
-        shown = show(server.url(), &command.functions, &images) => shown,
+    let findings = tokio::select! {
+        shown = show(server.url(), &command.functions, &images) => {
+            shown.inspect_err(|_| eprintln!("the end of the server's log:\n{}", server.log_tail()))
+        }
         stopped = server::stop_signal() => {
             stopped.and_then(|()| bail!("the demo was stopped"))
         }
     };
-    let findings = shown.with_context(|| server.last_words());
     server.stop().await?;
     report(&findings?, as_json)
 }
@@ -232,18 +233,26 @@ fn report(findings: &Findings, as_json: bool) -> Result<()> {
     }
     ensure!(accuracy >= LEAST_ACCURACY, "accuracy {accuracy:.4} is below {LEAST_ACCURACY}");
     if !as_json {
-        output::line(NEXT_STEPS)?;
+        output::line(next_steps())?;
     }
     Ok(())
 }
 
-const NEXT_STEPS: &str = "
+/// How to go on, with commands that can be copied.
+fn next_steps() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "quern".into());
+    let program = program.display();
+    format!(
+        "
 Go on with a server of your own:
-  quern serve                       # in one terminal
-  quern new hello && cd hello       # in another
-  quern deploy .
-  quern call hello
-  quern dev .                       # deploys on every change, and follows the logs";
+  alias quern={program}
+  quern serve                                # in one terminal
+  quern new numbers                          # in another, with the same alias
+  quern deploy numbers
+  quern call numbers --data '3 1 4 1 5'
+  quern dev numbers                          # deploys on every change, and follows the logs"
+    )
+}
 
 #[cfg(test)]
 mod tests {

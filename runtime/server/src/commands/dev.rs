@@ -11,12 +11,10 @@ use quern_types::Name;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{Session, deploy, logs};
-use crate::output;
+use crate::{failure, output};
 
 /// A change is acted on once nothing has changed for this long.
 const QUIET: Duration = Duration::from_millis(200);
-/// Time until logs are asked for again after their stream has ended.
-const RECONNECT: Duration = Duration::from_secs(1);
 
 /// Build and deploy a project, again on every change, and follow its logs
 #[derive(Debug, clap::Args)]
@@ -38,12 +36,9 @@ async fn watch(session: &Session, folder: &Path) -> Result<()> {
     let (_watcher, mut changes) = watch_files(folder)?;
     let mut followed = Followed::default();
     loop {
-        match deploy_once(session, folder).await {
-            Ok(name) => followed.follow(session, name),
-            Err(error) => {
-                // Stays, for the next change may mend it.
-                crate::failure::report(&error, session.json);
-            }
+        if let Err(error) = deploy_once(session, folder, &mut followed).await {
+            // It goes on, for the next change may mend it.
+            failure::report(&error, session.json);
         }
         eprintln!("watching {}; Ctrl-C stops", folder.display());
         changes.recv().await.context("files are watched no longer")?;
@@ -51,9 +46,11 @@ async fn watch(session: &Session, folder: &Path) -> Result<()> {
     }
 }
 
-async fn deploy_once(session: &Session, folder: &Path) -> Result<Name> {
+async fn deploy_once(session: &Session, folder: &Path, followed: &mut Followed) -> Result<()> {
     let upload = deploy::build(folder).await?;
     let answer = deploy::send(&session.client, &upload).await?;
+    // Before the deployment is announced, so that nothing printed after it is missed.
+    followed.follow(session, upload.name).await?;
     if session.json {
         output::json(&answer.json)?;
     } else {
@@ -64,7 +61,7 @@ async fn deploy_once(session: &Session, folder: &Path) -> Result<Name> {
             answer.parsed.name, answer.parsed.version
         ))?;
     }
-    Ok(upload.name)
+    Ok(())
 }
 
 /// Follows the logs of the function that was deployed last; stops when dropped.
@@ -74,13 +71,20 @@ struct Followed {
 }
 
 impl Followed {
-    fn follow(&mut self, session: &Session, name: Name) {
-        if self.current.as_ref().is_some_and(|(current, _)| *current == name) {
-            return;
+    async fn follow(&mut self, session: &Session, name: Name) -> Result<()> {
+        let current = self.current.as_ref();
+        if current.is_some_and(|(current, task)| *current == name && !task.is_finished()) {
+            return Ok(());
         }
         self.stop();
-        let task = tokio::spawn(follow_logs(session.clone(), name.clone()));
+        let (lines, json) = (session.client.logs(&name, 0, true).await?, session.json);
+        let task = tokio::spawn(async move {
+            if let Err(error) = logs::print(lines, json).await {
+                failure::report(&error, json);
+            }
+        });
         self.current = Some((name, task));
+        Ok(())
     }
 
     fn stop(&mut self) {
@@ -93,15 +97,6 @@ impl Followed {
 impl Drop for Followed {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-async fn follow_logs(session: Session, name: Name) {
-    loop {
-        if let Err(error) = logs::print(&session.client, &name, 0, true, session.json).await {
-            crate::failure::report(&error, session.json);
-        }
-        tokio::time::sleep(RECONNECT).await;
     }
 }
 
@@ -163,20 +158,13 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn many_changes_are_one() {
+    #[tokio::test]
+    async fn changes_that_wait_are_taken_as_one() {
         let (sender, mut changes) = mpsc::channel(1);
-        tokio::spawn(async move {
-            for _ in 0..5 {
-                let _ = sender.try_send(());
-                tokio::time::sleep(QUIET / 2).await;
-            }
-            std::future::pending::<()>().await;
-            drop(sender);
-        });
-        let started = tokio::time::Instant::now();
+        assert!(sender.try_send(()).is_ok());
+        assert!(sender.try_send(()).is_err(), "a change is waiting to be acted on already");
+        drop(sender);
         settle(&mut changes).await;
-        assert!(started.elapsed() >= QUIET * 3, "{:?}", started.elapsed());
         assert!(changes.try_recv().is_err());
     }
 }

@@ -6,7 +6,7 @@ use quern_types::Name;
 
 use super::Session;
 use crate::{
-    client::{Client, LogLine},
+    client::{Lines, LogLine},
     output,
 };
 
@@ -28,18 +28,11 @@ pub(crate) struct Logs {
 
 pub(crate) async fn run(session: &Session, command: Logs) -> Result<()> {
     let Logs { name, follow, tail } = command;
-    print(&session.client, &name, tail, follow, session.json).await
+    print(session.client.logs(&name, tail, follow).await?, session.json).await
 }
 
 /// Prints log lines until the server has sent all that was asked for.
-pub(crate) async fn print(
-    client: &Client,
-    name: &Name,
-    tail: u32,
-    follow: bool,
-    json: bool,
-) -> Result<()> {
-    let mut lines = client.logs(name, tail, follow).await?;
+pub(crate) async fn print(mut lines: Lines, json: bool) -> Result<()> {
     while let Some(line) = lines.next().await? {
         if json {
             output::raw(&[&line[..], b"\n"].concat())?;

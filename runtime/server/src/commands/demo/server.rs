@@ -33,6 +33,8 @@ impl DemoServer {
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(folder.path().join("data"))
+            // Libraries leave temporary files of their own: they go with the folder.
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -54,9 +56,9 @@ impl DemoServer {
         &self.url
     }
 
-    /// The end of the server's log, for an error's message.
-    pub(super) fn last_words(&self) -> String {
-        format!("the demo failed; the end of the server's log:\n{}", log_tail(&self.folder))
+    /// The end of the server's log.
+    pub(super) fn log_tail(&self) -> String {
+        log_tail(&self.folder)
     }
 
     /// Ends the server and removes its folder.
