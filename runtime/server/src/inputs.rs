@@ -51,6 +51,12 @@ pub(crate) fn request(
     Ok(json!({"inputs": tensors}))
 }
 
+/// A command that would run a model or an inference function, with a file for each input.
+pub(crate) fn example<'a>(target: &str, inputs: impl Iterator<Item = &'a str>) -> String {
+    let inputs: String = inputs.map(|name| format!(" --input {name}={name}.json")).collect();
+    format!("quern infer {target}{inputs}")
+}
+
 /// The shape that values have by their nesting; of flat values the one that the signature gives
 /// them.
 fn shape_of(values: &Value, spec: &TensorMetadata) -> Result<Vec<u64>, String> {
@@ -152,6 +158,14 @@ mod tests {
         for bad in ["x", "=[1]", "x=", "x=[1", "x=/nowhere.json"] {
             assert!(NamedValues::read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn examples_name_every_input() {
+        assert_eq!(
+            example("m", ["a", "b"].into_iter()),
+            "quern infer m --input a=a.json --input b=b.json"
+        );
     }
 
     #[test]

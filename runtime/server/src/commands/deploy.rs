@@ -9,7 +9,7 @@ use super::Session;
 use crate::{
     client::{Answer, Client, Deployment},
     failure::UsageError,
-    output,
+    inputs, output,
     project::Project,
 };
 
@@ -111,7 +111,9 @@ fn print(session: &Session, upload: &Upload, deployment: &Deployment) -> Result<
     let manifest = FunctionManifest::parse(&upload.manifest)?;
     let example = match manifest.spec.kind {
         FunctionKind::Http => format!("curl -i {url}   # or: quern call {name}"),
-        FunctionKind::Inference(_) => format!("quern infer {name} --data request.json"),
+        FunctionKind::Inference(signature) => {
+            inputs::example(name, signature.inputs().iter().map(|input| &*input.name))
+        }
     };
     output::line(format_args!("  try     {example}"))?;
     Ok(())

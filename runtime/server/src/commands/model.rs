@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use quern_types::{ModelManifest, Name};
+use quern_types::{ModelManifest, Name, Signature};
+use serde::Deserialize as _;
 
 use super::Session;
 use crate::{
     client::{Answer, Client, Deployment},
-    output,
+    inputs, output,
 };
 
 /// Work with models
@@ -58,7 +59,10 @@ pub(crate) async fn run(session: &Session, command: Model) -> Result<()> {
     }
     output::line(format_args!("  batch   {}", describe_batch(&answer.json["batch"])))?;
     output::line(format_args!("  url     {}", session.client.url().join(&deployment.url)))?;
-    output::line(format_args!("  try     quern infer {} --data request.json", deployment.name))?;
+    let signature = Signature::deserialize(&answer.json["signature"])
+        .context("the signature in the server's answer is not understood")?;
+    let names = signature.inputs().iter().map(|input| &*input.name);
+    output::line(format_args!("  try     {}", inputs::example(&deployment.name, names)))?;
     Ok(())
 }
 
