@@ -19,8 +19,10 @@ use quern_types::{ByteSize, FunctionManifest};
 
 use crate::body::ReadError;
 
-/// Most bytes before, between and after the contents of the parts: boundaries and headers.
-const MAX_FRAMING: u64 = 64 << 10;
+/// Most bytes that are read in search of a boundary or of the end of a part's headers. The parser
+/// looks at what it has only after it has read more, up to three pieces of a connection's buffer
+/// (64 KiB), so this is far above what boundaries and headers need.
+const MAX_FRAMING: u64 = 512 << 10;
 
 /// Why an upload can't be taken apart.
 #[derive(Debug, thiserror::Error)]
@@ -270,7 +272,7 @@ mod tests {
             let error = receive_in(4096, body.as_bytes()).await.expect_err("endless");
             assert_eq!(
                 error.to_string(),
-                "upload is not whole multipart/form-data: its boundaries and headers exceed 65536 \
+                "upload is not whole multipart/form-data: its boundaries and headers exceed 524288 \
                  bytes"
             );
         }
