@@ -211,7 +211,7 @@ impl Deployer {
         if self.under_way.len() >= MOST_UNDER_WAY {
             return Err(DeployError::Busy { limit: MOST_UNDER_WAY });
         }
-        let span = tracing::info_span!("deploy", %tenant, %class, %name);
+        let span = tracing::info_span!("deploy", %tenant, %class, subject = %name);
         let metrics = self.metrics.clone();
         let recorded = async move {
             let started = Instant::now();

@@ -1,6 +1,6 @@
 //! Builds a server from its parts, in the one order that their dependencies allow. Never serves.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use prometheus::{Registry, process_collector::ProcessCollector};
@@ -10,7 +10,7 @@ use quern_gateway::{Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Sandbox, SandboxConfig};
 use quern_store::{Store, StoreConfig};
-use quern_types::ByteSize;
+use quern_types::{ByteSize, Digest};
 
 /// Most rows in one run of a model whose manifest does not say.
 const DEFAULT_MAX_BATCH: u32 = 64;
@@ -31,6 +31,7 @@ pub(crate) struct ServerConfig {
 /// What has to be served, drained and closed.
 pub(crate) struct Server {
     pub(crate) gateway: Arc<Gateway>,
+    pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) store: Arc<Store>,
 }
@@ -53,13 +54,22 @@ pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
     let models = Arc::new(models);
     let sandbox = SandboxConfig::new(data.join("artifacts"));
     let sandbox = Arc::new(Sandbox::new(sandbox, models.clone(), &registry)?);
+    sandbox.retain(&deployed_components(&store))?;
     let functions = Functions::new(Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
     let dispatcher = Dispatcher::new(Arc::clone(&store), models, functions);
 
     let deploy = DeployConfig { max_upload, default_max_batch: DEFAULT_MAX_BATCH };
     let deployer = Deployer::new(deploy, Arc::clone(&store), sandbox, device, &registry)?;
+    let deployer = Arc::new(deployer);
     let gateway =
         GatewayConfig { max_json_body: MAX_JSON_BODY, version: env!("CARGO_PKG_VERSION") };
-    let gateway = Gateway::new(gateway, Arc::new(deployer), Arc::clone(&dispatcher), registry)?;
-    Ok(Server { gateway: Arc::new(gateway), dispatcher, store })
+    let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry)?;
+    Ok(Server { gateway: Arc::new(gateway), deployer, dispatcher, store })
+}
+
+/// The components of all kept versions of all functions.
+fn deployed_components(store: &Store) -> HashSet<Digest> {
+    let routes = store.catalog().routes();
+    let functions = routes.tenants().flat_map(|(_, tenant)| tenant.functions.values());
+    functions.flat_map(|function| function.versions()).map(|version| version.content).collect()
 }

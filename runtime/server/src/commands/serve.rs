@@ -126,7 +126,7 @@ async fn serve_until_stopped(
     stop: watch::Receiver<bool>,
     drain_timeout: Duration,
 ) {
-    let Server { gateway, dispatcher, store } = server;
+    let Server { gateway, deployer, dispatcher, store } = server;
     let serving = tokio::spawn(Arc::clone(&gateway).serve(listener, stopped(stop.clone())));
     stopped(stop).await;
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
@@ -136,6 +136,7 @@ async fn serve_until_stopped(
             tracing::error!(%error, "the gateway failed");
         }
         dispatcher.drain().await;
+        deployer.drain().await;
     };
     match tokio::time::timeout(drain_timeout, drained).await {
         Ok(()) => tracing::info!(took = ?started.elapsed(), "all requests have finished"),
