@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_scheduler::{Action, Batcher, BatcherConfig, CallId, Event, LaneId, Refusal};
+use quern_scheduler::{Action, Arrival, Batcher, BatcherConfig, CallId, Event, LaneId, Refusal};
 use quern_types::{Batch, Deadline, DeviceError, Replica, Tensor};
 use tokio::sync::oneshot;
 
@@ -53,6 +53,8 @@ pub(crate) struct BatchQueue {
 struct Core {
     batcher: Batcher,
     calls: HashMap<CallId, Waiting>,
+    /// Calls that the scheduler has not been told of yet; a task is on its way to tell it.
+    arrived: Vec<Arrival>,
     next: u64,
 }
 
@@ -83,7 +85,7 @@ impl BatchQueue {
             // Nothing waits yet, so there is nothing to be done.
             let _ = batcher.step(Event::LaneFree { lane: LaneId(lane) }, 0);
         }
-        let core = Core { batcher, calls: HashMap::new(), next: 0 };
+        let core = Core { batcher, calls: HashMap::new(), arrived: Vec::new(), next: 0 };
         Self { replica, metrics, max_waiting, start: Instant::now(), core: Mutex::new(core) }
     }
 
@@ -111,15 +113,39 @@ impl BatchQueue {
         let mut core = self.lock();
         let call = CallId(core.next);
         core.next += 1;
-        let event =
-            Event::Arrival { call, rows: waiting.rows, deadline_us: self.micros(deadline.at()) };
+        let deadline_us = self.micros(deadline.at());
+        core.arrived.push(Arrival { call, rows: waiting.rows, deadline_us });
         core.calls.insert(call, waiting);
-        self.step(core, event);
+        if core.arrived.len() == 1 {
+            tokio::spawn(self.clone().gather());
+        }
         call
     }
 
-    /// Tells the scheduler, and does what it says.
-    fn step(self: &Arc<Self>, mut core: MutexGuard<'_, Core>, event: Event) {
+    /// Tells the scheduler of the calls that have arrived, once the requests that are ready at
+    /// this moment have had their turn to become calls: what costs a microsecond when one comes
+    /// alone makes one batch of many that come at once.
+    async fn gather(self: Arc<Self>) {
+        tokio::task::yield_now().await;
+        let mut jobs = self.gathered();
+        let own = jobs.pop();
+        self.set_off(jobs);
+        if let Some(job) = own {
+            self.run(job).await;
+        }
+    }
+
+    fn gathered(&self) -> Vec<Job> {
+        let mut core = self.lock();
+        let mut calls = std::mem::take(&mut core.arrived);
+        // Whoever left meanwhile is not computed.
+        calls.retain(|arrival| core.calls.contains_key(&arrival.call));
+        self.decide(core, Event::Arrivals { calls })
+    }
+
+    /// Tells the scheduler, and answers those whom it refuses; what it dispatches is for the
+    /// caller to set off.
+    fn decide(&self, mut core: MutexGuard<'_, Core>, event: Event) -> Vec<Job> {
         let actions = core.batcher.step(event, self.micros(Instant::now()));
         let mut jobs = Vec::new();
         let mut refused = Vec::new();
@@ -136,12 +162,6 @@ impl BatchQueue {
         }
         self.metrics.waiting.set(core.batcher.waiting() as i64);
         drop(core);
-        for job in jobs {
-            let queue = self.clone();
-            // A task of its own, so that a caller who leaves does not take a batch with it. It
-            // ends with the batch, which the device bounds.
-            tokio::spawn(async move { queue.run(job).await });
-        }
         for (waiting, reason) in refused {
             let uncomputed = match reason {
                 Refusal::QueueFull => Uncomputed::QueueFull { waiting: self.max_waiting as usize },
@@ -149,6 +169,15 @@ impl BatchQueue {
             };
             // Whoever has left needs no answer.
             let _ = waiting.reply.send(Err(uncomputed));
+        }
+        jobs
+    }
+
+    /// Runs each batch in a task of its own, so that a caller who leaves takes none with it. The
+    /// tasks end with their batches, which the device bounds.
+    fn set_off(self: &Arc<Self>, jobs: Vec<Job>) {
+        for job in jobs {
+            tokio::spawn(self.clone().run(job));
         }
     }
 
@@ -219,7 +248,8 @@ impl Drop for LaneGuard<'_> {
             }
             None => Event::LaneFree { lane },
         };
-        self.queue.step(self.queue.lock(), event);
+        let jobs = self.queue.decide(self.queue.lock(), event);
+        self.queue.set_off(jobs);
     }
 }
 
@@ -235,7 +265,8 @@ impl Drop for Ticket<'_> {
         if self.waits {
             let mut core = self.queue.lock();
             core.calls.remove(&self.call);
-            self.queue.step(core, Event::Cancel { call: self.call });
+            let jobs = self.queue.decide(core, Event::Cancel { call: self.call });
+            self.queue.set_off(jobs);
         }
     }
 }

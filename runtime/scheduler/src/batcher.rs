@@ -25,17 +25,24 @@ pub struct CallId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub u16);
 
+/// A call that came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its id, above all earlier ones.
+    pub call: CallId,
+    /// Its rows.
+    pub rows: u32,
+    /// From this moment on nobody wants its answer.
+    pub deadline_us: u64,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A call came in.
-    Arrival {
-        /// Its id, above all earlier ones.
-        call: CallId,
-        /// Its rows.
-        rows: u32,
-        /// From this moment on nobody wants its answer.
-        deadline_us: u64,
+    /// Calls came in, at the same time as far as anybody can tell.
+    Arrivals {
+        /// The calls, in the order of their ids.
+        calls: Vec<Arrival>,
     },
     /// A lane can take a batch: after the model was loaded, or after a run that failed and so
     /// measured nothing.
@@ -98,6 +105,8 @@ pub struct Batcher {
     config: BatcherConfig,
     idle: BTreeSet<LaneId>,
     waiting: BTreeMap<CallId, Waiting>,
+    /// The rows of all waiting calls.
+    waiting_rows: u64,
     /// The waiting calls again, by deadline.
     deadlines: BTreeSet<(u64, CallId)>,
     profile: LatencyProfile,
@@ -116,6 +125,7 @@ impl Batcher {
             config,
             idle: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            waiting_rows: 0,
             deadlines: BTreeSet::new(),
             profile: LatencyProfile::default(),
         }
@@ -132,8 +142,10 @@ impl Batcher {
         }
         self.refuse_expired(now_us, &mut actions);
         match event {
-            Event::Arrival { call, rows, deadline_us } => {
-                self.arrive(call, Waiting { rows, deadline_us }, now_us, &mut actions);
+            Event::Arrivals { calls } => {
+                for arrival in calls {
+                    self.arrive(arrival, now_us, &mut actions);
+                }
             }
             Event::LaneFree { lane } => self.free(lane),
             Event::Completion { lane, rows, compute_us } => {
@@ -143,6 +155,7 @@ impl Batcher {
             Event::Cancel { .. } | Event::Tick => {}
         }
         self.dispatch_waiting(&mut actions);
+        self.refuse_surplus(&mut actions);
         actions
     }
 
@@ -162,18 +175,26 @@ impl Batcher {
         &self.profile
     }
 
-    fn arrive(&mut self, call: CallId, new: Waiting, now_us: u64, actions: &mut Vec<Action>) {
+    fn arrive(&mut self, arrival: Arrival, now_us: u64, actions: &mut Vec<Action>) {
+        let Arrival { call, rows, deadline_us } = arrival;
         debug_assert!(self.waiting.last_key_value().is_none_or(|(last, _)| *last < call));
-        if new.deadline_us <= now_us {
+        if deadline_us <= now_us {
             actions.push(Action::Reject { call, reason: Refusal::Expired });
-        } else if let Some(lane) = self.idle.pop_first() {
-            // A lane is idle only while nothing waits: no call is overtaken.
-            actions.push(Action::Dispatch { lane, calls: vec![call] });
-        } else if self.waiting.len() >= self.config.max_waiting as usize {
+            return;
+        }
+        self.waiting_rows += places(rows);
+        self.deadlines.insert((deadline_us, call));
+        self.waiting.insert(call, Waiting { rows, deadline_us });
+    }
+
+    /// Refuses the calls that came last, as many as wait beyond the limit.
+    fn refuse_surplus(&mut self, actions: &mut Vec<Action>) {
+        while self.waiting.len() > self.config.max_waiting as usize
+            && let Some((call, _)) = self.waiting.last_key_value()
+        {
+            let call = *call;
+            self.remove(call);
             actions.push(Action::Reject { call, reason: Refusal::QueueFull });
-        } else {
-            self.deadlines.insert((new.deadline_us, call));
-            self.waiting.insert(call, new);
         }
     }
 
@@ -185,7 +206,8 @@ impl Batcher {
     }
 
     fn remove(&mut self, call: CallId) {
-        if let Some(Waiting { deadline_us, .. }) = self.waiting.remove(&call) {
+        if let Some(Waiting { rows, deadline_us }) = self.waiting.remove(&call) {
+            self.waiting_rows -= places(rows);
             self.deadlines.remove(&(deadline_us, call));
         }
     }
@@ -199,35 +221,42 @@ impl Batcher {
         }
     }
 
+    /// Shares what waits among the idle lanes: they compute side by side.
     fn dispatch_waiting(&mut self, actions: &mut Vec<Action>) {
-        while !self.waiting.is_empty()
-            && let Some(lane) = self.idle.pop_first()
-        {
-            let calls = self.take_batch();
-            actions.push(Action::Dispatch { lane, calls });
+        while !self.waiting.is_empty() && !self.idle.is_empty() {
+            let share = self.waiting_rows.div_ceil(self.idle.len() as u64);
+            let calls = self.take_batch(share.min(self.config.max_rows.into()));
+            if let Some(lane) = self.idle.pop_first() {
+                actions.push(Action::Dispatch { lane, calls });
+            }
         }
     }
 
-    /// Takes calls from the front as long as they fit. The first always does: a call above
-    /// `max_rows` is a batch that its client made, and goes alone.
-    fn take_batch(&mut self) -> Vec<CallId> {
-        let most = self.config.max_rows.min(self.waiting.len().try_into().unwrap_or(u32::MAX));
-        let mut calls = Vec::with_capacity(most as usize);
-        let mut rows = 0u32;
+    /// Takes calls from the front as long as their rows fit. The first always does: a call above
+    /// the limit is a batch that its client made, and goes alone.
+    fn take_batch(&mut self, most: u64) -> Vec<CallId> {
+        let mut calls = Vec::new();
+        let mut rows = 0;
         while let Some(entry) = self.waiting.first_entry() {
             let (call, next) = (*entry.key(), *entry.get());
-            // A call without rows takes a place too: without a batch axis it runs alone.
-            let total = rows.saturating_add(next.rows.max(1));
-            if !calls.is_empty() && total > self.config.max_rows {
+            let total = rows + places(next.rows);
+            if !calls.is_empty() && total > most {
                 break;
             }
             rows = total;
             entry.remove();
+            self.waiting_rows -= places(next.rows);
             self.deadlines.remove(&(next.deadline_us, call));
             calls.push(call);
         }
         calls
     }
+}
+
+/// The rows that a call takes up; one without rows takes a place too, since without a batch axis
+/// it runs alone.
+fn places(rows: u32) -> u64 {
+    rows.max(1).into()
 }
 
 #[cfg(test)]
@@ -241,7 +270,12 @@ mod tests {
     }
 
     fn arrival(call: u64, rows: u32, deadline_us: u64) -> Event {
-        Event::Arrival { call: CallId(call), rows, deadline_us }
+        Event::Arrivals { calls: vec![Arrival { call: CallId(call), rows, deadline_us }] }
+    }
+
+    fn together(calls: std::ops::RangeInclusive<u64>) -> Event {
+        let arrival = |call| Arrival { call: CallId(call), rows: 1, deadline_us: LATE };
+        Event::Arrivals { calls: calls.map(arrival).collect() }
     }
 
     fn free(lane: u16) -> Event {
@@ -279,6 +313,32 @@ mod tests {
                 (2, arrival(2, 1, LATE), &[dispatch(1, &[2])]),
                 (3, arrival(3, 1, LATE), &[]),
                 (4, done(1), &[dispatch(1, &[3])]),
+            ],
+        );
+    }
+
+    #[test]
+    fn calls_that_come_together_share_the_idle_lanes() {
+        check(
+            batcher(3, 4, 8),
+            &[
+                (0, free(0), &[]),
+                (0, free(1), &[]),
+                (1, together(1..=5), &[dispatch(0, &[1, 2, 3]), dispatch(1, &[4, 5])]),
+                (2, done(0), &[]),
+                (3, together(6..=12), &[dispatch(0, &[6, 7, 8, 9])]),
+                (4, done(1), &[dispatch(1, &[10, 11, 12])]),
+            ],
+        );
+    }
+
+    #[test]
+    fn of_calls_that_come_together_the_last_are_refused() {
+        check(
+            batcher(1, 2, 2),
+            &[
+                (0, free(0), &[]),
+                (1, together(1..=5), &[dispatch(0, &[1, 2]), reject(5, Refusal::QueueFull)]),
             ],
         );
     }

@@ -6,5 +6,5 @@ mod profile;
 #[cfg(test)]
 mod properties;
 
-pub use batcher::{Action, Batcher, BatcherConfig, CallId, Event, LaneId, Refusal};
+pub use batcher::{Action, Arrival, Batcher, BatcherConfig, CallId, Event, LaneId, Refusal};
 pub use profile::LatencyProfile;

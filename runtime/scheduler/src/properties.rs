@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*};
 
-use crate::{Action, Batcher, BatcherConfig, CallId, Event, LaneId, Refusal};
+use crate::{Action, Arrival, Batcher, BatcherConfig, CallId, Event, LaneId, Refusal};
 
 /// A step of a history; what it refers to is chosen among what exists by then.
 #[derive(Debug, Clone)]
 enum Move {
-    Arrive { rows: u32, allowed_us: u64 },
+    Arrive { calls: Vec<(u32, u64)> },
     Load,
     Complete { which: usize },
     Cancel { back: u64 },
@@ -19,7 +19,7 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Vec<(u64, Move)>> {
     let one = prop_oneof![
-        8 => (0..12u32, 0..400u64).prop_map(|(rows, allowed_us)| Move::Arrive { rows, allowed_us }),
+        8 => vec((0..12u32, 0..400u64), 1..6).prop_map(|calls| Move::Arrive { calls }),
         1 => Just(Move::Load),
         4 => (0..8usize).prop_map(|which| Move::Complete { which }),
         1 => (0..20u64).prop_map(|back| Move::Cancel { back }),
@@ -64,12 +64,15 @@ impl Account {
 
     /// Turns a move into an event, unless nothing exists that it could refer to.
     fn event(&mut self, step: &Move, now_us: u64) -> Option<Event> {
-        match *step {
-            Move::Arrive { rows, allowed_us } => {
-                self.next_call += 1;
-                let (call, deadline_us) = (CallId(self.next_call), now_us + allowed_us);
-                self.waiting.insert(call, (rows, deadline_us));
-                Some(Event::Arrival { call, rows, deadline_us })
+        match step {
+            Move::Arrive { calls } => {
+                let calls = calls.iter().map(|(rows, allowed_us)| {
+                    self.next_call += 1;
+                    let (call, deadline_us) = (CallId(self.next_call), now_us + allowed_us);
+                    self.waiting.insert(call, (*rows, deadline_us));
+                    Arrival { call, rows: *rows, deadline_us }
+                });
+                Some(Event::Arrivals { calls: calls.collect() })
             }
             Move::Load if self.loaded < self.config.lanes => {
                 self.loaded += 1;
@@ -77,12 +80,12 @@ impl Account {
             }
             Move::Load => None,
             Move::Complete { which } => {
-                let (&lane, &rows) = self.running.iter().nth(which % self.running.len().max(1))?;
+                let (&lane, &rows) = self.running.iter().nth(*which % self.running.len().max(1))?;
                 self.running.remove(&lane);
                 Some(Event::Completion { lane, rows, compute_us: 7 })
             }
             Move::Cancel { back } => {
-                let call = CallId(self.next_call.saturating_sub(back));
+                let call = CallId(self.next_call.saturating_sub(*back));
                 self.waiting.remove(&call);
                 Some(Event::Cancel { call })
             }
@@ -115,8 +118,9 @@ impl Account {
         calls: &[CallId],
         now_us: u64,
     ) -> Result<(), TestCaseError> {
-        let idle = (0..self.loaded).map(LaneId).find(|lane| !self.running.contains_key(lane));
-        prop_assert_eq!(Some(lane), idle, "not the lowest idle lane");
+        let is_idle = |lane: &LaneId| !self.running.contains_key(lane);
+        let idle: Vec<_> = (0..self.loaded).map(LaneId).filter(is_idle).collect();
+        prop_assert_eq!(Some(&lane), idle.first(), "not the lowest idle lane");
         prop_assert!(!calls.is_empty());
         let mut total = 0;
         for call in calls {
@@ -129,7 +133,9 @@ impl Account {
             total += rows.max(1);
         }
         prop_assert!(calls.len() == 1 || total <= self.config.max_rows);
-        if let Some((_, (rows, _))) = self.waiting.first_key_value() {
+        if let Some((_, (rows, _))) = self.waiting.first_key_value()
+            && idle.len() == 1
+        {
             prop_assert!(total + rows.max(&1) > self.config.max_rows, "one more would fit");
         }
         self.running.insert(lane, total);
@@ -149,9 +155,11 @@ impl Account {
         match reason {
             Refusal::Expired => prop_assert!(deadline_us <= now_us),
             Refusal::QueueFull => {
-                let arrived = matches!(event, Event::Arrival { call: new, .. } if *new == call);
-                prop_assert!(arrived, "{:?} waited already", call);
-                prop_assert_eq!(self.waiting.len(), self.config.max_waiting as usize);
+                let Event::Arrivals { calls } = event else {
+                    return Err(TestCaseError::fail("refused without an arrival"));
+                };
+                prop_assert!(calls.iter().any(|new| new.call == call), "{:?} waited", call);
+                prop_assert!(self.waiting.len() >= self.config.max_waiting as usize);
             }
         }
         Ok(())
@@ -198,7 +206,11 @@ proptest! {
         let mut open = BTreeSet::new();
         for (_, event, actions) in play(config, &history)? {
             match event {
-                Event::Arrival { call, .. } => prop_assert!(open.insert(call)),
+                Event::Arrivals { calls } => {
+                    for arrival in calls {
+                        prop_assert!(open.insert(arrival.call));
+                    }
+                }
                 Event::Cancel { call } => drop(open.remove(&call)),
                 _ => {}
             }
