@@ -1,5 +1,11 @@
 //! Deploying, inspecting, rolling back and deleting; and what is refused, by name.
 
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
 use futures::stream;
 use reqwest::{Method, multipart};
 use serde_json::{Value, json};
@@ -249,6 +255,19 @@ async fn uploads_are_limited_whether_declared_or_not() {
     let uploads = data.path().join("data/uploads");
     let left = std::fs::read_dir(uploads).map_or(0, Iterator::count);
     assert_eq!(left, 0, "refused uploads leave nothing behind");
+}
+
+#[tokio::test]
+async fn an_upload_of_two_gigabytes_is_refused_before_it_is_sent() {
+    let server = Server::start();
+    let address = server.url().trim_start_matches("http://").trim_end_matches('/');
+    let mut connection = TcpStream::connect(address).expect("the server listens");
+    connection.set_read_timeout(Some(Duration::from_secs(10))).expect("a time");
+    let head = "PUT /v1/models/m HTTP/1.1\r\nhost: quern\r\ncontent-length: 2147483648\r\n\r\n";
+    connection.write_all(head.as_bytes()).expect("sent");
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).expect("an answer without a body");
+    assert_eq!(&answer, b"HTTP/1.1 413");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Health, metrics, shutdown, and what the server refuses to do.
 
 use std::{
-    process::Command,
+    process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -105,4 +105,42 @@ async fn what_a_server_can_not_start_with_is_named() {
     let (ended_well, said) =
         serve(&["--listen", "127.0.0.1:0", "--data", folder, "--ort-library", "/no/such/file.so"]);
     assert!(!ended_well && said.contains("/no/such/file.so"), "{said}");
+}
+
+#[tokio::test]
+async fn a_model_waits_for_its_engine_rather_than_run_on_another() {
+    let server = Server::start();
+    let deployed = server.deploy_digits_model().await.json();
+    assert_eq!(deployed["engine"], "onnxruntime", "run `make ort` before the tests");
+    let data = server.stop();
+    // The library is looked for above the program and in the working folder: neither has it here.
+    let elsewhere = TempDir::new().expect("a folder");
+    let program = elsewhere.path().join("quern");
+    let built = env!("CARGO_BIN_EXE_quern");
+    if std::fs::hard_link(built, &program).is_err() {
+        std::fs::copy(built, &program).expect("copied");
+    }
+    let mut command = Command::new(&program);
+    command.current_dir(elsewhere.path()).env_remove("ORT_DYLIB_PATH");
+    let server = Server::start_program(command, data, &[]);
+    let inputs = serde_json::json!([{ "name": "image", "shape": [1, 64], "datatype": "FP32",
+        "data": vec![1.0; 64] }]);
+    let refused = server.infer("digits-mlp", inputs).await;
+    refused.assert_error(503, "engine-absent", "--ort-library");
+    let devices = server.get("/v1/devices").await.text();
+    assert!(devices.contains("make ort"), "{devices}");
+}
+
+#[tokio::test]
+async fn a_short_address_space_is_no_obstacle() {
+    let mut command = Command::new("sh");
+    let limited = "ulimit -v 16777216; exec \"$0\" \"$@\"";
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_quern")]).stderr(Stdio::piped());
+    let data = Arc::new(TempDir::new().expect("a folder"));
+    let mut server = Server::start_program(command, data, &[]);
+    server.deploy(&HELLO).await;
+    assert_eq!(server.get("/f/hello/").await.text().trim(), "hello");
+    server.terminate();
+    let log = server.log();
+    assert!(log.contains("the instance pool can't be reserved"), "{log}");
 }

@@ -2,7 +2,7 @@
 //! the test ends, however it ends.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -77,7 +77,15 @@ impl Server {
 
     /// Starts a server on an existing data folder.
     pub(crate) fn start_on(data: Arc<TempDir>, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quern"));
+        Self::start_program(Command::new(env!("CARGO_BIN_EXE_quern")), data, arguments)
+    }
+
+    /// Starts the program in an environment that the caller has prepared.
+    pub(crate) fn start_program(
+        mut command: Command,
+        data: Arc<TempDir>,
+        arguments: &[&str],
+    ) -> Self {
         command.arg("serve");
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
@@ -124,6 +132,14 @@ impl Server {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
         assert!(sent.success());
+    }
+
+    /// Everything that the server has logged until its end, if its standard error is piped.
+    pub(crate) fn log(&mut self) -> String {
+        let mut log = String::new();
+        let mut stderr = self.child.stderr.take().expect("is piped");
+        stderr.read_to_string(&mut log).expect("text");
+        log
     }
 
     pub(crate) fn wait_for_exit(&mut self) -> std::process::ExitStatus {

@@ -11,9 +11,10 @@ use futures::Stream;
 use prometheus::Registry;
 use quern_host_gpu::Cpu;
 use quern_sandbox::Sandbox;
-use quern_store::{StagedBlob, Store, StoredRecord};
+use quern_store::{StageError, StagedBlob, Store, StoredRecord};
 use quern_types::{
-    ByteSize, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, TenantId, VersionNumber,
+    ByteSize, Class, Digest, FunctionManifest, FunctionSpec, ModelSpec, Name, Routes, TenantId,
+    VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -97,6 +98,16 @@ impl Deployer {
             metrics: DeployMetrics::register(registry)?,
             under_way: TaskTracker::new(),
         })
+    }
+
+    /// Refuses an upload by the length that its client declares, before any of it is sent.
+    pub fn check_declared(&self, length: u64) -> Result<(), DeployError> {
+        let limit = self.parts.config.max_upload;
+        // Beside the payload, an upload may have a manifest and what separates the two.
+        if length > limit.0.saturating_add(2 * FunctionManifest::MAX_SIZE.0) {
+            return Err(StageError::TooLarge { limit }.into());
+        }
+        Ok(())
     }
 
     /// Streams an upload to the disk. Dropping the result removes it.

@@ -2,6 +2,7 @@
 //! what it is given.
 
 use http::{Request, Response, StatusCode};
+use http_body::Body as _;
 use quern_deploy::{DeployedKind, Deployment};
 use quern_types::{ByteSize, Class, FunctionKind, Name, VersionNumber};
 use serde::Deserialize;
@@ -26,6 +27,7 @@ pub(crate) async fn deploy(
 ) -> Result<Reply, Failure> {
     let (head, body) = request.into_parts();
     let Gateway { deployer, tenant, .. } = gateway;
+    deployer.check_declared(body.size_hint().lower())?;
     let deployment = match (class, multipart::boundary(&head.headers).transpose()?) {
         (Class::Function, Some(boundary)) => {
             let stage = |field| deployer.stage(field);

@@ -47,7 +47,7 @@ pub(crate) struct Setting {
     pub(crate) instances: u32,
     pub(crate) granted: Arc<[Name]>,
     pub(crate) models: Arc<dyn ModelCalls>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) activity: Activity,
 }
 

@@ -81,7 +81,7 @@ pub struct Sandbox {
     linker: Linker<State>,
     artifacts: Artifacts,
     models: Arc<dyn ModelCalls>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     ticker: Ticker,
     instances: u32,
 }
@@ -99,7 +99,7 @@ impl Sandbox {
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
         let ticker = Ticker::start(&engine);
-        let metrics = Metrics::new(registry)?;
+        let metrics = Arc::new(Metrics::new(registry)?);
         Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances })
     }
 

@@ -2,8 +2,7 @@
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
-/// The metrics of this crate; cheap to clone.
-#[derive(Clone)]
+/// The metrics of this crate.
 pub(crate) struct Metrics {
     pub(crate) compile_seconds: Histogram,
     pub(crate) load_seconds: Histogram,

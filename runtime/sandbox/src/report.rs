@@ -1,6 +1,6 @@
 //! How an invocation went: delivered exactly once, whatever ends it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use quern_types::InvokeError;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
@@ -42,7 +42,7 @@ pub struct Failure {
 pub(crate) struct Reporter {
     deliver: Option<Box<dyn FnOnce(Report) + Send>>,
     capture: Capture,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     failure: Option<Failure>,
     cpu: Duration,
     memory_bytes: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Reporter {
 impl Reporter {
     pub(crate) fn new(
         capture: Capture,
-        metrics: Metrics,
+        metrics: Arc<Metrics>,
         running: Running,
         deliver: Box<dyn FnOnce(Report) + Send>,
     ) -> Self {

@@ -92,10 +92,10 @@ async fn a_removed_function_leaves_no_records_and_no_number_twice() {
 async fn long_texts_are_cut_and_say_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path(), 2).await;
-    store.logs().append(record("f", "é".repeat(10_000)));
+    store.logs().append(record("f", "é".repeat(40_000)));
     store.close().await;
     let text = texts(&store, "f", None, 1).await.remove(0);
-    assert!(text.len() < 17 << 10 && text.ends_with("é… [cut: 20000 bytes]"), "{}", text.len());
+    assert!(text.len() < 65 << 10 && text.ends_with("é… [cut: 80000 bytes]"), "{}", text.len());
 }
 
 #[tokio::test]
