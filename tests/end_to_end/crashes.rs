@@ -117,6 +117,16 @@ async fn functions_answer_after_a_kill_without_their_compiled_code_too() {
 }
 
 #[tokio::test]
+async fn a_key_that_a_crash_left_incomplete_is_made_anew() {
+    let server = Server::start();
+    server.deploy(&HELLO).await;
+    let data = server.kill();
+    std::fs::write(data.path().join("data/artifacts/node.key"), "half").expect("writable");
+    let server = Server::start_on(data, &[]);
+    assert_eq!(server.get("/f/hello/").await.text().trim(), "hello");
+}
+
+#[tokio::test]
 async fn a_damaged_blob_is_named_and_harms_nothing_else() {
     let server = Server::start();
     server.deploy_digits_model().await;

@@ -103,15 +103,33 @@ async fn the_request_streams_while_it_is_sent() {
 async fn a_response_that_breaks_off_is_not_taken_for_a_whole_one() {
     let server = Server::start();
     server.deploy(&MISBEHAVE).await;
-    for path in ["/f/misbehave/half", "/f/misbehave/half?then=loop", "/f/misbehave/short"] {
+    for path in
+        ["half", "half?then=loop", "short", "leak"].map(|path| format!("/f/misbehave/{path}"))
+    {
         // Whether the head still gets out before the connection breaks is a matter of timing.
-        if let Ok(response) = server.request(Method::GET, path).send().await {
+        if let Ok(response) = server.request(Method::GET, &path).send().await {
             assert_eq!(response.status(), 200);
             let body = response.bytes().await;
             assert!(body.is_err(), "{path} looked whole: {body:?}");
         }
     }
     assert_eq!(server.get("/f/misbehave/count").await.text(), "1\n");
+}
+
+#[tokio::test]
+async fn a_guest_may_go_on_once_its_response_is_delivered() {
+    let server = Server::start();
+    server.deploy(&MISBEHAVE).await;
+    for query in ["length=0", "length=1", "status=204"] {
+        let answer = server.get(&format!("/f/misbehave/after?{query}")).await;
+        assert!(answer.status.is_success(), "{}", answer.text());
+        let start = Instant::now();
+        let done = format!("done after {query}");
+        while !server.get("/v1/functions/misbehave/logs").await.text().contains(&done) {
+            assert!(start.elapsed() < Duration::from_secs(5), "cut off: {query}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 #[tokio::test]

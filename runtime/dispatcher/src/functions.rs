@@ -27,9 +27,14 @@ const REPLACED_IDLE: Duration = Duration::from_secs(60);
 
 /// The functions of this node.
 pub struct Functions {
+    ready: Ready<Loaded, InvokeError>,
+    loader: Arc<Loader>,
+}
+
+/// What makes functions ready.
+struct Loader {
     store: Arc<Store>,
     sandbox: Arc<Sandbox>,
-    ready: Ready<Loaded>,
     metrics: FunctionsMetrics,
     /// Compiling takes a processor for a while: one at a time, beside what serves.
     compiling: Semaphore,
@@ -68,7 +73,8 @@ impl Functions {
         registry: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
         let metrics = FunctionsMetrics::new(registry)?;
-        Ok(Self { store, sandbox, ready: Ready::new(), metrics, compiling: Semaphore::new(1) })
+        let loader = Loader { store, sandbox, metrics, compiling: Semaphore::new(1) };
+        Ok(Self { ready: Ready::new(), loader: Arc::new(loader) })
     }
 
     /// Calls the live version of a function that serves HTTP.
@@ -92,7 +98,7 @@ impl Functions {
     pub(crate) async fn infer(
         &self,
         invocation: Invocation,
-        version: &Version<FunctionSpec>,
+        version: &Arc<Version<FunctionSpec>>,
         inputs: Vec<Tensor>,
     ) -> Result<Vec<Tensor>, InvokeError> {
         let FunctionKind::Inference(signature) = &version.spec.kind else {
@@ -115,7 +121,7 @@ impl Functions {
         name: &Name,
         number: Option<VersionNumber>,
     ) -> Result<Arc<Version<FunctionSpec>>, InvokeError> {
-        let routes = self.store.catalog().routes();
+        let routes = self.loader.store.catalog().routes();
         let not_found = || InvokeError::NotFound { name: name.clone() };
         let function = routes.function(tenant, name).ok_or_else(not_found)?;
         match (function.version(number), number) {
@@ -129,8 +135,9 @@ impl Functions {
 
     /// Forgets what is deleted, and what was replaced and is no longer called.
     pub(crate) fn sweep(&self) {
-        let routes = self.store.catalog().routes();
         self.ready.retain(|key, unused| {
+            // Read for each, so that what was deployed a moment ago is not taken for deleted.
+            let routes = self.loader.store.catalog().routes();
             let deployed = routes.function(&key.tenant, &key.name);
             deployed.is_some_and(|function| {
                 function.live().number == key.version
@@ -143,14 +150,19 @@ impl Functions {
     async fn admit(
         &self,
         invocation: Invocation,
-        version: &Version<FunctionSpec>,
+        version: &Arc<Version<FunctionSpec>>,
     ) -> Result<Admitted, InvokeError> {
         let Invocation { id, tenant, name, work } = invocation;
         let started = Instant::now();
         let limits = &version.spec.limits;
         let deadline = Deadline::after(started, limits.timeout.0);
         let key = VersionKey { tenant, name, version: version.number };
-        let load = self.ready.get(&key, || self.load(&key, version));
+        let load = || self.loader.clone().load(key.clone(), version.clone());
+        let lost = || InvokeError::Unavailable {
+            name: key.name.clone(),
+            reason: "loading it failed in the host".into(),
+        };
+        let load = self.ready.get(&key, load, lost);
         let loaded = tokio::time::timeout_at(deadline.at().into(), load)
             .await
             .map_err(|_| InvokeError::Timeout { limit: limits.timeout.0 })??;
@@ -166,7 +178,7 @@ impl Functions {
 
     /// What to do when the guest has ended: count, write its log, make room for another.
     fn reporter(&self, admitted: Admitted) -> impl FnOnce(Report) + Send + use<> {
-        let store = self.store.clone();
+        let store = self.loader.store.clone();
         move |report| {
             // Whole, permit included: a closure takes no more than the fields it names.
             let admitted = admitted;
@@ -177,21 +189,23 @@ impl Functions {
             logs::write(store.logs(), admitted.author, report);
         }
     }
+}
 
+impl Loader {
     /// Makes a version's code ready, compiling it anew if this node's machine code is gone.
     async fn load(
-        &self,
-        key: &VersionKey,
-        version: &Version<FunctionSpec>,
+        self: Arc<Self>,
+        key: VersionKey,
+        version: Arc<Version<FunctionSpec>>,
     ) -> Result<Arc<Loaded>, InvokeError> {
         let start = Instant::now();
         let unavailable =
             |reason: String| InvokeError::Unavailable { name: key.name.clone(), reason };
-        let function = match self.link(version).await.map_err(unavailable)? {
+        let function = match self.link(&version).await.map_err(unavailable)? {
             Some(function) => function,
             None => {
-                self.compile(version).await.map_err(unavailable)?;
-                let linked = self.link(version).await.map_err(unavailable)?;
+                self.compile(&version).await.map_err(unavailable)?;
+                let linked = self.link(&version).await.map_err(unavailable)?;
                 linked.ok_or_else(|| unavailable("its compiled code vanished".into()))?
             }
         };

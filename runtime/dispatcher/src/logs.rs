@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use quern_sandbox::{OutputStream, Report};
 use quern_store::{FunctionLogs, LogRecord, LogStream};
-use quern_types::{InvocationId, Name, TenantId, VersionNumber};
+use quern_types::{InvocationId, InvokeError, Name, TenantId, VersionNumber};
 
 /// Whose output it is.
 pub(crate) struct Author {
@@ -43,7 +43,10 @@ pub(crate) fn write(logs: &FunctionLogs, author: Author, report: Report) {
         let dropped = report.output.dropped_bytes;
         append(LogStream::System, format!("{dropped} bytes beyond the limit were not kept"));
     }
-    if let Some(failure) = report.failure {
+    // A request that found no room is no news of the function.
+    if let Some(failure) = report.failure
+        && !matches!(failure.error, InvokeError::Busy { .. })
+    {
         append(LogStream::System, failure.detail);
     }
 }

@@ -46,7 +46,7 @@ struct Shared {
     config: ModelsConfig,
     store: Arc<Store>,
     device: Arc<dyn Device>,
-    replicas: Ready<BatchQueue>,
+    replicas: Ready<BatchQueue, ModelError>,
     metrics: ModelsMetrics,
 }
 
@@ -75,8 +75,9 @@ impl Models {
 
     /// Unloads what is deleted, and what was replaced and is no longer called.
     pub(crate) fn sweep(&self) {
-        let routes = self.shared.store.catalog().routes();
         self.shared.replicas.retain(|key, unused| {
+            // Read for each, so that what was deployed a moment ago is not taken for deleted.
+            let routes = self.shared.store.catalog().routes();
             let deployed = routes.model(&key.tenant, &key.name);
             deployed.is_some_and(|model| {
                 model.live().number == key.version
@@ -130,8 +131,12 @@ impl Shared {
         let key =
             VersionKey { tenant: call.tenant.clone(), name: name.clone(), version: version.number };
         let load = || self.clone().load(key.clone(), version.clone());
-        let loaded =
-            tokio::time::timeout_at(call.deadline.at().into(), self.replicas.get(&key, load));
+        let lost = || ModelError::Unavailable {
+            name: name.clone(),
+            reason: "loading it failed in the host".into(),
+        };
+        let ready = self.replicas.get(&key, load, lost);
+        let loaded = tokio::time::timeout_at(call.deadline.at().into(), ready);
         let expired = || ModelError::DeadlineExceeded {
             name: name.clone(),
             allowed: call.deadline.allowed(),
@@ -161,39 +166,31 @@ impl Shared {
         Ok(InferenceReply { outputs, served })
     }
 
-    /// Loads a version onto the device. It goes on should the caller leave: others want it too.
+    /// Loads a version onto the device.
     async fn load(
         self: Arc<Self>,
         key: VersionKey,
         version: Arc<Version<ModelSpec>>,
     ) -> Result<Arc<BatchQueue>, ModelError> {
-        let name = key.name.clone();
-        let unavailable = |reason: String| ModelError::Unavailable { name: name.clone(), reason };
-        let load = tokio::spawn(async move {
-            let start = Instant::now();
-            let read = self.store.blobs().read(&version.content).await;
-            let onnx = read.map_err(|error| ModelError::Unavailable {
-                name: key.name.clone(),
-                reason: error.to_string(),
-            })?;
-            let source = ModelSource { digest: version.content, onnx, spec: version.spec.clone() };
-            let replica = self
-                .device
-                .load(source)
-                .await
-                .map_err(|error| ModelError::Device { name: key.name.clone(), error })?;
-            let max_rows = match version.spec.batch {
-                BatchAxis::Rows { max } => max,
-                BatchAxis::None { .. } => 1,
-            };
-            let metrics =
-                self.metrics.model(&key.tenant, &key.name, version.spec.engine, self.device.id());
-            self.metrics.load_seconds.observe(start.elapsed().as_secs_f64());
-            tracing::info!(model = %key.name, version = %key.version, took = ?start.elapsed(),
-                "model loaded");
-            Ok(Arc::new(BatchQueue::new(replica, max_rows, self.config.max_waiting, metrics)))
-        });
-        load.await.map_err(|error| unavailable(error.to_string()))?
+        let VersionKey { tenant, name, .. } = key;
+        let start = Instant::now();
+        let read = self.store.blobs().read(&version.content).await;
+        let onnx = read.map_err(|error| ModelError::Unavailable {
+            name: name.clone(),
+            reason: error.to_string(),
+        })?;
+        let source = ModelSource { digest: version.content, onnx, spec: version.spec.clone() };
+        let loaded = self.device.load(source).await;
+        let replica = loaded.map_err(|error| ModelError::Device { name: name.clone(), error })?;
+        let max_rows = match version.spec.batch {
+            BatchAxis::Rows { max } => max,
+            BatchAxis::None { .. } => 1,
+        };
+        let metrics = self.metrics.model(&tenant, &name, version.spec.engine, self.device.id());
+        let took = start.elapsed();
+        self.metrics.load_seconds.observe(took.as_secs_f64());
+        tracing::info!(model = %name, version = %version.number, ?took, "model loaded");
+        Ok(Arc::new(BatchQueue::new(replica, max_rows, self.config.max_waiting, metrics)))
     }
 }
 

@@ -182,35 +182,58 @@ impl BatchQueue {
     }
 
     async fn run(self: Arc<Self>, job: Job) {
+        let Job { lane, calls } = job;
         let begun = Instant::now();
-        let rows = job.calls.iter().map(|call| call.rows).sum();
-        let mut inputs = Vec::with_capacity(job.calls.len());
-        let mut callers = Vec::with_capacity(job.calls.len());
-        for call in job.calls {
-            inputs.push(call.inputs);
-            callers.push((call.arrived, call.reply));
-        }
-        let lane = LaneGuard { queue: &self, lane: job.lane, done: None };
-        let result = self.replica.run(usize::from(job.lane.0), Batch { calls: inputs }).await;
-        match result {
+        let rows = calls.iter().map(|call| call.rows).sum();
+        let guard = LaneGuard { queue: &self, lane, done: None };
+        // Kept for another try; the elements themselves are shared.
+        let inputs = calls.iter().map(|call| call.inputs.clone()).collect();
+        match self.replica.run(usize::from(lane.0), Batch { calls: inputs }).await {
             Ok(result) => {
                 self.metrics.ran(rows, result.compute);
-                lane.free(rows, result.compute);
-                for ((arrived, reply), outputs) in callers.into_iter().zip(result.calls) {
-                    let queued = begun.duration_since(arrived);
+                guard.free(rows, result.compute);
+                for (call, outputs) in calls.into_iter().zip(result.calls) {
+                    let queued = begun.duration_since(call.arrived);
                     self.metrics.queue_seconds.observe(queued.as_secs_f64());
                     let compute = result.compute;
                     let computed = Computed { outputs, batch_rows: rows, queued, compute };
-                    let _ = reply.send(Ok(computed));
+                    let _ = call.reply.send(Ok(computed));
                 }
+            }
+            Err(DeviceError::Run { .. }) if calls.len() > 1 => {
+                self.metrics.failures.inc();
+                self.run_each(lane, calls).await;
             }
             Err(error) => {
                 self.metrics.failures.inc();
-                drop(lane);
-                for (_, reply) in callers {
-                    let _ = reply.send(Err(Uncomputed::Device(error.clone())));
+                drop(guard);
+                for call in calls {
+                    let _ = call.reply.send(Err(Uncomputed::Device(error.clone())));
                 }
             }
+        }
+    }
+
+    /// Computes the calls of a failed batch one by one: what one of them asked for must not fail
+    /// the others.
+    async fn run_each(&self, lane: LaneId, calls: Vec<Waiting>) {
+        for call in calls {
+            let begun = Instant::now();
+            let batch = Batch { calls: vec![call.inputs] };
+            let answer = match self.replica.run(usize::from(lane.0), batch).await {
+                Ok(mut result) => {
+                    self.metrics.ran(call.rows, result.compute);
+                    let outputs = result.calls.pop().unwrap_or_default();
+                    let (queued, compute) = (begun.duration_since(call.arrived), result.compute);
+                    Ok(Computed { outputs, batch_rows: call.rows, queued, compute })
+                }
+                Err(error) => {
+                    self.metrics.failures.inc();
+                    Err(Uncomputed::Device(error))
+                }
+            };
+            // Whoever has left needs no answer.
+            let _ = call.reply.send(answer);
         }
     }
 
@@ -268,5 +291,93 @@ impl Drop for Ticket<'_> {
             let jobs = self.queue.decide(core, Event::Cancel { call: self.call });
             self.queue.set_off(jobs);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::{BoxFuture, join_all};
+    use quern_types::{BatchResult, DataType, DeviceId, Engine, TenantId};
+
+    use super::*;
+    use crate::metrics::ModelsMetrics;
+
+    /// A replica that looks up one element of a table, and fails as a whole if any is beyond it.
+    struct Table(Vec<u8>);
+
+    impl Replica for Table {
+        fn lanes(&self) -> usize {
+            1
+        }
+
+        fn run(
+            &self,
+            _: usize,
+            batch: Batch,
+        ) -> BoxFuture<'static, Result<BatchResult, DeviceError>> {
+            let look_up = |call: Vec<Tensor>| {
+                let found = self.0.get(usize::from(call[0].data()[0])).ok_or_else(|| {
+                    DeviceError::Run { engine: Engine::Tract, reason: "out of range".into() }
+                })?;
+                Ok(vec![byte(*found)])
+            };
+            let calls = batch.calls.into_iter().map(look_up).collect();
+            let result = |calls| BatchResult { calls, compute: Duration::from_micros(1) };
+            Box::pin(std::future::ready(Result::map(calls, result)))
+        }
+    }
+
+    fn byte(value: u8) -> Tensor {
+        Tensor::new("x", DataType::Uint8, vec![1], vec![value]).expect("a tensor")
+    }
+
+    fn queue() -> Arc<BatchQueue> {
+        let name = "table".parse().expect("a name");
+        let metrics = ModelsMetrics::new(&prometheus::Registry::new()).expect("fresh").model(
+            &TenantId::default(),
+            &name,
+            Engine::Tract,
+            DeviceId::Cpu(0),
+        );
+        Arc::new(BatchQueue::new(Arc::new(Table(vec![10, 11, 12])), 8, 16, metrics))
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Instant::now(), Duration::from_secs(10))
+    }
+
+    #[tokio::test]
+    async fn calls_that_come_together_share_a_batch_and_get_their_own() {
+        let queue = queue();
+        let asked = [2, 0, 1].map(|index| queue.compute(vec![byte(index)], 1, soon()));
+        for (computed, expected) in join_all(asked).await.into_iter().zip([12, 10, 11]) {
+            let computed = computed.expect("computed");
+            assert_eq!(computed.outputs, [byte(expected)]);
+            assert_eq!(computed.batch_rows, 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_fails_its_batch_fails_alone() {
+        let queue = queue();
+        let asked = [0, 9, 2].map(|index| queue.compute(vec![byte(index)], 1, soon()));
+        let answers = join_all(asked).await;
+        assert_eq!(answers[0].as_ref().expect("computed").outputs, [byte(10)]);
+        assert!(matches!(answers[1], Err(Uncomputed::Device(DeviceError::Run { .. }))));
+        assert_eq!(answers[2].as_ref().expect("computed").outputs, [byte(12)]);
+        assert!(queue.compute(vec![byte(1)], 1, soon()).await.is_ok(), "the lane is free again");
+    }
+
+    #[tokio::test]
+    async fn who_leaves_is_forgotten() {
+        let queue = queue();
+        {
+            let mut call = std::pin::pin!(queue.compute(vec![byte(0)], 1, soon()));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(call.as_mut().poll(&mut context).is_pending());
+            assert_eq!(queue.lock().calls.len(), 1);
+        }
+        assert_eq!(queue.lock().calls.len(), 0);
+        assert!(queue.compute(vec![byte(1)], 1, soon()).await.is_ok());
     }
 }

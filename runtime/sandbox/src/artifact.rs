@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     hash::{Hash, Hasher},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -130,21 +130,32 @@ impl Artifacts {
     }
 }
 
-/// The secret that seals are made with; readable by the server's user alone.
+/// The secret that seals are made with; readable by the server's user alone. One that a crash left
+/// incomplete is made anew: what the old one sealed can be compiled again.
 fn node_key(path: &Path) -> io::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    match File::open(path) {
-        Ok(mut file) => file.read_exact(&mut key).map(|()| key),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            getrandom::fill(&mut key).map_err(io::Error::other)?;
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-            file.write_all(&key)?;
-            file.sync_all()?;
-            Ok(key)
+    match fs::read(path) {
+        Ok(bytes) => {
+            if let Ok(key) = bytes.try_into() {
+                return Ok(key);
+            }
+            tracing::warn!(path = %path.display(), "the node's key is damaged and is made anew");
         }
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    let staged = path.with_extension("tmp");
+    if let Err(error) = fs::remove_file(&staged)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    fs::rename(&staged, path)?;
+    Ok(key)
 }
 
 /// Names everything about an engine that its machine code depends on.

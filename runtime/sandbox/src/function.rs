@@ -88,6 +88,7 @@ impl Setting {
             granted: self.granted.clone(),
             call,
             pending: 0,
+            input_bytes: self.limits.memory.0,
         };
         let store = state::store(engine, &self.limits, models, &capture);
         let reporter =

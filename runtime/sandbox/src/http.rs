@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use ::http::{Request, Response};
+use ::http::{Request, Response, StatusCode, header::CONTENT_LENGTH};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -53,7 +53,9 @@ impl HttpFunction {
         }
         match answer {
             Ok(Ok(response)) => {
-                Ok(response.map(|body| BodyExt::boxed_unsync(GuestBody { body, guest, failure })))
+                let left = declared_length(&response);
+                Ok(response
+                    .map(|body| GuestBody { body, left, guest, failure }.released().boxed_unsync()))
             }
             Ok(Err(code)) => Err(InvokeError::Guest {
                 fault: GuestFault::Internal,
@@ -95,6 +97,11 @@ impl Run {
         if let Some(error) = &error {
             // Set before the store is dropped, which ends the response's body.
             let _ = self.failure.set(error.clone());
+        } else if self.store.data_mut().has_unfinished_body() {
+            // Dropping the store would end the body as if the guest had finished it.
+            let detail = "function returned without finishing its response's body".to_owned();
+            let error = self.reporter.failed(InvokeError::NoResponse, detail);
+            let _ = self.failure.set(error);
         }
         error.unwrap_or(InvokeError::NoResponse)
     }
@@ -108,7 +115,10 @@ impl Guest {
     async fn ended(&mut self) -> InvokeError {
         let Some(task) = &mut self.0 else { return InvokeError::NoResponse };
         let ended = task.await;
-        ended.unwrap_or_else(|error| InvokeError::Trap { reason: format!("host fault: {error}") })
+        ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "the host failed while it ran a guest");
+            InvokeError::Trap { reason: "the host failed".into() }
+        })
     }
 
     /// Lets the guest go on to its own end, which its deadline bounds.
@@ -180,8 +190,13 @@ impl http_body::Body for LimitedBody {
 
 /// A response's body as the guest writes it. It ends well only if the guest ended it: a guest that
 /// fails in the middle breaks the connection off, so that nobody takes a part for the whole.
+///
+/// A guest may go on once its response is delivered; one whose client has left before is cancelled.
 struct GuestBody {
     body: HyperOutgoingBody,
+    /// Bytes that are left of the length that the response declares. Whoever reads the body stops
+    /// after the last of them, without asking for the end.
+    left: Option<u64>,
     guest: Guest,
     failure: Arc<OnceLock<InvokeError>>,
 }
@@ -197,7 +212,10 @@ impl http_body::Body for GuestBody {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
         let broken = |reason: String| Poll::Ready(Some(Err(BodyError::Function(reason))));
         match (frame, self.failure.get()) {
-            (Some(Ok(frame)), _) => Poll::Ready(Some(Ok(frame))),
+            (Some(Ok(frame)), _) => {
+                self.delivered(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
             (_, Some(error)) => broken(error.to_string()),
             (Some(Err(error)), None) => broken(error.to_string()),
             (None, None) => {
@@ -216,11 +234,30 @@ impl http_body::Body for GuestBody {
     }
 }
 
-impl Drop for GuestBody {
-    fn drop(&mut self) {
-        // A body that never had anything to say is not read to its end.
-        if self.body.is_end_stream() {
+impl GuestBody {
+    /// Takes down what is passed on, and lets the guest go on after the last of it.
+    fn delivered(&mut self, frame: &Frame<Bytes>) {
+        if let (Some(left), Some(bytes)) = (&mut self.left, frame.data_ref()) {
+            *left = left.saturating_sub(bytes.len() as u64);
+        }
+        if frame.is_trailers() || self.left == Some(0) {
             self.guest.release();
         }
     }
+
+    /// Lets the guest go on where there is nothing to deliver.
+    fn released(mut self) -> Self {
+        if self.left == Some(0) || self.body.is_end_stream() {
+            self.guest.release();
+        }
+        self
+    }
+}
+
+/// The length that a response declares, if it does; 0 where its status allows no body.
+fn declared_length<B>(response: &Response<B>) -> Option<u64> {
+    if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Some(0);
+    }
+    response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

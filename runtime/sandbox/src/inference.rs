@@ -22,7 +22,9 @@ impl InferenceFunction {
     ) -> Result<Vec<Tensor>, InvokeError> {
         let setting = &self.setting;
         let deadline = call.deadline;
-        let (mut store, mut reporter) = setting.begin(self.entry.engine(), call, report);
+        // The reporter gives the request's place to another: it goes after the instance.
+        let (store, mut reporter) = setting.begin(self.entry.engine(), call, report);
+        let mut store = store;
         let mut answer = Ok(Vec::new());
         let run = async {
             let start = Instant::now();

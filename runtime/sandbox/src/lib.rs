@@ -70,6 +70,9 @@ pub enum SandboxError {
     /// The code is there, but the function can't be linked.
     #[error("the function can't be linked: {0}")]
     Link(String),
+    /// The thread that makes busy guests yield can't be started.
+    #[error("the thread that interrupts busy guests can't be started: {0}")]
+    Ticker(std::io::Error),
     /// A metric is registered already.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -98,7 +101,7 @@ impl Sandbox {
         let linker = state::linker(&engine).map_err(|error| SandboxError::Engine(text(&error)))?;
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
-        let ticker = Ticker::start(&engine);
+        let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
         let metrics = Arc::new(Metrics::new(registry)?);
         Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances })
     }

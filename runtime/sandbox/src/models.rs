@@ -24,6 +24,8 @@ pub(crate) struct ModelAccess {
     pub(crate) granted: Arc<[Name]>,
     pub(crate) call: Call,
     pub(crate) pending: usize,
+    /// Bytes that the inputs of calls under way may still take up.
+    pub(crate) input_bytes: u64,
 }
 
 /// Models for one invocation, together with the table that its handles live in.
@@ -48,7 +50,11 @@ pub struct OpenModel {
 
 /// A call that a guest has started.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct PendingCall(CallState);
+pub struct PendingCall {
+    state: CallState,
+    /// What its inputs count against the budget of its invocation.
+    bytes: u64,
+}
 
 enum CallState {
     Running(JoinHandle<Result<InferenceReply, ModelError>>),
@@ -58,7 +64,7 @@ enum CallState {
 
 impl Drop for PendingCall {
     fn drop(&mut self) {
-        if let CallState::Running(task) = &self.0 {
+        if let CallState::Running(task) = &self.state {
             task.abort();
         }
     }
@@ -67,12 +73,12 @@ impl Drop for PendingCall {
 #[wasmtime_wasi::async_trait]
 impl Pollable for PendingCall {
     async fn ready(&mut self) {
-        if let CallState::Running(task) = &mut self.0 {
+        if let CallState::Running(task) = &mut self.state {
             let outcome = match task.await {
                 Ok(outcome) => outcome_to_guest(outcome),
                 Err(_) => Err(GuestError::Internal("the call was lost".into())),
             };
-            self.0 = CallState::Ended(outcome);
+            self.state = CallState::Ended(outcome);
         }
     }
 }
@@ -96,7 +102,14 @@ impl ModelView<'_> {
         Ok(OpenModel { name, spec })
     }
 
-    fn start_call(&mut self, model: &OpenModel, inputs: Vec<GuestTensor>) -> CallState {
+    fn start_call(&mut self, model: &OpenModel, inputs: Vec<GuestTensor>, bytes: u64) -> CallState {
+        let Some(left) = self.access.input_bytes.checked_sub(bytes) else {
+            return CallState::Ended(Err(GuestError::Overloaded(
+                "the inputs of the calls under way are as large as limits.memory: wait for one \
+                 first"
+                    .into(),
+            )));
+        };
         if self.access.pending >= MAX_PENDING {
             return CallState::Ended(Err(GuestError::Overloaded(format!(
                 "{MAX_PENDING} model calls are under way already: wait for one first"
@@ -104,6 +117,7 @@ impl ModelView<'_> {
         }
         match all_to_host(inputs) {
             Ok(inputs) => {
+                self.access.input_bytes = left;
                 let call = self.model_call(model, inputs);
                 CallState::Running(tokio::spawn(self.access.calls.infer(call)))
             }
@@ -150,9 +164,11 @@ impl models_import::HostModel for ModelView<'_> {
     ) -> wasmtime::Result<Resource<PendingCall>> {
         let opened = self.table.get(&model)?;
         let opened = OpenModel { name: opened.name.clone(), spec: opened.spec.clone() };
-        let state = self.start_call(&opened, inputs);
+        let bytes = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
+        let state = self.start_call(&opened, inputs, bytes);
+        let bytes = if matches!(state, CallState::Running(_)) { bytes } else { 0 };
         self.access.pending += 1;
-        Ok(self.table.push(PendingCall(state))?)
+        Ok(self.table.push(PendingCall { state, bytes })?)
     }
 
     fn drop(&mut self, model: Resource<OpenModel>) -> wasmtime::Result<()> {
@@ -175,7 +191,7 @@ impl models_import::HostPending for ModelView<'_> {
     ) -> wasmtime::Result<Result<Vec<GuestTensor>, GuestError>> {
         let call = self.table.get_mut(&pending)?;
         call.ready().await;
-        Ok(match std::mem::replace(&mut call.0, CallState::Taken) {
+        Ok(match std::mem::replace(&mut call.state, CallState::Taken) {
             CallState::Ended(outcome) => outcome,
             CallState::Taken | CallState::Running(_) => {
                 Err(GuestError::InvalidInput("the outputs of this call were taken before".into()))
@@ -184,8 +200,9 @@ impl models_import::HostPending for ModelView<'_> {
     }
 
     fn drop(&mut self, pending: Resource<PendingCall>) -> wasmtime::Result<()> {
-        self.table.delete(pending)?;
+        let call = self.table.delete(pending)?;
         self.access.pending -= 1;
+        self.access.input_bytes += call.bytes;
         Ok(())
     }
 }

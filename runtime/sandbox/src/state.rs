@@ -6,6 +6,7 @@ use wasmtime::{
     component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::{
     Error as HttpError, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
@@ -16,6 +17,14 @@ use crate::{
     models::{ModelAccess, ModelView, Models},
     output::{Capture, OutputStream},
 };
+
+/// Handles that one instance can hold at the same time: bodies, headers, pollables, models, calls.
+const MAX_HANDLES: usize = 2_048;
+/// Bytes of one set of headers. Together with the handles this bounds what a guest can make the
+/// host keep beside its own memory.
+const MAX_FIELDS: usize = 32 << 10;
+/// Most bytes that one call takes from a guest; less for guests with less memory.
+const MAX_HOST_CALL: usize = 128 << 20;
 
 /// Everything that the host keeps for one instance; gone with it.
 pub(crate) struct State {
@@ -51,22 +60,33 @@ pub(crate) fn store(
         .stdout(capture.stream(OutputStream::Stdout))
         .stderr(capture.stream(OutputStream::Stderr))
         .build();
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(MAX_HANDLES);
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(MAX_FIELDS);
     let state = State {
         memory: MemoryLimit::new(limits.memory),
-        table: ResourceTable::new(),
+        table,
         wasi,
-        http: WasiHttpCtx::new(),
+        http,
         outbound: Outbound,
         models,
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);
+    let host_call = usize::try_from(limits.memory.0).unwrap_or(usize::MAX).min(MAX_HOST_CALL);
+    store.set_hostcall_fuel(host_call);
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     store
 }
 
 impl State {
+    /// Whether a body that the guest was writing was neither finished nor given up.
+    pub(crate) fn has_unfinished_body(&mut self) -> bool {
+        self.table.iter_mut().any(|entry| entry.is::<HostOutgoingBody>())
+    }
+
     fn models(&mut self) -> ModelView<'_> {
         ModelView { access: &mut self.models, table: &mut self.table }
     }

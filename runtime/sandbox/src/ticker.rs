@@ -2,6 +2,7 @@
 //! and rarely while none does.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -40,7 +41,7 @@ pub(crate) struct Running(Arc<Shared>);
 
 impl Ticker {
     /// Starts the thread.
-    pub(crate) fn start(engine: &Engine) -> Self {
+    pub(crate) fn start(engine: &Engine) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (engine, seen) = (engine.clone(), shared.clone());
         let tick = move || {
@@ -52,8 +53,8 @@ impl Ticker {
                 engine.increment_epoch();
             }
         };
-        let thread = std::thread::Builder::new().name("epoch".into()).spawn(tick).ok();
-        Self { shared, thread }
+        let thread = std::thread::Builder::new().name("epoch".into()).spawn(tick)?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// What invocations report to.

@@ -78,7 +78,7 @@ impl Limits {
         cpu: Period::from_millis(600_000),
         timeout: Period::from_millis(3_600_000),
         request: ByteSize::mib(1024),
-        concurrency: 10_000,
+        concurrency: 500,
     };
 
     /// These limits, unless one is zero or above the ceiling; the error names it.

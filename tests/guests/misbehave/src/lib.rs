@@ -33,6 +33,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Misbehave {
             "/half" => streams::half(&query, out),
             "/stall" => streams::never_end(out),
             "/short" => streams::shorter_than_declared(out),
+            "/leak" => streams::never_finished(out),
+            "/after" => streams::work_after(&query, out),
 
             "/request" => probes::request(&request, out),
             "/environment" => probes::environment(out),

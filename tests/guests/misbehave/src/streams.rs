@@ -70,3 +70,26 @@ pub(crate) fn shorter_than_declared(out: ResponseOutparam) {
         eprintln!("finishing failed: {error:?}");
     }
 }
+
+/// Sends a part, and returns without ever ending the body.
+pub(crate) fn never_finished(out: ResponseOutparam) {
+    let body = begin(out, 200, &[]);
+    let mut stream = body.write().expect("the first call");
+    stream.write_all(b"a part").and_then(|()| Write::flush(&mut stream)).expect("is read");
+    std::mem::forget((stream, body));
+}
+
+/// Sends a whole response of `status`, with its length if `length=1`, and goes on for a while.
+pub(crate) fn work_after(query: &Query<'_>, out: ResponseOutparam) {
+    let status = query.number("status", 200) as u16;
+    let text: &[u8] = if status == 204 { b"" } else { b"hello" };
+    let length = ("content-length".to_owned(), text.len().to_string().into_bytes());
+    let headers = if query.number("length", 0) == 1 { vec![length] } else { vec![] };
+    let body = begin(out, status, &headers);
+    let mut stream = body.write().expect("the first call");
+    stream.write_all(text).expect("is read");
+    drop(stream);
+    OutgoingBody::finish(body, None).expect("as long as declared");
+    monotonic_clock::subscribe_duration(50_000_000).block();
+    println!("done after {}", query.0);
+}
