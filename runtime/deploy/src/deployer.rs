@@ -26,7 +26,8 @@ use crate::{DeployError, artifacts::Artifacts, function, metrics::DeployMetrics,
 /// a whole upload in memory. The others wait as files.
 const AT_ONCE: usize = 2;
 
-/// Deployments under way at the same time, those that wait for a turn included.
+/// Uploads and deployments under way at the same time, those that wait for a turn included. With
+/// the limit of one upload it bounds the disk that uploads take.
 const MOST_UNDER_WAY: usize = 64;
 
 /// What deployments keep to.
@@ -43,6 +44,14 @@ pub struct Deployer {
     parts: Arc<Parts>,
     metrics: DeployMetrics,
     under_way: TaskTracker,
+    slots: Arc<Semaphore>,
+}
+
+/// An upload on the disk, which counts as a deployment under way. Dropping it removes it.
+#[derive(Debug)]
+pub struct Staged {
+    blob: StagedBlob,
+    slot: OwnedSemaphorePermit,
 }
 
 /// A version that is live now.
@@ -97,6 +106,7 @@ impl Deployer {
             parts: Arc::new(parts),
             metrics: DeployMetrics::register(registry)?,
             under_way: TaskTracker::new(),
+            slots: Arc::new(Semaphore::new(MOST_UNDER_WAY)),
         })
     }
 
@@ -110,13 +120,17 @@ impl Deployer {
         Ok(())
     }
 
-    /// Streams an upload to the disk. Dropping the result removes it.
-    pub async fn stage<S, E>(&self, content: S) -> Result<StagedBlob, DeployError>
+    /// Streams an upload to the disk; refused at once where too many are under way. Dropping the
+    /// result removes it.
+    pub async fn stage<S, E>(&self, content: S) -> Result<Staged, DeployError>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin + Send,
         E: std::error::Error + Send + Sync + 'static,
     {
-        Ok(self.parts.store.blobs().stage(content, self.parts.config.max_upload).await?)
+        let busy = |_| DeployError::Busy { limit: MOST_UNDER_WAY };
+        let slot = self.slots.clone().try_acquire_owned().map_err(busy)?;
+        let blob = self.parts.store.blobs().stage(content, self.parts.config.max_upload).await?;
+        Ok(Staged { blob, slot })
     }
 
     /// Deploys a function: checks manifest and component, compiles, and makes the version live.
@@ -126,11 +140,14 @@ impl Deployer {
         tenant: &TenantId,
         name: &Name,
         manifest: &str,
-        component: StagedBlob,
+        component: Staged,
     ) -> Result<Deployment, DeployError> {
         let spec = function::parse(name, manifest);
         let (parts, owner, function) = (self.parts.clone(), tenant.clone(), name.clone());
-        let work = async move { function::deploy(&parts, owner, function, spec?, component).await };
+        let work = async move {
+            let Staged { blob, slot: _slot } = component;
+            function::deploy(&parts, owner, function, spec?, blob).await
+        };
         self.run(Class::Function, tenant, name, work).await
     }
 
@@ -141,11 +158,14 @@ impl Deployer {
         tenant: &TenantId,
         name: &Name,
         manifest: Option<&str>,
-        model: StagedBlob,
+        model: Staged,
     ) -> Result<Deployment, DeployError> {
         let manifest = model::parse(manifest);
         let (parts, owner, key) = (self.parts.clone(), tenant.clone(), name.clone());
-        let work = async move { model::deploy(&parts, owner, key, manifest?, model).await };
+        let work = async move {
+            let Staged { blob, slot: _slot } = model;
+            model::deploy(&parts, owner, key, manifest?, blob).await
+        };
         self.run(Class::Model, tenant, name, work).await
     }
 
@@ -219,9 +239,6 @@ impl Deployer {
         name: &Name,
         work: impl Future<Output = Result<Deployment, DeployError>> + Send + 'static,
     ) -> Result<Deployment, DeployError> {
-        if self.under_way.len() >= MOST_UNDER_WAY {
-            return Err(DeployError::Busy { limit: MOST_UNDER_WAY });
-        }
         let span = tracing::info_span!("deploy", %tenant, %class, subject = %name);
         let metrics = self.metrics.clone();
         let recorded = async move {

@@ -17,7 +17,7 @@ mod function;
 mod metrics;
 mod model;
 
-pub use deployer::{DeployConfig, DeployedKind, Deployer, Deployment};
+pub use deployer::{DeployConfig, DeployedKind, Deployer, Deployment, Staged};
 pub use error::DeployError;
 pub use quern_sandbox::ComponentError;
-pub use quern_store::{LogRecord, LogStream, StageError, StagedBlob, StoredRecord};
+pub use quern_store::{LogRecord, LogStream, StageError, StoredRecord};

@@ -131,3 +131,35 @@ async fn a_caller_that_goes_away_leaves_a_whole_deployment() {
     let live = routes.function(&owner, &key).expect("deployed").live();
     assert!(server.is_compiled(&component, &live.spec));
 }
+
+#[tokio::test]
+async fn uploads_under_way_are_counted_from_their_first_byte() {
+    let server = Server::start(10).await;
+    let mut staged = Vec::new();
+    for _ in 0..64 {
+        staged.push(server.deployer.stage(upload(b"upload")).await.expect("staged"));
+    }
+    let is_full = async || match server.deployer.stage(upload(b"one more")).await {
+        Ok(_) => false,
+        Err(error) => {
+            assert_eq!(error, DeployError::Busy { limit: 64 });
+            true
+        }
+    };
+    assert!(is_full().await);
+    assert_eq!(files(&server.folder.path().join("blobs/uploads")).len(), 64);
+    let (owner, key) = (tenant(), name("f"));
+    let last = staged.pop().expect("staged");
+    let refused = server.deployer.deploy_function(&owner, &key, &manifest("f"), last).await;
+    refused.expect_err("no component");
+    assert!(!is_full().await, "a refused deployment leaves");
+    let whole = server.deployer.stage(upload(&component(1))).await.expect("staged");
+    assert!(is_full().await);
+    let deployed = server.deployer.deploy_function(&owner, &key, &manifest("f"), whole).await;
+    deployed.expect("deployed");
+    assert!(!is_full().await, "a finished deployment leaves");
+    staged.pop();
+    let _first = server.deployer.stage(upload(b"a")).await.expect("staged");
+    let _second = server.deployer.stage(upload(b"b")).await.expect("a dropped upload leaves");
+    assert!(is_full().await);
+}
