@@ -119,7 +119,7 @@ async fn a_client_that_still_sends_gets_its_refusal_and_keeps_its_connection() {
     let refused = [
         ("POST /v1/models/a/rollback", "413", "request-too-large"),
         ("POST /v2/models/a/infer", "404", "not-found"),
-        ("PUT /v1/functions/a", "400", "invalid-multipart"),
+        ("PUT /v1/functions/a", "413", "upload-too-large"),
         ("POST /f/a/", "404", "not-found"),
         ("PUT /nothing", "404", "not-found"),
     ];
