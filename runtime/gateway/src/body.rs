@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::Stream;
 use http::{
     HeaderMap, HeaderValue, Version,
@@ -17,6 +17,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use quern_types::{Body, BodyError, ByteSize};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// A response on its way out.
@@ -54,6 +55,21 @@ pub(crate) enum ReadError {
     Stalled {
         /// How long it was waited for.
         after: Duration,
+    },
+    /// The client sends, but too slowly.
+    #[error("request body was not complete after {after:?}")]
+    Slow {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// Other bodies take up all the memory that there is for them.
+    #[error(
+        "the bodies of other requests leave no room for this one, {total} are allowed together: \
+         try again later"
+    )]
+    NoRoom {
+        /// What all bodies have together.
+        total: ByteSize,
     },
 }
 
@@ -97,32 +113,24 @@ impl RequestBody {
         })
     }
 
-    /// All of the body, if it is no longer than `limit`.
-    pub(crate) async fn collect(mut self, limit: ByteSize) -> Result<Bytes, ReadError> {
-        let fits = |length: u64| {
-            if length <= limit.0 { Ok(()) } else { Err(ReadError::TooLarge { limit }) }
-        };
-        fits(self.size_hint().lower())?;
-        let first = self.part().await?.unwrap_or_default();
-        fits(first.len() as u64)?;
-        let Some(second) = self.part().await? else {
-            return Ok(first);
-        };
-        let mut all = BytesMut::from(first);
-        let mut next = Some(second);
-        while let Some(part) = next {
-            fits((all.len() + part.len()) as u64)?;
-            all.extend_from_slice(&part);
-            next = self.part().await?;
-        }
-        Ok(all.freeze())
-    }
-
     /// The next part that is not empty; none at the end.
     async fn part(&mut self) -> Result<Option<Bytes>, ReadError> {
+        self.part_before(None).await
+    }
+
+    /// The next part, unless the time for all of them ends first: a moment, and how long it was
+    /// until then.
+    pub(crate) async fn part_before(
+        &mut self,
+        end: Option<(Instant, Duration)>,
+    ) -> Result<Option<Bytes>, ReadError> {
         loop {
-            let frame = tokio::time::timeout(STALL, self.frame()).await;
-            match frame.map_err(|_| ReadError::Stalled { after: STALL })? {
+            let stall = Instant::now() + STALL;
+            let (until, error) = match end {
+                Some((end, after)) if end < stall => (end, ReadError::Slow { after }),
+                _ => (stall, ReadError::Stalled { after: STALL }),
+            };
+            match tokio::time::timeout_at(until, self.frame()).await.map_err(|_| error)? {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(ReadError::Broken { reason: error.to_string() }),
                 Some(Ok(frame)) => match frame.into_data() {

@@ -100,7 +100,7 @@ pub(crate) async fn roll_back(
     name: Name,
     body: RequestBody,
 ) -> Result<Reply, Failure> {
-    let body = body.collect(MAX_ROLLBACK).await?;
+    let body = body.collect(MAX_ROLLBACK, &gateway.body_room).await?;
     let RollbackBody { version } = if body.is_empty() {
         RollbackBody::default()
     } else {

@@ -2,6 +2,7 @@
 //! become status codes. It keeps nothing between requests, and runs nothing itself.
 
 mod body;
+mod collect;
 mod deployments;
 mod errors;
 mod functions;
@@ -24,6 +25,7 @@ use quern_dispatcher::Dispatcher;
 use quern_types::{ByteSize, TenantId};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use collect::BodyRoom;
 use metrics::Metrics;
 
 /// What the edge is configured by.
@@ -48,6 +50,8 @@ pub struct Gateway {
     closing: CancellationToken,
     /// Bodies that nobody wants any more, on their way to nowhere.
     leftovers: TaskTracker,
+    /// Memory for the bodies that are read as a whole.
+    body_room: BodyRoom,
 }
 
 impl Gateway {
@@ -71,6 +75,7 @@ impl Gateway {
             tenant: TenantId::default(),
             closing: CancellationToken::new(),
             leftovers: TaskTracker::new(),
+            body_room: BodyRoom::default(),
         })
     }
 }

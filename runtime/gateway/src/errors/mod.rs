@@ -179,6 +179,8 @@ mod tests {
             (Code::RequestTooLarge, ReadError::TooLarge { limit }.into()),
             (Code::InvalidRequest, ReadError::Broken { reason: reason() }.into()),
             (Code::InvalidRequest, ReadError::Stalled { after: time }.into()),
+            (Code::InvalidRequest, ReadError::Slow { after: time }.into()),
+            (Code::Busy, ReadError::NoRoom { total: limit }.into()),
             (Code::InvalidRequest, ForwardError::Host.into()),
             (Code::InvalidRequest, ForwardError::Path { path: "?".into() }.into()),
             (

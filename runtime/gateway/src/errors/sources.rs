@@ -34,7 +34,10 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         let code = match error {
             ReadError::TooLarge { .. } => Code::RequestTooLarge,
-            ReadError::Broken { .. } | ReadError::Stalled { .. } => Code::InvalidRequest,
+            ReadError::Broken { .. } | ReadError::Stalled { .. } | ReadError::Slow { .. } => {
+                Code::InvalidRequest
+            }
+            ReadError::NoRoom { .. } => return Self::new(Code::Busy, error).retry_after(1),
         };
         Self::new(code, error)
     }

@@ -1,7 +1,6 @@
 //! One inference request: decoded, checked for what only the protocol knows, dispatched, encoded.
 //! Inputs are checked against the signature further in, where they run.
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
@@ -13,6 +12,7 @@ use super::{decode::InferenceRequest, encode::Answer, target::Found};
 use crate::{
     Gateway,
     body::{Reply, ReplyBody, RequestBody},
+    collect::Collected,
     errors::Failure,
     invocation::Invocation,
     route::Target,
@@ -60,7 +60,8 @@ pub(crate) async fn infer(
 ) -> Result<Reply, Failure> {
     let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &target)?;
     check_headers(request.headers())?;
-    let body = request.into_body().collect(gateway.config.max_json_body).await?;
+    let limit = gateway.config.max_json_body;
+    let body = request.into_body().collect(limit, &gateway.body_room).await?;
     let InferenceRequest { id, inputs, outputs } = decode(body).await?;
     check_outputs(found.signature(), &outputs)?;
     drop(found);
@@ -103,7 +104,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
     }
 }
 
-async fn decode(body: Bytes) -> Result<InferenceRequest, Failure> {
+async fn decode(body: Collected) -> Result<InferenceRequest, Failure> {
     let decoded = if body.len() > LARGE_BODY {
         off_thread(move || InferenceRequest::decode(&body)).await?
     } else {

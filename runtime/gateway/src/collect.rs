@@ -1,0 +1,254 @@
+//! Bodies held in memory as a whole: limited in size and time each, and by one budget together.
+//! It never decodes anything, and takes nothing in before there is room for it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body::Body as _;
+use quern_types::ByteSize;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use crate::body::{ReadError, RequestBody};
+
+/// Bytes that all collected bodies of a server have together.
+const BUDGET: ByteSize = ByteSize(512 << 20);
+/// The budget is given out in pieces of this size.
+const UNIT: usize = 64 << 10;
+/// Bodies up to this size are free: what bounds them is the number of connections.
+const FREE: usize = 64 << 10;
+/// Longest time for all of a body.
+const WHOLE: Duration = Duration::from_secs(5 * 60);
+
+/// The room for the bodies that are held at the same time.
+#[derive(Debug, Clone)]
+pub(crate) struct BodyRoom {
+    units: Arc<Semaphore>,
+    total: ByteSize,
+    patience: Duration,
+}
+
+impl Default for BodyRoom {
+    fn default() -> Self {
+        Self::new(BUDGET, WHOLE)
+    }
+}
+
+impl BodyRoom {
+    fn new(total: ByteSize, patience: Duration) -> Self {
+        let units = usize::try_from(total.0).unwrap_or(usize::MAX) / UNIT;
+        Self { units: Arc::new(Semaphore::new(units)), total, patience }
+    }
+
+    fn share(&self) -> Share {
+        Share { room: self.clone(), taken: None }
+    }
+}
+
+/// What one body has of the room; gives it back when it is dropped.
+#[derive(Debug)]
+struct Share {
+    room: BodyRoom,
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// Makes sure that the share covers a body of this size, without waiting.
+    fn cover(&mut self, size: usize) -> Result<(), ReadError> {
+        if size <= FREE {
+            return Ok(());
+        }
+        let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = size.div_ceil(UNIT).saturating_sub(held);
+        if missing == 0 {
+            return Ok(());
+        }
+        let refused = || ReadError::NoRoom { total: self.room.total };
+        let missing = u32::try_from(missing).map_err(|_| refused())?;
+        let more =
+            self.room.units.clone().try_acquire_many_owned(missing).map_err(|_| refused())?;
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            taken => *taken = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// A body in memory. Its room is free again once it is dropped.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    content: Bytes,
+    _share: Share,
+}
+
+impl std::ops::Deref for Collected {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.content
+    }
+}
+
+impl RequestBody {
+    /// All of the body, if it is no longer than `limit` and there is room for it.
+    pub(crate) async fn collect(
+        mut self,
+        limit: ByteSize,
+        room: &BodyRoom,
+    ) -> Result<Collected, ReadError> {
+        let fits = |length: u64| {
+            if length <= limit.0 { Ok(()) } else { Err(ReadError::TooLarge { limit }) }
+        };
+        let declared = self.size_hint().lower();
+        fits(declared)?;
+        let declared = usize::try_from(declared).map_err(|_| ReadError::TooLarge { limit })?;
+        let mut share = room.share();
+        share.cover(declared)?;
+
+        let end = Some((Instant::now() + room.patience, room.patience));
+        let first = self.part_before(end).await?.unwrap_or_default();
+        fits(first.len() as u64)?;
+        share.cover(first.len())?;
+        let Some(second) = self.part_before(end).await? else {
+            return Ok(Collected { content: first, _share: share });
+        };
+        let mut all = Vec::with_capacity(declared.max(first.len()));
+        all.extend_from_slice(&first);
+        drop(first);
+        let mut next = Some(second);
+        while let Some(part) = next {
+            let length = all.len() + part.len();
+            fits(length as u64)?;
+            if length > all.capacity() {
+                // The share covers what is allocated, not only what has arrived.
+                let most = usize::try_from(limit.0).unwrap_or(usize::MAX);
+                let capacity = length.max(most.min(all.capacity() * 2));
+                share.cover(capacity)?;
+                all.reserve_exact(capacity - all.len());
+            }
+            all.extend_from_slice(&part);
+            next = self.part_before(end).await?;
+        }
+        Ok(Collected { content: all.into(), _share: share })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::{body::Incoming, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    type Outcome = Result<Collected, ReadError>;
+
+    const LIMIT: ByteSize = ByteSize(1 << 20);
+
+    /// Sends the beginning of a request to a real connection. Gives the client's end, and what
+    /// becomes of the body.
+    async fn send(
+        room: &BodyRoom,
+        request: &[u8],
+    ) -> (DuplexStream, tokio::sync::mpsc::Receiver<Outcome>) {
+        let (mut client, server) = tokio::io::duplex(8 << 20);
+        client.write_all(request).await.expect("fits");
+        let (outcomes, outcome) = tokio::sync::mpsc::channel(1);
+        let room = room.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (room, outcomes) = (room.clone(), outcomes.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                let rest = TaskTracker::new();
+                let body = RequestBody::new(body, head.version, &head.headers, &rest);
+                let collected = body.collect(LIMIT, &room).await;
+                outcomes.send(collected).await.expect("the test waits");
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            }
+        });
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(server), service),
+        );
+        (client, outcome)
+    }
+
+    fn declared(length: usize) -> Vec<u8> {
+        format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n").into_bytes()
+    }
+
+    fn chunks(count: usize, size: usize) -> Vec<u8> {
+        let mut request =
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        for _ in 0..count {
+            request.extend(format!("{size:x}\r\n{}\r\n", "x".repeat(size)).into_bytes());
+        }
+        request.extend(b"0\r\n\r\n");
+        request
+    }
+
+    #[tokio::test]
+    async fn a_body_takes_its_room_by_the_length_that_it_declares() {
+        let room = BodyRoom::new(ByteSize(4 * UNIT as u64), WHOLE);
+        let length = 3 * UNIT;
+        let (mut client, mut outcome) = send(&room, &declared(length)).await;
+        while room.units.available_permits() != 1 {
+            tokio::task::yield_now().await;
+        }
+        // Nothing of the first has arrived, and still there is no room for the second.
+        let (_client, mut refused) = send(&room, &declared(2 * UNIT)).await;
+        let refused = refused.recv().await.expect("an outcome").expect_err("no room");
+        assert_eq!(refused, ReadError::NoRoom { total: ByteSize(4 * UNIT as u64) });
+        let mut small = declared(5);
+        small.extend(b"hello");
+        let (_client, mut free) = send(&room, &small).await;
+        assert_eq!(free.recv().await.expect("an outcome").expect("is free")[..], *b"hello");
+
+        client.write_all(&vec![b'x'; length]).await.expect("fits");
+        let collected = outcome.recv().await.expect("an outcome").expect("arrives");
+        assert_eq!(collected.len(), length);
+        assert_eq!(room.units.available_permits(), 1, "held until it has been decoded");
+        drop(collected);
+        assert_eq!(room.units.available_permits(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_body_of_unknown_length_takes_its_room_as_it_grows() {
+        let room = BodyRoom::new(ByteSize(4 * UNIT as u64), WHOLE);
+        let (_client, mut outcome) = send(&room, &chunks(20, UNIT / 10)).await;
+        let collected = outcome.recv().await.expect("an outcome").expect("has room");
+        assert_eq!(collected.len(), 20 * (UNIT / 10));
+        assert!(room.units.available_permits() < 3, "twice the unit is held at least");
+        drop(collected);
+        let (_client, mut outcome) = send(&room, &chunks(60, UNIT / 10)).await;
+        let refused = outcome.recv().await.expect("an outcome").expect_err("no room");
+        assert!(matches!(refused, ReadError::NoRoom { .. }), "{refused}");
+        assert_eq!(room.units.available_permits(), 4, "what it had is free again");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_trickles_in_is_given_up() {
+        let patience = Duration::from_millis(200);
+        let room = BodyRoom::new(BUDGET, patience);
+        let (mut client, mut outcome) = send(&room, &declared(1000)).await;
+        let trickle = async {
+            loop {
+                client.write_all(b"x").await.expect("the connection stays open");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = outcome.recv() => outcome.expect("an outcome"),
+            () = trickle => unreachable!("it never ends"),
+        };
+        assert_eq!(outcome.expect_err("too slow"), ReadError::Slow { after: patience });
+    }
+}
