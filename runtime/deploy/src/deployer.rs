@@ -200,7 +200,8 @@ impl Deployer {
         Ok(())
     }
 
-    /// What a function printed: the first `limit` records after `after`, or the newest `limit`.
+    /// What a function's kept versions printed: the first `limit` records after `after`, or the
+    /// newest `limit`.
     pub async fn logs(
         &self,
         tenant: &TenantId,
@@ -208,10 +209,18 @@ impl Deployer {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<StoredRecord>, DeployError> {
-        if self.routes().function(tenant, function).is_none() {
-            return Err(DeployError::NotFound { class: Class::Function, name: function.clone() });
-        }
-        Ok(self.parts.store.logs().tail(tenant, function, after, limit).await?)
+        let routes = self.routes();
+        // Version numbers are never given twice, so an invocation that outlived its deleted
+        // function printed under an older one than any of a new function of that name.
+        let oldest = routes
+            .function(tenant, function)
+            .and_then(|function| function.versions().next())
+            .map(|version| version.number)
+            .ok_or_else(|| DeployError::NotFound {
+                class: Class::Function,
+                name: function.clone(),
+            })?;
+        Ok(self.parts.store.logs().tail(tenant, function, oldest, after, limit).await?)
     }
 
     /// Changes whenever functions have printed something.

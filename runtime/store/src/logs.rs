@@ -132,12 +132,13 @@ impl FunctionLogs {
         }
     }
 
-    /// Records of one function in ascending order: the first `limit` after `after`, or the newest
-    /// `limit`.
+    /// Records of one function's versions from `oldest` on, in ascending order: the first `limit`
+    /// after `after`, or the newest `limit`.
     pub async fn tail(
         &self,
         tenant: &TenantId,
         function: &Name,
+        oldest: VersionNumber,
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<StoredRecord>, LogError> {
@@ -145,7 +146,7 @@ impl FunctionLogs {
         let (tenant, name) = (tenant.clone(), function.clone());
         let read = tokio::task::spawn_blocking(move || {
             let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            read(&connection, &tenant, &name, after, limit)
+            read(&connection, &tenant, &name, oldest, after, limit)
         });
         let failed = |reason: String| LogError::Storage { function: function.clone(), reason };
         match read.await {
@@ -232,6 +233,7 @@ fn read(
     connection: &Connection,
     tenant: &TenantId,
     function: &Name,
+    oldest: VersionNumber,
     after: Option<u64>,
     limit: usize,
 ) -> rusqlite::Result<Vec<StoredRecord>> {
@@ -239,13 +241,14 @@ fn read(
         Some(_) => {
             "SELECT sequence, version, invocation, time_us, stream, text
              FROM records JOIN functions ON functions.id = records.function
-             WHERE tenant = ?1 AND name = ?2 AND sequence > ?3 ORDER BY sequence LIMIT ?4"
+             WHERE tenant = ?1 AND name = ?2 AND sequence > ?3 AND version >= ?5
+             ORDER BY sequence LIMIT ?4"
         }
         None => {
             "SELECT * FROM (
                  SELECT sequence, version, invocation, time_us, stream, text
                  FROM records JOIN functions ON functions.id = records.function
-                 WHERE tenant = ?1 AND name = ?2 AND sequence > ?3
+                 WHERE tenant = ?1 AND name = ?2 AND sequence > ?3 AND version >= ?5
                  ORDER BY sequence DESC LIMIT ?4
              ) ORDER BY sequence"
         }
@@ -267,6 +270,6 @@ fn read(
         })
     };
     statement
-        .query_map(params![tenant.as_str(), function.as_str(), after, limit], record)?
+        .query_map(params![tenant.as_str(), function.as_str(), after, limit, oldest.get()], record)?
         .collect()
 }

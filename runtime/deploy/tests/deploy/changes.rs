@@ -3,9 +3,21 @@
 use std::{sync::Arc, time::SystemTime};
 
 use quern_deploy::{DeployError, LogRecord, LogStream};
-use quern_types::{Class, VersionNumber};
+use quern_types::{Class, Name, VersionNumber};
 
 use crate::common::{Server, component, manifest, name, spec, tenant};
+
+fn record(function: &Name, version: VersionNumber, text: &str) -> LogRecord {
+    LogRecord {
+        tenant: tenant(),
+        function: function.clone(),
+        version,
+        invocation: quern_types::InvocationId::from_uuid(uuid::Uuid::now_v7()),
+        time: SystemTime::now(),
+        stream: LogStream::Stdout,
+        text: text.into(),
+    }
+}
 
 #[tokio::test]
 async fn a_rollback_goes_back_or_says_why_not() {
@@ -38,15 +50,7 @@ async fn what_is_deleted_leaves_no_blob_no_code_and_no_log() {
     }
     server.deploy_function("g", &manifest("g"), &component(2)).await.expect("deployed");
     let mut changes = server.deployer.log_changes();
-    server.store.logs().append(LogRecord {
-        tenant: tenant(),
-        function: key.clone(),
-        version: VersionNumber::FIRST,
-        invocation: quern_types::InvocationId::from_uuid(uuid::Uuid::now_v7()),
-        time: SystemTime::now(),
-        stream: LogStream::Stdout,
-        text: "hello".into(),
-    });
+    server.store.logs().append(record(&key, VersionNumber::FIRST, "hello"));
     changes.changed().await.expect("written");
     let logs = server.deployer.logs(&tenant(), &key, None, 10).await.expect("deployed");
     assert_eq!(logs[0].record.text, "hello");
@@ -58,9 +62,20 @@ async fn what_is_deleted_leaves_no_blob_no_code_and_no_log() {
     assert_eq!(server.deployer.logs(&tenant(), &key, None, 10).await, Err(missing.clone()));
     assert_eq!(server.deployer.delete(&tenant(), Class::Function, &key).await, Err(missing));
 
-    server.deploy_function("f", &manifest("f"), &component(1)).await.expect("deployed");
+    let redeployed = server.deploy_function("f", &manifest("f"), &component(1)).await;
+    let redeployed = redeployed.expect("deployed");
     let logs = server.deployer.logs(&tenant(), &key, None, 10).await.expect("deployed");
     assert_eq!(logs, [], "a new function of that name starts with an empty log");
+
+    let late = record(&key, VersionNumber::FIRST, "from an invocation that outlived its function");
+    server.store.logs().append(late);
+    server.store.logs().append(record(&key, redeployed.version, "new"));
+    while *changes.borrow_and_update() < 3 {
+        changes.changed().await.expect("written");
+    }
+    let logs = server.deployer.logs(&tenant(), &key, None, 10).await.expect("deployed");
+    let texts: Vec<_> = logs.iter().map(|stored| stored.record.text.as_str()).collect();
+    assert_eq!(texts, ["new"]);
 }
 
 #[tokio::test]

@@ -24,7 +24,8 @@ fn record(function: &str, text: impl Into<String>) -> LogRecord {
 async fn written(store: &Store, function: &str, text: &str) {
     let mut changes = store.logs().subscribe();
     loop {
-        let newest = store.logs().tail(&tenant(), &name(function), None, 1).await.expect("reads");
+        let newest =
+            store.logs().tail(&tenant(), &name(function), number(3), None, 1).await.expect("reads");
         if newest.last().is_some_and(|stored| stored.record.text == text) {
             return;
         }
@@ -33,7 +34,11 @@ async fn written(store: &Store, function: &str, text: &str) {
 }
 
 async fn texts(store: &Store, function: &str, after: Option<u64>, limit: usize) -> Vec<String> {
-    let tail = store.logs().tail(&tenant(), &name(function), after, limit).await.expect("reads");
+    let tail = store
+        .logs()
+        .tail(&tenant(), &name(function), number(3), after, limit)
+        .await
+        .expect("reads");
     tail.into_iter().map(|stored| stored.record.text).collect()
 }
 
@@ -48,7 +53,7 @@ async fn records_come_back_as_they_were_and_in_order() {
             .append(LogRecord { tenant: TenantId::new("other"), ..record("f", "not mine") });
     }
     written(&store, "f", "three").await;
-    let all = store.logs().tail(&tenant(), &name("f"), None, 10).await.expect("reads");
+    let all = store.logs().tail(&tenant(), &name("f"), number(3), None, 10).await.expect("reads");
     assert_eq!(all[0].record, record("f", "one"));
     assert_eq!(texts(&store, "f", None, 2).await, ["two", "three"]);
     assert_eq!(texts(&store, "f", Some(all[0].sequence), 1).await, ["two"]);
@@ -79,7 +84,9 @@ async fn a_removed_function_leaves_no_records_and_no_number_twice() {
     let store = open(folder.path(), 2).await;
     store.logs().append(record("f", "before"));
     written(&store, "f", "before").await;
-    let seen = store.logs().tail(&tenant(), &name("f"), None, 1).await.expect("reads")[0].sequence;
+    let seen = store.logs().tail(&tenant(), &name("f"), number(3), None, 1).await.expect("reads")
+        [0]
+    .sequence;
     store.logs().append(record("f", "still waiting"));
     store.logs().remove(&tenant(), &name("f")).await.expect("removed");
     assert_eq!(texts(&store, "f", None, 10).await, [""; 0]);
@@ -130,6 +137,31 @@ async fn logs_that_can_not_be_read_are_an_error() {
     let store = open(folder.path(), 2).await;
     let other = rusqlite::Connection::open(folder.path().join("logs.sqlite")).expect("opens");
     other.execute_batch("DROP TABLE records").expect("dropped");
-    let failed = store.logs().tail(&tenant(), &name("f"), None, 1).await.expect_err("no table");
+    let failed =
+        store.logs().tail(&tenant(), &name("f"), number(3), None, 1).await.expect_err("no table");
     assert!(failed.to_string().contains("logs of \"f\" can't be read"), "{failed}");
+}
+
+#[tokio::test]
+async fn records_of_versions_before_the_oldest_are_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path(), 10).await;
+    for (version, text) in [(1, "a"), (2, "b"), (3, "c"), (1, "d"), (2, "e")] {
+        store.logs().append(LogRecord { version: number(version), ..record("f", text) });
+    }
+    store.logs().append(record("f", "end"));
+    written(&store, "f", "end").await;
+    for (oldest, after, limit, expected) in [
+        (1, None, 9, "a b c d e end"),
+        (2, None, 9, "b c e end"),
+        (2, None, 2, "e end"),
+        (2, Some(0), 2, "b c"),
+        (2, Some(3), 2, "e end"),
+        (4, None, 9, ""),
+    ] {
+        let tail = store.logs().tail(&tenant(), &name("f"), number(oldest), after, limit).await;
+        let texts: Vec<_> =
+            tail.expect("reads").into_iter().map(|stored| stored.record.text).collect();
+        assert_eq!(texts.join(" "), expected, "{oldest} {after:?} {limit}");
+    }
 }
