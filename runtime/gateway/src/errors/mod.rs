@@ -311,7 +311,7 @@ mod tests {
             ),
             (Code::EngineAbsent, on_device(absent())),
             (Code::Unavailable, on_device(DeviceError::Load { engine, reason: reason() })),
-            (Code::DeviceError, on_device(DeviceError::Run { engine, reason: "x".into() })),
+            (Code::DeviceError, on_device(DeviceError::Run { engine, reason: reason() })),
             (Code::DeviceLost, on_device(lost())),
             (
                 Code::Unavailable,
@@ -368,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn faults_of_the_server_name_the_invocation_and_keep_their_cause() {
-        let faults = [Code::Internal, Code::Unavailable, Code::Trap];
+        let faults = [Code::Internal, Code::Unavailable, Code::DeviceError, Code::Trap];
         for (code, failure) in failures().into_iter().filter(|(code, _)| faults.contains(code)) {
             let invocation = Invocation::new();
             let reply = failure.into_reply(Family::Protocol, invocation);

@@ -210,7 +210,11 @@ impl From<DeviceError> for Failure {
             DeviceError::Load { .. } => {
                 Self::new(Code::Unavailable, "can't be made ready").caused_by(error).retry_after(1)
             }
-            DeviceError::Run { .. } => Self::new(Code::DeviceError, error),
+            // What an engine says of its own failure is for the operator.
+            DeviceError::Run { engine, .. } => {
+                let detail = format!("the engine {engine} could not compute it");
+                Self::new(Code::DeviceError, detail).caused_by(error)
+            }
             DeviceError::Lost { .. } => Self::new(Code::DeviceLost, error).retry_after(1),
         }
     }
