@@ -2,12 +2,13 @@
 //! concern one connection only. Bodies stream both ways and are never held here.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
     header::{
         CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
         UPGRADE,
     },
-    uri::PathAndQuery,
+    request,
+    uri::{Authority, PathAndQuery},
 };
 use quern_types::Name;
 
@@ -21,8 +22,8 @@ use crate::{
 /// Why a request can't be passed on, or its response can't be passed back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ForwardError {
-    /// There is no usable host.
-    #[error("the Host header is missing or malformed")]
+    /// There is no usable host, or more than one.
+    #[error("the Host header is missing, malformed or given more than once")]
     Host,
     /// What follows the function's name is no path.
     #[error("path {path:?} can't be passed to the function")]
@@ -46,9 +47,7 @@ pub(crate) async fn call(
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let (mut head, body) = request.into_parts();
-    if head.uri.authority().is_none() && !has_host(&head.headers) {
-        return Err(ForwardError::Host.into());
-    }
+    check_host(&head)?;
     head.uri = below(head.uri, &name)?;
     head.extensions.clear();
     remove_hop_by_hop(&mut head.headers);
@@ -71,9 +70,25 @@ pub(crate) async fn call(
 const ERROR: HeaderName = HeaderName::from_static("quern-error");
 const VERSION: HeaderName = HeaderName::from_static("quern-version");
 
-fn has_host(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    host.is_some_and(|host| !host.is_empty())
+/// Checks that a request names one host (RFC 9112, section 3.2). HTTP/2 may name it in the URI alone.
+fn check_host(head: &request::Parts) -> Result<(), ForwardError> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let named = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host.as_bytes()),
+        (None, _) => head.version >= Version::HTTP_2 && head.uri.authority().is_some(),
+        (Some(_), Some(_)) => false,
+    };
+    if named { Ok(()) } else { Err(ForwardError::Host) }
+}
+
+/// Whether this is a host with or without a port, and nothing else.
+fn is_host(text: &[u8]) -> bool {
+    let Ok(authority) = Authority::try_from(text) else { return false };
+    let after = authority.as_str().strip_prefix(authority.host());
+    // User information comes before the host, so that nothing would be stripped.
+    !authority.host().is_empty()
+        && after
+            .is_some_and(|port| port.is_empty() || port == ":" || authority.port_u16().is_some())
 }
 
 /// The same URI as seen from below `/f/{name}`.
@@ -175,14 +190,35 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_usable_host_is_recognised() {
-        let mut headers = HeaderMap::new();
-        assert!(!has_host(&headers));
-        headers.insert(HOST, HeaderValue::from_static(""));
-        assert!(!has_host(&headers));
-        headers.insert(HOST, HeaderValue::from_bytes(b"\xff").expect("opaque bytes"));
-        assert!(!has_host(&headers));
-        headers.insert(HOST, HeaderValue::from_static("localhost:8080"));
-        assert!(has_host(&headers));
+    fn a_request_names_exactly_one_host() {
+        let old = Version::HTTP_11;
+        let new = Version::HTTP_2;
+        let cases: [(Version, &str, &[&[u8]], bool); 17] = [
+            (old, "/f/a", &[b"localhost:8080"], true),
+            (old, "/f/a", &[b"example.com"], true),
+            (old, "/f/a", &[b"example.com:"], true),
+            (old, "/f/a", &[b"[::1]:80"], true),
+            (old, "http://example.com/f/a", &[b"example.com"], true),
+            (new, "http://example.com/f/a", &[], true),
+            (old, "http://example.com/f/a", &[], false),
+            (old, "/f/a", &[], false),
+            (new, "/f/a", &[], false),
+            (old, "/f/a", &[b""], false),
+            (old, "/f/a", &[b"\xff"], false),
+            (old, "/f/a", &[b"a b"], false),
+            (old, "/f/a", &[b"a/b"], false),
+            (old, "/f/a", &[b"user@a"], false),
+            (old, "/f/a", &[b"a:port"], false),
+            (old, "/f/a", &[b"a", b"b"], false),
+            (new, "http://example.com/f/a", &[b"a", b"a"], false),
+        ];
+        for (version, uri, hosts, expected) in cases {
+            let mut request = Request::builder().version(version).uri(uri);
+            for host in hosts {
+                request = request.header(HOST, HeaderValue::from_bytes(host).expect("a value"));
+            }
+            let (head, ()) = request.body(()).expect("a request").into_parts();
+            assert_eq!(check_host(&head).is_ok(), expected, "{version:?} {uri} {hosts:?}");
+        }
     }
 }
