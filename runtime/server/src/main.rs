@@ -24,12 +24,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = arguments::Arguments::parse();
     let json = arguments.json;
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("quern")
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(commands::run(arguments)));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quern").build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let outcome = runtime.block_on(commands::run(arguments));
+        // Dropping it would wait for work on blocking threads whose result nobody wants any more.
+        runtime.shutdown_background();
+        outcome
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error, json),

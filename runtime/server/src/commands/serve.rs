@@ -1,7 +1,7 @@
 //! `quern serve`: runs a server until a signal stops it.
 
 use std::{
-    io::IsTerminal as _,
+    io::{self, IsTerminal as _, Write as _},
     net::SocketAddr,
     path::PathBuf,
     process,
@@ -92,8 +92,11 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     let address = listener.local_addr()?;
     output::line(format_args!("listening on http://{address}"))?;
     tracing::info!(%address, data = %command.data.display(), "listening");
-    serve_until_stopped(server, listener, stop, command.drain_timeout.0).await;
-    Ok(())
+    serve_until_stopped(&server, listener, stop, command.drain_timeout.0).await;
+    io::stdout().flush()?;
+    // Not by returning: dropping the server would join the device's lanes and wait for compiles,
+    // however long they take, and with them nobody would be left to heed a second signal.
+    process::exit(0)
 }
 
 fn config(command: &Serve) -> Result<ServerConfig> {
@@ -121,13 +124,13 @@ fn config(command: &Serve) -> Result<ServerConfig> {
 
 /// Serves until `stop` says so, then finishes what runs within `drain_timeout`.
 async fn serve_until_stopped(
-    server: Server,
+    server: &Server,
     listener: TcpListener,
     stop: watch::Receiver<bool>,
     drain_timeout: Duration,
 ) {
     let Server { gateway, deployer, dispatcher, store } = server;
-    let serving = tokio::spawn(Arc::clone(&gateway).serve(listener, stopped(stop.clone())));
+    let serving = tokio::spawn(Arc::clone(gateway).serve(listener, stopped(stop.clone())));
     stopped(stop).await;
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
     let started = Instant::now();
