@@ -15,9 +15,10 @@ mod operations;
 mod request;
 mod route;
 mod server;
+mod stall;
 mod v2;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prometheus::Registry;
 use quern_deploy::Deployer;
@@ -52,6 +53,8 @@ pub struct Gateway {
     leftovers: TaskTracker,
     /// Memory for the bodies that are read as a whole.
     body_room: BodyRoom,
+    /// Longest time that a client may take nothing of what is written to it.
+    write_stall: Duration,
 }
 
 impl Gateway {
@@ -76,6 +79,15 @@ impl Gateway {
             closing: CancellationToken::new(),
             leftovers: TaskTracker::new(),
             body_room: BodyRoom::default(),
+            write_stall: server::WRITE_STALL,
         })
+    }
+
+    /// Ends connections whose clients take nothing of what is written to them for this long,
+    /// instead of 30 s.
+    #[must_use]
+    pub fn with_write_stall(mut self, allowed: Duration) -> Self {
+        self.write_stall = allowed;
+        self
     }
 }

@@ -24,12 +24,16 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::Gateway;
+use crate::{Gateway, stall::Progressing};
 
 /// Most connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 4096;
 /// Longest time for the head of a request, and for which an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time that a client may take nothing of what is written to it.
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
+/// Longest time for the answer to a ping, over HTTP/2.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest head of a request.
 const MAX_HEAD: usize = 64 << 10;
 /// Most requests at a time on one HTTP/2 connection.
@@ -81,6 +85,7 @@ impl Gateway {
             }
         });
         let builder = protocols();
+        let socket = Progressing::new(socket, self.write_stall);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
         let mut closing = pin!(self.closing.cancelled());
         let mut silence = pin!(tokio::time::sleep(HEAD_TIMEOUT));
@@ -121,6 +126,7 @@ fn protocols() -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(HEAD_TIMEOUT)
+        .keep_alive_timeout(PING_TIMEOUT)
         .max_header_list_size(MAX_HEAD as u32)
         .max_concurrent_streams(MAX_STREAMS);
     builder

@@ -21,6 +21,9 @@ use tokio::{
 /// Nothing here takes long: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a client may read nothing, here.
+const WRITE_STALL: Duration = Duration::from_secs(1);
+
 /// An edge that serves, and the way to stop it.
 struct Edge {
     address: std::net::SocketAddr,
@@ -51,6 +54,7 @@ impl Edge {
         let deployer = Arc::new(deployer.expect("registers"));
         let config = GatewayConfig { max_json_body: ByteSize::mib(1), version: "test" };
         let gateway = Gateway::new(config, deployer, dispatcher, registry).expect("registers");
+        let gateway = gateway.with_write_stall(WRITE_STALL);
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -171,6 +175,16 @@ async fn bodies_of_unknown_length_are_counted() {
     let answer = read_until(&mut socket, "}").await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("larger than the limit of 4.0 KiB"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_never_reads_loses_its_connection() {
+    let edge = Edge::start().await;
+    let mut socket = edge.connect().await;
+    let requests = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+    let asking = async { while socket.write_all(requests.as_bytes()).await.is_ok() {} };
+    let ended = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(ended.is_ok(), "the connection stays open");
 }
 
 #[tokio::test]
