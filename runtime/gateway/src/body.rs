@@ -184,8 +184,15 @@ impl Drop for RequestBody {
     }
 }
 
-async fn discard(mut incoming: Incoming) {
-    while let Some(Ok(_)) = incoming.frame().await {}
+/// Reads a body to its end, for a while, and keeps nothing of it.
+pub(crate) fn drain(body: Body, leftovers: &TaskTracker) {
+    if !body.is_end_stream() {
+        leftovers.spawn(tokio::time::timeout(LINGER, discard(body)));
+    }
+}
+
+async fn discard(mut body: impl HttpBody + Unpin) {
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 /// The body of a reply.

@@ -5,13 +5,13 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Instant};
 
 use futures::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_LENGTH};
-use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
     Gateway,
-    body::{Reply, ReplyBody, RequestBody},
+    body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Failure, Family},
     functions, inspection,
@@ -61,7 +61,7 @@ impl Gateway {
             reply.headers_mut().insert(INVOCATION, invocation.header());
         }
         if is_head {
-            reply = without_body(reply);
+            reply = without_body(reply, &self.leftovers);
         }
         let took = start.elapsed();
         self.metrics.answered(traffic, reply.status(), took);
@@ -120,13 +120,16 @@ impl Route {
     }
 }
 
-/// The same answer to a HEAD request: its length stays, its body goes.
-fn without_body(reply: Reply) -> Reply {
+/// The same answer to a HEAD request: its length stays, its body goes. A body that is still being
+/// made is read on for a while, as dropping it could end the work behind it.
+fn without_body(reply: Reply, leftovers: &TaskTracker) -> Reply {
     let (mut head, body) = reply.into_parts();
-    if let ReplyBody::Full(_) = body
-        && let Some(length) = body.size_hint().exact()
-    {
-        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    match body {
+        ReplyBody::Full(content) => {
+            let length = content.map_or(0, |content| content.len());
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        ReplyBody::Stream(body) => drain(body, leftovers),
     }
     Reply::from_parts(head, ReplyBody::empty())
 }
@@ -139,15 +142,37 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http::Response;
+    use http_body::{Body as _, Frame};
+    use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
 
     #[test]
     fn an_answer_to_head_keeps_its_length() {
-        let reply = without_body(Response::new(ReplyBody::full("hello")));
+        let reply = without_body(Response::new(ReplyBody::full("hello")), &TaskTracker::new());
         assert_eq!(reply.headers()[CONTENT_LENGTH], "5");
         assert!(reply.body().is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn what_a_function_makes_after_its_head_is_read_to_the_end() {
+        let (made, taken) = tokio::sync::mpsc::channel(1);
+        let parts = futures::stream::unfold(taken, async |mut taken| {
+            let part: Bytes = taken.recv().await?;
+            Some((Ok(Frame::data(part)), taken))
+        });
+        let body = ReplyBody::Stream(StreamBody::new(parts).boxed_unsync());
+        let leftovers = TaskTracker::new();
+        let reply = without_body(Response::new(body), &leftovers);
+        assert!(reply.body().is_end_stream());
+        for _ in 0..10 {
+            made.send("x".into()).await.expect("somebody reads");
+        }
+        drop(made);
+        leftovers.close();
+        leftovers.wait().await;
     }
 
     #[tokio::test]
