@@ -22,6 +22,7 @@ mod wiring;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    silence_telemetry();
     let arguments = arguments::Arguments::parse();
     let json = arguments.json;
     let runtime =
@@ -35,5 +36,15 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error, json),
+    }
+}
+
+/// ONNX Runtime's library collects telemetry and leaves files of it, unless its environment says
+/// otherwise; whoever wants it can say so there.
+fn silence_telemetry() {
+    const SWITCH: &str = "ORT_DISABLE_TELEMETRY";
+    if std::env::var_os(SWITCH).is_none() {
+        // SAFETY: no other thread exists yet that could read the environment at the same time.
+        unsafe { std::env::set_var(SWITCH, "1") };
     }
 }
