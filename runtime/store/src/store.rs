@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -36,7 +36,6 @@ pub struct StoreConfig {
 /// An open data folder.
 #[derive(Debug)]
 pub struct Store {
-    directory: PathBuf,
     catalog: Catalog,
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
@@ -137,16 +136,10 @@ impl Store {
         let catalog = Catalog::new(routes, sender, parts.blobs.ledger().clone(), metrics);
         let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
             action: "start the writer of",
-            path: directory.clone(),
+            path: directory,
             cause,
         })?;
-        Ok(Self {
-            directory,
-            catalog,
-            blobs: parts.blobs,
-            logs: parts.logs,
-            writer: Mutex::new(Some(writer)),
-        })
+        Ok(Self { catalog, blobs: parts.blobs, logs: parts.logs, writer: Mutex::new(Some(writer)) })
     }
 
     /// What is deployed.
@@ -162,11 +155,6 @@ impl Store {
     /// What functions printed.
     pub fn logs(&self) -> &FunctionLogs {
         &self.logs
-    }
-
-    /// The data folder.
-    pub fn directory(&self) -> &Path {
-        &self.directory
     }
 
     /// Finishes what is queued and ends the writers; further writes are refused. The folder is

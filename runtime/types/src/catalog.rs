@@ -79,11 +79,6 @@ impl<Spec> Deployed<Spec> {
     pub fn versions(&self) -> impl DoubleEndedIterator<Item = &Arc<Version<Spec>>> {
         self.versions.values()
     }
-
-    /// The newest kept version below the live one: what a rollback goes to.
-    pub fn previous(&self) -> Option<&Arc<Version<Spec>>> {
-        self.versions.range(..self.live.number).next_back().map(|(_, version)| version)
-    }
 }
 
 /// Everything that is deployed at one moment.

@@ -25,9 +25,4 @@ impl Deadline {
     pub fn allowed(self) -> Duration {
         self.allowed
     }
-
-    /// The time left at `now`; zero once it has passed.
-    pub fn left(self, now: Instant) -> Duration {
-        self.at.saturating_duration_since(now)
-    }
 }

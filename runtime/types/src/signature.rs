@@ -136,11 +136,6 @@ impl Signature {
         &self.outputs
     }
 
-    /// The input of this name.
-    pub fn input(&self, name: &str) -> Option<&TensorSpec> {
-        self.inputs.iter().find(|spec| *spec.name == *name)
-    }
-
     /// Checks `tensors` against the inputs and puts them into the signature's order.
     pub fn check_inputs(&self, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, Mismatch> {
         check(Side::Input, &self.inputs, tensors)
