@@ -49,10 +49,10 @@ impl DeployMetrics {
             Err(error) if error.is_fault() => "failed",
             Err(_) => "refused",
         };
-        let class = class.to_string();
-        self.deploys.with_label_values(&[&class, word]).inc();
+        let class = class.as_str();
+        self.deploys.with_label_values(&[class, word]).inc();
         if outcome.is_ok() {
-            self.seconds.with_label_values(&[&class]).observe(took.as_secs_f64());
+            self.seconds.with_label_values(&[class]).observe(took.as_secs_f64());
         }
     }
 }

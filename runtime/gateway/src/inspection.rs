@@ -25,11 +25,7 @@ pub(crate) fn list(gateway: &Gateway, class: Class) -> Reply {
             Class::Model => entries.extend(own.models.iter().map(summarise)),
         }
     }
-    let plural = match class {
-        Class::Function => "functions",
-        Class::Model => "models",
-    };
-    body::json(&json!({plural: entries}))
+    body::json(&json!({class.plural(): entries}))
 }
 
 /// `GET /v1/{class}/{name}`

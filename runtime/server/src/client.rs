@@ -126,9 +126,9 @@ impl Client {
 
     /// Everything of one class that is deployed.
     pub(crate) async fn list(&self, class: Class) -> Result<Answer<Vec<Listed>>, ClientError> {
-        let url = self.url.at(&["v1", plural(class)]);
+        let url = self.url.at(&["v1", class.plural()]);
         let mut answer: Answer<Value> = self.answer(self.http.get(url.clone())).await?;
-        let list = answer.json[plural(class)].take();
+        let list = answer.json[class.plural()].take();
         let parsed = Vec::<Listed>::deserialize(&list).map_err(not_understood(&url))?;
         Ok(Answer { parsed, json: list })
     }
@@ -137,7 +137,7 @@ impl Client {
     pub(crate) async fn classes(&self, name: &Name) -> Result<Vec<Class>, ClientError> {
         let mut found = Vec::new();
         for class in [Class::Function, Class::Model] {
-            let url = self.url.at(&["v1", plural(class), name.as_str()]);
+            let url = self.url.at(&["v1", class.plural(), name.as_str()]);
             match self.answer::<Value>(self.http.get(url)).await {
                 Ok(_) => found.push(class),
                 Err(error) if error.is_not_found() => {}
@@ -152,7 +152,7 @@ impl Client {
         class: Class,
         name: &Name,
     ) -> Result<Answer<VersionList>, ClientError> {
-        let url = self.url.at(&["v1", plural(class), name.as_str(), "versions"]);
+        let url = self.url.at(&["v1", class.plural(), name.as_str(), "versions"]);
         self.answer(self.http.get(url)).await
     }
 
@@ -162,7 +162,7 @@ impl Client {
         name: &Name,
         to: Option<VersionNumber>,
     ) -> Result<Answer<RolledBack>, ClientError> {
-        let url = self.url.at(&["v1", plural(class), name.as_str(), "rollback"]);
+        let url = self.url.at(&["v1", class.plural(), name.as_str(), "rollback"]);
         let mut request = self.http.post(url);
         if let Some(version) = to {
             request = request.json(&json!({"version": version}));
@@ -171,7 +171,7 @@ impl Client {
     }
 
     pub(crate) async fn delete(&self, class: Class, name: &Name) -> Result<(), ClientError> {
-        let url = self.url.at(&["v1", plural(class), name.as_str()]);
+        let url = self.url.at(&["v1", class.plural(), name.as_str()]);
         self.send(self.http.delete(url)).await.map(drop)
     }
 
@@ -317,13 +317,6 @@ fn take_line(unread: &mut BytesMut) -> Option<Bytes> {
     let end = unread.iter().position(|byte| *byte == b'\n')?;
     let line = unread.split_to(end + 1).freeze();
     Some(line.slice(..end))
-}
-
-fn plural(class: Class) -> &'static str {
-    match class {
-        Class::Function => "functions",
-        Class::Model => "models",
-    }
 }
 
 async fn read_json<T: DeserializeOwned>(response: Response) -> Result<Answer<T>, ClientError> {

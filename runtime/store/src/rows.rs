@@ -96,14 +96,6 @@ fn live_number(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<VersionN
     Ok(row.get::<_, Option<u32>>(column)?.and_then(VersionNumber::new))
 }
 
-/// The word of a class in the tables.
-pub(crate) fn class_word(class: Class) -> &'static str {
-    match class {
-        Class::Function => "function",
-        Class::Model => "model",
-    }
-}
-
 /// Adds a version and makes it live, or makes the kept one of the same digest live; says which
 /// it is, and whether it is new.
 pub(crate) fn commit(
@@ -242,7 +234,7 @@ pub(crate) fn find(
             "SELECT id, last_number, live FROM names
              WHERE tenant = ?1 AND name = ?2 AND class = ?3",
         )?
-        .query_row(params![key.tenant.as_str(), key.name.as_str(), class_word(key.class)], |row| {
+        .query_row(params![key.tenant.as_str(), key.name.as_str(), key.class.as_str()], |row| {
             Ok((row.get(0)?, row.get(1)?, live_number(row, 2)?))
         })
         .optional()
@@ -259,7 +251,7 @@ fn namesake(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Class
             "SELECT EXISTS (SELECT 1 FROM names JOIN versions ON versions.name_id = names.id
              WHERE tenant = ?1 AND name = ?2 AND class = ?3 AND kind <> 'http')",
         )?
-        .query_row(params![key.tenant.as_str(), key.name.as_str(), class_word(other)], |row| {
+        .query_row(params![key.tenant.as_str(), key.name.as_str(), other.as_str()], |row| {
             row.get(0)
         })?;
     Ok(taken.then_some(other))
@@ -282,7 +274,7 @@ fn insert_name(connection: &Connection, key: &Key) -> rusqlite::Result<i64> {
             "INSERT INTO names (tenant, name, class, last_number) VALUES (?1, ?2, ?3, 0)
              RETURNING id",
         )?
-        .query_row(params![key.tenant.as_str(), key.name.as_str(), class_word(key.class)], |row| {
+        .query_row(params![key.tenant.as_str(), key.name.as_str(), key.class.as_str()], |row| {
             row.get(0)
         })
 }

@@ -21,12 +21,27 @@ pub enum Class {
     Model,
 }
 
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Class {
+    /// The word of messages, metrics and the catalog.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Function => "function",
             Self::Model => "model",
-        })
+        }
+    }
+
+    /// The word of the API's paths.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Function => "functions",
+            Self::Model => "models",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
