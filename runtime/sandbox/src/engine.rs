@@ -3,7 +3,7 @@
 use quern_types::Limits;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::{SandboxConfig, SandboxError, text};
+use crate::{SandboxConfig, SandboxError, memory::TABLE_ELEMENTS, text};
 
 /// Bytes of a linear memory that are reset by copying when an instance is dropped, instead of by
 /// `madvise`: a call to the kernel costs more than copying what small guests touch.
@@ -12,8 +12,6 @@ const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
 const TABLE_KEEP_RESIDENT: usize = 512 << 10;
 /// The same for the stacks that guests run on.
 const STACK_KEEP_RESIDENT: usize = 64 << 10;
-/// Elements of one table; interpreters compiled to WebAssembly have large ones.
-const TABLE_ELEMENTS: usize = 100_000;
 /// Bytes of the engine's own records of one instance; its default rejects large guests.
 const INSTANCE_SIZE: usize = 10 << 20;
 

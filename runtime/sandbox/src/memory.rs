@@ -1,10 +1,12 @@
-//! The limit on a guest's linear memory and tables.
+//! The limits on a guest's linear memory, which all of an instance's memories share, and on each of
+//! its tables.
 
 use quern_types::ByteSize;
 use wasmtime::ResourceLimiter;
 
-/// Elements of all tables of one instance; a function's address takes one.
-const TABLE_ELEMENTS: usize = 100_000;
+/// Elements of one table, where the address of a function takes one; interpreters compiled to
+/// WebAssembly have large ones.
+pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 
 /// Counts the memory of one instance and refuses what exceeds its limit.
 pub(crate) struct MemoryLimit {

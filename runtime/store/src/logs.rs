@@ -122,7 +122,7 @@ impl FunctionLogs {
         })
     }
 
-    /// Hands a record to the writer; never waits. Text over 16 KiB is cut, and says so.
+    /// Hands a record to the writer; never waits. Text over 64 KiB is cut, and says so.
     pub fn append(&self, mut record: LogRecord) {
         cut(&mut record.text);
         let sent =

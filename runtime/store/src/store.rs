@@ -27,7 +27,7 @@ use crate::{
 pub struct StoreConfig {
     /// The data folder; made where it is missing.
     pub directory: PathBuf,
-    /// Newest versions to keep of each function and model, besides the live one.
+    /// Newest versions to keep of each function and model; the live one is kept whatever its age.
     pub keep_versions: u32,
     /// Newest log records to keep of each function.
     pub log_records: u32,
