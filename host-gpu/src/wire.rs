@@ -45,7 +45,14 @@ enum Kind {
     Flat,
 }
 
-/// The message that a field of `parent` holds, and what one takes in memory.
+/// The fields of a tensor that name another file, as numbered in `onnx.proto`.
+const EXTERNAL_DATA: u64 = 13;
+const DATA_LOCATION: u64 = 14;
+/// The value of `data_location` that means another file.
+const EXTERNAL: u64 = 1;
+
+/// The message that a field of `parent` holds, and what one takes in memory. Fields are numbered
+/// as in `onnx.proto`.
 fn child(parent: Kind, field: u64) -> Option<(Kind, usize)> {
     use std::mem::size_of;
     Some(match (parent, field) {
@@ -108,7 +115,7 @@ impl Walk {
                 0 => {
                     let value = varint(&mut rest)?;
                     self.grow(8)?;
-                    if (kind, field, value) == (Kind::Tensor, 14, 1) {
+                    if (kind, field, value) == (Kind::Tensor, DATA_LOCATION, EXTERNAL) {
                         return Err(external(bytes));
                     }
                 }
@@ -116,7 +123,7 @@ impl Walk {
                 2 => {
                     let length = varint(&mut rest)?;
                     let content = take(&mut rest, length)?;
-                    if (kind, field) == (Kind::Tensor, 13) {
+                    if (kind, field) == (Kind::Tensor, EXTERNAL_DATA) {
                         return Err(external(bytes));
                     }
                     match child(kind, field) {
