@@ -19,6 +19,9 @@ use crate::{
     invocation::Invocation,
 };
 
+const ERROR: HeaderName = HeaderName::from_static("quern-error");
+const VERSION: HeaderName = HeaderName::from_static("quern-version");
+
 /// Why a request can't be passed on, or its response can't be passed back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ForwardError {
@@ -66,9 +69,6 @@ pub(crate) async fn call(
     headers.insert(VERSION, HeaderValue::from(answer.version.get()));
     Ok(reply)
 }
-
-const ERROR: HeaderName = HeaderName::from_static("quern-error");
-const VERSION: HeaderName = HeaderName::from_static("quern-version");
 
 /// Checks that a request names one host (RFC 9112, section 3.2). HTTP/2 may name it in the URI alone.
 fn check_host(head: &request::Parts) -> Result<(), ForwardError> {

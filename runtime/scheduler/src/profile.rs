@@ -1,6 +1,11 @@
 //! How long batches take, as measured: a moving average for each size class. Never a model or a
 //! guess of what was not measured.
 
+/// The newest measurement counts for one part in this many.
+const WEIGHT: u64 = 8;
+/// Classes of a `u32`: 1, 2, 4, …, 2^32.
+const CLASSES: usize = 33;
+
 /// Measured time of a batch by its number of rows. Sizes share a class up to the next power of
 /// two: 1, 2, 3–4, 5–8, ….
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,11 +13,6 @@ pub struct LatencyProfile {
     /// [`WEIGHT`] times the average, so that integer division loses nothing that adds up.
     scaled_us: [Option<u64>; CLASSES],
 }
-
-/// The newest measurement counts for one part in this many.
-const WEIGHT: u64 = 8;
-/// Classes of a `u32`: 1, 2, 4, …, 2^32.
-const CLASSES: usize = 33;
 
 impl Default for LatencyProfile {
     fn default() -> Self {

@@ -26,6 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest line of a log that is followed; the server's own limit is lower.
 const MAX_LINE: usize = 1 << 20;
 const UPLOAD_PART: usize = 64 << 10;
+const EXAMPLE_URL: &str = "http://127.0.0.1:7700";
 
 /// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +44,6 @@ impl FromStr for ServerUrl {
         Ok(Self(url))
     }
 }
-
-const EXAMPLE_URL: &str = "http://127.0.0.1:7700";
 
 impl ServerUrl {
     /// The address of something on the server; each segment is escaped.

@@ -20,7 +20,7 @@ pub struct InvalidName(String);
 
 impl Name {
     /// Longest name, in bytes.
-    pub const MAX_LEN: usize = 63;
+    const MAX_BYTES: usize = 63;
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
@@ -37,7 +37,7 @@ impl FromStr for Name {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
         };
         let bytes = text.as_bytes();
-        let valid = bytes.len() <= Self::MAX_LEN
+        let valid = bytes.len() <= Self::MAX_BYTES
             && edge(bytes.first())
             && edge(bytes.last())
             && bytes.iter().all(inner);
