@@ -29,10 +29,6 @@ use server::DemoServer;
 
 /// Held-out accuracy below which something must be wrong.
 const LEAST_ACCURACY: f64 = 0.96;
-/// Connections of the measurement under load.
-const CONNECTIONS: usize = 16;
-/// Requests of the measurement under load.
-const REQUESTS: usize = 4_000;
 
 /// Show the whole thing: a server, a model, a function, and real images sent through them
 #[derive(Debug, clap::Args)]
@@ -99,7 +95,7 @@ async fn show(url: &ServerUrl, functions: &Path, images: &[Image]) -> Result<Fin
 
     let before = batches(&client).await?;
     let expected: Vec<u8> = answers.iter().map(|answer| answer.label).collect();
-    let many = load::many(&client, &target, images, &expected, CONNECTIONS, REQUESTS).await?;
+    let many = load::many(&client, &target, images, &expected).await?;
     let after = batches(&client).await?;
     ensure!(after.runs > before.runs, "no batch was counted while images were sent");
     let mean_batch = (after.rows - before.rows) / (after.runs - before.runs);

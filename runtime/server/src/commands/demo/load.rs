@@ -16,6 +16,11 @@ use tokio::task::JoinSet;
 use super::{Image, Reading};
 use crate::{client::Client, output};
 
+/// Connections over which images are sent at the same time.
+const CONNECTIONS: usize = 16;
+/// Requests that are sent over them together.
+const REQUESTS: usize = 4_000;
+
 /// How long requests took.
 #[derive(Debug)]
 pub(super) struct Load {
@@ -76,29 +81,27 @@ pub(super) async fn send(client: &Client, target: &Url, image: &Image) -> Result
     Ok(reading)
 }
 
-/// Sends so many requests over several connections, going round the images; each must be
-/// answered with its expected label.
+/// Sends requests over several connections, going round the images; each must be answered with
+/// its expected label.
 pub(super) async fn many(
     client: &Client,
     target: &Url,
     images: &[Image],
     expected: &[u8],
-    connections: usize,
-    requests: usize,
 ) -> Result<Load> {
-    let progress = output::count_progress(requests as u64, format!("{connections} connections"));
+    let progress = output::count_progress(REQUESTS as u64, format!("{CONNECTIONS} connections"));
     let cases: Vec<(Image, u8)> = images.iter().cloned().zip(expected.iter().copied()).collect();
     let (cases, next) = (Arc::new(cases), Arc::new(AtomicUsize::new(0)));
     let mut senders = JoinSet::new();
     let begun = Instant::now();
-    for _ in 0..connections {
+    for _ in 0..CONNECTIONS {
         let (client, target, progress) = (client.clone(), target.clone(), progress.clone());
         let (cases, next) = (Arc::clone(&cases), Arc::clone(&next));
         senders.spawn(async move {
             let mut latencies = Vec::new();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= requests {
+                if number >= REQUESTS {
                     return Ok::<_, anyhow::Error>(latencies);
                 }
                 let (image, expected) = &cases[number % cases.len()];
@@ -110,11 +113,11 @@ pub(super) async fn many(
             }
         });
     }
-    let mut latencies = Vec::with_capacity(requests);
+    let mut latencies = Vec::with_capacity(REQUESTS);
     while let Some(sender) = senders.join_next().await {
         latencies.extend(sender??);
     }
-    let load = Load::new(connections, latencies, begun.elapsed());
+    let load = Load::new(CONNECTIONS, latencies, begun.elapsed());
     progress.finish_and_clear();
     Ok(load)
 }
