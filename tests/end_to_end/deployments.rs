@@ -252,8 +252,8 @@ async fn uploads_are_limited_whether_declared_or_not() {
     let refused = server.upload("misbehave", MISBEHAVE.manifest(), padded).await;
     refused.assert_error(413, "upload-too-large", "1.0 MiB");
     let data = server.stop();
-    let uploads = data.path().join("data/uploads");
-    let left = std::fs::read_dir(uploads).map_or(0, Iterator::count);
+    let uploads = data.path().join("data/blobs/uploads");
+    let left = std::fs::read_dir(uploads).expect("the server makes it").count();
     assert_eq!(left, 0, "refused uploads leave nothing behind");
 }
 

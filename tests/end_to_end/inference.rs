@@ -262,12 +262,14 @@ async fn model_calls_of_a_guest_are_answered_whatever_it_asks() {
     let ask = async |query: &str| server.get(&format!("/f/model-calls{query}")).await.json();
     assert_eq!(ask("/infer?rows=3").await["shape"], json!([3, 10]));
     assert_eq!(ask("/cancel").await["shape"], json!([1, 10]));
+    assert_eq!(ask("/several?calls=64").await["answers"], 64);
     assert_eq!(ask("/describe").await["inputs"][0]["shape"], json!([-1, 64]));
     for (query, kind, part) in [
         ("/infer?model=absent", "NotFound", "absent"),
         ("/infer?model=not-granted", "NotFound", "grants.models"),
         ("/infer?width=63", "InvalidInput", "[1, 63]"),
         ("/infer?rows=0", "InvalidInput", "no rows"),
+        ("/several?calls=65", "Overloaded", "64 model calls are under way already"),
     ] {
         let error = &ask(query).await["error"];
         assert_eq!(error["kind"], kind, "{error}");
