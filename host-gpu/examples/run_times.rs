@@ -13,7 +13,7 @@ use std::{
 use prometheus::Registry;
 use quern_host_gpu::{Cpu, CpuConfig, inspect};
 use quern_types::{
-    Batch, BatchAxis, Device, Digest, Engine, ModelSource, ModelSpec, Replica, Signature, Tensor,
+    Batch, BatchAxis, Device, Engine, ModelSource, ModelSpec, Replica, Signature, Tensor,
 };
 
 const ROWS: [u64; 4] = [1, 8, 32, 64];
@@ -53,7 +53,7 @@ async fn load(
     let spec =
         ModelSpec { signature: signature.clone(), engine, batch: BatchAxis::Rows { max: 64 } };
     let onnx = bytes::Bytes::copy_from_slice(onnx);
-    let source = ModelSource { digest: Digest::of(&onnx), onnx, spec: Arc::new(spec) };
+    let source = ModelSource { onnx, spec: Arc::new(spec) };
     Ok(device.load(source).await?)
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use half::{bf16, f16};
 use quern_types::{
-    Batch, BatchAxis, DataType, Device, DeviceError, Digest, Engine, ModelSource, ModelSpec,
-    Replica, Tensor,
+    Batch, BatchAxis, DataType, Device, DeviceError, Engine, ModelSource, ModelSpec, Replica,
+    Tensor,
 };
 
 use crate::{BatchCandidate, ModelOutline};
@@ -33,7 +33,6 @@ const INTEGERS: [(u8, u8); 2] = [(1, 8), (0, 1)];
 pub async fn trial(
     device: &dyn Device,
     onnx: Bytes,
-    digest: Digest,
     outline: &ModelOutline,
     engine: Engine,
     max_rows: u32,
@@ -41,7 +40,7 @@ pub async fn trial(
     let batch = BatchAxis::None { reason: "it is on trial".into() };
     let spec = ModelSpec { signature: outline.signature.clone(), engine, batch };
     let spec = Arc::new(spec);
-    let replica = device.load(ModelSource { digest, onnx, spec: spec.clone() }).await?;
+    let replica = device.load(ModelSource { onnx, spec: spec.clone() }).await?;
     let reason = match &outline.batch {
         BatchCandidate::None { reason } => reason.clone(),
         BatchCandidate::Rows if max_rows < 2 => "it may run one row at a time only".into(),

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use prometheus::Registry;
 use quern_host_gpu::{Cpu, CpuConfig, ModelOutline, inspect};
 use quern_types::{
-    Batch, BatchAxis, DataType, Device, DeviceError, Digest, Engine, ModelSource, ModelSpec,
-    Replica, Tensor,
+    Batch, BatchAxis, DataType, Device, DeviceError, Engine, ModelSource, ModelSpec, Replica,
+    Tensor,
 };
 
 pub(crate) const LANES: usize = 2;
@@ -62,7 +62,7 @@ pub(crate) async fn load(
 ) -> Result<Arc<dyn Replica>, DeviceError> {
     let spec = ModelSpec { signature: outline(onnx).signature, engine, batch };
     let onnx = Bytes::copy_from_slice(onnx);
-    device.load(ModelSource { digest: Digest::of(&onnx), onnx, spec: Arc::new(spec) }).await
+    device.load(ModelSource { onnx, spec: Arc::new(spec) }).await
 }
 
 pub(crate) async fn run(

@@ -1,7 +1,7 @@
 //! A trial finds rows that depend on each other, whatever the graph's shapes promise.
 
 use quern_host_gpu::trial;
-use quern_types::{BatchAxis, DeviceError, Digest, Engine};
+use quern_types::{BatchAxis, DeviceError, Engine};
 
 use crate::{
     device::{cpu, engines, outline, rows},
@@ -10,7 +10,7 @@ use crate::{
 
 async fn tried(onnx: &[u8], engine: Engine, max: u32) -> Result<BatchAxis, DeviceError> {
     let device = cpu();
-    trial(&device, onnx.to_vec().into(), Digest::of(onnx), &outline(onnx), engine, max).await
+    trial(&device, onnx.to_vec().into(), &outline(onnx), engine, max).await
 }
 
 /// Why a model is not batched.

@@ -54,7 +54,6 @@ async fn examine(
     let engine = manifest.engine.unwrap_or_else(|| parts.device.preferred_engine());
     let max_rows = manifest.max_batch.unwrap_or(parts.config.default_max_batch);
     let device = parts.device.as_ref();
-    let batch =
-        quern_host_gpu::trial(device, onnx, model.digest(), &outline, engine, max_rows).await?;
+    let batch = quern_host_gpu::trial(device, onnx, &outline, engine, max_rows).await?;
     Ok(ModelSpec { signature, engine, batch })
 }

@@ -179,7 +179,7 @@ impl Shared {
             name: name.clone(),
             reason: error.to_string(),
         })?;
-        let source = ModelSource { digest: version.content, onnx, spec: version.spec.clone() };
+        let source = ModelSource { onnx, spec: version.spec.clone() };
         let loaded = self.device.load(source).await;
         let replica = loaded.map_err(|error| ModelError::Device { name: name.clone(), error })?;
         let max_rows = match version.spec.batch {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Digest, ModelSpec, Tensor};
+use crate::{DeviceId, ModelSpec, Tensor};
 
 /// A library that executes ONNX models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -64,8 +64,6 @@ pub struct EngineStatus {
 /// A model to be loaded.
 #[derive(Debug, Clone)]
 pub struct ModelSource {
-    /// Names the content.
-    pub digest: Digest,
     /// The ONNX file.
     pub onnx: Bytes,
     /// Signature, engine and batch axis.
