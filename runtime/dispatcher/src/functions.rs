@@ -122,15 +122,13 @@ impl Functions {
         number: Option<VersionNumber>,
     ) -> Result<Arc<Version<FunctionSpec>>, InvokeError> {
         let routes = self.loader.store.catalog().routes();
-        let not_found = || InvokeError::NotFound { name: name.clone() };
-        let function = routes.function(tenant, name).ok_or_else(not_found)?;
-        match (function.version(number), number) {
-            (Some(version), _) => Ok(version.clone()),
-            (None, Some(version)) => {
-                Err(InvokeError::VersionNotFound { name: name.clone(), version })
-            }
-            (None, None) => Err(not_found()),
-        }
+        let function = routes
+            .function(tenant, name)
+            .ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
+        let version = function
+            .version(number)
+            .map_err(|version| InvokeError::VersionNotFound { name: name.clone(), version })?;
+        Ok(version.clone())
     }
 
     /// Forgets what is deleted, and what was replaced and is no longer called.
@@ -141,7 +139,7 @@ impl Functions {
             let deployed = routes.function(&key.tenant, &key.name);
             deployed.is_some_and(|function| {
                 function.live().number == key.version
-                    || (function.version(Some(key.version)).is_some() && unused < REPLACED_IDLE)
+                    || (function.version(Some(key.version)).is_ok() && unused < REPLACED_IDLE)
             })
         });
     }

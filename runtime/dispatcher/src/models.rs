@@ -81,7 +81,7 @@ impl Models {
             let deployed = routes.model(&key.tenant, &key.name);
             deployed.is_some_and(|model| {
                 model.live().number == key.version
-                    || (model.version(Some(key.version)).is_some() && unused < REPLACED_IDLE)
+                    || (model.version(Some(key.version)).is_ok() && unused < REPLACED_IDLE)
             })
         });
     }
@@ -109,13 +109,10 @@ impl Shared {
         let model = routes
             .model(tenant, name)
             .ok_or_else(|| ModelError::NotFound { name: name.clone() })?;
-        match (model.version(number), number) {
-            (Some(version), _) => Ok(version.clone()),
-            (None, Some(version)) => {
-                Err(ModelError::VersionNotFound { name: name.clone(), version })
-            }
-            (None, None) => Err(ModelError::NotFound { name: name.clone() }),
-        }
+        let version = model
+            .version(number)
+            .map_err(|version| ModelError::VersionNotFound { name: name.clone(), version })?;
+        Ok(version.clone())
     }
 
     async fn infer(self: Arc<Self>, call: ModelCall) -> Result<InferenceReply, ModelError> {

@@ -124,7 +124,7 @@ fn refresh_in<Spec: Deployable>(
     while let Some(row) = found.next()? {
         let number = rows::number(row, 0)?;
         // A version never changes: whoever has it cached by its address keeps it.
-        let known = deployed.get(&key.name).and_then(|known| known.version(Some(number)));
+        let known = deployed.get(&key.name).and_then(|known| known.version(Some(number)).ok());
         let version = match known {
             Some(version) => version.clone(),
             None => Arc::new(read(row, number, key)?),

@@ -82,11 +82,15 @@ impl<Spec> Deployed<Spec> {
         &self.live
     }
 
-    /// A kept version; the live one where no number is given.
-    pub fn version(&self, number: Option<VersionNumber>) -> Option<&Arc<Version<Spec>>> {
+    /// A kept version, the live one where no number is given; the error is a number that is not
+    /// kept.
+    pub fn version(
+        &self,
+        number: Option<VersionNumber>,
+    ) -> Result<&Arc<Version<Spec>>, VersionNumber> {
         match number {
-            None => Some(&self.live),
-            Some(number) => self.versions.get(&number),
+            None => Ok(&self.live),
+            Some(number) => self.versions.get(&number).ok_or(number),
         }
     }
 

@@ -27,14 +27,16 @@ impl Found {
     ) -> Result<Self, InvokeError> {
         let name = &target.name;
         if let Some(model) = routes.model(tenant, name) {
-            let version = version_of(model, target.version)
+            let version = model
+                .version(target.version)
                 .map_err(|version| ModelError::VersionNotFound { name: name.clone(), version })?;
-            return Ok(Self::Model(model.clone(), version));
+            return Ok(Self::Model(model.clone(), version.clone()));
         }
         let function = routes
             .function(tenant, name)
             .ok_or_else(|| ModelError::NotFound { name: name.clone() })?;
-        let version = version_of(function, target.version)
+        let version = function
+            .version(target.version)
             .map_err(|version| InvokeError::VersionNotFound { name: name.clone(), version })?;
         if version.spec.kind.signature().is_none() {
             return Err(InvokeError::WrongKind {
@@ -43,7 +45,7 @@ impl Found {
                 expected: "inference",
             });
         }
-        Ok(Self::Function(function.clone(), version))
+        Ok(Self::Function(function.clone(), version.clone()))
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -72,14 +74,6 @@ impl Found {
             Self::Function(..) => "wasm_component".into(),
         }
     }
-}
-
-fn version_of<Spec>(
-    deployed: &Deployed<Spec>,
-    number: Option<VersionNumber>,
-) -> Result<Arc<Version<Spec>>, VersionNumber> {
-    let version = deployed.version(number).cloned();
-    version.ok_or_else(|| number.unwrap_or(deployed.live().number))
 }
 
 #[cfg(test)]

@@ -248,7 +248,7 @@ fn found(routes: &quern_types::Routes, function: &Name) -> Expected {
         return Expected::default();
     };
     let live = deployed.live().number.get();
-    assert!(deployed.version(Some(number(live))).is_some());
+    assert!(deployed.version(Some(number(live))).is_ok());
     let kept = deployed.versions().map(|version| (version.number.get(), version.content));
     Expected { live, kept: kept.collect() }
 }
