@@ -1,10 +1,7 @@
 //! Functions as everybody calls them: resolves the version, keeps its code ready, admits the
 //! request within the function's limits, and runs it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use http::{Request, Response};
 use quern_sandbox::{Function, Report, Sandbox};
@@ -21,9 +18,6 @@ use crate::{
     metrics::{FunctionMetrics, FunctionsMetrics},
     ready::{Ready, VersionKey},
 };
-
-/// How long a version that no longer serves stays loaded after its last request.
-const REPLACED_IDLE: Duration = Duration::from_secs(60);
 
 /// The functions of this node.
 pub struct Functions {
@@ -136,11 +130,7 @@ impl Functions {
         self.ready.retain(|key, unused| {
             // Read for each, so that what was deployed a moment ago is not taken for deleted.
             let routes = self.loader.store.catalog().routes();
-            let deployed = routes.function(&key.tenant, &key.name);
-            deployed.is_some_and(|function| {
-                function.live().number == key.version
-                    || (function.version(Some(key.version)).is_ok() && unused < REPLACED_IDLE)
-            })
+            key.is_of_use(routes.function(&key.tenant, &key.name), unused)
         });
     }
 

@@ -19,9 +19,6 @@ use crate::{
     ready::{Ready, VersionKey},
 };
 
-/// How long a version that no longer serves stays loaded after its last call.
-const REPLACED_IDLE: Duration = Duration::from_secs(60);
-
 /// Limits on the calls of models.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelsConfig {
@@ -78,11 +75,7 @@ impl Models {
         self.shared.replicas.retain(|key, unused| {
             // Read for each, so that what was deployed a moment ago is not taken for deleted.
             let routes = self.shared.store.catalog().routes();
-            let deployed = routes.model(&key.tenant, &key.name);
-            deployed.is_some_and(|model| {
-                model.live().number == key.version
-                    || (model.version(Some(key.version)).is_ok() && unused < REPLACED_IDLE)
-            })
+            key.is_of_use(routes.model(&key.tenant, &key.name), unused)
         });
     }
 }

@@ -17,7 +17,10 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use quern_types::{Name, TenantId, VersionNumber};
+use quern_types::{Deployed, Name, TenantId, VersionNumber};
+
+/// How long a version that no longer serves stays loaded after it was last asked for.
+const REPLACED_IDLE: Duration = Duration::from_secs(60);
 
 /// Names one version of a function or model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,6 +44,21 @@ struct Slot<T, E> {
 
 /// A load under way, which all who ask meanwhile wait for; none if it panicked.
 type Loading<T, E> = Shared<BoxFuture<'static, Option<Result<Arc<T>, E>>>>;
+
+impl VersionKey {
+    /// Whether the version is worth its room, given what is deployed under its name and how long
+    /// it hasn't been asked for: it serves, or it may soon be asked for by its number again.
+    pub(crate) fn is_of_use<Spec>(
+        &self,
+        deployed: Option<&Arc<Deployed<Spec>>>,
+        unused: Duration,
+    ) -> bool {
+        deployed.is_some_and(|deployed| {
+            deployed.live().number == self.version
+                || (deployed.version(Some(self.version)).is_ok() && unused < REPLACED_IDLE)
+        })
+    }
+}
 
 impl<T, E> Ready<T, E>
 where
