@@ -9,8 +9,8 @@ use std::{
 use futures::future::BoxFuture;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, Device, DeviceDescription, DeviceError, InferenceReply, ModelCall, ModelCalls,
-    ModelError, ModelSource, ModelSpec, Name, Served, TenantId, Tensor, Version, VersionNumber,
+    BatchAxis, Device, DeviceDescription, DeviceError, ModelCall, ModelCalls, ModelError,
+    ModelReply, ModelSource, ModelSpec, Name, Served, TenantId, Tensor, Version, VersionNumber,
 };
 
 use crate::{
@@ -85,7 +85,7 @@ impl ModelCalls for Models {
         Ok(self.shared.resolve(tenant, model, None)?.spec.clone())
     }
 
-    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<InferenceReply, ModelError>> {
+    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
         let shared = self.shared.clone();
         Box::pin(async move { shared.infer(call).await })
     }
@@ -108,7 +108,7 @@ impl Shared {
         Ok(version.clone())
     }
 
-    async fn infer(self: Arc<Self>, call: ModelCall) -> Result<InferenceReply, ModelError> {
+    async fn infer(self: Arc<Self>, call: ModelCall) -> Result<ModelReply, ModelError> {
         let ModelCall { call, model: name, version, inputs } = call;
         let version = self.resolve(&call.tenant, &name, version)?;
         let spec = &version.spec;
@@ -153,7 +153,7 @@ impl Shared {
             queued,
             compute,
         };
-        Ok(InferenceReply { outputs, served })
+        Ok(ModelReply { outputs, served })
     }
 
     /// Loads a version onto the device.

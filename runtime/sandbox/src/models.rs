@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use quern_types::{
-    Call, InferenceReply, ModelCall, ModelCalls, ModelError, ModelSpec, Name, Tensor,
-};
+use quern_types::{Call, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Name, Tensor};
 use tokio::task::JoinHandle;
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
@@ -57,7 +55,7 @@ pub struct PendingCall {
 }
 
 enum CallState {
-    Running(JoinHandle<Result<InferenceReply, ModelError>>),
+    Running(JoinHandle<Result<ModelReply, ModelError>>),
     Ended(Result<Vec<GuestTensor>, GuestError>),
     Taken,
 }
@@ -208,7 +206,7 @@ impl models_import::HostPending for ModelView<'_> {
 }
 
 fn outcome_to_guest(
-    outcome: Result<InferenceReply, ModelError>,
+    outcome: Result<ModelReply, ModelError>,
 ) -> Result<Vec<GuestTensor>, GuestError> {
     match outcome {
         Ok(reply) => Ok(all_to_guest(&reply.outputs)),

@@ -12,8 +12,8 @@ use std::{
 use futures::future::BoxFuture;
 use quern_sandbox::{ComponentError, Function, Report, Sandbox, SandboxConfig};
 use quern_types::{
-    ByteSize, Call, DataType, Deadline, Digest, FunctionKind, FunctionSpec, Grants, InferenceReply,
-    InvocationId, InvokeError, Limits, ModelCall, ModelCalls, ModelError, ModelSpec, Name, Period,
+    ByteSize, Call, DataType, Deadline, Digest, FunctionKind, FunctionSpec, Grants, InvocationId,
+    InvokeError, Limits, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Name, Period,
     Signature, TenantId, Tensor, TensorSpec,
 };
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ impl ModelCalls for NoModels {
         Err(ModelError::NotFound { name: model.clone() })
     }
 
-    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<InferenceReply, ModelError>> {
+    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
         Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model })))
     }
 }

@@ -27,7 +27,7 @@ pub use function::{FunctionKind, FunctionSpec, Grants, Limits};
 pub use id::{DeviceId, InvocationId, TenantId, VersionNumber};
 pub use invocation::{Body, BodyError, Call, GuestFault, InvokeError};
 pub use manifest::{FunctionManifest, InputRange, ManifestError, ModelManifest};
-pub use model::{BatchAxis, InferenceReply, ModelCall, ModelCalls, ModelError, ModelSpec, Served};
+pub use model::{BatchAxis, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Served};
 pub use name::{InvalidName, Name};
 pub use quantity::{ByteSize, Period};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};

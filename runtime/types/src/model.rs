@@ -52,7 +52,7 @@ pub struct ModelCall {
 
 /// The answer to one call.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InferenceReply {
+pub struct ModelReply {
     /// The outputs in the signature's order.
     pub outputs: Vec<Tensor>,
     /// Who computed them.
@@ -84,7 +84,7 @@ pub trait ModelCalls: Send + Sync + 'static {
 
     /// Checks the inputs, queues the call, and resolves with its outputs. Dropping the future
     /// cancels the call.
-    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<InferenceReply, ModelError>>;
+    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>>;
 }
 
 /// Why a call to a model has no answer.

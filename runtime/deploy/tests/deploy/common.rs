@@ -10,8 +10,8 @@ use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Sandbox, SandboxConfig};
 use quern_store::{Store, StoreConfig};
 use quern_types::{
-    ByteSize, Digest, FunctionManifest, FunctionSpec, InferenceReply, ModelCall, ModelCalls,
-    ModelError, ModelSpec, Name, TenantId,
+    ByteSize, Digest, FunctionManifest, FunctionSpec, ModelCall, ModelCalls, ModelError,
+    ModelReply, ModelSpec, Name, TenantId,
 };
 use tempfile::TempDir;
 
@@ -32,7 +32,7 @@ impl ModelCalls for NoModels {
         Err(ModelError::NotFound { name: model.clone() })
     }
 
-    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<InferenceReply, ModelError>> {
+    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
         Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model })))
     }
 }
