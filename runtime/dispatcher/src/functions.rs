@@ -66,7 +66,7 @@ impl Functions {
         sandbox: Arc<Sandbox>,
         registry: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
-        let metrics = FunctionsMetrics::new(registry)?;
+        let metrics = FunctionsMetrics::register(registry)?;
         let loader = Loader { store, sandbox, metrics, compiling: Semaphore::new(1) };
         Ok(Self { ready: Ready::new(), loader: Arc::new(loader) })
     }

@@ -1,5 +1,5 @@
-//! Figures about functions and models, resolved once per version so that a request costs no
-//! look-up.
+//! What the dispatcher counts of functions and models; looked up once for each version, so that a
+//! request looks nothing up.
 
 use std::time::Duration;
 
@@ -9,8 +9,12 @@ use prometheus::{
 };
 use quern_types::{DeviceId, Engine, Name, TenantId};
 
+/// The labels of a replica.
+const REPLICA: [&str; 4] = ["tenant", "model", "engine", "device"];
+/// The labels of a function.
+const FUNCTION: [&str; 2] = ["tenant", "function"];
+
 /// All metrics of models.
-#[derive(Clone)]
 pub(crate) struct ModelsMetrics {
     batch_rows: HistogramVec,
     compute_seconds: HistogramVec,
@@ -29,47 +33,45 @@ pub(crate) struct ModelMetrics {
     compute_seconds: Histogram,
 }
 
-const MODEL: [&str; 4] = ["tenant", "model", "engine", "device"];
-
 impl ModelsMetrics {
-    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let fine = exponential_buckets(1e-6, 2.0, 24)?;
         let rows = exponential_buckets(1.0, 2.0, 12)?;
         let seconds = |name: &str, help: &str| {
-            register(
+            registered(
                 registry,
-                HistogramVec::new(HistogramOpts::new(name, help).buckets(fine.clone()), &MODEL)?,
+                HistogramVec::new(HistogramOpts::new(name, help).buckets(fine.clone()), &REPLICA)?,
             )
         };
         Ok(Self {
-            batch_rows: register(
+            batch_rows: registered(
                 registry,
                 HistogramVec::new(
                     HistogramOpts::new("quern_batch_rows", "Rows computed in one run of a model")
                         .buckets(rows),
-                    &MODEL,
+                    &REPLICA,
                 )?,
             )?,
             compute_seconds: seconds("quern_model_compute_seconds", "Time of one run of a model")?,
             queue_seconds: seconds(
                 "quern_model_queue_seconds",
-                "Time from a call's arrival to the begin of its run",
+                "Time from a call's arrival to the start of its run",
             )?,
-            failures: register(
+            failures: registered(
                 registry,
                 IntCounterVec::new(
                     Opts::new("quern_model_failures_total", "Runs of a model that failed"),
-                    &MODEL,
+                    &REPLICA,
                 )?,
             )?,
-            waiting: register(
+            waiting: registered(
                 registry,
                 IntGaugeVec::new(
                     Opts::new("quern_model_waiting_calls", "Calls that wait for a lane"),
-                    &MODEL,
+                    &REPLICA,
                 )?,
             )?,
-            load_seconds: register(
+            load_seconds: registered(
                 registry,
                 Histogram::with_opts(
                     HistogramOpts::new(
@@ -111,7 +113,6 @@ impl ModelMetrics {
 }
 
 /// All metrics of functions.
-#[derive(Clone)]
 pub(crate) struct FunctionsMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
@@ -129,17 +130,16 @@ pub(crate) struct FunctionMetrics {
 }
 
 impl FunctionsMetrics {
-    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let function = ["tenant", "function"];
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            requests: register(
+            requests: registered(
                 registry,
                 IntCounterVec::new(
                     Opts::new("quern_function_requests_total", "Requests to functions"),
                     &["tenant", "function", "outcome"],
                 )?,
             )?,
-            seconds: register(
+            seconds: registered(
                 registry,
                 HistogramVec::new(
                     HistogramOpts::new(
@@ -147,20 +147,20 @@ impl FunctionsMetrics {
                         "Time from a request's admission to the end of its guest",
                     )
                     .buckets(exponential_buckets(1e-5, 2.0, 22)?),
-                    &function,
+                    &FUNCTION,
                 )?,
             )?,
-            cold_starts: register(
+            cold_starts: registered(
                 registry,
                 IntCounterVec::new(
                     Opts::new(
                         "quern_cold_starts_total",
                         "Requests that had to load their function first",
                     ),
-                    &function,
+                    &FUNCTION,
                 )?,
             )?,
-            cold_start_seconds: register(
+            cold_start_seconds: registered(
                 registry,
                 Histogram::with_opts(
                     HistogramOpts::new(
@@ -187,7 +187,7 @@ impl FunctionsMetrics {
     }
 }
 
-fn register<C: prometheus::core::Collector + Clone + 'static>(
+fn registered<C: prometheus::core::Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,
 ) -> Result<C, prometheus::Error> {

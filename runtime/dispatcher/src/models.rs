@@ -55,7 +55,7 @@ impl Models {
         device: Arc<dyn Device>,
         registry: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
-        let metrics = ModelsMetrics::new(registry)?;
+        let metrics = ModelsMetrics::register(registry)?;
         let shared = Shared { config, store, device, replicas: Ready::new(), metrics };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -333,7 +333,7 @@ mod tests {
 
     fn queue() -> Arc<BatchQueue> {
         let name = "table".parse().expect("a name");
-        let metrics = ModelsMetrics::new(&prometheus::Registry::new()).expect("fresh").model(
+        let metrics = ModelsMetrics::register(&prometheus::Registry::new()).expect("fresh").model(
             &TenantId::default(),
             &name,
             Engine::Tract,

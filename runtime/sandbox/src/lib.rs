@@ -102,7 +102,7 @@ impl Sandbox {
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
         let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
-        let metrics = Arc::new(Metrics::new(registry)?);
+        let metrics = Arc::new(Metrics::register(registry)?);
         Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances })
     }
 

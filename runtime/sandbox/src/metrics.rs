@@ -1,8 +1,8 @@
-//! Figures about sandboxes.
+//! What sandboxes count of themselves; registered by whoever sets them up.
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
-/// The metrics of this crate.
+/// Handles to the metrics of sandboxes.
 pub(crate) struct Metrics {
     pub(crate) compile_seconds: Histogram,
     pub(crate) load_seconds: Histogram,
@@ -14,7 +14,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let histogram = |name: &str, help: &str, buckets| {
             let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
             registry.register(Box::new(histogram.clone()))?;

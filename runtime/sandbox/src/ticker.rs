@@ -36,7 +36,7 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct Activity(Arc<Shared>);
 
-/// One invocation, from its begin to its drop.
+/// One invocation, from its start to its drop.
 pub(crate) struct Running(Arc<Shared>);
 
 impl Ticker {
