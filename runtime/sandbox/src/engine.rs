@@ -3,7 +3,7 @@
 use quern_types::Limits;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::{SandboxConfig, SandboxError, memory::TABLE_ELEMENTS, text};
+use crate::{SandboxConfig, SandboxError, error::text, memory::TABLE_ELEMENTS};
 
 /// Bytes of a linear memory that are reset by copying when an instance is dropped, instead of by
 /// `madvise`: a call to the kernel costs more than copying what small guests touch.

@@ -7,11 +7,11 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use crate::{
     budget::Ending,
+    error::text,
     function::Setting,
     metrics::Metrics,
     output::{Capture, GuestOutput},
     state::State,
-    text,
     ticker::Running,
 };
 

@@ -1,0 +1,154 @@
+//! From a component to a function that can be called: validated, compiled, kept, loaded. It knows
+//! what a node has compiled, and nothing of who calls.
+
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use quern_types::{Digest, FunctionSpec, ModelCalls};
+use wasmtime::{
+    Engine,
+    component::{Component, Linker},
+};
+
+use crate::{
+    ComponentError, Function, SandboxError,
+    artifact::Artifacts,
+    component, engine,
+    error::text,
+    function::Setting,
+    metrics::Metrics,
+    state::{self, State},
+    ticker::Ticker,
+};
+
+/// How sandboxes are made.
+#[derive(Debug, Clone)]
+pub struct SandboxConfig {
+    /// Folder of the compiled code; made if absent.
+    pub artifacts: PathBuf,
+    /// Whether instances come from a pool that is reserved once. Where the address space is too
+    /// short for it, instances are made on demand.
+    pub pooling: bool,
+    /// Instances that can exist at the same time.
+    pub instances: u32,
+}
+
+impl SandboxConfig {
+    /// The defaults, with compiled code in `artifacts`.
+    pub fn new(artifacts: PathBuf) -> Self {
+        Self { artifacts, pooling: true, instances: 1_000 }
+    }
+}
+
+/// Compiles and runs functions.
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<State>,
+    artifacts: Artifacts,
+    models: Arc<dyn ModelCalls>,
+    metrics: Arc<Metrics>,
+    ticker: Ticker,
+    instances: u32,
+}
+
+impl Sandbox {
+    /// Sets up the engine. Functions reach models through `models`.
+    pub fn new(
+        config: SandboxConfig,
+        models: Arc<dyn ModelCalls>,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, SandboxError> {
+        let engine = engine::build(&config)?;
+        let instances = config.instances;
+        let linker = state::linker(&engine).map_err(|error| SandboxError::Engine(text(&error)))?;
+        let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
+            .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
+        let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
+        let metrics = Arc::new(Metrics::register(registry)?);
+        Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances })
+    }
+
+    /// Checks that `component` is one, exports what its kind needs, and imports nothing that is
+    /// unknown or not granted. Heavy: for a thread that may block.
+    pub fn validate(&self, component: &[u8], spec: &FunctionSpec) -> Result<(), ComponentError> {
+        component::validate(component, spec)
+    }
+
+    /// Compiles `component`, whose digest is `content`, and keeps the machine code. Nothing is
+    /// done if it is there already. Returns how long it took. Heavy: for a thread that may block.
+    pub fn compile(
+        &self,
+        content: &Digest,
+        component: &[u8],
+        spec: &FunctionSpec,
+    ) -> Result<Duration, ComponentError> {
+        let start = Instant::now();
+        if self.load(content, spec).is_ok_and(|function| function.is_some()) {
+            return Ok(start.elapsed());
+        }
+        let compile = |error| ComponentError::Compile { reason: text(&error) };
+        let code = self.engine.precompile_component(component).map_err(compile)?;
+        // The linker has the last word on imports and exports, types included; nothing is kept of
+        // a component that could not be instantiated.
+        // SAFETY: the engine itself has just made these bytes.
+        let compiled = unsafe { Component::deserialize(&self.engine, &code) }.map_err(compile)?;
+        Function::link(&self.linker, &compiled, spec, self.setting(spec))
+            .map_err(|error| ComponentError::Invalid { reason: text(&error) })?;
+        self.artifacts
+            .write(content, &code)
+            .map_err(|error| ComponentError::Artifact { reason: error.to_string() })?;
+        let took = start.elapsed();
+        self.metrics.compile_seconds.observe(took.as_secs_f64());
+        Ok(took)
+    }
+
+    /// Makes a function ready from its kept machine code; none if this engine has not compiled it.
+    pub fn load(
+        &self,
+        content: &Digest,
+        spec: &FunctionSpec,
+    ) -> Result<Option<Function>, SandboxError> {
+        let start = Instant::now();
+        let read = self.artifacts.read(content).map_err(|source| SandboxError::Artifacts {
+            folder: self.artifacts.folder().to_owned(),
+            source,
+        })?;
+        let Some(code) = read else { return Ok(None) };
+        let link = |error| SandboxError::Link(text(&error));
+        // SAFETY: `read` returns only bytes with this node's seal, made by this very engine.
+        let component =
+            unsafe { Component::deserialize(&self.engine, code.code()) }.map_err(link)?;
+        let function = Function::link(&self.linker, &component, spec, self.setting(spec));
+        self.metrics.load_seconds.observe(start.elapsed().as_secs_f64());
+        function.map(Some).map_err(link)
+    }
+
+    /// Removes the kept machine code of all components but these: what a crash left behind. Only
+    /// for a time at which nothing is compiled.
+    pub fn retain(&self, contents: &HashSet<Digest>) -> Result<(), SandboxError> {
+        let names: HashSet<String> = contents.iter().map(Digest::hex).collect();
+        self.artifacts.retain(|name| names.contains(name)).map_err(|source| {
+            SandboxError::Artifacts { folder: self.artifacts.folder().to_owned(), source }
+        })
+    }
+
+    /// Removes the kept machine code of a component, if there is any.
+    pub fn forget(&self, content: &Digest) {
+        self.artifacts.remove(content);
+    }
+
+    fn setting(&self, spec: &FunctionSpec) -> Setting {
+        Setting {
+            limits: spec.limits,
+            instances: self.instances,
+            granted: spec.grants.models.clone().into(),
+            models: self.models.clone(),
+            metrics: self.metrics.clone(),
+            activity: self.ticker.activity(),
+        }
+    }
+}
