@@ -1,16 +1,16 @@
 //! What a function printed, one JSON object a line, and with `follow` whatever it prints from now
-//! on. A client that does not read costs one page of memory: the next is only fetched when it has
-//! taken the last.
+//! on. A client costs one page of memory, never all that it asked for: the next is only fetched
+//! when it has taken the last.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::stream;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use quern_deploy::{DeployError, Deployer, StoredRecord};
-use quern_types::{Name, TenantId};
+use quern_types::{BodyError, Name, TenantId};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +26,11 @@ use crate::{
 const DEFAULT_TAIL: usize = 100;
 /// Most lines to begin with.
 const MAX_TAIL: usize = 10_000;
-/// Most lines that are read at once while following.
-const PAGE: usize = 1_000;
+/// Most records that are read at once: with their texts, what one client holds at most.
+const PAGE: usize = 128;
+/// A part of the answer ends with the line that reaches this size; to write one takes no time that
+/// others would notice.
+const PART: usize = 64 << 10;
 /// A follower looks for new lines no more often than this.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -91,28 +94,21 @@ pub(crate) async fn logs(
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
     let Query { tail, follow } = Query::parse(query)?;
-    let mut follower = Follower {
+    let mut reader = Reader {
         changes: gateway.deployer.log_changes(),
         deployer: gateway.deployer.clone(),
         tenant: gateway.tenant.clone(),
         function: name,
         closing: gateway.closing.clone(),
-        last: None,
+        last: 0,
+        end: None,
+        page: VecDeque::new(),
     };
-    // The newest record says where to go on, even if it is not asked for.
-    let mut newest = follower.page(tail.max(1)).await?;
-    newest.drain(..newest.len().saturating_sub(tail));
-    let newest = lines(&newest);
-    let body = if follow {
-        let rest = stream::unfold(follower, |mut follower| async move {
-            let page = follower.next().await?;
-            Some((page, follower))
-        });
-        let parts = stream::iter((!newest.is_empty()).then_some(newest)).chain(rest);
-        ReplyBody::Stream(StreamBody::new(parts.map(|part| Ok(Frame::data(part)))).boxed_unsync())
-    } else {
-        ReplyBody::full(newest)
-    };
+    reader.begin(tail, follow).await?;
+    let parts = stream::try_unfold(reader, |mut reader| async move {
+        Ok(reader.part().await?.map(|part| (Frame::data(part), reader)))
+    });
+    let body = ReplyBody::Stream(StreamBody::new(parts).boxed_unsync());
     let mut reply = Response::new(body);
     let kind = HeaderValue::from_static("application/x-ndjson");
     reply.headers_mut().insert(CONTENT_TYPE, kind);
@@ -120,45 +116,97 @@ pub(crate) async fn logs(
 }
 
 /// Someone who reads a function's log.
-struct Follower {
+struct Reader {
     deployer: Arc<Deployer>,
     tenant: TenantId,
     function: Name,
     changes: watch::Receiver<u64>,
     /// Ends when the server does.
     closing: CancellationToken,
-    /// The last record that was read; none before the first read.
-    last: Option<u64>,
+    /// The last record that was read.
+    last: u64,
+    /// Where to stop; none for a follower.
+    end: Option<u64>,
+    /// Records that were read and not yet sent.
+    page: VecDeque<StoredRecord>,
 }
 
-impl Follower {
-    /// The records after the last one.
-    async fn page(&mut self, limit: usize) -> Result<Vec<StoredRecord>, DeployError> {
-        // Marked before reading: what is written meanwhile counts as a change.
-        self.changes.borrow_and_update();
-        let page = self.deployer.logs(&self.tenant, &self.function, self.last, limit).await?;
-        self.last = page.last().map(|stored| stored.sequence).or(self.last).or(Some(0));
-        Ok(page)
+impl Reader {
+    /// Finds the record before the newest `tail`, and the end.
+    async fn begin(&mut self, tail: usize, follow: bool) -> Result<(), DeployError> {
+        let newest = self.records(None, tail.clamp(1, PAGE)).await?;
+        let end = newest.last().map_or(0, |stored| stored.sequence);
+        self.end = (!follow).then_some(end);
+        self.last = match newest.first() {
+            None => 0,
+            Some(_) if tail == 0 => end,
+            Some(first) if tail <= PAGE || newest.len() < PAGE => first.sequence.saturating_sub(1),
+            Some(_) => self.before(tail, end).await?,
+        };
+        Ok(())
     }
 
-    /// The lines of the next records, once there are any; none if the function is gone or the
-    /// server ends.
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            match self.page(PAGE).await {
-                Ok(page) if !page.is_empty() => return Some(lines(&page)),
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(function = %self.function, %error, "log is not followed further");
-                    return None;
-                }
-            }
-            tokio::select! {
-                changed = self.changes.changed() => changed.ok()?,
-                () = self.closing.cancelled() => return None,
-            }
-            tokio::time::sleep(PAUSE).await;
+    /// The record before the newest `tail` up to `end`, found page by page from the oldest: all of
+    /// them at once could be more than there is memory for.
+    async fn before(&self, tail: usize, end: u64) -> Result<u64, DeployError> {
+        let mut newest = VecDeque::with_capacity(tail + PAGE + 1);
+        let mut last = 0;
+        while last < end {
+            let page = self.records(Some(last), PAGE).await?;
+            let Some(stored) = page.last() else { break };
+            last = stored.sequence;
+            let sequences = page.iter().map(|stored| stored.sequence);
+            newest.extend(sequences.filter(|sequence| *sequence <= end));
+            newest.drain(..newest.len().saturating_sub(tail + 1));
         }
+        Ok(if newest.len() > tail { newest[0] } else { 0 })
+    }
+
+    async fn records(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, DeployError> {
+        self.deployer.logs(&self.tenant, &self.function, after, limit).await
+    }
+
+    /// The next lines; none at the end, if a follower's function is gone, or if its server ends.
+    async fn part(&mut self) -> Result<Option<Bytes>, BodyError> {
+        while self.page.is_empty() {
+            if self.end.is_some_and(|end| self.last >= end) {
+                return Ok(None);
+            }
+            // Marked before reading: what is written meanwhile counts as a change.
+            self.changes.borrow_and_update();
+            match self.records(Some(self.last), PAGE).await {
+                Ok(page) => self.page = page.into(),
+                Err(error) if self.end.is_none() => {
+                    tracing::debug!(function = %self.function, %error, "log is not followed further");
+                    return Ok(None);
+                }
+                Err(error) => return Err(BodyError::Broken(error.to_string())),
+            }
+            if let Some(end) = self.end {
+                self.page.retain(|stored| stored.sequence <= end);
+            }
+            if let Some(stored) = self.page.back() {
+                self.last = stored.sequence;
+            } else if self.end.is_some() || !self.wait().await {
+                // With an end, what was to come has been removed meanwhile.
+                return Ok(None);
+            }
+        }
+        Ok(Some(lines(&mut self.page)))
+    }
+
+    /// Waits for new records; false if none come any more.
+    async fn wait(&mut self) -> bool {
+        tokio::select! {
+            changed = self.changes.changed() => if changed.is_err() { return false },
+            () = self.closing.cancelled() => return false,
+        }
+        tokio::time::sleep(PAUSE).await;
+        true
     }
 }
 
@@ -172,11 +220,14 @@ struct Line<'a> {
     text: &'a str,
 }
 
-fn lines(records: &[StoredRecord]) -> Bytes {
+/// Takes records until their lines are a part of the answer.
+fn lines(records: &mut VecDeque<StoredRecord>) -> Bytes {
     let mut text = Vec::new();
-    for StoredRecord { sequence, record } in records {
+    while text.len() < PART
+        && let Some(StoredRecord { sequence, record }) = records.pop_front()
+    {
         let line = Line {
-            sequence: *sequence,
+            sequence,
             time: timestamp(record.time),
             invocation: record.invocation.to_string(),
             version: record.version.get(),
@@ -237,12 +288,33 @@ mod tests {
             stream: LogStream::Stderr,
             text: "a\n\"b\"".into(),
         };
-        let text = lines(&[StoredRecord { sequence: 7, record }]);
+        let text = lines(&mut [StoredRecord { sequence: 7, record }].into());
         assert_eq!(
             text,
             "{\"sequence\":7,\"time\":\"1970-01-01T00:00:01.500Z\",\
              \"invocation\":\"01936a5e-0000-7000-8000-0123456789ab\",\"version\":1,\
              \"stream\":\"stderr\",\"text\":\"a\\n\\\"b\\\"\"}\n"
         );
+    }
+
+    #[test]
+    fn a_part_ends_with_the_line_that_fills_it() {
+        let record = |sequence| StoredRecord {
+            sequence,
+            record: LogRecord {
+                tenant: TenantId::default(),
+                function: "hello".parse().expect("a name"),
+                version: VersionNumber::FIRST,
+                invocation: "01936a5e-0000-7000-8000-0123456789ab".parse().expect("an id"),
+                time: SystemTime::UNIX_EPOCH,
+                stream: LogStream::Stdout,
+                text: "x".repeat(PART / 2),
+            },
+        };
+        let mut records: VecDeque<_> = (1..=5).map(record).collect();
+        for left in [3, 1, 0] {
+            assert!(lines(&mut records).ends_with(b"}\n"));
+            assert_eq!(records.len(), left);
+        }
     }
 }
