@@ -60,7 +60,7 @@ struct RouteMetrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
             Opts::new("quern_http_requests_total", "HTTP requests answered"),
             &["route", "status_class"],
@@ -68,12 +68,12 @@ impl Metrics {
         let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "quern_http_request_seconds",
-                "time from a request's head to its answer's head",
+                "Time from a request's head to its answer's head",
             )
             .buckets(SECONDS.to_vec()),
             &["route"],
         )?;
-        let connections = IntGauge::new("quern_http_connections", "open connections")?;
+        let connections = IntGauge::new("quern_http_connections", "Open connections")?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(connections.clone()))?;
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn requests_are_counted_by_route_and_status() {
         let registry = Registry::new();
-        let metrics = Metrics::new(&registry).expect("registers once");
+        let metrics = Metrics::register(&registry).expect("registers once");
         for (position, (traffic, _)) in Traffic::ALL.into_iter().enumerate() {
             assert_eq!(traffic as usize, position, "the table is in the enum's order");
         }
