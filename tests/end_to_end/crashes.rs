@@ -51,7 +51,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_instant() {
     let mut random = fastrand::Rng::with_seed(now.subsec_nanos().into());
     println!("seed {}", random.get_seed());
     let data = Arc::new(TempDir::new().expect("a folder"));
-    let arguments = ["--keep-versions", "1000"];
+    let arguments = ["--keep-versions", "1000000"];
     let mut acknowledged: Vec<(u64, String)> = Vec::new();
     for cycle in 0..cycles {
         let server = Arc::new(Server::start_on(data.clone(), &arguments));
