@@ -7,8 +7,8 @@ use http::{Request, Response};
 use quern_sandbox::{Function, Report, Sandbox};
 use quern_store::Store;
 use quern_types::{
-    Body, Call, Deadline, FunctionKind, FunctionSpec, InvocationId, InvokeError, Name, TenantId,
-    Tensor, Version, VersionNumber,
+    Body, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId, InvokeError, Name,
+    TenantId, Tensor, Version, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -153,7 +153,7 @@ impl Functions {
         let load = self.ready.get(&key, load, lost);
         let loaded = tokio::time::timeout_at(deadline.at().into(), load)
             .await
-            .map_err(|_| InvokeError::Timeout { limit: limits.timeout.0 })??;
+            .map_err(|_| InvokeError::Limit(Exceeded::Timeout(limits.timeout)))??;
         let Ok(permit) = loaded.permits.clone().try_acquire_owned() else {
             loaded.metrics.refused.inc();
             return Err(InvokeError::Busy { scope: "function", limit: limits.concurrency });

@@ -8,6 +8,7 @@ use http::{
     HeaderValue, Response,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
 };
+use quern_types::Exceeded;
 use serde_json::json;
 
 pub(crate) use code::Code;
@@ -48,11 +49,34 @@ pub(crate) struct Failure {
     retry_after: Option<u16>,
     /// The methods of a path.
     allow: Option<&'static str>,
+    /// The limit that a function ran into.
+    limit: Option<Exceeded>,
+    /// Where a guest trapped, the innermost function first; for the function's owner alone.
+    trace: Vec<String>,
+}
+
+/// Whom an error is written for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Audience {
+    /// How its part of the API writes errors.
+    pub(crate) family: Family,
+    /// The request that failed.
+    pub(crate) invocation: Invocation,
+    /// Whether it is the owner of what was called, who may see the inside of it.
+    pub(crate) owner: bool,
 }
 
 impl Failure {
     pub(crate) fn new(code: Code, detail: impl ToString) -> Self {
-        Self { code, detail: detail.to_string(), cause: None, retry_after: None, allow: None }
+        Self {
+            code,
+            detail: detail.to_string(),
+            cause: None,
+            retry_after: None,
+            allow: None,
+            limit: None,
+            trace: Vec::new(),
+        }
     }
 
     /// A fault of the server: the log has the cause, the client the invocation's id.
@@ -71,8 +95,9 @@ impl Failure {
     }
 
     /// The answer; writes the cause to the log.
-    pub(crate) fn into_reply(self, family: Family, invocation: Invocation) -> Reply {
-        let Self { code, mut detail, cause, retry_after, allow } = self;
+    pub(crate) fn into_reply(self, audience: Audience) -> Reply {
+        let Self { code, mut detail, cause, retry_after, allow, limit, trace } = self;
+        let Audience { family, invocation, owner } = audience;
         if let Some(cause) = cause {
             let word = code.as_str();
             match code {
@@ -86,16 +111,24 @@ impl Failure {
         }
         let status = code.status();
         let (kind, body) = match family {
-            Family::Problem => (
-                "application/problem+json",
-                json!({
+            Family::Problem => {
+                let mut problem = json!({
                     "type": "about:blank",
                     "title": status.canonical_reason(),
                     "status": status.as_u16(),
                     "detail": detail,
                     "code": code.as_str(),
-                }),
-            ),
+                    "invocation": invocation.to_string(),
+                });
+                if let Some(limit) = limit {
+                    let name = format!("limits.{}", limit.name());
+                    problem["limit"] = json!({"name": name, "value": limit.value()});
+                }
+                if owner && !trace.is_empty() {
+                    problem["trace"] = json!(trace);
+                }
+                ("application/problem+json", problem)
+            }
             Family::Protocol => ("application/json", json!({"error": detail})),
         };
         let mut reply = Response::new(ReplyBody::full(body.to_string()));
@@ -121,7 +154,7 @@ mod tests {
     use quern_deploy::{ComponentError, DeployError, StageError};
     use quern_types::{
         ByteSize, Class, DataType, DeviceError, DeviceId, Engine, FunctionManifest, GuestFault,
-        InvokeError, Mismatch, ModelError, Name, Side, VersionNumber, Violation,
+        InvokeError, Mismatch, ModelError, Name, Period, Side, VersionNumber, Violation,
     };
 
     use super::*;
@@ -165,6 +198,7 @@ mod tests {
             Failure::from(MultipartError::Stage(Box::new(DeployError::from(error))))
         };
         let invoke = |error: InvokeError| Failure::from(error);
+        let exceeded = |limit| invoke(InvokeError::Limit(limit));
         let model = |error: ModelError| Failure::from(InvokeError::from(error));
         let on_device = |error| model(ModelError::Device { name: name.clone(), error });
         let decoded = DecodeError::Field { field: "id".into(), problem: "no".into() }.into();
@@ -258,11 +292,22 @@ mod tests {
             (Code::SignatureMismatch, invoke(mismatch(Side::Input).into())),
             (Code::InvalidOutput, invoke(mismatch(Side::Output).into())),
             (Code::InvalidOutput, invoke(InvokeError::InvalidOutput { reason: "x".into() })),
-            (Code::RequestTooLarge, invoke(InvokeError::RequestTooLarge { limit })),
-            (Code::Timeout, invoke(InvokeError::Timeout { limit: time })),
-            (Code::CpuTimeExceeded, invoke(InvokeError::CpuTime { limit: time })),
-            (Code::OutOfMemory, invoke(InvokeError::OutOfMemory { limit })),
-            (Code::Trap, invoke(InvokeError::Trap { reason: "unreachable\n/secret/path".into() })),
+            (Code::RequestTooLarge, exceeded(Exceeded::Request(limit))),
+            (Code::ResponseTooLarge, exceeded(Exceeded::Response(limit))),
+            (Code::HostCallTooLarge, exceeded(Exceeded::HostCall(limit))),
+            (Code::OutOfMemory, exceeded(Exceeded::Memory(limit))),
+            (Code::TooManyTableElements, exceeded(Exceeded::Tables(1))),
+            (Code::TooManyInstances, exceeded(Exceeded::Instances(1))),
+            (Code::TooManyHandles, exceeded(Exceeded::Handles(1))),
+            (Code::Timeout, exceeded(Exceeded::Timeout(Period(time)))),
+            (Code::CpuTimeExceeded, exceeded(Exceeded::Cpu(Period(time)))),
+            (
+                Code::Trap,
+                invoke(InvokeError::Trap {
+                    reason: "unreachable".into(),
+                    trace: vec!["/secret/path".into()],
+                }),
+            ),
             (Code::NoResponse, invoke(InvokeError::NoResponse)),
             (
                 Code::GuestRejectedInput,
@@ -341,7 +386,7 @@ mod tests {
             [(Family::Problem, "application/problem+json"), (Family::Protocol, "application/json")]
         {
             let failure = Failure::from(InvokeError::Busy { scope: "function", limit: 2 });
-            let reply = failure.into_reply(family, invocation);
+            let reply = failure.into_reply(Audience { family, invocation, owner: true });
             assert_eq!(reply.status(), 429);
             assert_eq!(reply.headers()["quern-error"], "busy");
             assert_eq!(reply.headers()["retry-after"], "1");
@@ -357,12 +402,14 @@ mod tests {
                     "status": 429,
                     "detail": detail,
                     "code": "busy",
+                    "invocation": invocation.to_string(),
                 }),
                 Family::Protocol => json!({"error": detail}),
             };
             assert_eq!(body, expected);
         }
-        let reply = routed("POST", "/healthz").into_reply(Family::Problem, invocation);
+        let audience = Audience { family: Family::Problem, invocation, owner: true };
+        let reply = routed("POST", "/healthz").into_reply(audience);
         assert_eq!(reply.headers()["allow"], "GET, HEAD");
     }
 
@@ -371,14 +418,36 @@ mod tests {
         let faults = [Code::Internal, Code::Unavailable, Code::DeviceError, Code::Trap];
         for (code, failure) in failures().into_iter().filter(|(code, _)| faults.contains(code)) {
             let invocation = Invocation::new();
-            let reply = failure.into_reply(Family::Protocol, invocation);
-            let body = reply.into_body().collect().await.expect("in memory").to_bytes();
-            let text = String::from_utf8(body.to_vec()).expect("text");
+            let audience = Audience { family: Family::Problem, invocation, owner: false };
+            let text = text_of(failure.into_reply(audience)).await;
             assert!(!text.contains("secret"), "{text}");
+            let detail = serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["detail"]
+                .to_string();
             if code != Code::Trap {
-                assert!(text.contains(&invocation.to_string()), "{text}");
+                assert!(detail.contains(&invocation.to_string()), "{text}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn limits_are_told_to_all_and_traces_to_the_owner() {
+        let body = async |error: InvokeError, owner| {
+            let invocation = Invocation::new();
+            let audience = Audience { family: Family::Problem, invocation, owner };
+            let text = text_of(Failure::from(error).into_reply(audience)).await;
+            serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+        };
+        let limit = InvokeError::Limit(Exceeded::Memory(ByteSize::mib(1)));
+        let problem = body(limit, false).await;
+        assert_eq!(problem["limit"], json!({"name": "limits.memory", "value": "1.0 MiB"}));
+        let trap = InvokeError::Trap { reason: "unreachable".into(), trace: vec!["f".into()] };
+        assert_eq!(body(trap.clone(), true).await["trace"], json!(["f"]));
+        assert_eq!(body(trap, false).await["trace"], serde_json::Value::Null);
+    }
+
+    async fn text_of(reply: Reply) -> String {
+        let body = reply.into_body().collect().await.expect("in memory").to_bytes();
+        String::from_utf8(body.to_vec()).expect("text")
     }
 
     #[test]

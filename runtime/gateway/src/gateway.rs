@@ -15,6 +15,8 @@ use crate::{collect::BodyRoom, metrics::Metrics, server};
 pub struct GatewayConfig {
     /// Largest JSON body of an inference request.
     pub max_json_body: ByteSize,
+    /// Whether whoever calls owns what is called, and may see where a guest trapped.
+    pub callers_are_owners: bool,
     /// The server's version, as clients see it.
     pub version: &'static str,
 }

@@ -13,7 +13,7 @@ use crate::{
     Gateway,
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
-    errors::{Failure, Family},
+    errors::{Audience, Failure, Family},
     functions, inspection,
     invocation::Invocation,
     logs,
@@ -51,7 +51,8 @@ impl Gateway {
             }
         };
         let outcome = AssertUnwindSafe(outcome).catch_unwind().instrument(span.clone()).await;
-        let failed = |failure: Failure| failure.into_reply(family, invocation);
+        let audience = Audience { family, invocation, owner: self.config.callers_are_owners };
+        let failed = |failure: Failure| failure.into_reply(audience);
         let mut reply = match outcome {
             Ok(Ok(reply)) => reply,
             Ok(Err(failure)) => failed(failure),

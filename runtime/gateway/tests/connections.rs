@@ -52,7 +52,11 @@ impl Edge {
         let deploy = DeployConfig { max_upload: ByteSize::mib(1), default_max_batch: 8 };
         let deployer = Deployer::new(deploy, store, sandbox, device, &registry);
         let deployer = Arc::new(deployer.expect("registers"));
-        let config = GatewayConfig { max_json_body: ByteSize::mib(1), version: "test" };
+        let config = GatewayConfig {
+            max_json_body: ByteSize::mib(1),
+            callers_are_owners: true,
+            version: "test",
+        };
         let gateway = Gateway::new(config, deployer, dispatcher, registry).expect("registers");
         let gateway = gateway.with_write_stall(WRITE_STALL);
 

@@ -3,7 +3,7 @@
 use quern_types::Limits;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::{SandboxConfig, SandboxError, error::text, memory::TABLE_ELEMENTS};
+use crate::{SandboxConfig, SandboxError, error::text};
 
 /// Bytes of a linear memory that are reset by copying when an instance is dropped, instead of by
 /// `madvise`: a call to the kernel costs more than copying what small guests touch.
@@ -14,6 +14,10 @@ const TABLE_KEEP_RESIDENT: usize = 512 << 10;
 const STACK_KEEP_RESIDENT: usize = 64 << 10;
 /// Bytes of the engine's own records of one instance; its default rejects large guests.
 const INSTANCE_SIZE: usize = 10 << 20;
+
+/// Elements of one table of a pooled instance, 8 bytes of address space each; interpreters compiled
+/// to WebAssembly have large ones.
+const TABLE_ELEMENTS: usize = 100_000;
 
 /// An engine with pooled instances, or without where the pool can't be reserved.
 pub(crate) fn build(config: &SandboxConfig) -> Result<Engine, SandboxError> {

@@ -11,7 +11,7 @@ use ::http::{Request, Response, StatusCode, header::CONTENT_LENGTH};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
-use quern_types::{Body, BodyError, ByteSize, Call, GuestFault, InvokeError};
+use quern_types::{Body, BodyError, ByteSize, Call, Exceeded, GuestFault, InvokeError};
 use tokio::{sync::oneshot, task::JoinHandle};
 use wasmtime::Store;
 use wasmtime_wasi_http::{
@@ -38,7 +38,7 @@ impl HttpFunction {
     ) -> Result<Response<Body>, InvokeError> {
         let limit = self.setting.limits.request;
         if request.body().size_hint().lower() > limit.0 {
-            return Err(InvokeError::RequestTooLarge { limit });
+            return Err(InvokeError::Limit(Exceeded::Request(limit)));
         }
         let failure = Arc::new(OnceLock::new());
         let request = request.map(|body| LimitedBody::new(body, limit, failure.clone()));
@@ -48,7 +48,7 @@ impl HttpFunction {
         let mut guest = Guest(Some(tokio::spawn(run.guest(request, head))));
         let answer = answered.await;
         // A body that was too long explains whatever the guest made of it.
-        if let Some(error @ InvokeError::RequestTooLarge { .. }) = failure.get() {
+        if let Some(error @ InvokeError::Limit(Exceeded::Request(_))) = failure.get() {
             return Err(error.clone());
         }
         match answer {
@@ -117,7 +117,7 @@ impl Guest {
         let ended = task.await;
         ended.unwrap_or_else(|error| {
             tracing::error!(%error, "the host failed while it ran a guest");
-            InvokeError::Trap { reason: "the host failed".into() }
+            InvokeError::Trap { reason: "the host failed".into(), trace: Vec::new() }
         })
     }
 
@@ -172,7 +172,7 @@ impl http_body::Body for LimitedBody {
             Some(left) => self.left = left,
             None => {
                 let limit = self.limit;
-                let _ = self.failure.set(InvokeError::RequestTooLarge { limit });
+                let _ = self.failure.set(InvokeError::Limit(Exceeded::Request(limit)));
                 return Poll::Ready(Some(Err(HttpError::HttpRequestBodySize(Some(limit.0)))));
             }
         }

@@ -1,6 +1,7 @@
 //! Sandboxes: compiles components, keeps their machine code, and runs each request in an instance
 //! of its own, within its limits. The only user of wasmtime; it never decides what runs when.
 
+mod allowance;
 mod artifact;
 mod budget;
 mod component;
@@ -10,7 +11,6 @@ mod error;
 mod function;
 mod http;
 mod inference;
-mod memory;
 mod metrics;
 mod models;
 mod output;

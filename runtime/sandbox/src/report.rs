@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quern_types::InvokeError;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use quern_types::{Exceeded, InvokeError};
+use wasmtime::{
+    PoolConcurrencyLimitError, Store, Trap, WasmBacktrace, component::ResourceTableError,
+};
 
 use crate::{
     budget::Ending,
@@ -77,7 +79,7 @@ impl Reporter {
         store: &Store<State>,
     ) -> Option<InvokeError> {
         self.cpu = cpu;
-        self.memory_bytes = store.data().memory.used();
+        self.memory_bytes = store.data().allowance.memory_bytes();
         match ending {
             Ending::Guest(Ok(())) => None,
             Ending::Guest(Err(error)) => {
@@ -85,17 +87,16 @@ impl Reporter {
                 let detail = format!("{invoke_error}{}", stack(&error));
                 Some(self.failed(invoke_error, detail))
             }
-            Ending::Cpu => {
-                let error = InvokeError::CpuTime { limit: setting.limits.cpu.0 };
-                let detail = error.to_string();
-                Some(self.failed(error, detail))
-            }
-            Ending::Deadline => {
-                let error = InvokeError::Timeout { limit: setting.limits.timeout.0 };
-                let detail = error.to_string();
-                Some(self.failed(error, detail))
-            }
+            Ending::Cpu => Some(self.exceeded(Exceeded::Cpu(setting.limits.cpu))),
+            Ending::Deadline => Some(self.exceeded(Exceeded::Timeout(setting.limits.timeout))),
         }
+    }
+
+    /// Takes down that a limit ended the run.
+    pub(crate) fn exceeded(&mut self, limit: Exceeded) -> InvokeError {
+        let error = InvokeError::Limit(limit);
+        let detail = error.to_string();
+        self.failed(error, detail)
     }
 
     /// Takes down a failure that isn't one of the run itself.
@@ -124,18 +125,37 @@ impl Drop for Reporter {
 
 /// What an error of wasmtime means for the caller.
 fn classify(error: &wasmtime::Error, setting: &Setting, store: &Store<State>) -> InvokeError {
-    // A guest whose memory was refused goes on to trap in one way or another; the refusal is why.
-    if let Some(limit) = store.data().memory.hit() {
-        return InvokeError::OutOfMemory { limit };
+    // A guest that was refused something goes on to trap in one way or another; that is why.
+    if let Some(limit) = store.data().allowance.refused() {
+        return InvokeError::Limit(limit);
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return InvokeError::Busy { scope: "server", limit: setting.instances };
+    }
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        return InvokeError::Limit(Exceeded::Handles(setting.limits.handles));
     }
     let reason = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
-    InvokeError::Trap { reason }
+    // These two have no types of their own.
+    if reason.contains("fuel allocated for hostcalls has been exhausted") {
+        return InvokeError::Limit(Exceeded::HostCall(setting.limits.host_call));
+    }
+    if reason.contains("instance count too high") {
+        return InvokeError::Limit(Exceeded::Instances(setting.limits.instances));
+    }
+    InvokeError::Trap { reason, trace: trace(error) }
+}
+
+/// The guest's functions where it trapped, the innermost first, as far as the component names them.
+fn trace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    // Its text has the names demangled, each line as "  0: 0x1f2 - module!function".
+    let text = trace.to_string();
+    let frame = |line: &str| line.split_once(" - ").map(|(_, frame)| frame.trim().to_owned());
+    text.lines().filter_map(frame).collect()
 }
 
 /// The guest's stack where it trapped, one function a line; otherwise the error's causes.
@@ -148,9 +168,7 @@ fn stack(error: &wasmtime::Error) -> String {
 
 fn reason(error: &InvokeError) -> &'static str {
     match error {
-        InvokeError::OutOfMemory { .. } => "memory",
-        InvokeError::Timeout { .. } => "timeout",
-        InvokeError::CpuTime { .. } => "cpu",
+        InvokeError::Limit(limit) => limit.name(),
         InvokeError::Trap { .. } => "trap",
         InvokeError::NoResponse => "no-response",
         InvokeError::Busy { .. } => "busy",

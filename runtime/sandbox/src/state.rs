@@ -12,23 +12,19 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
+    allowance::Allowance,
     contract::models_import,
-    memory::MemoryLimit,
     models::{ModelAccess, ModelView, Models},
     output::{Capture, OutputStream},
 };
 
-/// Handles that one instance can hold at the same time: bodies, headers, pollables, models, calls.
-const MAX_HANDLES: usize = 2_048;
 /// Bytes of one set of headers. Together with the handles this bounds what a guest can make the
 /// host keep beside its own memory.
 const MAX_FIELDS: usize = 32 << 10;
-/// Most bytes that one call takes from a guest; less for guests with less memory.
-const MAX_HOST_CALL: usize = 128 << 20;
 
 /// Everything that the host keeps for one instance; gone with it.
 pub(crate) struct State {
-    pub(crate) memory: MemoryLimit,
+    pub(crate) allowance: Allowance,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -61,21 +57,14 @@ pub(crate) fn store(
         .stderr(capture.stream(OutputStream::Stderr))
         .build();
     let mut table = ResourceTable::new();
-    table.set_max_capacity(MAX_HANDLES);
+    table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELDS);
-    let state = State {
-        memory: MemoryLimit::new(limits.memory),
-        table,
-        wasi,
-        http,
-        outbound: Outbound,
-        models,
-    };
+    let state =
+        State { allowance: Allowance::new(*limits), table, wasi, http, outbound: Outbound, models };
     let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.memory);
-    let host_call = usize::try_from(limits.memory.0).unwrap_or(usize::MAX).min(MAX_HOST_CALL);
-    store.set_hostcall_fuel(host_call);
+    store.limiter(|state| &mut state.allowance);
+    store.set_hostcall_fuel(usize::try_from(limits.host_call.0).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     store

@@ -12,7 +12,7 @@ use std::{
 use futures::future::BoxFuture;
 use quern_sandbox::{ComponentError, Function, Report, Sandbox, SandboxConfig};
 use quern_types::{
-    ByteSize, Call, DataType, Deadline, Digest, FunctionKind, FunctionSpec, Grants, InvocationId,
+    ByteSize, Call, DataType, Deadline, Digest, Exceeded, FunctionKind, FunctionSpec, InvocationId,
     InvokeError, Limits, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Name, Period,
     Signature, TenantId, Tensor, TensorSpec,
 };
@@ -44,7 +44,7 @@ fn spec(kind: FunctionKind) -> FunctionSpec {
         timeout: Period::from_millis(300),
         ..Limits::default()
     };
-    FunctionSpec { kind, limits, grants: Grants::default() }
+    FunctionSpec { limits, ..FunctionSpec::new(kind) }
 }
 
 fn inference() -> FunctionSpec {
@@ -138,22 +138,19 @@ async fn each_limit_ends_its_guest_with_its_own_error() {
     let cases = [
         (
             "(loop $l (br $l)) (i32.const 0)",
-            InvokeError::CpuTime { limit: Duration::from_millis(100) },
+            InvokeError::Limit(Exceeded::Cpu(Period::from_millis(100))),
         ),
         (
             "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable))
              (i32.const 0)",
-            InvokeError::OutOfMemory { limit: ByteSize::mib(1) },
+            InvokeError::Limit(Exceeded::Memory(ByteSize::mib(1))),
         ),
+    ];
+    let traps = [
+        ("unreachable", "wasm trap: wasm `unreachable` instruction executed"),
         (
-            "unreachable",
-            InvokeError::Trap {
-                reason: "wasm trap: wasm `unreachable` instruction executed".into(),
-            },
-        ),
-        (
-            "(call $deep (i32.const 1))",
-            InvokeError::Trap { reason: "wasm trap: call stack exhausted".into() },
+            "(drop (i32.load (i32.const -1))) (i32.const 0)",
+            "wasm trap: out of bounds memory access",
         ),
     ];
     let folder = TempDir::new().expect("a folder");
@@ -163,6 +160,15 @@ async fn each_limit_ends_its_guest_with_its_own_error() {
         assert_eq!(answer.expect_err(body), expected);
         assert_eq!(report.failure.expect("a failure").error, expected);
     }
+    for (body, expected) in traps {
+        let (answer, _) = run(&sandbox, &guest(body), &inference()).await;
+        let Err(InvokeError::Trap { reason, trace }) = answer else { panic!("{answer:?}") };
+        assert_eq!(reason, expected);
+        assert!(trace.iter().any(|frame| frame.ends_with("infer")), "{trace:?}");
+    }
+    let (answer, _) = run(&sandbox, &guest("(call $deep (i32.const 1))"), &inference()).await;
+    let Err(InvokeError::Trap { reason, .. }) = answer else { panic!("{answer:?}") };
+    assert_eq!(reason, "wasm trap: call stack exhausted");
     let (answer, _) = run(&sandbox, &guest(ECHO), &inference()).await;
     assert!(answer.is_ok(), "others are served after all that");
 }
@@ -174,7 +180,7 @@ async fn wall_time_ends_a_guest_that_has_processor_time_left() {
     let mut spec = inference();
     spec.limits.cpu = Period::from_millis(60_000);
     let (answer, _) = run(&sandbox, &guest("(loop $l (br $l)) (i32.const 0)"), &spec).await;
-    assert_eq!(answer, Err(InvokeError::Timeout { limit: Duration::from_millis(300) }));
+    assert_eq!(answer, Err(InvokeError::Limit(Exceeded::Timeout(Period::from_millis(300)))));
 }
 
 #[tokio::test]

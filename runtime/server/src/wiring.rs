@@ -26,6 +26,8 @@ pub(crate) struct ServerConfig {
     pub(crate) max_upload: ByteSize,
     pub(crate) lanes: usize,
     pub(crate) ort_library: Option<PathBuf>,
+    /// Whether only the owner of what is deployed can reach the server.
+    pub(crate) callers_are_owners: bool,
 }
 
 /// What has to be served, drained and closed.
@@ -40,7 +42,15 @@ pub(crate) struct Server {
 pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
-    let ServerConfig { data, keep_versions, keep_logs, max_upload, lanes, ort_library } = config;
+    let ServerConfig {
+        data,
+        keep_versions,
+        keep_logs,
+        max_upload,
+        lanes,
+        ort_library,
+        callers_are_owners,
+    } = config;
 
     let store = StoreConfig { directory: data.clone(), keep_versions, log_records: keep_logs };
     let store = Store::open(store, &registry)
@@ -61,8 +71,11 @@ pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
     let deploy = DeployConfig { max_upload, default_max_batch: DEFAULT_MAX_BATCH };
     let deployer = Deployer::new(deploy, Arc::clone(&store), sandbox, device, &registry)?;
     let deployer = Arc::new(deployer);
-    let gateway =
-        GatewayConfig { max_json_body: MAX_JSON_BODY, version: env!("CARGO_PKG_VERSION") };
+    let gateway = GatewayConfig {
+        max_json_body: MAX_JSON_BODY,
+        callers_are_owners,
+        version: env!("CARGO_PKG_VERSION"),
+    };
     let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry)?;
     Ok(Server { gateway: Arc::new(gateway), deployer, dispatcher, store })
 }

@@ -1,8 +1,10 @@
 //! What a deployed version of a function may do and must keep to.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, Name, Period, Signature};
+use crate::{HttpGrant, Limits, Name, Period, Signature};
 
 /// A function's contract with its callers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,78 +43,52 @@ pub struct FunctionSpec {
     pub limits: Limits,
     /// What it may reach.
     pub grants: Grants,
+    /// What it reads through `wasi:config`.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// Whether its instances serve more than one request; never, unless the manifest asks for it.
+    #[serde(default)]
+    pub reuse: Option<Reuse>,
 }
 
-/// What one function may use up. Every field has a default and a hard ceiling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Linear memory of one instance.
-    pub memory: ByteSize,
-    /// Guest processor time per request.
-    pub cpu: Period,
-    /// Wall time per request, from admission to the last byte of the response.
-    pub timeout: Period,
-    /// Bytes of one request body.
-    pub request: ByteSize,
-    /// Requests that run at the same time; more are refused.
-    pub concurrency: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
+impl FunctionSpec {
+    /// A function of this kind, with default limits and nothing granted.
+    pub fn new(kind: FunctionKind) -> Self {
         Self {
-            memory: ByteSize::mib(64),
-            cpu: Period::from_millis(1_000),
-            timeout: Period::from_millis(30_000),
-            request: ByteSize::mib(16),
-            concurrency: 256,
+            kind,
+            limits: Limits::default(),
+            grants: Grants::default(),
+            config: BTreeMap::new(),
+            reuse: None,
         }
     }
 }
 
-impl Limits {
-    /// What no manifest can exceed.
-    pub const CEILING: Self = Self {
-        memory: ByteSize::mib(1024),
-        cpu: Period::from_millis(600_000),
-        timeout: Period::from_millis(3_600_000),
-        request: ByteSize::mib(1024),
-        concurrency: 500,
-    };
+/// How long an instance may live that serves one request after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reuse {
+    /// Requests that one instance serves.
+    pub requests: u32,
+    /// How long an instance waits for its next request.
+    pub idle: Period,
+}
 
-    /// These limits, unless one is zero or above the ceiling; the error names it.
+impl Reuse {
+    /// The longest lives that a manifest can ask for.
+    pub const CEILING: Self = Self { requests: 1_000_000, idle: Period::from_millis(3_600_000) };
+
+    /// This, unless a value is zero or above its ceiling; the error names it.
     pub fn checked(self) -> Result<Self, String> {
-        let ceiling = Self::CEILING;
-        let checks = [
-            ("memory", self.memory.0 as u128, ceiling.memory.0 as u128, ceiling.memory.to_string()),
-            ("cpu", self.cpu.0.as_nanos(), ceiling.cpu.0.as_nanos(), ceiling.cpu.to_string()),
-            (
-                "timeout",
-                self.timeout.0.as_nanos(),
-                ceiling.timeout.0.as_nanos(),
-                ceiling.timeout.to_string(),
-            ),
-            (
-                "request",
-                self.request.0 as u128,
-                ceiling.request.0 as u128,
-                ceiling.request.to_string(),
-            ),
-            (
-                "concurrency",
-                self.concurrency.into(),
-                ceiling.concurrency.into(),
-                ceiling.concurrency.to_string(),
-            ),
-        ];
-        for (name, value, most, shown) in checks {
-            if value == 0 {
-                return Err(format!("limits.{name} is zero: nothing could run"));
-            }
-            if value > most {
-                return Err(format!("limits.{name} is above this server's ceiling of {shown}"));
-            }
+        if self.requests == 0 || self.requests > Self::CEILING.requests {
+            return Err(format!(
+                "reuse.requests is {}: write a number from 1 to {}",
+                self.requests,
+                Self::CEILING.requests
+            ));
+        }
+        if self.idle > Self::CEILING.idle {
+            return Err(format!("reuse.idle is above its ceiling of {}", Self::CEILING.idle));
         }
         Ok(self)
     }
@@ -124,22 +100,8 @@ impl Limits {
 pub struct Grants {
     /// Models that it may call.
     pub models: Vec<Name>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_are_named_when_they_break_the_ceiling() {
-        assert_eq!(Limits::default().checked(), Ok(Limits::default()));
-        assert_eq!(Limits::CEILING.checked(), Ok(Limits::CEILING));
-        let limits = Limits { memory: ByteSize::mib(4096), ..Limits::default() };
-        assert_eq!(
-            limits.checked().expect_err("above the ceiling"),
-            "limits.memory is above this server's ceiling of 1.0 GiB"
-        );
-        let limits = Limits { concurrency: 0, ..Limits::default() };
-        assert!(limits.checked().expect_err("zero").contains("limits.concurrency"));
-    }
+    /// Origins that it may send HTTP requests to.
+    pub http: Vec<HttpGrant>,
+    /// Buckets of the key-value store that it may open; they belong to the tenant.
+    pub keyvalue: Vec<Name>,
 }

@@ -1,12 +1,10 @@
 //! One request on its way: who makes it, its body, and what can go wrong with it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
-    ByteSize, Deadline, InvocationId, Mismatch, ModelError, Name, TenantId, VersionNumber,
+    ByteSize, Deadline, Exceeded, InvocationId, Mismatch, ModelError, Name, TenantId, VersionNumber,
 };
 
 /// Who makes a request, and until when an answer is of use.
@@ -84,35 +82,16 @@ pub enum InvokeError {
         /// What is wrong with them.
         reason: String,
     },
-    /// The request body is too large.
-    #[error("request body is larger than the function's limit of {limit}")]
-    RequestTooLarge {
-        /// The limit.
-        limit: ByteSize,
-    },
-    /// The wall time is used up.
-    #[error("function ran longer than its limits.timeout of {limit:?}")]
-    Timeout {
-        /// The limit.
-        limit: Duration,
-    },
-    /// The processor time is used up.
-    #[error("function used more processor time than its limits.cpu of {limit:?}")]
-    CpuTime {
-        /// The limit.
-        limit: Duration,
-    },
-    /// A trap after memory was refused.
-    #[error("function needs more memory than its limits.memory of {limit}")]
-    OutOfMemory {
-        /// The limit.
-        limit: ByteSize,
-    },
+    /// A limit of the function was hit.
+    #[error("{0}")]
+    Limit(Exceeded),
     /// A trap: a panic, an unreachable instruction, an access out of bounds, ….
     #[error("function trapped: {reason}")]
     Trap {
-        /// What happened, and where in the guest.
+        /// What happened.
         reason: String,
+        /// Where in the guest: its functions, the innermost first.
+        trace: Vec<String>,
     },
     /// It ended without an answer.
     #[error("function returned without a response")]

@@ -7,8 +7,11 @@ mod deadline;
 mod device;
 mod digest;
 mod function;
+mod grant;
 mod id;
 mod invocation;
+mod keyvalue;
+mod limits;
 mod manifest;
 mod model;
 mod name;
@@ -23,9 +26,12 @@ pub use device::{
     Replica,
 };
 pub use digest::{Digest, DigestWriter, InvalidDigest};
-pub use function::{FunctionKind, FunctionSpec, Grants, Limits};
+pub use function::{FunctionKind, FunctionSpec, Grants, Reuse};
+pub use grant::HttpGrant;
 pub use id::{DeviceId, InvocationId, TenantId, VersionNumber};
 pub use invocation::{Body, BodyError, Call, GuestFault, InvokeError};
+pub use keyvalue::{BucketId, Change, KeyPage, KeyValue, KeyValueError};
+pub use limits::{Exceeded, LimitRules, Limits, PartialLimits};
 pub use manifest::{FunctionManifest, InputRange, ManifestError, ModelManifest};
 pub use model::{BatchAxis, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Served};
 pub use name::{InvalidName, Name};

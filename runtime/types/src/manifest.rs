@@ -1,10 +1,12 @@
 //! Manifests: the TOML that describes a function or a model; unknown keys are errors.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::{
-    ByteSize, Engine, FunctionKind, FunctionSpec, Grants, Limits, Name, Range, Signature,
-    TensorSpec,
+    ByteSize, Engine, FunctionKind, FunctionSpec, Grants, LimitRules, Name, PartialLimits, Range,
+    Reuse, Signature, TensorSpec,
 };
 
 /// `quern.toml` of a function, checked.
@@ -52,9 +54,12 @@ struct Raw {
     kind: Kind,
     component: Option<String>,
     #[serde(default)]
-    limits: Limits,
+    limits: PartialLimits,
     #[serde(default)]
     grants: Grants,
+    #[serde(default)]
+    config: BTreeMap<String, String>,
+    reuse: Option<Reuse>,
     inputs: Option<Vec<TensorSpec>>,
     outputs: Option<Vec<TensorSpec>>,
 }
@@ -70,8 +75,13 @@ impl FunctionManifest {
     /// Largest manifest that is read.
     pub const MAX_SIZE: ByteSize = ByteSize::mib(1);
 
-    /// Parses and checks a manifest.
+    /// Parses and checks a manifest by the built-in rules on limits.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        Self::parse_within(text, &LimitRules::default())
+    }
+
+    /// Parses and checks a manifest by the operator's rules on limits.
+    pub fn parse_within(text: &str, rules: &LimitRules) -> Result<Self, ManifestError> {
         let raw: Raw = toml::from_str(text).map_err(|error| parse_error(text, &error))?;
         let kind = match (raw.kind, raw.inputs, raw.outputs) {
             (Kind::Http, None, None) => FunctionKind::Http,
@@ -94,8 +104,10 @@ impl FunctionManifest {
                 ));
             }
         };
-        let limits = raw.limits.checked().map_err(ManifestError)?;
-        let spec = FunctionSpec { kind, limits, grants: raw.grants };
+        let limits = raw.limits.or(&rules.defaults).within(&rules.ceilings);
+        let limits = limits.map_err(ManifestError)?;
+        let reuse = raw.reuse.map(Reuse::checked).transpose().map_err(ManifestError)?;
+        let spec = FunctionSpec { kind, limits, grants: raw.grants, config: raw.config, reuse };
         Ok(Self { name: raw.name, component: raw.component, spec })
     }
 }
@@ -146,7 +158,7 @@ fn parse_error(text: &str, error: &toml::de::Error) -> ManifestError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DataType;
+    use crate::{DataType, Limits};
 
     #[test]
     fn defaults_fill_a_short_manifest() {
@@ -154,6 +166,23 @@ mod tests {
         assert_eq!(manifest.spec.kind, FunctionKind::Http);
         assert_eq!(manifest.spec.limits, Limits::default());
         assert!(manifest.spec.grants.models.is_empty());
+    }
+
+    #[test]
+    fn the_operator_rules_on_limits() {
+        let rules = LimitRules {
+            defaults: Limits { memory: ByteSize::mib(8), ..Limits::default() },
+            ceilings: Limits { memory: ByteSize::mib(16), ..Limits::CEILING },
+        };
+        let parse = |limits: &str| {
+            let text = format!("name = 'a'\nkind = 'http'\n[limits]\n{limits}");
+            FunctionManifest::parse_within(&text, &rules)
+        };
+        assert_eq!(parse("").expect("valid").spec.limits, rules.defaults);
+        let given = parse("memory = '16MiB'").expect("valid").spec.limits;
+        assert_eq!(given.memory, ByteSize::mib(16));
+        let error = parse("memory = '17MiB'").expect_err("above the ceiling").to_string();
+        assert_eq!(error, "limits.memory is above this server's ceiling of 16.0 MiB");
     }
 
     #[test]
@@ -181,6 +210,9 @@ mod tests {
                 "\"9 apples\" is not a time",
             ),
             ("name = 'a'\nkind = 'http'\n[grants]\nsockets = ['*']", "unknown field `sockets`"),
+            ("name = 'a'\nkind = 'http'\n[grants]\nhttp = ['a.com']", "\"a.com\" is not an origin"),
+            ("name = 'a'\nkind = 'http'\nreuse = { requests = 0, idle = '1s' }", "reuse.requests"),
+            ("name = 'a'\nkind = 'http'\nreuse = { requests = 1 }", "missing field `idle`"),
             ("name = 'A B'\nkind = 'http'", "name \"A B\" is not valid"),
             ("name = 'a'\nkind = 'cron'", "unknown variant `cron`"),
             ("name = 'a'\nkind = 'inference'", "needs its signature"),

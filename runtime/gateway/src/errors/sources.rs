@@ -2,7 +2,7 @@
 //! new variant needs its code before anything compiles.
 
 use quern_deploy::{ComponentError, DeployError, StageError};
-use quern_types::{DeviceError, GuestFault, InvokeError, Mismatch, ModelError, Side};
+use quern_types::{DeviceError, Exceeded, GuestFault, InvokeError, Mismatch, ModelError, Side};
 
 use super::{Code, Failure};
 use crate::{
@@ -153,15 +153,12 @@ impl From<InvokeError> for Failure {
             InvokeError::Busy { .. } => return Self::new(Code::Busy, error).retry_after(1),
             InvokeError::Signature(mismatch) => mismatched(mismatch),
             InvokeError::InvalidOutput { .. } => Code::InvalidOutput,
-            InvokeError::RequestTooLarge { .. } => Code::RequestTooLarge,
-            InvokeError::Timeout { .. } => Code::Timeout,
-            InvokeError::CpuTime { .. } => Code::CpuTimeExceeded,
-            InvokeError::OutOfMemory { .. } => Code::OutOfMemory,
-            InvokeError::Trap { reason } => {
-                // The guest's stack is for the log of the function.
-                let reason = reason.lines().next().unwrap_or_default();
-                let detail = format!("function trapped: {reason}; its log has more");
-                return Self::new(Code::Trap, detail);
+            InvokeError::Limit(limit) => {
+                return Self { limit: Some(*limit), ..Self::new(exceeded(*limit), error) };
+            }
+            InvokeError::Trap { reason, trace } => {
+                let detail = format!("function trapped: {reason}");
+                return Self { trace: trace.clone(), ..Self::new(Code::Trap, detail) };
             }
             InvokeError::NoResponse => Code::NoResponse,
             InvokeError::Guest { fault: GuestFault::Input, .. } => Code::GuestRejectedInput,
@@ -217,6 +214,20 @@ impl From<DeviceError> for Failure {
             }
             DeviceError::Lost { .. } => Self::new(Code::DeviceLost, error).retry_after(1),
         }
+    }
+}
+
+fn exceeded(limit: Exceeded) -> Code {
+    match limit {
+        Exceeded::Memory(_) => Code::OutOfMemory,
+        Exceeded::Tables(_) => Code::TooManyTableElements,
+        Exceeded::Instances(_) => Code::TooManyInstances,
+        Exceeded::Handles(_) => Code::TooManyHandles,
+        Exceeded::HostCall(_) => Code::HostCallTooLarge,
+        Exceeded::Cpu(_) => Code::CpuTimeExceeded,
+        Exceeded::Timeout(_) => Code::Timeout,
+        Exceeded::Request(_) => Code::RequestTooLarge,
+        Exceeded::Response(_) => Code::ResponseTooLarge,
     }
 }
 

@@ -80,7 +80,7 @@ impl Found {
 pub(crate) mod tests {
     use std::{collections::BTreeMap, time::SystemTime};
 
-    use quern_types::{BatchAxis, DataType, Digest, Engine, FunctionKind, Limits, TensorSpec};
+    use quern_types::{BatchAxis, DataType, Digest, Engine, FunctionKind, TensorSpec};
 
     use super::*;
 
@@ -118,11 +118,7 @@ pub(crate) mod tests {
 
     /// The model `m`, the inference function `i` and the http function `h`.
     fn routes() -> Routes {
-        let function = |kind| FunctionSpec {
-            kind,
-            limits: Limits::default(),
-            grants: quern_types::Grants::default(),
-        };
+        let function = FunctionSpec::new;
         let model = ModelSpec {
             signature: signature(),
             engine: Engine::Tract,

@@ -119,6 +119,7 @@ fn config(command: &Serve) -> Result<ServerConfig> {
         max_upload: command.max_upload,
         lanes,
         ort_library,
+        callers_are_owners: is_loopback(command.listen),
     })
 }
 
@@ -176,7 +177,7 @@ async fn either(first: &mut Signal, second: &mut Signal) {
 }
 
 fn check_address(address: SocketAddr, insecure: bool) -> Result<(), UsageError> {
-    if insecure || address.ip().to_canonical().is_loopback() {
+    if insecure || is_loopback(address) {
         return Ok(());
     }
     Err(UsageError(format!(
@@ -184,6 +185,10 @@ fn check_address(address: SocketAddr, insecure: bool) -> Result<(), UsageError> 
          could deploy and run code; listen on 127.0.0.1, or pass --insecure if only people you \
          trust can reach it"
     )))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn start_logs(format: LogFormat) -> Result<()> {

@@ -9,8 +9,8 @@ use quern_store::{
     CommitError, Committed, NewVersion, RollbackError, StagedBlob, Store, StoreConfig,
 };
 use quern_types::{
-    BatchAxis, ByteSize, Class, Digest, Engine, FunctionKind, FunctionSpec, Grants, Limits,
-    ModelSpec, Name, Signature, TenantId, VersionNumber,
+    BatchAxis, ByteSize, Class, Digest, Engine, FunctionKind, FunctionSpec, ModelSpec, Name,
+    Signature, TenantId, VersionNumber,
 };
 
 pub(crate) fn config(directory: &Path, keep_versions: u32) -> StoreConfig {
@@ -127,7 +127,7 @@ fn files(directory: &Path) -> BTreeSet<String> {
 }
 
 fn function(kind: FunctionKind) -> FunctionSpec {
-    FunctionSpec { kind, limits: Limits::default(), grants: Grants::default() }
+    FunctionSpec::new(kind)
 }
 
 fn signature() -> Signature {
