@@ -13,7 +13,7 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all check format lint documentation rules bench peers ort guests wasm-target
+.PHONY: help demo test test-all check format lint documentation rules bench fuzz peers ort guests wasm-target
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,19 @@ bench: guests ort peers ## Measure against peers, and write docs/benchmarks.md
 	cargo bench $(MEASURED) --bench http -- --write
 	@echo "== measuring models beside FastAPI and ONNX Runtime"
 	cargo bench $(MEASURED) --bench inference -- --write
+
+fuzz: SECONDS := 60
+fuzz: ## Fuzz the parsers of what strangers send, each for SECONDS (60)
+	@command -v cargo-fuzz >/dev/null || \
+	    { echo "== installing cargo-fuzz"; cargo install cargo-fuzz --locked; }
+	@for target in $$(cd fuzz && cargo fuzz list); do \
+	    echo "== fuzzing $$target for $(SECONDS) s"; \
+	    mkdir -p target/fuzz/corpus/$$target; \
+	    cargo fuzz run --sanitizer none --target-dir target/fuzz $$target \
+	        target/fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	        -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 \
+	        -artifact_prefix=target/fuzz/found-$$target-; \
+	done
 
 ort: ## Fetch ONNX Runtime's library into .quern/ort
 	@echo "== fetching ONNX Runtime, if it is not there yet"

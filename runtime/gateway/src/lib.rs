@@ -6,6 +6,8 @@ mod collect;
 mod deployments;
 mod errors;
 mod functions;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gateway;
 mod inspection;
 mod invocation;

@@ -10,6 +10,8 @@ mod metadata;
 mod target;
 
 pub(crate) use decode::DecodeError;
+#[cfg(any(test, fuzzing))]
+pub(crate) use decode::InferenceRequest;
 pub(crate) use encode::EncodeError;
 pub(crate) use infer::{RequestError, infer};
 pub(crate) use metadata::{model_metadata, model_ready, server_metadata};

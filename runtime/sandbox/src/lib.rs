@@ -9,6 +9,8 @@ mod contract;
 mod engine;
 mod error;
 mod function;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod inference;
 mod metrics;

@@ -7,6 +7,8 @@ mod deadline;
 mod device;
 mod digest;
 mod function;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod grant;
 mod id;
 mod invocation;

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|content: &[u8]| quern_gateway::fuzz::tensors(content));
