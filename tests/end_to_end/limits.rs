@@ -113,4 +113,8 @@ async fn a_client_that_leaves_takes_its_guest_with_it() {
         assert!(start.elapsed() < Duration::from_millis(1_400), "the guest went on alone");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let text = server.get("/metrics").await.text();
+    let cancelled = "quern_function_requests_total{function=\"misbehave\",\
+                     outcome=\"cancelled\",tenant=\"default\"} 1";
+    assert!(text.lines().any(|line| line == cancelled), "{text}");
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod cli;
+mod configuration;
 mod crashes;
 mod deployments;
 mod http_functions;

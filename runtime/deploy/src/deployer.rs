@@ -13,8 +13,8 @@ use quern_host_gpu::Cpu;
 use quern_sandbox::Sandbox;
 use quern_store::{StageError, StagedBlob, Store, StoredRecord};
 use quern_types::{
-    ByteSize, Class, Digest, FunctionManifest, FunctionSpec, ModelSpec, Name, Routes, TenantId,
-    VersionNumber,
+    ByteSize, Class, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec, Name, Routes,
+    TenantId, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -37,6 +37,8 @@ pub struct DeployConfig {
     pub max_upload: ByteSize,
     /// Most rows in one run of a model whose manifest does not say.
     pub default_max_batch: u32,
+    /// What functions whose manifests don't say are limited to, and what none can exceed.
+    pub limits: LimitRules,
 }
 
 /// Deploys, rolls back and deletes functions and models.
@@ -142,7 +144,7 @@ impl Deployer {
         manifest: &str,
         component: Staged,
     ) -> Result<Deployment, DeployError> {
-        let spec = function::parse(name, manifest);
+        let spec = function::parse(name, manifest, &self.parts.config.limits);
         let (parts, owner, function) = (self.parts.clone(), tenant.clone(), name.clone());
         let work = async move {
             let Staged { blob, slot: _slot } = component;

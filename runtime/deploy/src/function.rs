@@ -3,13 +3,17 @@
 use std::{sync::Arc, time::SystemTime};
 
 use quern_store::{NewVersion, Removed, StagedBlob};
-use quern_types::{FunctionManifest, FunctionSpec, Name, TenantId};
+use quern_types::{FunctionManifest, FunctionSpec, LimitRules, Name, TenantId};
 
 use crate::{DeployError, DeployedKind, Deployment, deployer::Parts, digest};
 
-/// The spec of a manifest that must be this function's.
-pub(crate) fn parse(name: &Name, manifest: &str) -> Result<FunctionSpec, DeployError> {
-    let manifest = FunctionManifest::parse(manifest)?;
+/// The spec of a manifest that must be this function's, and keep to the operator's rules.
+pub(crate) fn parse(
+    name: &Name,
+    manifest: &str,
+    rules: &LimitRules,
+) -> Result<FunctionSpec, DeployError> {
+    let manifest = FunctionManifest::parse_within(manifest, rules)?;
     if manifest.name != *name {
         return Err(DeployError::NameMismatch { path: name.clone(), manifest: manifest.name });
     }

@@ -79,7 +79,7 @@ impl Dispatcher {
         name: &Name,
         request: Request<Body>,
     ) -> Result<HttpReply, InvokeError> {
-        let work = self.admit(name)?;
+        let work = self.admit()?;
         let invocation = Invocation { id, tenant: tenant.clone(), name: name.clone(), work };
         let (response, version) = self.functions.call_http(invocation, request).await?;
         Ok(HttpReply { response, version })
@@ -88,7 +88,7 @@ impl Dispatcher {
     /// Calls a model or an inference function, whichever has the name.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
         let InferRequest { id, tenant, target, version, inputs } = request;
-        let work = self.admit(&target)?;
+        let work = self.admit()?;
         if self.routes().model(&tenant, &target).is_some() {
             let deadline = Deadline::after(Instant::now(), self.models.timeout());
             let call = Call { id, tenant, deadline };
@@ -124,11 +124,8 @@ impl Dispatcher {
         self.drain.wait().await;
     }
 
-    fn admit(&self, name: &Name) -> Result<Work, InvokeError> {
-        self.drain.admit().ok_or_else(|| InvokeError::Unavailable {
-            name: name.clone(),
-            reason: "the server is shutting down".into(),
-        })
+    fn admit(&self) -> Result<Work, InvokeError> {
+        self.drain.admit().ok_or(InvokeError::ShuttingDown)
     }
 }
 

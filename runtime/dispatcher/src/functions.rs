@@ -142,7 +142,7 @@ impl Functions {
     ) -> Result<Admitted, InvokeError> {
         let Invocation { id, tenant, name, work } = invocation;
         let started = Instant::now();
-        let limits = &version.spec.limits;
+        let limits = self.loader.sandbox.limits(&version.spec);
         let deadline = Deadline::after(started, limits.timeout.0);
         let key = VersionKey { tenant, name, version: version.number };
         let load = || self.loader.clone().load(key.clone(), version.clone());
@@ -171,7 +171,11 @@ impl Functions {
             // Whole, permit included: a closure takes no more than the fields it names.
             let admitted = admitted;
             let metrics = &admitted.loaded.metrics;
-            let outcome = if report.failure.is_none() { &metrics.ok } else { &metrics.failed };
+            let outcome = match (&report.failure, report.cancelled) {
+                (Some(_), _) => &metrics.failed,
+                (None, true) => &metrics.cancelled,
+                (None, false) => &metrics.ok,
+            };
             outcome.inc();
             metrics.seconds.observe(admitted.started.elapsed().as_secs_f64());
             logs::write(store.logs(), admitted.author, report);
@@ -200,7 +204,8 @@ impl Loader {
         let metrics = Arc::new(self.metrics.function(&key.tenant, &key.name));
         metrics.cold_starts.inc();
         self.metrics.cold_start_seconds.observe(start.elapsed().as_secs_f64());
-        let permits = usize::try_from(version.spec.limits.concurrency).unwrap_or(usize::MAX);
+        let concurrency = self.sandbox.limits(&version.spec).concurrency;
+        let permits = usize::try_from(concurrency).unwrap_or(usize::MAX);
         let permits = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         Ok(Arc::new(Loaded { function, permits, metrics }))
     }

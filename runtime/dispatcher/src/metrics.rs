@@ -124,6 +124,8 @@ pub(crate) struct FunctionsMetrics {
 pub(crate) struct FunctionMetrics {
     pub(crate) ok: IntCounter,
     pub(crate) failed: IntCounter,
+    /// The client left before the guest had ended.
+    pub(crate) cancelled: IntCounter,
     pub(crate) refused: IntCounter,
     pub(crate) cold_starts: IntCounter,
     pub(crate) seconds: Histogram,
@@ -180,6 +182,7 @@ impl FunctionsMetrics {
         FunctionMetrics {
             ok: requests("ok"),
             failed: requests("failed"),
+            cancelled: requests("cancelled"),
             refused: requests("refused"),
             cold_starts: self.cold_starts.with_label_values(&labels),
             seconds: self.seconds.with_label_values(&labels),

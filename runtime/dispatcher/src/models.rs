@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Limits on the calls of models.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelsConfig {
     /// Calls that wait for one model; more are refused.
     pub max_waiting: u32,

@@ -10,8 +10,9 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 use http::{
-    HeaderMap, HeaderValue, Version,
+    HeaderValue, Version,
     header::{CONTENT_TYPE, EXPECT},
+    request,
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
@@ -19,6 +20,8 @@ use hyper::body::Incoming;
 use quern_types::{Body, BodyError, ByteSize};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+
+use crate::stall::Arriving;
 
 /// A response on its way out.
 pub(crate) type Reply = http::Response<ReplyBody>;
@@ -30,8 +33,6 @@ pub(crate) fn json(content: &serde_json::Value) -> Reply {
     reply
 }
 
-/// Longest time between two parts of a body.
-const STALL: Duration = Duration::from_secs(60);
 /// Longest time that a body which nobody wants any more is still received.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -81,28 +82,40 @@ pub(crate) struct RequestBody {
     rest: Option<TaskTracker>,
     /// The client waits to be asked before it sends anything.
     waits: bool,
+    /// Longest time between two parts.
+    stall: Duration,
 }
 
 impl RequestBody {
     pub(crate) fn new(
         incoming: Incoming,
-        version: Version,
-        headers: &HeaderMap,
+        head: &request::Parts,
         rest: &TaskTracker,
+        stall: Duration,
     ) -> Self {
         if incoming.is_end_stream() {
-            return Self { incoming: None, rest: None, waits: false };
+            return Self { incoming: None, rest: None, waits: false, stall };
         }
-        let rest = (version < Version::HTTP_2).then(|| rest.clone());
-        Self { incoming: Some(incoming), rest, waits: headers.contains_key(EXPECT) }
+        let rest = (head.version < Version::HTTP_2).then(|| rest.clone());
+        let waits = head.headers.contains_key(EXPECT);
+        Self { incoming: Some(incoming), rest, waits, stall }
     }
 
-    /// The body for a function, which has a limit and a timeout of its own.
+    /// Whether no other body can arrive on its connection at the same time.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.incoming.is_none() || self.rest.is_some()
+    }
+
+    /// The body for a function, which has a limit and a timeout of its own. A client that goes
+    /// silent in the middle of it is not the function's fault, so that it ends sooner.
     pub(crate) fn boxed(self) -> Body {
         match &self.incoming {
             // An empty body takes no room, so that its box is none.
             None => Empty::new().map_err(|never| match never {}).boxed_unsync(),
-            Some(_) => self.boxed_unsync(),
+            Some(_) => {
+                let stall = self.stall;
+                Arriving::new(self, stall).boxed_unsync()
+            }
         }
     }
 
@@ -125,10 +138,10 @@ impl RequestBody {
         end: Option<(Instant, Duration)>,
     ) -> Result<Option<Bytes>, ReadError> {
         loop {
-            let stall = Instant::now() + STALL;
+            let stall = Instant::now() + self.stall;
             let (until, error) = match end {
                 Some((end, after)) if end < stall => (end, ReadError::Slow { after }),
-                _ => (stall, ReadError::Stalled { after: STALL }),
+                _ => (stall, ReadError::Stalled { after: self.stall }),
             };
             match tokio::time::timeout_at(until, self.frame()).await.map_err(|_| error)? {
                 None => return Ok(None),

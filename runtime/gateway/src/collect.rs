@@ -11,16 +11,16 @@ use tokio::{
     time::Instant,
 };
 
-use crate::body::{ReadError, RequestBody};
+use crate::{
+    EdgeLimits,
+    body::{ReadError, RequestBody},
+};
 
-/// Bytes that all collected bodies of a server have together.
-const BUDGET: ByteSize = ByteSize(512 << 20);
 /// The budget is given out in pieces of this size.
 const UNIT: usize = 64 << 10;
-/// Bodies up to this size are free: what bounds them is the number of connections.
+/// Bodies up to this size are free over HTTP/1, which has one at a time on each connection: what
+/// bounds them is the number of connections. Over HTTP/2 none are, for it has hundreds.
 const FREE: usize = 64 << 10;
-/// Longest time for all of a body.
-const WHOLE: Duration = Duration::from_secs(5 * 60);
 
 /// The room for the bodies that are held at the same time.
 #[derive(Debug, Clone)]
@@ -30,20 +30,16 @@ pub(crate) struct BodyRoom {
     patience: Duration,
 }
 
-impl Default for BodyRoom {
-    fn default() -> Self {
-        Self::new(BUDGET, WHOLE)
-    }
-}
-
 impl BodyRoom {
-    fn new(total: ByteSize, patience: Duration) -> Self {
+    pub(crate) fn new(limits: &EdgeLimits) -> Self {
+        let (total, patience) = (limits.body_memory, limits.body_timeout);
         let units = usize::try_from(total.0).unwrap_or(usize::MAX) / UNIT;
-        Self { units: Arc::new(Semaphore::new(units)), total, patience }
+        let units = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
+        Self { units, total, patience }
     }
 
-    fn share(&self) -> Share {
-        Share { room: self.clone(), taken: None }
+    fn share(&self, free: usize) -> Share {
+        Share { room: self.clone(), free, taken: None }
     }
 }
 
@@ -51,13 +47,15 @@ impl BodyRoom {
 #[derive(Debug)]
 struct Share {
     room: BodyRoom,
+    /// Size up to which a body takes no room.
+    free: usize,
     taken: Option<OwnedSemaphorePermit>,
 }
 
 impl Share {
     /// Makes sure that the share covers a body of this size, without waiting.
     fn cover(&mut self, size: usize) -> Result<(), ReadError> {
-        if size <= FREE {
+        if size <= self.free {
             return Ok(());
         }
         let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -105,7 +103,7 @@ impl RequestBody {
         let declared = self.size_hint().lower();
         fits(declared)?;
         let declared = usize::try_from(declared).map_err(|_| ReadError::TooLarge { limit })?;
-        let mut share = room.share();
+        let mut share = room.share(if self.is_alone() { FREE } else { 0 });
         share.cover(declared)?;
 
         let end = Some((Instant::now() + room.patience, room.patience));
@@ -168,7 +166,7 @@ mod tests {
             async move {
                 let (head, body) = request.into_parts();
                 let rest = TaskTracker::new();
-                let body = RequestBody::new(body, head.version, &head.headers, &rest);
+                let body = RequestBody::new(body, &head, &rest, Duration::from_secs(60));
                 let collected = body.collect(LIMIT, &room).await;
                 outcomes.send(collected).await.expect("the test waits");
                 Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
@@ -179,6 +177,29 @@ mod tests {
                 .serve_connection(TokioIo::new(server), service),
         );
         (client, outcome)
+    }
+
+    fn room(units: u64, body_timeout: Duration) -> BodyRoom {
+        let body_memory = ByteSize(units * UNIT as u64);
+        BodyRoom::new(&EdgeLimits { body_memory, body_timeout, ..EdgeLimits::default() })
+    }
+
+    #[test]
+    fn small_bodies_are_free_only_where_they_are_alone_on_their_connection() {
+        let room = room(4, Duration::from_secs(60));
+        let (mut alone, mut empty, mut one_of_many) =
+            (room.share(FREE), room.share(0), room.share(0));
+        alone.cover(FREE).expect("is free");
+        empty.cover(0).expect("needs nothing");
+        assert_eq!(room.units.available_permits(), 4);
+        one_of_many.cover(1).expect("there is room");
+        assert_eq!(room.units.available_permits(), 3);
+        let others: Vec<_> = std::iter::repeat_with(|| room.share(0)).take(4).collect();
+        let covered: Vec<_> =
+            others.into_iter().map(|mut share| share.cover(1).map(|()| share)).collect();
+        assert_eq!(covered.iter().filter(|share| share.is_ok()).count(), 3);
+        let refused = covered.into_iter().find_map(Result::err).expect("no room");
+        assert_eq!(refused, ReadError::NoRoom { total: room.total });
     }
 
     fn declared(length: usize) -> Vec<u8> {
@@ -197,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_takes_its_room_by_the_length_that_it_declares() {
-        let room = BodyRoom::new(ByteSize(4 * UNIT as u64), WHOLE);
+        let room = room(4, Duration::from_secs(60));
         let length = 3 * UNIT;
         let (mut client, mut outcome) = send(&room, &declared(length)).await;
         while room.units.available_permits() != 1 {
@@ -222,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_unknown_length_takes_its_room_as_it_grows() {
-        let room = BodyRoom::new(ByteSize(4 * UNIT as u64), WHOLE);
+        let room = room(4, Duration::from_secs(60));
         let (_client, mut outcome) = send(&room, &chunks(20, UNIT / 10)).await;
         let collected = outcome.recv().await.expect("an outcome").expect("has room");
         assert_eq!(collected.len(), 20 * (UNIT / 10));
@@ -237,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_trickles_in_is_given_up() {
         let patience = Duration::from_millis(200);
-        let room = BodyRoom::new(BUDGET, patience);
+        let room = room(100, patience);
         let (mut client, mut outcome) = send(&room, &declared(1000)).await;
         let trickle = async {
             loop {

@@ -153,8 +153,9 @@ mod tests {
     use http_body_util::BodyExt;
     use quern_deploy::{ComponentError, DeployError, StageError};
     use quern_types::{
-        ByteSize, Class, DataType, DeviceError, DeviceId, Engine, FunctionManifest, GuestFault,
-        InvokeError, Mismatch, ModelError, Name, Period, Side, VersionNumber, Violation,
+        BodyError, ByteSize, Class, DataType, DeviceError, DeviceId, Engine, FunctionManifest,
+        GuestFault, InvokeError, Mismatch, ModelError, Name, Period, Side, VersionNumber,
+        Violation,
     };
 
     use super::*;
@@ -212,8 +213,8 @@ mod tests {
             (Code::InvalidRequest, routed("GET", "/v2/models/a/versions/x")),
             (Code::RequestTooLarge, ReadError::TooLarge { limit }.into()),
             (Code::InvalidRequest, ReadError::Broken { reason: reason() }.into()),
-            (Code::InvalidRequest, ReadError::Stalled { after: time }.into()),
-            (Code::InvalidRequest, ReadError::Slow { after: time }.into()),
+            (Code::RequestTimeout, ReadError::Stalled { after: time }.into()),
+            (Code::RequestTimeout, ReadError::Slow { after: time }.into()),
             (Code::Busy, ReadError::NoRoom { total: limit }.into()),
             (Code::InvalidRequest, ForwardError::Host.into()),
             (Code::InvalidRequest, ForwardError::Path { path: "?".into() }.into()),
@@ -289,6 +290,23 @@ mod tests {
                 }),
             ),
             (Code::Busy, invoke(InvokeError::Busy { scope: "function", limit: 1 })),
+            (Code::ShuttingDown, invoke(InvokeError::ShuttingDown)),
+            (
+                Code::RequestTimeout,
+                invoke(InvokeError::RequestBody(BodyError::Stalled(Period(time)))),
+            ),
+            (
+                Code::RequestTooLarge,
+                invoke(InvokeError::RequestBody(BodyError::TooLarge { limit })),
+            ),
+            (
+                Code::InvalidRequest,
+                invoke(InvokeError::RequestBody(BodyError::Broken("reset".into()))),
+            ),
+            (
+                Code::InvalidRequest,
+                invoke(InvokeError::RequestBody(BodyError::Function("no".into()))),
+            ),
             (Code::SignatureMismatch, invoke(mismatch(Side::Input).into())),
             (Code::InvalidOutput, invoke(mismatch(Side::Output).into())),
             (Code::InvalidOutput, invoke(InvokeError::InvalidOutput { reason: "x".into() })),

@@ -1,20 +1,20 @@
 //! What every request at the edge is given. Answering is in `request`, connections in `server`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use prometheus::Registry;
 use quern_deploy::Deployer;
 use quern_dispatcher::Dispatcher;
-use quern_types::{ByteSize, TenantId};
+use quern_types::TenantId;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{collect::BodyRoom, metrics::Metrics, server};
+use crate::{EdgeLimits, collect::BodyRoom, metrics::Metrics};
 
 /// What the edge is configured by.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// Largest JSON body of an inference request.
-    pub max_json_body: ByteSize,
+    /// What bounds connections and bodies.
+    pub limits: EdgeLimits,
     /// Whether whoever calls owns what is called, and may see where a guest trapped.
     pub callers_are_owners: bool,
     /// The server's version, as clients see it.
@@ -36,8 +36,6 @@ pub struct Gateway {
     pub(crate) leftovers: TaskTracker,
     /// Memory for the bodies that are read as a whole.
     pub(crate) body_room: BodyRoom,
-    /// Longest time that a client may take nothing of what is written to it.
-    pub(crate) write_stall: Duration,
 }
 
 impl Gateway {
@@ -52,6 +50,7 @@ impl Gateway {
         registry: Registry,
     ) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(&registry)?;
+        let body_room = BodyRoom::new(&config.limits);
         Ok(Self {
             config,
             deployer,
@@ -61,16 +60,7 @@ impl Gateway {
             tenant: TenantId::default(),
             closing: CancellationToken::new(),
             leftovers: TaskTracker::new(),
-            body_room: BodyRoom::default(),
-            write_stall: server::WRITE_STALL,
+            body_room,
         })
-    }
-
-    /// Ends connections whose clients take nothing of what is written to them for this long,
-    /// instead of 30 s.
-    #[must_use]
-    pub fn with_write_stall(mut self, allowed: Duration) -> Self {
-        self.write_stall = allowed;
-        self
     }
 }

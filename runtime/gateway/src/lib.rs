@@ -1,6 +1,7 @@
 //! The HTTP edge: decodes requests, hands them on, encodes answers. The only place where errors
 //! become status codes. It keeps nothing between requests, and runs nothing itself.
 
+mod activity;
 mod body;
 mod collect;
 mod deployments;
@@ -11,6 +12,7 @@ pub mod fuzz;
 mod gateway;
 mod inspection;
 mod invocation;
+mod limits;
 mod logs;
 mod metrics;
 mod multipart;
@@ -22,3 +24,4 @@ mod stall;
 mod v2;
 
 pub use gateway::{Gateway, GatewayConfig};
+pub use limits::EdgeLimits;

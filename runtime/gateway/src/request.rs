@@ -42,7 +42,8 @@ impl Gateway {
         );
 
         let (head, incoming) = request.into_parts();
-        let body = RequestBody::new(incoming, head.version, &head.headers, &self.leftovers);
+        let stall = self.config.limits.body_stall;
+        let body = RequestBody::new(incoming, &head, &self.leftovers, stall);
         let request = Request::from_parts(head, body);
         let outcome = async {
             match route {

@@ -1,19 +1,10 @@
 //! Connections: accepted up to a limit, served in HTTP/1.1 or, by prior knowledge, HTTP/2, and
 //! drained at the end. It knows nothing of what is asked over them.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    io,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -22,22 +13,17 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
+    time::Instant,
 };
 
-use crate::{Gateway, stall::Progressing};
+use crate::{
+    EdgeLimits, Gateway,
+    activity::{Activity, Mark, Pulse, Watched},
+    stall::Progressing,
+};
 
-/// Most connections at a time; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 4096;
-/// Longest time for the head of a request, and for which an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest time that a client may take nothing of what is written to it.
-pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
 /// Longest time for the answer to a ping, over HTTP/2.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Largest head of a request.
-const MAX_HEAD: usize = 64 << 10;
-/// Most requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 256;
 /// Pause after the system refused to accept a connection, for want of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,7 +33,7 @@ impl Gateway {
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
         let accept = async {
-            let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+            let slots = Arc::new(Semaphore::new(self.config.limits.connections));
             loop {
                 let slot = slots.clone().acquire_owned().await.expect("never closed");
                 let socket = accept(&listener, &mut connections).await;
@@ -75,21 +61,25 @@ impl Gateway {
             tracing::debug!(%error, "connection was gone before it was served");
             return;
         }
-        let asked = Arc::new(AtomicBool::new(false));
+        let limits = &self.config.limits;
+        let activity = Arc::new(Activity::default());
         let service = service_fn({
-            let (gateway, asked) = (Arc::clone(&self), Arc::clone(&asked));
-            move |request| {
-                asked.store(true, Ordering::Relaxed);
+            let (gateway, activity) = (Arc::clone(&self), Arc::clone(&activity));
+            move |request: Request<Incoming>| {
+                let underway = activity.begin(request.version());
                 let gateway = Arc::clone(&gateway);
-                async move { Ok::<_, Infallible>(gateway.answer(request).await) }
+                async move {
+                    let reply = gateway.answer(request).await;
+                    Ok::<_, Infallible>(Watched::reply(reply, underway))
+                }
             }
         });
-        let builder = protocols();
-        let socket = Progressing::new(socket, self.write_stall);
+        let builder = protocols(limits);
+        let socket = Progressing::new(socket, limits.write_stall);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
         let mut closing = pin!(self.closing.cancelled());
-        let mut silence = pin!(tokio::time::sleep(HEAD_TIMEOUT));
-        let (mut drains, mut watched) = (false, true);
+        let mut look = pin!(tokio::time::sleep(limits.head_timeout));
+        let (mut mark, mut watch, mut drains) = (Mark::default(), Watch::On, false);
         loop {
             tokio::select! {
                 biased;
@@ -103,32 +93,59 @@ impl Gateway {
                     drains = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                // The protocols' own timers start only when it is known which protocol it is.
-                () = &mut silence, if watched => {
-                    watched = false;
-                    if !asked.load(Ordering::Relaxed) {
-                        return;
-                    }
+                () = &mut look, if watch != Watch::Off => {
+                    let again = match (watch, activity.pulse(mark)) {
+                        // The protocols' own timers start only when it is known which it is.
+                        (Watch::Last, _) | (_, Pulse::Silent) => return,
+                        (_, Pulse::Http1) => {
+                            watch = Watch::Off;
+                            continue;
+                        }
+                        (_, Pulse::Busy(now)) => {
+                            mark = now;
+                            limits.head_timeout
+                        }
+                        // Pings keep it alive, but it is of no use. What is left of a response is
+                        // still sent, for a while.
+                        (_, Pulse::Idle) => {
+                            connection.as_mut().graceful_shutdown();
+                            watch = Watch::Last;
+                            limits.body_timeout
+                        }
+                    };
+                    look.as_mut().reset(Instant::now() + again);
                 }
             }
         }
     }
 }
 
-fn protocols() -> auto::Builder<TokioExecutor> {
+/// Whether a connection is looked at from time to time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// It may turn out to be idle.
+    On,
+    /// Its protocol does it.
+    Off,
+    /// It was told to end; at the next look it is cut off.
+    Last,
+}
+
+fn protocols(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
+    let head_bytes = usize::try_from(limits.head.0).unwrap_or(usize::MAX);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD);
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(head_bytes);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(HEAD_TIMEOUT)
+        .keep_alive_interval(limits.head_timeout)
         .keep_alive_timeout(PING_TIMEOUT)
-        .max_header_list_size(MAX_HEAD as u32)
-        .max_concurrent_streams(MAX_STREAMS);
+        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(limits.streams);
     builder
 }
 

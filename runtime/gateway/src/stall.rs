@@ -1,5 +1,6 @@
-//! A socket whose writes must make progress: a client that never reads can't hold a connection.
-//! What is written, and when a connection may be idle, is not decided here.
+//! Sockets whose writes must make progress, and bodies that must: a client that never reads, or
+//! stops in the middle of what it sends, can't hold what is behind it. When a connection may be
+//! idle is not decided here.
 
 use std::{
     future::Future,
@@ -9,23 +10,51 @@ use std::{
     time::Duration,
 };
 
+use http_body::{Body, Frame, SizeHint};
+use quern_types::{BodyError, Period};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
 
+/// The time that something may wait; it runs only while it waits.
+struct Alarm {
+    allowed: Duration,
+    /// Made when there is something to wait for.
+    sleep: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+}
+
+impl Alarm {
+    fn new(allowed: Duration) -> Self {
+        Self { allowed, sleep: None, armed: false }
+    }
+
+    /// Passes on whether it waits; ready if it has waited for too long.
+    fn watch(&mut self, context: &mut Context<'_>, waits: bool) -> Poll<()> {
+        let Self { allowed, sleep, armed } = self;
+        if !waits {
+            *armed = false;
+            return Poll::Pending;
+        }
+        let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(*allowed)));
+        if !*armed {
+            sleep.as_mut().reset(Instant::now() + *allowed);
+            *armed = true;
+        }
+        sleep.as_mut().poll(context)
+    }
+}
+
 /// Fails a write that waits longer than allowed without taking a byte.
 pub(crate) struct Progressing<S> {
     socket: S,
-    allowed: Duration,
-    /// Made by the first write that has to wait.
-    alarm: Option<Pin<Box<Sleep>>>,
-    armed: bool,
+    alarm: Alarm,
 }
 
 impl<S> Progressing<S> {
     pub(crate) fn new(socket: S, allowed: Duration) -> Self {
-        Self { socket, allowed, alarm: None, armed: false }
+        Self { socket, alarm: Alarm::new(allowed) }
     }
 
     /// Passes the outcome of a write on, unless it has waited too long.
@@ -34,19 +63,47 @@ impl<S> Progressing<S> {
         context: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.armed = false;
+        if self.alarm.watch(context, outcome.is_pending()).is_pending() {
             return outcome;
         }
-        let allowed = self.allowed;
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(allowed)));
-        if !self.armed {
-            alarm.as_mut().reset(Instant::now() + allowed);
-            self.armed = true;
-        }
-        std::task::ready!(alarm.as_mut().poll(context));
-        let reason = format!("the client has read nothing for {allowed:?}");
+        let reason = format!("the client has read nothing for {:?}", self.alarm.allowed);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
+    }
+}
+
+/// Fails a body of which nothing comes for longer than allowed while somebody waits for it.
+pub(crate) struct Arriving<B> {
+    body: B,
+    alarm: Alarm,
+}
+
+impl<B> Arriving<B> {
+    pub(crate) fn new(body: B, allowed: Duration) -> Self {
+        Self { body, alarm: Alarm::new(allowed) }
+    }
+}
+
+impl<B: Body<Error = BodyError> + Unpin> Body for Arriving<B> {
+    type Data = B::Data;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if self.alarm.watch(context, frame.is_pending()).is_pending() {
+            return frame;
+        }
+        Poll::Ready(Some(Err(BodyError::Stalled(Period(self.alarm.allowed)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -94,6 +151,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Progressing<S> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, StreamBody};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -112,5 +171,28 @@ mod tests {
         let error = writing.await.expect("no panic").expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "the client has read nothing for 400ms");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_in_the_middle_is_given_up() {
+        let allowed = Duration::from_millis(400);
+        let (parts, arriving) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let stream = futures::stream::unfold(arriving, async |mut arriving| {
+            Some((Ok(Frame::data(arriving.recv().await?)), arriving))
+        });
+        let mut body = Arriving::new(StreamBody::new(Box::pin(stream)), allowed);
+        // Twice the time allowed, in steps that are shorter.
+        for _ in 0..8 {
+            let slow = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                parts.send("x".into()).await.expect("somebody reads");
+            };
+            let (frame, ()) = tokio::join!(body.frame(), slow);
+            let frame = frame.expect("there is more").expect("it goes on");
+            assert_eq!(frame.into_data().expect("data"), "x");
+        }
+        let error = body.frame().await.expect("an end").expect_err("silence");
+        assert_eq!(error, BodyError::Stalled(Period(allowed)));
+        assert_eq!(error.to_string(), "body stalled: nothing came for 400ms");
     }
 }

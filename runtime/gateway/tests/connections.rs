@@ -6,11 +6,11 @@ use std::{sync::Arc, time::Duration};
 use prometheus::Registry;
 use quern_deploy::{DeployConfig, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models, ModelsConfig};
-use quern_gateway::{Gateway, GatewayConfig};
+use quern_gateway::{EdgeLimits, Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Sandbox, SandboxConfig};
 use quern_store::{Store, StoreConfig};
-use quern_types::ByteSize;
+use quern_types::{ByteSize, LimitRules};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -21,12 +21,10 @@ use tokio::{
 /// Nothing here takes long: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a client may read nothing, here.
-const WRITE_STALL: Duration = Duration::from_secs(1);
-
 /// An edge that serves, and the way to stop it.
 struct Edge {
     address: std::net::SocketAddr,
+    dispatcher: Arc<Dispatcher>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -34,10 +32,19 @@ struct Edge {
 
 impl Edge {
     async fn start() -> Self {
+        Self::start_within(EdgeLimits::default()).await
+    }
+
+    async fn start_within(limits: EdgeLimits) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let registry = Registry::new();
         let data = folder.path().to_path_buf();
-        let store = StoreConfig { directory: data.clone(), keep_versions: 2, log_records: 10 };
+        let store = StoreConfig {
+            directory: data.clone(),
+            keep_versions: 2,
+            log_records: 10,
+            log_bytes: ByteSize::mib(1),
+        };
         let store = Arc::new(Store::open(store, &registry).await.expect("opens"));
         let cpu = CpuConfig { lanes: 1, ort_library: None };
         let device = Arc::new(Cpu::new(cpu, &registry).expect("starts"));
@@ -49,16 +56,16 @@ impl Edge {
         let functions =
             Functions::new(store.clone(), sandbox.clone(), &registry).expect("registers");
         let dispatcher = Dispatcher::new(store.clone(), models, functions);
-        let deploy = DeployConfig { max_upload: ByteSize::mib(1), default_max_batch: 8 };
+        let deploy = DeployConfig {
+            max_upload: ByteSize::mib(1),
+            default_max_batch: 8,
+            limits: LimitRules::default(),
+        };
         let deployer = Deployer::new(deploy, store, sandbox, device, &registry);
         let deployer = Arc::new(deployer.expect("registers"));
-        let config = GatewayConfig {
-            max_json_body: ByteSize::mib(1),
-            callers_are_owners: true,
-            version: "test",
-        };
-        let gateway = Gateway::new(config, deployer, dispatcher, registry).expect("registers");
-        let gateway = gateway.with_write_stall(WRITE_STALL);
+        let config = GatewayConfig { limits, callers_are_owners: true, version: "test" };
+        let gateway = Gateway::new(config, deployer, dispatcher.clone(), registry);
+        let gateway = gateway.expect("registers");
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -66,7 +73,7 @@ impl Edge {
         let serving = tokio::spawn(Arc::new(gateway).serve(listener, async {
             let _ = stopped.await;
         }));
-        Self { address, stop, serving, _folder: folder }
+        Self { address, dispatcher, stop, serving, _folder: folder }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -183,12 +190,119 @@ async fn bodies_of_unknown_length_are_counted() {
 
 #[tokio::test]
 async fn a_client_that_asks_and_never_reads_loses_its_connection() {
-    let edge = Edge::start().await;
+    let write_stall = Duration::from_secs(1);
+    let edge = Edge::start_within(EdgeLimits { write_stall, ..EdgeLimits::default() }).await;
     let mut socket = edge.connect().await;
     let requests = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
     let asking = async { while socket.write_all(requests.as_bytes()).await.is_ok() {} };
     let ended = tokio::time::timeout(PATIENCE, asking).await;
     assert!(ended.is_ok(), "the connection stays open");
+}
+
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
+    [&[a, b, c, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
+/// An HTTP/2 connection on which `method path` was called, up to the end of the request's head.
+async fn call_over_http2(edge: &Edge, method: &[u8], path: &str, ends: bool) -> TcpStream {
+    let mut socket = edge.connect().await;
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("sent");
+    socket.write_all(&frame(SETTINGS, 0, 0, &[])).await.expect("sent");
+    // Literal header fields with indexed names (RFC 7541): method, scheme http, path, authority.
+    let text = |name: u8, value: &[u8]| [&[name, value.len() as u8], value].concat();
+    let head = [text(0x02, method), vec![0x86], text(0x04, path.as_bytes()), text(0x01, b"x")];
+    let flags = if ends { 0x5 } else { 0x4 };
+    socket.write_all(&frame(HEADERS, flags, 1, &head.concat())).await.expect("sent");
+    socket
+}
+
+/// The kind of the next frame, and its payload; none once the connection is closed.
+async fn next_frame(socket: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    let read = tokio::time::timeout(PATIENCE, socket.read_exact(&mut head)).await;
+    read.expect("something happens").ok()?;
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    socket.read_exact(&mut payload).await.expect("the whole frame");
+    Some((head[3], payload))
+}
+
+#[tokio::test]
+async fn a_connection_that_only_answers_pings_is_closed() {
+    let head_timeout = Duration::from_millis(300);
+    let edge = Edge::start_within(EdgeLimits { head_timeout, ..EdgeLimits::default() }).await;
+    let mut socket = call_over_http2(&edge, b"GET", "/healthz", true).await;
+    let (mut kinds, mut pings) = (Vec::new(), 0);
+    while let Some((kind, payload)) = next_frame(&mut socket).await {
+        if kind == PING {
+            pings += 1;
+            // It may be closed by now: the end is what is waited for.
+            let _ = socket.write_all(&frame(PING, 1, 0, &payload)).await;
+        }
+        kinds.push(kind);
+    }
+    assert!(kinds.contains(&HEADERS), "it was answered: {kinds:?}");
+    assert!(kinds.contains(&GOAWAY), "it was told to go: {kinds:?}");
+    assert!(pings > 0, "it kept itself alive: {kinds:?}");
+}
+
+#[tokio::test]
+async fn a_connection_over_which_something_is_under_way_is_kept() {
+    let (head_timeout, body_stall) = (Duration::from_millis(200), Duration::from_secs(2));
+    let limits = EdgeLimits { head_timeout, body_stall, ..EdgeLimits::default() };
+    let edge = Edge::start_within(limits).await;
+    let mut socket = call_over_http2(&edge, b"POST", "/v1/models/a/rollback", false).await;
+    // The body never comes: an answer after ten times the head's time is that of the body's.
+    let mut answer = Vec::new();
+    while let Some((kind, payload)) = next_frame(&mut socket).await {
+        match kind {
+            PING => {
+                let _ = socket.write_all(&frame(PING, 1, 0, &payload)).await;
+            }
+            DATA => answer.extend(payload),
+            _ => {}
+        }
+    }
+    let answer = String::from_utf8(answer).expect("text");
+    assert!(answer.contains("request body stalled for 2s"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_answered_as_one() {
+    let body_stall = Duration::from_millis(300);
+    let edge = Edge::start_within(EdgeLimits { body_stall, ..EdgeLimits::default() }).await;
+    let mut socket = edge.connect().await;
+    let head = "POST /v2/models/a/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n";
+    let rollback = "POST /v1/models/a/rollback HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+    socket.write_all(rollback.as_bytes()).await.expect("sent");
+    let answer = read_until(&mut socket, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("quern-error: request-timeout\r\n"), "{answer}");
+    assert!(answer.contains("request body stalled for 300ms"), "{answer}");
+    // What isn't waited for can't stall.
+    let mut socket = edge.connect().await;
+    socket.write_all(head.as_bytes()).await.expect("sent");
+    let answer = read_until(&mut socket, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_to_a_server_that_drains_is_told_so() {
+    let edge = Edge::start().await;
+    let mut socket = edge.connect().await;
+    edge.dispatcher.drain().await;
+    socket.write_all(b"GET /f/a/ HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    let answer = read_until(&mut socket, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("quern-error: shutting-down\r\n"), "{answer}");
+    assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! The configuration of the WebAssembly engine, and nothing else.
 
-use quern_types::Limits;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::{SandboxConfig, SandboxError, error::text};
@@ -15,15 +14,11 @@ const STACK_KEEP_RESIDENT: usize = 64 << 10;
 /// Bytes of the engine's own records of one instance; its default rejects large guests.
 const INSTANCE_SIZE: usize = 10 << 20;
 
-/// Elements of one table of a pooled instance, 8 bytes of address space each; interpreters compiled
-/// to WebAssembly have large ones.
-const TABLE_ELEMENTS: usize = 100_000;
-
 /// An engine with pooled instances, or without where the pool can't be reserved.
 pub(crate) fn build(config: &SandboxConfig) -> Result<Engine, SandboxError> {
     if config.pooling {
         let mut pooled = common();
-        pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.instances)));
+        pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
         match Engine::new(&pooled) {
             Ok(engine) => return Ok(engine),
             Err(error) => tracing::warn!(
@@ -46,7 +41,11 @@ fn common() -> Config {
     config
 }
 
-fn pool(instances: u32) -> PoolingAllocationConfig {
+fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
+    let SandboxConfig { instances, ceilings, .. } = *config;
+    let memory_bytes = usize::try_from(ceilings.memory.0).unwrap_or(usize::MAX);
+    // Reserved for every table, 8 bytes of address space each: one may have all that are allowed.
+    let table_elements = usize::try_from(ceilings.tables).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)
@@ -58,8 +57,8 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .max_tables_per_component(64)
         .max_component_instance_size(INSTANCE_SIZE)
         .max_core_instance_size(INSTANCE_SIZE)
-        .max_memory_size(usize::try_from(Limits::CEILING.memory.0).unwrap_or(usize::MAX))
-        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(memory_bytes)
+        .table_elements(table_elements)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .async_stack_keep_resident(STACK_KEEP_RESIDENT);

@@ -47,8 +47,11 @@ impl HttpFunction {
         let run = Run { function: self.clone(), call, store, reporter, failure: failure.clone() };
         let mut guest = Guest(Some(tokio::spawn(run.guest(request, head))));
         let answer = answered.await;
-        // A body that was too long explains whatever the guest made of it.
-        if let Some(error @ InvokeError::Limit(Exceeded::Request(_))) = failure.get() {
+        // A body that was too long, or never came, explains whatever the guest made of it.
+        if let Some(
+            error @ (InvokeError::Limit(Exceeded::Request(_)) | InvokeError::RequestBody(_)),
+        ) = failure.get()
+        {
             return Err(error.clone());
         }
         match answer {
@@ -165,7 +168,10 @@ impl http_body::Body for LimitedBody {
             Err(BodyError::TooLarge { limit }) => {
                 return Poll::Ready(Some(Err(HttpError::HttpRequestBodySize(Some(limit.0)))));
             }
-            Err(_) => return Poll::Ready(Some(Err(HttpError::ConnectionTerminated))),
+            Err(error) => {
+                let _ = self.failure.set(InvokeError::RequestBody(error));
+                return Poll::Ready(Some(Err(HttpError::ConnectionTerminated)));
+            }
         };
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
         match self.left.checked_sub(length) {

@@ -24,6 +24,8 @@ pub struct Report {
     pub output: GuestOutput,
     /// Why it has no answer, if so.
     pub failure: Option<Failure>,
+    /// Whether the guest was ended before it ended itself: its client has left.
+    pub cancelled: bool,
     /// Processor time that the guest used.
     pub cpu: Duration,
     /// Linear memory that it had at its end, in bytes.
@@ -46,6 +48,7 @@ pub(crate) struct Reporter {
     capture: Capture,
     metrics: Arc<Metrics>,
     failure: Option<Failure>,
+    ended: bool,
     cpu: Duration,
     memory_bytes: u64,
     _running: Running,
@@ -64,6 +67,7 @@ impl Reporter {
             capture,
             metrics,
             failure: None,
+            ended: false,
             cpu: Duration::ZERO,
             memory_bytes: 0,
             _running: running,
@@ -78,6 +82,7 @@ impl Reporter {
         setting: &Setting,
         store: &Store<State>,
     ) -> Option<InvokeError> {
+        self.ended = true;
         self.cpu = cpu;
         self.memory_bytes = store.data().allowance.memory_bytes();
         match ending {
@@ -116,6 +121,7 @@ impl Drop for Reporter {
             deliver(Report {
                 output: self.capture.take(),
                 failure: self.failure.take(),
+                cancelled: !self.ended,
                 cpu: self.cpu,
                 memory_bytes: self.memory_bytes,
             });

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_types::{Digest, FunctionSpec, ModelCalls};
+use quern_types::{Digest, FunctionSpec, Limits, ModelCalls};
 use wasmtime::{
     Engine,
     component::{Component, Linker},
@@ -35,12 +35,15 @@ pub struct SandboxConfig {
     pub pooling: bool,
     /// Instances that can exist at the same time.
     pub instances: u32,
+    /// What no function can exceed, whatever limits it was deployed with. The pool's slots are
+    /// made for it.
+    pub ceilings: Limits,
 }
 
 impl SandboxConfig {
     /// The defaults, with compiled code in `artifacts`.
     pub fn new(artifacts: PathBuf) -> Self {
-        Self { artifacts, pooling: true, instances: 1_000 }
+        Self { artifacts, pooling: true, instances: 1_000, ceilings: Limits::CEILING }
     }
 }
 
@@ -53,6 +56,7 @@ pub struct Sandbox {
     metrics: Arc<Metrics>,
     ticker: Ticker,
     instances: u32,
+    ceilings: Limits,
 }
 
 impl Sandbox {
@@ -63,13 +67,19 @@ impl Sandbox {
         registry: &prometheus::Registry,
     ) -> Result<Self, SandboxError> {
         let engine = engine::build(&config)?;
-        let instances = config.instances;
+        let SandboxConfig { instances, ceilings, .. } = config;
         let linker = state::linker(&engine).map_err(|error| SandboxError::Engine(text(&error)))?;
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
         let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
         let metrics = Arc::new(Metrics::register(registry)?);
-        Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances })
+        Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances, ceilings })
+    }
+
+    /// The limits that a function runs within: its own, each lowered to the operator's ceiling,
+    /// which may be lower now than when it was deployed. Nothing else lowers them.
+    pub fn limits(&self, spec: &FunctionSpec) -> Limits {
+        spec.limits.capped(&self.ceilings)
     }
 
     /// Checks that `component` is one, exports what its kind needs, and imports nothing that is
@@ -143,7 +153,7 @@ impl Sandbox {
 
     fn setting(&self, spec: &FunctionSpec) -> Setting {
         Setting {
-            limits: spec.limits,
+            limits: self.limits(spec),
             instances: self.instances,
             granted: spec.grants.models.clone().into(),
             models: self.models.clone(),

@@ -28,6 +28,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(commands::serve::Serve),
+    Config(commands::config::Config),
     Deploy(commands::deploy::Deploy),
     #[command(subcommand)]
     Model(commands::model::Model),

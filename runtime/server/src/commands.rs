@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub(crate) mod call;
+pub(crate) mod config;
 pub(crate) mod delete;
 pub(crate) mod demo;
 pub(crate) mod deploy;
@@ -37,6 +38,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let session = Session { client: Client::new(arguments.url)?, json: arguments.json };
     match arguments.command {
         Command::Serve(command) => serve::run(command).await,
+        Command::Config(command) => config::run(command),
         Command::Deploy(command) => deploy::run(&session, command).await,
         Command::Model(command) => model::run(&session, command).await,
         Command::List(command) => list::run(&session, command).await,

@@ -10,12 +10,14 @@ use clap::Parser;
 mod arguments;
 mod client;
 mod commands;
+mod config;
 mod failure;
 mod inputs;
 mod ort;
 mod output;
 mod project;
 mod scaffold;
+mod signals;
 mod wiring;
 
 #[global_allocator]

@@ -5,8 +5,8 @@ use std::{collections::HashMap, io, sync::Arc, thread::JoinHandle, time::UNIX_EP
 
 use prometheus::IntCounter;
 use quern_types::{Name, TenantId};
-use rusqlite::{Connection, params};
-use tokio::sync::{mpsc, oneshot, watch};
+use rusqlite::{Connection, Row, params};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::{LogRecord, folder::FolderLock};
 
@@ -37,34 +37,50 @@ pub(crate) const MIGRATIONS: &[&str] = &["
 /// What the writer is asked for.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// Write a record.
-    Append(LogRecord),
+    /// Write a record. Its bytes count as waiting until the message is dropped.
+    Append { record: LogRecord, _room: OwnedSemaphorePermit },
     /// Remove all records of a function.
     Remove { tenant: TenantId, function: Name, reply: oneshot::Sender<Result<(), String>> },
+}
+
+/// What is kept of each function's log: the newest records, up to both limits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retention {
+    pub(crate) records: u64,
+    /// Bytes of text.
+    pub(crate) bytes: u64,
+}
+
+/// What the database has of one function.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    id: i64,
+    records: u64,
+    /// Bytes of text.
+    bytes: u64,
 }
 
 /// The one owner of the log database.
 pub(crate) struct LogWriter {
     connection: Connection,
-    log_records: u64,
+    retention: Retention,
     changes: watch::Sender<u64>,
     dropped: IntCounter,
-    /// Id and number of records of each function that has printed since the start.
-    functions: HashMap<(TenantId, Name), (i64, u64)>,
+    /// The functions that have printed since the start.
+    functions: HashMap<(TenantId, Name), Kept>,
     _lock: Arc<FolderLock>,
 }
 
 impl LogWriter {
     pub(crate) fn new(
         connection: Connection,
-        log_records: u32,
+        retention: Retention,
         changes: watch::Sender<u64>,
         dropped: IntCounter,
         lock: Arc<FolderLock>,
     ) -> Self {
         let functions = HashMap::new();
-        let log_records = log_records.into();
-        Self { connection, log_records, changes, dropped, functions, _lock: lock }
+        Self { connection, retention, changes, dropped, functions, _lock: lock }
     }
 
     /// Starts the writer's thread; it ends when all senders are gone and the queue is empty.
@@ -92,7 +108,7 @@ impl LogWriter {
             // What the failed transaction counted is wrong.
             self.functions.clear();
             let records =
-                batch.iter().filter(|message| matches!(message, Message::Append(_))).count();
+                batch.iter().filter(|message| matches!(message, Message::Append { .. })).count();
             self.dropped.inc_by(records as u64);
             tracing::error!(%error, records, "log records of functions can't be written");
         }
@@ -116,7 +132,7 @@ impl LogWriter {
         let mut last = None;
         for message in batch {
             match message {
-                Message::Append(record) => {
+                Message::Append { record, .. } => {
                     last = Some(append(&transaction, &mut self.functions, record)?);
                 }
                 Message::Remove { tenant, function, .. } => {
@@ -125,11 +141,8 @@ impl LogWriter {
                 }
             }
         }
-        for (id, count) in self.functions.values_mut() {
-            if *count > self.log_records {
-                forget(&transaction, *id, *count - self.log_records)?;
-                *count = self.log_records;
-            }
+        for kept in self.functions.values_mut() {
+            prune(&transaction, kept, &self.retention)?;
         }
         transaction.commit()?;
         Ok(last)
@@ -138,11 +151,11 @@ impl LogWriter {
 
 fn append(
     connection: &Connection,
-    functions: &mut HashMap<(TenantId, Name), (i64, u64)>,
+    functions: &mut HashMap<(TenantId, Name), Kept>,
     record: &LogRecord,
 ) -> rusqlite::Result<u64> {
     let key = (record.tenant.clone(), record.function.clone());
-    let (id, count) = match functions.entry(key) {
+    let kept = match functions.entry(key) {
         std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
         std::collections::hash_map::Entry::Vacant(unknown) => {
             unknown.insert(identify(connection, &record.tenant, &record.function)?)
@@ -155,43 +168,60 @@ fn append(
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
-            *id,
+            kept.id,
             record.version.get(),
             record.invocation.to_string(),
             i64::try_from(time.as_micros()).unwrap_or(i64::MAX),
             record.stream.as_str(),
             record.text
         ])?;
-    *count += 1;
+    kept.records += 1;
+    kept.bytes += record.text.len() as u64;
     Ok(connection.last_insert_rowid().try_into().unwrap_or(0))
 }
 
-/// A function's id and number of records; it is added where it is missing.
-fn identify(
-    connection: &Connection,
-    tenant: &TenantId,
-    function: &Name,
-) -> rusqlite::Result<(i64, u64)> {
+/// What there is of a function; it is added where it is missing.
+fn identify(connection: &Connection, tenant: &TenantId, function: &Name) -> rusqlite::Result<Kept> {
     connection
         .prepare_cached("INSERT OR IGNORE INTO functions (tenant, name) VALUES (?1, ?2)")?
         .execute([tenant.as_str(), function.as_str()])?;
     let id: i64 = connection
         .prepare_cached("SELECT id FROM functions WHERE tenant = ?1 AND name = ?2")?
         .query_row([tenant.as_str(), function.as_str()], |row| row.get(0))?;
-    let count: i64 = connection
-        .prepare_cached("SELECT count(*) FROM records WHERE function = ?1")?
-        .query_row([id], |row| row.get(0))?;
-    Ok((id, count.try_into().unwrap_or(0)))
-}
-
-/// Deletes the oldest records of a function.
-fn forget(connection: &Connection, id: i64, records: u64) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "DELETE FROM records WHERE sequence IN
-             (SELECT sequence FROM records WHERE function = ?1 ORDER BY sequence LIMIT ?2)",
+            "SELECT count(*), coalesce(sum(octet_length(text)), 0) FROM records
+             WHERE function = ?1",
         )?
-        .execute(params![id, i64::try_from(records).unwrap_or(i64::MAX)])
+        .query_row([id], |row| Ok(Kept { id, records: count(row, 0)?, bytes: count(row, 1)? }))
+}
+
+fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(|count| count.try_into().unwrap_or(0))
+}
+
+/// Deletes the oldest records of a function, as many as exceed what is kept.
+fn prune(connection: &Connection, kept: &mut Kept, retention: &Retention) -> rusqlite::Result<()> {
+    let exceeds = |kept: &Kept| kept.records > retention.records || kept.bytes > retention.bytes;
+    if !exceeds(kept) {
+        return Ok(());
+    }
+    let mut oldest = connection.prepare_cached(
+        "SELECT sequence, octet_length(text) FROM records WHERE function = ?1 ORDER BY sequence",
+    )?;
+    let mut rows = oldest.query([kept.id])?;
+    let mut last: i64 = 0;
+    while exceeds(kept)
+        && let Some(row) = rows.next()?
+    {
+        last = row.get(0)?;
+        kept.records = kept.records.saturating_sub(1);
+        kept.bytes = kept.bytes.saturating_sub(count(row, 1)?);
+    }
+    drop(rows);
+    connection
+        .prepare_cached("DELETE FROM records WHERE function = ?1 AND sequence <= ?2")?
+        .execute([kept.id, last])
         .map(|_| ())
 }
 

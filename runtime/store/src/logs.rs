@@ -15,27 +15,30 @@ use prometheus::IntCounter;
 use quern_types::{InvocationId, Name, TenantId, VersionNumber};
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     OpenError,
     database::{self, Synchronous},
     folder::FolderLock,
-    log_writer::{LogWriter, MIGRATIONS, Message},
+    log_writer::{LogWriter, MIGRATIONS, Message, Retention},
     metrics::StoreMetrics,
     rows,
     store::join,
 };
 
-/// Records that can wait for the writer.
+/// Records that can wait for the writer, or be written by it.
 const QUEUE: usize = 4096;
-/// Longest text of a record, in bytes; with the queue it bounds memory.
+/// Bytes of text that these records can have together.
+const QUEUE_BYTES: usize = 32 << 20;
+/// Longest text of a record, in bytes.
 const MAX_TEXT: usize = 64 << 10;
 
 /// The logs of all functions.
 #[derive(Debug)]
 pub struct FunctionLogs {
     messages: Mutex<Option<mpsc::Sender<Message>>>,
+    room: Arc<Semaphore>,
     written: watch::Receiver<u64>,
     reader: Arc<Mutex<Connection>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -98,7 +101,7 @@ pub enum LogError {
 impl FunctionLogs {
     pub(crate) fn open(
         path: &Path,
-        log_records: u32,
+        retention: Retention,
         metrics: &StoreMetrics,
         lock: Arc<FolderLock>,
     ) -> Result<Self, OpenError> {
@@ -107,7 +110,7 @@ impl FunctionLogs {
         let (messages, queue) = mpsc::channel(QUEUE);
         let (changes, written) = watch::channel(0);
         let dropped = metrics.dropped_records.clone();
-        let writer = LogWriter::new(connection, log_records, changes, dropped.clone(), lock);
+        let writer = LogWriter::new(connection, retention, changes, dropped.clone(), lock);
         let writer = writer.start(queue).map_err(|cause| OpenError::Folder {
             action: "start the writer of",
             path: path.to_owned(),
@@ -115,6 +118,7 @@ impl FunctionLogs {
         })?;
         Ok(Self {
             messages: Mutex::new(Some(messages)),
+            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             written,
             reader: Arc::new(Mutex::new(reader)),
             writer: Mutex::new(Some(writer)),
@@ -125,11 +129,16 @@ impl FunctionLogs {
     /// Hands a record to the writer; never waits. Text over 64 KiB is cut, and says so.
     pub fn append(&self, mut record: LogRecord) {
         cut(&mut record.text);
-        let sent =
-            self.sender().is_some_and(|sender| sender.try_send(Message::Append(record)).is_ok());
-        if !sent {
+        if self.queue(record).is_none() {
             self.dropped.inc();
         }
+    }
+
+    /// Queues a record, if there is room.
+    fn queue(&self, record: LogRecord) -> Option<()> {
+        let bytes = u32::try_from(record.text.len()).ok()?;
+        let room = self.room.clone().try_acquire_many_owned(bytes).ok()?;
+        self.sender()?.try_send(Message::Append { record, _room: room }).ok()
     }
 
     /// Records of one function's versions from `oldest` on, in ascending order: the first `limit`

@@ -9,6 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
+use quern_types::ByteSize;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     database::{self, Synchronous},
     folder::{self, FolderLock},
     ledger::Ledger,
+    log_writer::Retention,
     metrics::StoreMetrics,
     rows,
     snapshot::{self, SnapshotError},
@@ -31,6 +33,8 @@ pub struct StoreConfig {
     pub keep_versions: u32,
     /// Newest log records to keep of each function.
     pub log_records: u32,
+    /// Bytes of text that the log records of each function have together, at most.
+    pub log_bytes: ByteSize,
 }
 
 /// An open data folder.
@@ -203,7 +207,7 @@ fn open_files(
     let blobs = Arc::new(Blobs::open(&directory.join("blobs"), ledger)?);
     let logs = FunctionLogs::open(
         &directory.join("logs.sqlite"),
-        config.log_records,
+        Retention { records: config.log_records.into(), bytes: config.log_bytes.0 },
         metrics,
         lock.clone(),
     )?;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
-    ByteSize, Deadline, Exceeded, InvocationId, Mismatch, ModelError, Name, TenantId, VersionNumber,
+    ByteSize, Deadline, Exceeded, InvocationId, Mismatch, ModelError, Name, Period, TenantId,
+    VersionNumber,
 };
 
 /// Who makes a request, and until when an answer is of use.
@@ -33,6 +34,9 @@ pub enum BodyError {
     /// The connection or the peer failed.
     #[error("body broke off: {0}")]
     Broken(String),
+    /// The peer went silent.
+    #[error("body stalled: nothing came for {0}")]
+    Stalled(Period),
     /// The function that writes it failed.
     #[error("function failed while it streamed its response: {0}")]
     Function(String),
@@ -73,6 +77,12 @@ pub enum InvokeError {
         /// The limit.
         limit: u32,
     },
+    /// The server is stopping.
+    #[error("the server is shutting down and takes no more requests: try again")]
+    ShuttingDown,
+    /// The body did not arrive; whatever the function made of what came is of no use.
+    #[error("request {0}")]
+    RequestBody(BodyError),
     /// The inputs don't fit the signature.
     #[error("{0}")]
     Signature(#[from] Mismatch),

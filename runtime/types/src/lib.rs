@@ -33,7 +33,7 @@ pub use grant::HttpGrant;
 pub use id::{DeviceId, InvocationId, TenantId, VersionNumber};
 pub use invocation::{Body, BodyError, Call, GuestFault, InvokeError};
 pub use keyvalue::{BucketId, Change, KeyPage, KeyValue, KeyValueError};
-pub use limits::{Exceeded, LimitRules, Limits, PartialLimits};
+pub use limits::{Described, Exceeded, LimitRules, LimitValue, Limits, PartialLimits};
 pub use manifest::{FunctionManifest, InputRange, ManifestError, ModelManifest};
 pub use model::{BatchAxis, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Served};
 pub use name::{InvalidName, Name};

@@ -25,6 +25,46 @@ impl Quantity for u32 {
     const ZERO: Self = 0;
 }
 
+/// One limit, for whoever prints or documents it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// Its key in a manifest's `[limits]`.
+    pub name: &'static str,
+    /// What it limits.
+    pub meaning: &'static str,
+    /// Its value.
+    pub value: LimitValue,
+}
+
+/// The value of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitValue {
+    /// Bytes.
+    Size(ByteSize),
+    /// A length of time.
+    Time(Period),
+    /// A number of things.
+    Count(u32),
+}
+
+impl From<ByteSize> for LimitValue {
+    fn from(size: ByteSize) -> Self {
+        Self::Size(size)
+    }
+}
+
+impl From<Period> for LimitValue {
+    fn from(time: Period) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl From<u32> for LimitValue {
+    fn from(count: u32) -> Self {
+        Self::Count(count)
+    }
+}
+
 /// Makes the limits and everything that concerns each of them from one list.
 macro_rules! limits {
     ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, at most $ceiling:expr;)*) => {
@@ -44,6 +84,15 @@ macro_rules! limits {
         impl Limits {
             /// What no configuration can exceed: the pool that instances come from is made for it.
             pub const CEILING: Self = Self { $($name: $ceiling,)* };
+
+            /// Each limit's name, meaning and value, in order.
+            pub fn described(&self) -> Vec<Described> {
+                vec![$(Described {
+                    name: stringify!($name),
+                    meaning: concat!($($doc),*).trim(),
+                    value: self.$name.into(),
+                },)*]
+            }
 
             /// These limits, unless one is zero or above its ceiling; the error names it.
             pub fn within(self, ceiling: &Self) -> Result<Self, String> {
@@ -65,6 +114,22 @@ macro_rules! limits {
         }
 
         impl PartialLimits {
+            /// The first limit that is given and above its ceiling, with both values.
+            pub fn above(&self, ceiling: &Limits) -> Option<(&'static str, LimitValue, LimitValue)> {
+                $(if let Some(value) = self.$name && value > ceiling.$name {
+                    return Some((stringify!($name), value.into(), ceiling.$name.into()));
+                })*
+                None
+            }
+
+            /// The first limit that is given as zero.
+            pub fn zero(&self) -> Option<&'static str> {
+                $(if self.$name.is_some_and(|value| value <= Quantity::ZERO) {
+                    return Some(stringify!($name));
+                })*
+                None
+            }
+
             /// These limits, with those of `defaults` where none is given.
             pub fn or(self, defaults: &Limits) -> Limits {
                 Limits { $($name: self.$name.unwrap_or(defaults.$name),)* }

@@ -21,6 +21,18 @@ impl fmt::Display for ByteSize {
     }
 }
 
+impl ByteSize {
+    /// The size in the largest unit that has no fraction, such as `"64MiB"`; it parses to the same.
+    pub fn exact(self) -> String {
+        let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let whole = |shift: u32| self.0 != 0 && self.0.trailing_zeros() >= shift;
+        match units.into_iter().find(|(shift, _)| whole(*shift)) {
+            Some((shift, unit)) => format!("{}{unit}", self.0 >> shift),
+            None => format!("{}B", self.0),
+        }
+    }
+}
+
 impl std::str::FromStr for ByteSize {
     type Err = String;
 
@@ -94,6 +106,18 @@ mod tests {
         assert_eq!(serde_json::to_string(&size).expect("serialises"), "\"67108865B\"");
         assert_eq!("67108865B".parse(), Ok(size));
         assert_eq!("64MiB".parse(), Ok(ByteSize::mib(64)));
+        for (size, text) in [
+            (0, "0B"),
+            (1, "1B"),
+            (1 << 10, "1KiB"),
+            (1_025, "1025B"),
+            (64 << 20, "64MiB"),
+            (4 << 30, "4GiB"),
+            (u64::MAX, "18446744073709551615B"),
+        ] {
+            assert_eq!(ByteSize(size).exact(), text);
+            assert_eq!(text.parse(), Ok(ByteSize(size)));
+        }
         assert_eq!("1m 30s".parse(), Ok(Period(Duration::from_secs(90))));
         for bad in ["", "-1s", "5 parsecs", "NaN"] {
             assert!(bad.parse::<Period>().is_err(), "{bad}");

@@ -10,8 +10,8 @@ use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Sandbox, SandboxConfig};
 use quern_store::{Store, StoreConfig};
 use quern_types::{
-    ByteSize, Digest, FunctionManifest, FunctionSpec, ModelCall, ModelCalls, ModelError,
-    ModelReply, ModelSpec, Name, TenantId,
+    ByteSize, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelCall, ModelCalls,
+    ModelError, ModelReply, ModelSpec, Name, TenantId,
 };
 use tempfile::TempDir;
 
@@ -39,10 +39,15 @@ impl ModelCalls for NoModels {
 
 impl Server {
     pub(crate) async fn start(keep_versions: u32) -> Self {
+        Self::start_within(keep_versions, LimitRules::default()).await
+    }
+
+    pub(crate) async fn start_within(keep_versions: u32, limits: LimitRules) -> Self {
         let folder = TempDir::new().expect("a folder");
         let registry = Registry::new();
         let directory = folder.path().to_owned();
-        let store = StoreConfig { directory, keep_versions, log_records: 100 };
+        let store =
+            StoreConfig { directory, keep_versions, log_records: 100, log_bytes: ByteSize::mib(1) };
         let store = Arc::new(Store::open(store, &registry).await.expect("a store"));
         let config =
             SandboxConfig { pooling: false, ..SandboxConfig::new(folder.path().join("artifacts")) };
@@ -50,7 +55,7 @@ impl Server {
         let sandbox = Arc::new(sandbox);
         let cpu = CpuConfig { lanes: 1, ort_library: None };
         let cpu = Arc::new(Cpu::new(cpu, &registry).expect("a device"));
-        let config = DeployConfig { max_upload: ByteSize::mib(4), default_max_batch: 32 };
+        let config = DeployConfig { max_upload: ByteSize::mib(4), default_max_batch: 32, limits };
         let deployer = Deployer::new(config, store.clone(), sandbox.clone(), cpu, &registry);
         let deployer = Arc::new(deployer.expect("a deployer"));
         Self { deployer, store, sandbox, registry, folder }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quern_deploy::{ComponentError, DeployError, DeployedKind, StageError};
-use quern_types::{ByteSize, Digest};
+use quern_types::{ByteSize, Digest, LimitRules, Limits};
 
 use crate::common::{Server, component, files, manifest, name, spec, tenant, upload};
 
@@ -36,6 +36,25 @@ async fn the_same_upload_is_the_same_version_and_another_manifest_is_not() {
     assert_eq!((again.version, again.created, again.digest), (first.version, false, first.digest));
     assert_eq!(server.kept(), (1, 1), "one component, stored and compiled once");
     assert!(server.metric("quern_deploys_total{class=\"function\",outcome=\"unchanged\"} 1"));
+}
+
+#[tokio::test]
+async fn the_operators_rules_on_limits_hold_and_not_the_built_in_ones() {
+    let rules = LimitRules {
+        defaults: Limits { memory: ByteSize::mib(8), ..Limits::default() },
+        ceilings: Limits { memory: ByteSize::mib(16), ..Limits::CEILING },
+    };
+    let server = Server::start_within(10, rules).await;
+    let (manifest, component) = (manifest("f"), component(1));
+    let too_much = manifest.replace("kind", "limits = { memory = '17MiB' }\nkind");
+    let refused = server.deploy_function("f", &too_much, &component).await.expect_err("above");
+    assert_eq!(
+        refused.to_string(),
+        "manifest: limits.memory is above this server's ceiling of 16.0 MiB"
+    );
+    let deployment = server.deploy_function("f", &manifest, &component).await.expect("deployed");
+    let DeployedKind::Function(spec) = deployment.kind else { panic!("is a function") };
+    assert_eq!(spec.limits, rules.defaults);
 }
 
 #[tokio::test]

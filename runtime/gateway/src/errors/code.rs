@@ -43,6 +43,7 @@ codes! {
     WrongKind "wrong-kind" CONFLICT,
     SignatureMismatch "signature-mismatch" BAD_REQUEST,
     RequestTooLarge "request-too-large" PAYLOAD_TOO_LARGE,
+    RequestTimeout "request-timeout" REQUEST_TIMEOUT,
     Busy "busy" TOO_MANY_REQUESTS,
     DeadlineExceeded "deadline-exceeded" GATEWAY_TIMEOUT,
     Timeout "timeout" GATEWAY_TIMEOUT,
@@ -62,6 +63,7 @@ codes! {
     DeviceError "device-error" INTERNAL_SERVER_ERROR,
     DeviceLost "device-lost" SERVICE_UNAVAILABLE,
     Unavailable "unavailable" SERVICE_UNAVAILABLE,
+    ShuttingDown "shutting-down" SERVICE_UNAVAILABLE,
     Internal "internal" INTERNAL_SERVER_ERROR,
 }
 

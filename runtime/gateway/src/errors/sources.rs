@@ -2,7 +2,9 @@
 //! new variant needs its code before anything compiles.
 
 use quern_deploy::{ComponentError, DeployError, StageError};
-use quern_types::{DeviceError, Exceeded, GuestFault, InvokeError, Mismatch, ModelError, Side};
+use quern_types::{
+    BodyError, DeviceError, Exceeded, GuestFault, InvokeError, Mismatch, ModelError, Side,
+};
 
 use super::{Code, Failure};
 use crate::{
@@ -34,9 +36,8 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         let code = match error {
             ReadError::TooLarge { .. } => Code::RequestTooLarge,
-            ReadError::Broken { .. } | ReadError::Stalled { .. } | ReadError::Slow { .. } => {
-                Code::InvalidRequest
-            }
+            ReadError::Broken { .. } => Code::InvalidRequest,
+            ReadError::Stalled { .. } | ReadError::Slow { .. } => Code::RequestTimeout,
             ReadError::NoRoom { .. } => return Self::new(Code::Busy, error).retry_after(1),
         };
         Self::new(code, error)
@@ -151,6 +152,14 @@ impl From<InvokeError> for Failure {
             InvokeError::NotFound { .. } | InvokeError::VersionNotFound { .. } => Code::NotFound,
             InvokeError::WrongKind { .. } => Code::WrongKind,
             InvokeError::Busy { .. } => return Self::new(Code::Busy, error).retry_after(1),
+            InvokeError::ShuttingDown => {
+                return Self::new(Code::ShuttingDown, error).retry_after(1);
+            }
+            InvokeError::RequestBody(BodyError::Stalled(_)) => Code::RequestTimeout,
+            InvokeError::RequestBody(BodyError::TooLarge { .. }) => Code::RequestTooLarge,
+            InvokeError::RequestBody(BodyError::Broken(_) | BodyError::Function(_)) => {
+                Code::InvalidRequest
+            }
             InvokeError::Signature(mismatch) => mismatched(mismatch),
             InvokeError::InvalidOutput { .. } => Code::InvalidOutput,
             InvokeError::Limit(limit) => {

@@ -60,7 +60,7 @@ pub(crate) async fn infer(
 ) -> Result<Reply, Failure> {
     let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &target)?;
     check_headers(request.headers())?;
-    let limit = gateway.config.max_json_body;
+    let limit = gateway.config.limits.json_body;
     let body = request.into_body().collect(limit, &gateway.body_room).await?;
     let InferenceRequest { id, inputs, outputs } = decode(body).await?;
     check_outputs(found.signature(), &outputs)?;

@@ -14,7 +14,8 @@ use quern_types::{
 };
 
 pub(crate) fn config(directory: &Path, keep_versions: u32) -> StoreConfig {
-    StoreConfig { directory: directory.to_owned(), keep_versions, log_records: 100 }
+    let directory = directory.to_owned();
+    StoreConfig { directory, keep_versions, log_records: 100, log_bytes: ByteSize::mib(16) }
 }
 
 pub(crate) async fn open(directory: &Path, keep_versions: u32) -> Store {

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use prometheus::Registry;
 use quern_store::{LogError, LogRecord, LogStream, Store, StoreConfig};
-use quern_types::TenantId;
+use quern_types::{ByteSize, TenantId};
 
 use crate::common::{config, metric, name, number, open, tenant};
 
@@ -76,6 +76,53 @@ async fn the_newest_records_are_kept_of_each_function_and_survive_a_restart() {
         assert_eq!(texts(&store, "loud", None, 100).await, expected);
         assert_eq!(texts(&store, "quiet", None, 100).await.len(), round + 1);
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_large_records_stays_within_its_bytes_whatever_their_number() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = |round: usize, i: usize| format!("{round} {i} {}", "é".repeat(498 - i / 10));
+    for round in 0..2 {
+        let configuration = StoreConfig { log_bytes: ByteSize(5_000), ..config(folder.path(), 2) };
+        let store = Store::open(configuration, &Registry::new()).await.expect("opens");
+        store.logs().append(record("quiet", format!("quiet {round}")));
+        for i in 0..12 {
+            store.logs().append(record("loud", text(round, i)));
+        }
+        store.close().await;
+        let kept = texts(&store, "loud", None, 100).await;
+        let expected: Vec<_> = (7..12).map(|i| text(round, i)).collect();
+        assert_eq!(kept, expected, "the newest five of a thousand bytes each");
+        assert_eq!(texts(&store, "quiet", None, 100).await.len(), round + 1);
+    }
+    // A record that is larger than all that is kept leaves nothing.
+    let configuration = StoreConfig { log_bytes: ByteSize(999), ..config(folder.path(), 2) };
+    let store = Store::open(configuration, &Registry::new()).await.expect("opens");
+    store.logs().append(record("loud", "x".repeat(1_000)));
+    store.close().await;
+    assert_eq!(texts(&store, "loud", None, 100).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_waits_for_the_disk_is_bounded_in_bytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = Registry::new();
+    let store = Store::open(config(folder.path(), 2), &registry).await.expect("opens");
+    let dropped = || metric(&registry, "quern_store_dropped_log_records_total") as u64;
+    let other = rusqlite::Connection::open(folder.path().join("logs.sqlite")).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let (sent, fits) = (1_000, (32 << 20) / (64 << 10));
+    for _ in 0..sent {
+        store.logs().append(record("f", "x".repeat(64 << 10)));
+    }
+    assert_eq!(dropped(), sent - fits, "far fewer than the queue's number of records");
+    other.execute_batch("ROLLBACK").expect("unlocked");
+    store.logs().remove(&tenant(), &name("other")).await.expect("the writer goes on");
+    let after = dropped();
+    store.logs().append(record("f", "there is room again"));
+    store.close().await;
+    assert_eq!(dropped(), after);
+    assert_eq!(texts(&store, "f", None, 1).await, ["there is room again"]);
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ impl DemoServer {
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(folder.path().join("data"))
+            // Whatever it is here, the demo is the same.
+            .env_remove("QUERN_CONFIG")
             // Libraries leave temporary files of their own: they go with the folder.
             .env("TMPDIR", folder.path())
             .stdin(Stdio::null())

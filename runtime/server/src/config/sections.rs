@@ -1,0 +1,212 @@
+//! Every option of a server: its key, meaning, bounds and default, in one list. What the options
+//! become is decided by whoever builds the server.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use quern_dispatcher::ModelsConfig;
+use quern_gateway::EdgeLimits;
+use quern_types::{ByteSize, Period};
+use serde::Deserialize;
+
+use super::{
+    quantity::{Count, DAY, Size, TIB, Time, Written},
+    reference::{OptionText, Section},
+};
+
+/// Makes a section of the file and its description from one list. The text of a field is what
+/// `quern config` and the documentation say of it.
+macro_rules! section {
+    ($(#[doc = $about:literal])* $name:ident in $path:literal {
+        $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr;)*
+    }) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(crate) struct $name {
+            $($(#[doc = $doc])* pub(crate) $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+
+        impl $name {
+            pub(crate) fn section(&self) -> Section {
+                let default = Self::default();
+                let options = vec![$(OptionText {
+                    key: stringify!($field),
+                    meaning: concat!($($doc),*).trim(),
+                    default: default.$field.written(),
+                    value: self.$field.written(),
+                },)*];
+                Section { path: $path, about: concat!($($about),*).trim(), options }
+            }
+        }
+    };
+}
+
+section! {
+    /// The process: where it listens and keeps what is deployed, and how it ends.
+    Server in "server" {
+        /// Address and port to listen on; port 0 takes a free one. Flag: --listen.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7700));
+        /// Folder for everything that is deployed, created if it is missing; relative to the
+        /// working directory. Flag: --data.
+        data: PathBuf = "quern-data".into();
+        /// Whether to listen on other addresses than loopback, although nobody is authenticated
+        /// yet. Flag: --insecure.
+        insecure: bool = false;
+        /// How logs are written: "text" or "json". Flag: --log-format.
+        log_format: LogFormat = LogFormat::Text;
+        /// Time that requests get to finish when the server is stopped. Flag: --drain-timeout.
+        drain_timeout: Time<0, DAY> = Time(Period::from_millis(30_000));
+    }
+}
+
+section! {
+    /// The edge: what one client, and all clients together, can take up.
+    Http in "http" {
+        /// Connections at a time; more wait to be accepted.
+        max_connections: Count<1, 1_000_000> = Count(4_096);
+        /// Requests at a time on one HTTP/2 connection.
+        max_streams: Count<1, 65_536> = Count(256);
+        /// Bytes of the head of a request.
+        max_head: Size<8_192, 16_777_216> = Size(ByteSize(64 << 10));
+        /// Longest time for the head of a request. A connection without a request is closed after
+        /// as long; over HTTP/2 it may take twice as long.
+        head_timeout: Time<100, DAY> = Time(Period::from_millis(30_000));
+        /// Bytes of the JSON body of an inference request.
+        max_json_body: Size<1, TIB> = Size(ByteSize::mib(64));
+        /// Bytes that all bodies which are read as a whole have together; requests that find no
+        /// room are refused.
+        body_memory: Size<65_536, TIB> = Size(ByteSize::mib(512));
+        /// Longest time between two parts of a request's body.
+        body_stall: Time<100, DAY> = Time(Period::from_millis(60_000));
+        /// Longest time for all of a body that is read as a whole.
+        body_timeout: Time<100, DAY> = Time(Period::from_millis(300_000));
+        /// Longest time that a client may take nothing of what is written to it.
+        write_stall: Time<100, DAY> = Time(Period::from_millis(30_000));
+    }
+}
+
+section! {
+    /// Instances of functions.
+    Sandbox in "sandbox" {
+        /// Whether instances come from a pool that is reserved once, which is faster. Where the
+        /// address space is too short for it, instances are made on demand.
+        pooling: bool = true;
+        /// Instances that the pool has. No function's limits.concurrency can exceed it.
+        instances: Count<1, 100_000> = Count(1_000);
+    }
+}
+
+section! {
+    /// Models and the devices that compute them.
+    Models in "models" {
+        /// Batches that the CPU computes at the same time. Not set: the number of cores. Flag:
+        /// --lanes.
+        lanes: Option<Count<1, 1_024>> = None;
+        /// ONNX Runtime's shared library. Not set: the one in .quern/ort, which `make ort` fills,
+        /// of the working directory or of a folder above the program; without one, models run on
+        /// tract. Flag: --ort-library.
+        ort_library: Option<PathBuf> = None;
+        /// Rows in one run of a model whose manifest does not say.
+        max_batch: Count<1, 65_536> = Count(64);
+        /// Calls that wait for one model; more are refused.
+        max_waiting: Count<1, 1_000_000> = Count(4_096);
+        /// How long a call of a model may take that names no time of its own.
+        timeout: Time<1, DAY> = Time(Period::from_millis(30_000));
+    }
+}
+
+section! {
+    /// Deployments.
+    Deploy in "deploy" {
+        /// Largest component or model. Flag: --max-upload.
+        max_upload: Size<1, TIB> = Size(ByteSize::mib(256));
+        /// Versions that are kept of each function and model; the live one always is. Flag:
+        /// --keep-versions.
+        keep_versions: Count<1, { u32::MAX }> = Count(10);
+    }
+}
+
+section! {
+    /// What functions print. The newest records of each function are kept, up to both limits.
+    Logs in "logs" {
+        /// Records that are kept of each function. Flag: --keep-logs.
+        keep_records: Count<1, { u32::MAX }> = Count(10_000);
+        /// Bytes of text that the kept records of one function have together.
+        keep_bytes: Size<65_536, TIB> = Size(ByteSize::mib(16));
+    }
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Written for LogFormat {
+    fn written(&self) -> Option<String> {
+        match self {
+            Self::Text => "text".written(),
+            Self::Json => "json".written(),
+        }
+    }
+}
+
+impl Server {
+    /// Whether only this machine can reach it.
+    pub(crate) fn is_private(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
+    }
+}
+
+impl Http {
+    pub(crate) fn limits(&self) -> EdgeLimits {
+        EdgeLimits {
+            connections: usize::try_from(self.max_connections.0).unwrap_or(usize::MAX),
+            streams: self.max_streams.0,
+            head: self.max_head.0,
+            head_timeout: self.head_timeout.0.0,
+            json_body: self.max_json_body.0,
+            body_memory: self.body_memory.0,
+            body_stall: self.body_stall.0.0,
+            body_timeout: self.body_timeout.0.0,
+            write_stall: self.write_stall.0.0,
+        }
+    }
+}
+
+impl Models {
+    /// Lanes of the CPU: as given, or one for each core.
+    pub(crate) fn lanes(&self) -> io::Result<usize> {
+        match self.lanes {
+            Some(Count(lanes)) => Ok(usize::try_from(lanes).unwrap_or(usize::MAX)),
+            None => Ok(std::thread::available_parallelism()?.get()),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> ModelsConfig {
+        ModelsConfig { max_waiting: self.max_waiting.0, timeout: self.timeout.0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quern_sandbox::SandboxConfig;
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_parts() {
+        assert_eq!(Http::default().limits(), EdgeLimits::default());
+        assert_eq!(Models::default().limits(), ModelsConfig::default());
+        let (section, sandbox) = (Sandbox::default(), SandboxConfig::new(PathBuf::new()));
+        assert_eq!((section.pooling, section.instances.0), (sandbox.pooling, sandbox.instances));
+    }
+}
