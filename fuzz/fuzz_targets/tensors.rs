@@ -1,3 +1,5 @@
+//! Fuzzes what `fuzz::tensors` of its crate drives; never anything else.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|content: &[u8]| quern_gateway::fuzz::tensors(content));
