@@ -14,7 +14,12 @@ use quern_types::{
 };
 
 pub(crate) fn config(directory: &Path, keep_versions: u32) -> StoreConfig {
-    StoreConfig { directory: directory.to_owned(), keep_versions, log_records: 100 }
+    StoreConfig {
+        directory: directory.to_owned(),
+        keep_versions,
+        log_records: 100,
+        bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+    }
 }
 
 pub(crate) async fn open(directory: &Path, keep_versions: u32) -> Store {
