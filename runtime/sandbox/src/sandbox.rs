@@ -8,18 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_types::{Digest, FunctionSpec, ModelCalls};
+use quern_types::{Digest, FunctionSpec};
 use wasmtime::{
     Engine,
     component::{Component, Linker},
 };
 
 use crate::{
-    ComponentError, Function, SandboxError,
+    ComponentError, Function, SandboxError, Services,
     artifact::Artifacts,
     component, engine,
     error::text,
     function::Setting,
+    imports::Granted,
     metrics::Metrics,
     state::{self, State},
     ticker::Ticker,
@@ -49,17 +50,17 @@ pub struct Sandbox {
     engine: Engine,
     linker: Linker<State>,
     artifacts: Artifacts,
-    models: Arc<dyn ModelCalls>,
+    services: Services,
     metrics: Arc<Metrics>,
     ticker: Ticker,
     instances: u32,
 }
 
 impl Sandbox {
-    /// Sets up the engine. Functions reach models through `models`.
+    /// Sets up the engine. Functions reach what is beside them through `services`.
     pub fn new(
         config: SandboxConfig,
-        models: Arc<dyn ModelCalls>,
+        services: Services,
         registry: &prometheus::Registry,
     ) -> Result<Self, SandboxError> {
         let engine = engine::build(&config)?;
@@ -69,7 +70,7 @@ impl Sandbox {
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
         let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
         let metrics = Arc::new(Metrics::register(registry)?);
-        Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances })
+        Ok(Self { engine, linker, artifacts, services, metrics, ticker, instances })
     }
 
     /// Checks that `component` is one, exports what its kind needs, and imports nothing that is
@@ -146,7 +147,8 @@ impl Sandbox {
             limits: spec.limits,
             instances: self.instances,
             granted: spec.grants.models.clone().into(),
-            models: self.models.clone(),
+            models: self.services.models.clone(),
+            imports: Granted::new(spec, &self.services),
             metrics: self.metrics.clone(),
             activity: self.ticker.activity(),
         }

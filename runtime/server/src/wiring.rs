@@ -8,7 +8,7 @@ use quern_deploy::{DeployConfig, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models, ModelsConfig};
 use quern_gateway::{Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
-use quern_sandbox::{Sandbox, SandboxConfig};
+use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{ByteSize, Digest};
 
@@ -52,7 +52,12 @@ pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
         callers_are_owners,
     } = config;
 
-    let store = StoreConfig { directory: data.clone(), keep_versions, log_records: keep_logs };
+    let store = StoreConfig {
+        directory: data.clone(),
+        keep_versions,
+        log_records: keep_logs,
+        bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+    };
     let store = Store::open(store, &registry)
         .await
         .with_context(|| format!("can't open the data folder {}", data.display()))?;
@@ -63,7 +68,8 @@ pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
     let models = Models::new(limits, Arc::clone(&store), device.clone(), &registry)?;
     let models = Arc::new(models);
     let sandbox = SandboxConfig::new(data.join("artifacts"));
-    let sandbox = Arc::new(Sandbox::new(sandbox, models.clone(), &registry)?);
+    let services = Services { models: models.clone(), key_value: store.key_value() };
+    let sandbox = Arc::new(Sandbox::new(sandbox, services, &registry)?);
     sandbox.retain(&deployed_components(&store))?;
     let functions = Functions::new(Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
     let dispatcher = Dispatcher::new(Arc::clone(&store), models, functions);
