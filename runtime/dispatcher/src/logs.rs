@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use quern_sandbox::{OutputStream, Report};
+use quern_sandbox::{OutputStream, Piece, Report};
 use quern_store::{FunctionLogs, LogRecord, LogStream};
 use quern_types::{InvocationId, InvokeError, Name, TenantId, VersionNumber};
 
@@ -16,7 +16,8 @@ pub(crate) struct Author {
 
 /// Writes down what a guest printed and why it failed, if so.
 pub(crate) fn write(logs: &FunctionLogs, author: Author, report: Report) {
-    if report.output.pieces.is_empty() && report.failure.is_none() {
+    let output = &report.output;
+    if output.pieces.is_empty() && output.dropped_bytes == 0 && report.failure.is_none() {
         return;
     }
     let time = SystemTime::now();
@@ -31,22 +32,75 @@ pub(crate) fn write(logs: &FunctionLogs, author: Author, report: Report) {
             text,
         });
     };
-    for (stream, bytes) in report.output.pieces {
-        let stream = match stream {
-            OutputStream::Stdout => LogStream::Stdout,
-            OutputStream::Stderr => LogStream::Stderr,
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        append(stream, text.strip_suffix('\n').unwrap_or(&text).to_owned());
+    for piece in report.output.pieces {
+        match piece {
+            Piece::Printed { stream, bytes } => {
+                let text = String::from_utf8_lossy(&bytes);
+                for part in parts(text.strip_suffix('\n').unwrap_or(&text)) {
+                    append(printed(stream), part.to_owned());
+                }
+            }
+            Piece::Logged { level, context, message } => {
+                append(LogStream::Log { level, context }, message);
+            }
+        }
     }
     if report.output.dropped_bytes > 0 {
         let dropped = report.output.dropped_bytes;
-        append(LogStream::System, format!("{dropped} bytes beyond the limit were not kept"));
+        append(LogStream::System, format!("{dropped} bytes beyond limits.log were not kept"));
     }
     // A request that found no room is no news of the function.
     if let Some(failure) = report.failure
         && !matches!(failure.error, InvokeError::Busy { .. })
     {
         append(LogStream::System, failure.detail);
+    }
+}
+
+fn printed(stream: OutputStream) -> LogStream {
+    match stream {
+        OutputStream::Stdout => LogStream::Stdout,
+        OutputStream::Stderr => LogStream::Stderr,
+    }
+}
+
+/// A text in parts that each fit a record, at the ends of lines where that is possible.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        if text.len() <= LogRecord::MAX_TEXT {
+            return rest.take();
+        }
+        let fits = text.floor_char_boundary(LogRecord::MAX_TEXT);
+        let (part, after) = match text[..fits].rfind('\n') {
+            Some(line) => (&text[..line], &text[line + 1..]),
+            None => text.split_at(fits),
+        };
+        rest = Some(after);
+        Some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_parted_at_the_ends_of_lines() {
+        const MAX: usize = LogRecord::MAX_TEXT;
+        let line = |length: usize| "x".repeat(length);
+        let cases = [
+            (String::new(), vec![0]),
+            (line(MAX), vec![MAX]),
+            (line(MAX + 1), vec![MAX, 1]),
+            (format!("{}\n{}", line(10), line(MAX)), vec![10, MAX]),
+            (format!("{}\n{}\n{}", line(10), line(10), line(MAX)), vec![21, MAX]),
+            ("é".repeat(MAX / 2) + "é", vec![MAX, 2]),
+        ];
+        for (text, expected) in cases {
+            let lengths: Vec<_> = parts(&text).map(str::len).collect();
+            assert_eq!(lengths, expected, "{} bytes", text.len());
+        }
     }
 }

@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use quern_deploy::{DeployError, Deployer, StoredRecord};
-use quern_types::{BodyError, Name, TenantId};
+use quern_types::{BodyError, LogLevel, Name, TenantId};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -216,7 +216,11 @@ struct Line<'a> {
     time: String,
     invocation: String,
     version: u32,
-    stream: quern_deploy::LogStream,
+    stream: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<LogLevel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<&'a str>,
     text: &'a str,
 }
 
@@ -226,12 +230,15 @@ fn lines(records: &mut VecDeque<StoredRecord>) -> Bytes {
     while text.len() < PART
         && let Some(StoredRecord { sequence, record }) = records.pop_front()
     {
+        let logged = record.stream.logged();
         let line = Line {
             sequence,
             time: timestamp(record.time),
             invocation: record.invocation.to_string(),
             version: record.version.get(),
-            stream: record.stream,
+            stream: record.stream.as_str(),
+            level: logged.map(|(level, _)| level),
+            context: logged.map(|(_, context)| context),
             text: &record.text,
         };
         serde_json::to_writer(&mut text, &line).expect("text and numbers are written to memory");
@@ -288,13 +295,19 @@ mod tests {
             stream: LogStream::Stderr,
             text: "a\n\"b\"".into(),
         };
-        let text = lines(&mut [StoredRecord { sequence: 7, record }].into());
+        let text = lines(&mut [StoredRecord { sequence: 7, record: record.clone() }].into());
         assert_eq!(
             text,
             "{\"sequence\":7,\"time\":\"1970-01-01T00:00:01.500Z\",\
              \"invocation\":\"01936a5e-0000-7000-8000-0123456789ab\",\"version\":1,\
              \"stream\":\"stderr\",\"text\":\"a\\n\\\"b\\\"\"}\n"
         );
+        let stream = LogStream::Log { level: LogLevel::Warn, context: "disk".into() };
+        let record = LogRecord { stream, text: "full".into(), ..record };
+        let text = lines(&mut [StoredRecord { sequence: 8, record }].into());
+        let end =
+            b"\"stream\":\"log\",\"level\":\"warn\",\"context\":\"disk\",\"text\":\"full\"}\n";
+        assert!(text.ends_with(end), "{text:?}");
     }
 
     #[test]

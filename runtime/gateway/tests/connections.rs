@@ -8,7 +8,7 @@ use quern_deploy::{DeployConfig, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models, ModelsConfig};
 use quern_gateway::{EdgeLimits, Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
-use quern_sandbox::{Sandbox, SandboxConfig};
+use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{ByteSize, LimitRules};
 use tokio::{
@@ -44,14 +44,15 @@ impl Edge {
             keep_versions: 2,
             log_records: 10,
             log_bytes: ByteSize::mib(1),
+            bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
         };
         let store = Arc::new(Store::open(store, &registry).await.expect("opens"));
         let cpu = CpuConfig { lanes: 1, ort_library: None };
         let device = Arc::new(Cpu::new(cpu, &registry).expect("starts"));
         let models = Models::new(ModelsConfig::default(), store.clone(), device.clone(), &registry);
         let models = Arc::new(models.expect("registers"));
-        let sandbox =
-            Sandbox::new(SandboxConfig::new(data.join("artifacts")), models.clone(), &registry);
+        let services = Services { models: models.clone(), key_value: store.key_value() };
+        let sandbox = Sandbox::new(SandboxConfig::new(data.join("artifacts")), services, &registry);
         let sandbox = Arc::new(sandbox.expect("starts"));
         let functions =
             Functions::new(store.clone(), sandbox.clone(), &registry).expect("registers");

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use quern_types::{FunctionKind, FunctionSpec};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
+use crate::imports;
+
 /// Why a component is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ComponentError {
@@ -93,7 +95,7 @@ fn check_import(import: &str, spec: &FunctionSpec) -> Result<(), ComponentError>
     let standard = version.starts_with("0.2.")
         && WASI_PACKAGES.iter().any(|package| interface.starts_with(package));
     let ours = version == "0.1.0" && (interface == TYPES_ONLY || interface == MODELS);
-    if !standard && !ours {
+    if !standard && !ours && !imports::NAMES.contains(&import) {
         return Err(ComponentError::UnknownImport { import: import.to_owned() });
     }
     if interface == MODELS && spec.grants.models.is_empty() {

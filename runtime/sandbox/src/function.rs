@@ -11,6 +11,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::{
     contract::ContractPre,
+    imports::Granted,
     metrics::Metrics,
     models::ModelAccess,
     output::Capture,
@@ -47,6 +48,7 @@ pub(crate) struct Setting {
     pub(crate) instances: u32,
     pub(crate) granted: Arc<[Name]>,
     pub(crate) models: Arc<dyn ModelCalls>,
+    pub(crate) imports: Arc<Granted>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) activity: Activity,
 }
@@ -82,7 +84,7 @@ impl Setting {
         call: Call,
         deliver: impl FnOnce(Report) + Send + 'static,
     ) -> (Store<State>, Reporter) {
-        let capture = Capture::default();
+        let capture = Capture::new(self.limits.log);
         let models = ModelAccess {
             calls: self.models.clone(),
             granted: self.granted.clone(),
@@ -90,7 +92,7 @@ impl Setting {
             pending: 0,
             input_bytes: self.limits.memory.0,
         };
-        let store = state::store(engine, &self.limits, models, &capture);
+        let store = state::store(engine, &self.limits, models, self.imports.clone(), &capture);
         let reporter =
             Reporter::new(capture, self.metrics.clone(), self.activity.begin(), Box::new(deliver));
         (store, reporter)

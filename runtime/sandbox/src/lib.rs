@@ -11,7 +11,9 @@ mod error;
 mod function;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod held;
 mod http;
+mod imports;
 mod inference;
 mod metrics;
 mod models;
@@ -24,6 +26,7 @@ mod ticker;
 pub use component::ComponentError;
 pub use error::SandboxError;
 pub use function::{Function, HttpFunction, InferenceFunction};
-pub use output::{GuestOutput, OutputStream};
+pub use imports::Services;
+pub use output::{GuestOutput, OutputStream, Piece};
 pub use report::{Failure, Report};
 pub use sandbox::{Sandbox, SandboxConfig};

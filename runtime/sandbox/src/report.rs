@@ -11,6 +11,7 @@ use crate::{
     budget::Ending,
     error::text,
     function::Setting,
+    held::HeldTooMuch,
     metrics::Metrics,
     output::{Capture, GuestOutput},
     state::State,
@@ -140,6 +141,9 @@ fn classify(error: &wasmtime::Error, setting: &Setting, store: &Store<State>) ->
     }
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
         return InvokeError::Limit(Exceeded::Handles(setting.limits.handles));
+    }
+    if error.is::<HeldTooMuch>() {
+        return InvokeError::Limit(Exceeded::Memory(setting.limits.memory));
     }
     let reason = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),

@@ -8,18 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_types::{Digest, FunctionSpec, Limits, ModelCalls};
+use quern_types::{Digest, FunctionSpec, Limits};
 use wasmtime::{
     Engine,
     component::{Component, Linker},
 };
 
 use crate::{
-    ComponentError, Function, SandboxError,
+    ComponentError, Function, SandboxError, Services,
     artifact::Artifacts,
     component, engine,
     error::text,
     function::Setting,
+    imports::Granted,
     metrics::Metrics,
     state::{self, State},
     ticker::Ticker,
@@ -52,7 +53,7 @@ pub struct Sandbox {
     engine: Engine,
     linker: Linker<State>,
     artifacts: Artifacts,
-    models: Arc<dyn ModelCalls>,
+    services: Services,
     metrics: Arc<Metrics>,
     ticker: Ticker,
     instances: u32,
@@ -60,10 +61,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Sets up the engine. Functions reach models through `models`.
+    /// Sets up the engine. Functions reach what is beside them through `services`.
     pub fn new(
         config: SandboxConfig,
-        models: Arc<dyn ModelCalls>,
+        services: Services,
         registry: &prometheus::Registry,
     ) -> Result<Self, SandboxError> {
         let engine = engine::build(&config)?;
@@ -73,7 +74,7 @@ impl Sandbox {
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
         let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
         let metrics = Arc::new(Metrics::register(registry)?);
-        Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances, ceilings })
+        Ok(Self { engine, linker, artifacts, services, metrics, ticker, instances, ceilings })
     }
 
     /// The limits that a function runs within: its own, each lowered to the operator's ceiling,
@@ -156,7 +157,8 @@ impl Sandbox {
             limits: self.limits(spec),
             instances: self.instances,
             granted: spec.grants.models.clone().into(),
-            models: self.models.clone(),
+            models: self.services.models.clone(),
+            imports: Granted::new(spec, &self.services),
             metrics: self.metrics.clone(),
             activity: self.ticker.activity(),
         }

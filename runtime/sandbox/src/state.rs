@@ -1,11 +1,14 @@
 //! What belongs to one instance, and the interfaces that are linked to it.
 
+use std::sync::Arc;
+
 use quern_types::Limits;
 use wasmtime::{
     Engine, Store,
     component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::{
     Error as HttpError, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
@@ -14,6 +17,8 @@ use wasmtime_wasi_http::{
 use crate::{
     allowance::Allowance,
     contract::models_import,
+    held::Held,
+    imports::{self, BucketView, Granted, NetworkView},
     models::{ModelAccess, ModelView, Models},
     output::{Capture, OutputStream},
 };
@@ -30,6 +35,9 @@ pub(crate) struct State {
     http: WasiHttpCtx,
     outbound: Outbound,
     models: ModelAccess,
+    granted: Arc<Granted>,
+    held: Held,
+    capture: Capture,
 }
 
 /// Outbound HTTP, of which nothing is granted: every request is denied at the call.
@@ -42,6 +50,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     models_import::add_to_linker::<State, Models>(&mut linker, State::models)?;
+    imports::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -50,6 +59,7 @@ pub(crate) fn store(
     engine: &Engine,
     limits: &Limits,
     models: ModelAccess,
+    granted: Arc<Granted>,
     capture: &Capture,
 ) -> Store<State> {
     let wasi = WasiCtx::builder()
@@ -60,8 +70,17 @@ pub(crate) fn store(
     table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELDS);
-    let state =
-        State { allowance: Allowance::new(*limits), table, wasi, http, outbound: Outbound, models };
+    let state = State {
+        allowance: Allowance::new(*limits),
+        table,
+        wasi,
+        http,
+        outbound: Outbound,
+        models,
+        granted,
+        held: Held::new(limits.memory.0),
+        capture: capture.clone(),
+    };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.allowance);
     store.set_hostcall_fuel(usize::try_from(limits.host_call.0).unwrap_or(usize::MAX));
@@ -78,6 +97,33 @@ impl State {
 
     fn models(&mut self) -> ModelView<'_> {
         ModelView { access: &mut self.models, table: &mut self.table }
+    }
+
+    pub(crate) fn config(&mut self) -> WasiConfig<'_> {
+        self.granted.config()
+    }
+
+    pub(crate) fn log(&mut self) -> &mut Capture {
+        &mut self.capture
+    }
+
+    pub(crate) fn buckets(&mut self) -> BucketView<'_> {
+        BucketView {
+            granted: &self.granted,
+            tenant: &self.models.call.tenant,
+            table: &mut self.table,
+            held: &mut self.held,
+        }
+    }
+
+    pub(crate) fn networks(&mut self) -> NetworkView<'_> {
+        NetworkView {
+            calls: &*self.models.calls,
+            granted: &self.models.granted,
+            call: &self.models.call,
+            table: &mut self.table,
+            held: &mut self.held,
+        }
     }
 }
 

@@ -9,12 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use quern_sandbox::{ComponentError, Function, Report, Sandbox, SandboxConfig};
+use quern_sandbox::{ComponentError, Function, Report, Sandbox, SandboxConfig, Services};
 use quern_types::{
-    ByteSize, Call, DataType, Deadline, Digest, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, Limits, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Name, Period,
-    Signature, TenantId, Tensor, TensorSpec,
+    BucketId, ByteSize, Call, Change, DataType, Deadline, Digest, Exceeded, FunctionKind,
+    FunctionSpec, InvocationId, InvokeError, KeyPage, KeyValue, KeyValueError, Limits, ModelCall,
+    ModelCalls, ModelError, ModelReply, ModelSpec, Name, Period, Signature, TenantId, Tensor,
+    TensorSpec,
 };
 use tempfile::TempDir;
 
@@ -31,10 +33,43 @@ impl ModelCalls for NoModels {
     }
 }
 
+/// A node that keeps no pairs.
+struct NoPairs;
+
+type Answer<T> = BoxFuture<'static, Result<T, KeyValueError>>;
+
+fn no_pairs<T: Send + 'static>() -> Answer<T> {
+    let reason = "there is no store here".into();
+    Box::pin(std::future::ready(Err(KeyValueError::Storage { reason })))
+}
+
+impl KeyValue for NoPairs {
+    fn get(&self, _: BucketId, _: Vec<String>) -> Answer<Vec<Option<Bytes>>> {
+        no_pairs()
+    }
+
+    fn keys(&self, _: BucketId, _: Option<String>, _: usize) -> Answer<KeyPage> {
+        no_pairs()
+    }
+
+    fn write(&self, _: BucketId, _: Vec<Change>) -> Answer<()> {
+        no_pairs()
+    }
+
+    fn increment(&self, _: BucketId, _: String, _: i64) -> Answer<i64> {
+        no_pairs()
+    }
+
+    fn compare_and_set(&self, _: BucketId, _: String, _: Option<Bytes>, _: Bytes) -> Answer<bool> {
+        no_pairs()
+    }
+}
+
 fn sandbox(folder: &Path, pooling: bool) -> Sandbox {
     let config =
         SandboxConfig { pooling, instances: 8, ..SandboxConfig::new(folder.join("artifacts")) };
-    Sandbox::new(config, Arc::new(NoModels), &prometheus::Registry::new()).expect("a sandbox")
+    let services = Services { models: Arc::new(NoModels), key_value: Arc::new(NoPairs) };
+    Sandbox::new(config, services, &prometheus::Registry::new()).expect("a sandbox")
 }
 
 fn spec(kind: FunctionKind) -> FunctionSpec {

@@ -8,7 +8,7 @@ use quern_deploy::{DeployConfig, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models};
 use quern_gateway::{Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
-use quern_sandbox::{Sandbox, SandboxConfig};
+use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::Digest;
 
@@ -34,6 +34,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         keep_versions: deploy.keep_versions.0,
         log_records: logs.keep_records.0,
         log_bytes: logs.keep_bytes.0,
+        bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
     };
     let store = Store::open(store, &registry)
         .await
@@ -51,7 +52,8 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         instances: sandbox.instances.0,
         ceilings: limits.ceilings,
     };
-    let sandbox = Arc::new(Sandbox::new(sandbox, models.clone(), &registry)?);
+    let services = Services { models: models.clone(), key_value: store.key_value() };
+    let sandbox = Arc::new(Sandbox::new(sandbox, services, &registry)?);
     sandbox.retain(&deployed_components(&store))?;
     let functions = Functions::new(Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
     let dispatcher = Dispatcher::new(Arc::clone(&store), models, functions);

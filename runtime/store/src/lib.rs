@@ -1,5 +1,5 @@
-//! What survives: the catalog of versions, their blobs, and what functions printed. Never knows
-//! what a component or a model is, and never answers before the disk has it.
+//! What survives: the catalog of versions, their blobs, the pairs that functions keep, and what they
+//! printed. Never knows what a component or a model is, and never answers before the disk has it.
 //!
 //! One data folder belongs to one process:
 //!
@@ -9,6 +9,7 @@
 //! | `catalog.sqlite` | tenants' names and versions; every commit is synced |
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
+//! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
 //! | `logs.sqlite` | what functions printed; power loss may cost the newest records |
 //!
 //! Invariants:
@@ -21,6 +22,8 @@ mod blobs;
 mod catalog;
 mod database;
 mod folder;
+mod group;
+mod keyvalue;
 mod ledger;
 mod log_writer;
 mod logs;

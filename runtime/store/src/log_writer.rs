@@ -8,13 +8,14 @@ use quern_types::{Name, TenantId};
 use rusqlite::{Connection, Row, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use crate::{LogRecord, folder::FolderLock};
+use crate::{LogRecord, folder::FolderLock, group};
 
 /// Most messages of one transaction.
 const BATCH: usize = 1024;
 
 /// As in the catalog: a released migration never changes.
-pub(crate) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE functions (
         id INTEGER PRIMARY KEY,
         tenant TEXT NOT NULL,
@@ -32,7 +33,13 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         text TEXT NOT NULL
     ) STRICT;
     CREATE INDEX records_by_function ON records (function, sequence);
-"];
+",
+    "
+    -- Of stream 'log' alone.
+    ALTER TABLE records ADD COLUMN level TEXT;
+    ALTER TABLE records ADD COLUMN context TEXT;
+",
+];
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -84,26 +91,12 @@ impl LogWriter {
     }
 
     /// Starts the writer's thread; it ends when all senders are gone and the queue is empty.
-    pub(crate) fn start(
-        mut self,
-        mut queue: mpsc::Receiver<Message>,
-    ) -> io::Result<JoinHandle<()>> {
-        std::thread::Builder::new().name("quern-logs".into()).spawn(move || {
-            let mut batch = Vec::new();
-            while let Some(first) = queue.blocking_recv() {
-                batch.push(first);
-                while batch.len() < BATCH
-                    && let Ok(next) = queue.try_recv()
-                {
-                    batch.push(next);
-                }
-                self.write(&mut batch);
-            }
-        })
+    pub(crate) fn start(mut self, queue: mpsc::Receiver<Message>) -> io::Result<JoinHandle<()>> {
+        group::start("quern-logs", BATCH, queue, move |batch| self.write(batch))
     }
 
-    fn write(&mut self, batch: &mut Vec<Message>) {
-        let written = self.transact(batch);
+    fn write(&mut self, batch: Vec<Message>) {
+        let written = self.transact(&batch);
         if let Err(error) = &written {
             // What the failed transaction counted is wrong.
             self.functions.clear();
@@ -112,7 +105,7 @@ impl LogWriter {
             self.dropped.inc_by(records as u64);
             tracing::error!(%error, records, "log records of functions can't be written");
         }
-        for message in batch.drain(..) {
+        for message in batch {
             if let Message::Remove { reply, .. } = message {
                 // Nobody may be waiting any more.
                 let _ = reply.send(match &written {
@@ -161,11 +154,13 @@ fn append(
             unknown.insert(identify(connection, &record.tenant, &record.function)?)
         }
     };
+    let logged = record.stream.logged();
     let time = record.time.duration_since(UNIX_EPOCH).unwrap_or_default();
     connection
         .prepare_cached(
-            "INSERT INTO records (function, version, invocation, time_us, stream, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO records
+                 (function, version, invocation, time_us, stream, level, context, text)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             kept.id,
@@ -173,6 +168,8 @@ fn append(
             record.invocation.to_string(),
             i64::try_from(time.as_micros()).unwrap_or(i64::MAX),
             record.stream.as_str(),
+            logged.map(|(level, _)| level.as_str()),
+            logged.map(|(_, context)| context),
             record.text
         ])?;
     kept.records += 1;

@@ -3,18 +3,15 @@
 //! records.
 
 use std::{
-    fmt,
     path::Path,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::SystemTime,
 };
 
 use prometheus::IntCounter;
-use quern_types::{InvocationId, Name, TenantId, VersionNumber};
-use rusqlite::{Connection, Row, params};
-use serde::Serialize;
+use quern_types::{InvocationId, LogLevel, Name, TenantId, VersionNumber};
+use rusqlite::{Connection, Row, params, types::Type};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
@@ -31,8 +28,6 @@ use crate::{
 const QUEUE: usize = 4096;
 /// Bytes of text that these records can have together.
 const QUEUE_BYTES: usize = 32 << 20;
-/// Longest text of a record, in bytes.
-const MAX_TEXT: usize = 64 << 10;
 
 /// The logs of all functions.
 #[derive(Debug)]
@@ -65,8 +60,7 @@ pub struct LogRecord {
 }
 
 /// Where a log record comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogStream {
     /// The function's standard output.
     Stdout,
@@ -74,6 +68,18 @@ pub enum LogStream {
     Stderr,
     /// The server: traps and limits.
     System,
+    /// The function's own log, through `wasi:logging`.
+    Log {
+        /// How much the message matters.
+        level: LogLevel,
+        /// What groups it with others.
+        context: String,
+    },
+}
+
+impl LogRecord {
+    /// Longest text of a record, in bytes; with the queue it bounds memory. What is longer is cut.
+    pub const MAX_TEXT: usize = 64 << 10;
 }
 
 /// A record that has been written.
@@ -129,6 +135,9 @@ impl FunctionLogs {
     /// Hands a record to the writer; never waits. Text over 64 KiB is cut, and says so.
     pub fn append(&self, mut record: LogRecord) {
         cut(&mut record.text);
+        if let LogStream::Log { context, .. } = &mut record.stream {
+            cut(context);
+        }
         if self.queue(record).is_none() {
             self.dropped.inc();
         }
@@ -198,43 +207,54 @@ impl FunctionLogs {
 
 impl LogStream {
     /// The word of the API.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
             Self::System => "system",
+            Self::Log { .. } => "log",
+        }
+    }
+
+    /// Level and context of the function's own log.
+    pub fn logged(&self) -> Option<(LogLevel, &str)> {
+        match self {
+            Self::Log { level, context } => Some((*level, context)),
+            _ => None,
         }
     }
 }
 
-impl fmt::Display for LogStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for LogStream {
-    type Err = UnknownStream;
-
-    fn from_str(text: &str) -> Result<Self, UnknownStream> {
-        [Self::Stdout, Self::Stderr, Self::System]
-            .into_iter()
-            .find(|stream| stream.as_str() == text)
-            .ok_or(UnknownStream)
-    }
-}
-
-/// A text is not a [`LogStream`].
+/// A row's stream is none that this server writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("log stream is none of stdout, stderr and system")]
-pub struct UnknownStream;
+#[error("log stream is none of stdout, stderr, system and log")]
+struct UnknownStream;
 
 /// Cuts a text that is too long, and says so at its end.
 fn cut(text: &mut String) {
     let length = text.len();
-    if length > MAX_TEXT {
-        text.truncate(text.floor_char_boundary(MAX_TEXT));
+    if length > LogRecord::MAX_TEXT {
+        text.truncate(text.floor_char_boundary(LogRecord::MAX_TEXT));
         text.push_str(&format!("… [cut: {length} bytes]"));
+    }
+}
+
+/// The stream that the columns from this one on hold: its word, and a message's level and context.
+fn stream(row: &Row<'_>, column: usize) -> rusqlite::Result<LogStream> {
+    let word: String = row.get(column)?;
+    match word.as_str() {
+        "stdout" => Ok(LogStream::Stdout),
+        "stderr" => Ok(LogStream::Stderr),
+        "system" => Ok(LogStream::System),
+        "log" => Ok(LogStream::Log {
+            level: rows::parsed(row, column + 1)?,
+            context: row.get(column + 2)?,
+        }),
+        _ => Err(rusqlite::Error::FromSqlConversionFailure(
+            column,
+            Type::Text,
+            Box::new(UnknownStream),
+        )),
     }
 }
 
@@ -248,14 +268,14 @@ fn read(
 ) -> rusqlite::Result<Vec<StoredRecord>> {
     let mut statement = connection.prepare_cached(match after {
         Some(_) => {
-            "SELECT sequence, version, invocation, time_us, stream, text
+            "SELECT sequence, version, invocation, time_us, text, stream, level, context
              FROM records JOIN functions ON functions.id = records.function
              WHERE tenant = ?1 AND name = ?2 AND sequence > ?3 AND version >= ?5
              ORDER BY sequence LIMIT ?4"
         }
         None => {
             "SELECT * FROM (
-                 SELECT sequence, version, invocation, time_us, stream, text
+                 SELECT sequence, version, invocation, time_us, text, stream, level, context
                  FROM records JOIN functions ON functions.id = records.function
                  WHERE tenant = ?1 AND name = ?2 AND sequence > ?3 AND version >= ?5
                  ORDER BY sequence DESC LIMIT ?4
@@ -273,8 +293,8 @@ fn read(
                 version: rows::number(row, 1)?,
                 invocation: rows::parsed(row, 2)?,
                 time: rows::created(row.get(3)?),
-                stream: rows::parsed(row, 4)?,
-                text: row.get(5)?,
+                text: row.get(4)?,
+                stream: stream(row, 5)?,
             },
         })
     };

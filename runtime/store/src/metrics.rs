@@ -14,6 +14,10 @@ pub(crate) struct StoreMetrics {
     pub(crate) group_operations: Histogram,
     /// Operations that wait for the writer.
     pub(crate) queued_operations: IntGauge,
+    /// From the first write of a group of key-value operations to its end on the disk.
+    pub(crate) keyvalue_commit_seconds: Histogram,
+    /// Key-value operations that shared a commit.
+    pub(crate) keyvalue_group_operations: Histogram,
     /// Bytes of all blobs.
     pub(crate) blob_bytes: IntGauge,
     /// Log records that the queue had no room for, or that could not be written.
@@ -32,7 +36,25 @@ impl StoreMetrics {
             "Catalog operations that shared one commit",
         )
         .buckets(exponential_buckets(1.0, 2.0, 8)?);
+        let keyvalue_commit_seconds = HistogramOpts::new(
+            "quern_store_keyvalue_commit_seconds",
+            "Time to write and sync one group of key-value operations",
+        )
+        .buckets(exponential_buckets(0.000_25, 2.0, 14)?);
+        let keyvalue_group_operations = HistogramOpts::new(
+            "quern_store_keyvalue_group_operations",
+            "Key-value operations that shared one commit",
+        )
+        .buckets(exponential_buckets(1.0, 2.0, 9)?);
         Ok(Self {
+            keyvalue_commit_seconds: registered(
+                registry,
+                Histogram::with_opts(keyvalue_commit_seconds)?,
+            )?,
+            keyvalue_group_operations: registered(
+                registry,
+                Histogram::with_opts(keyvalue_group_operations)?,
+            )?,
             commit_seconds: registered(registry, Histogram::with_opts(commit_seconds)?)?,
             group_operations: registered(registry, Histogram::with_opts(group_operations)?)?,
             queued_operations: registered(

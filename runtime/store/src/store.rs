@@ -9,13 +9,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
-use quern_types::ByteSize;
+use quern_types::{ByteSize, KeyValue};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
     Blobs, Catalog, FunctionLogs,
     database::{self, Synchronous},
     folder::{self, FolderLock},
+    keyvalue::KeyValueStore,
     ledger::Ledger,
     log_writer::Retention,
     metrics::StoreMetrics,
@@ -35,6 +36,13 @@ pub struct StoreConfig {
     pub log_records: u32,
     /// Bytes of text that the log records of each function have together, at most.
     pub log_bytes: ByteSize,
+    /// The most that the keys and values of one bucket may take up, with 64 bytes for each pair.
+    pub bucket_bytes: ByteSize,
+}
+
+impl StoreConfig {
+    /// The room of a bucket unless the operator says otherwise.
+    pub const DEFAULT_BUCKET_BYTES: ByteSize = ByteSize::mib(64);
 }
 
 /// An open data folder.
@@ -43,6 +51,7 @@ pub struct Store {
     catalog: Catalog,
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
+    key_value: Arc<KeyValueStore>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -143,7 +152,13 @@ impl Store {
             path: directory,
             cause,
         })?;
-        Ok(Self { catalog, blobs: parts.blobs, logs: parts.logs, writer: Mutex::new(Some(writer)) })
+        Ok(Self {
+            catalog,
+            blobs: parts.blobs,
+            logs: parts.logs,
+            key_value: Arc::new(parts.key_value),
+            writer: Mutex::new(Some(writer)),
+        })
     }
 
     /// What is deployed.
@@ -161,12 +176,18 @@ impl Store {
         &self.logs
     }
 
+    /// The pairs of keys and values that functions keep.
+    pub fn key_value(&self) -> Arc<dyn KeyValue> {
+        self.key_value.clone()
+    }
+
     /// Finishes what is queued and ends the writers; further writes are refused. The folder is
     /// free for another server when this returns.
     pub async fn close(&self) {
         self.catalog.close();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         join(writer).await;
+        self.key_value.close().await;
         self.logs.close().await;
         self.blobs.close().await;
     }
@@ -185,6 +206,7 @@ struct Parts {
     writer: Writer,
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
+    key_value: KeyValueStore,
     contents: std::collections::HashSet<quern_types::Digest>,
 }
 
@@ -211,6 +233,12 @@ fn open_files(
         metrics,
         lock.clone(),
     )?;
+    let key_value = KeyValueStore::open(
+        &directory.join("keyvalue.sqlite"),
+        config.bucket_bytes,
+        metrics,
+        lock.clone(),
+    )?;
     // SQLite syncs the names of its files when it first syncs a log; not to depend on when.
     folder::sync(directory).map_err(|cause| OpenError::Folder {
         action: "sync",
@@ -226,5 +254,5 @@ fn open_files(
         runtime: runtime.clone(),
         _lock: lock,
     };
-    Ok(Parts { writer, blobs, logs, contents })
+    Ok(Parts { writer, blobs, logs, key_value, contents })
 }

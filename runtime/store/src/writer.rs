@@ -12,6 +12,7 @@ use crate::{
     Removed,
     blobs::Blobs,
     folder::FolderLock,
+    group,
     metrics::StoreMetrics,
     operation::{Effects, Operation},
     rows,
@@ -40,19 +41,11 @@ impl Writer {
     /// Starts the writer's thread; it ends when all senders are gone and the queue is empty.
     pub(crate) fn start(
         mut self,
-        mut operations: mpsc::Receiver<Box<dyn Operation>>,
+        operations: mpsc::Receiver<Box<dyn Operation>>,
     ) -> std::io::Result<JoinHandle<()>> {
-        std::thread::Builder::new().name("quern-catalog".into()).spawn(move || {
-            while let Some(first) = operations.blocking_recv() {
-                let mut group = vec![first];
-                while group.len() < GROUP
-                    && let Ok(next) = operations.try_recv()
-                {
-                    group.push(next);
-                }
-                self.metrics.queued_operations.sub(group.len() as i64);
-                self.write(group);
-            }
+        group::start("quern-catalog", GROUP, operations, move |group| {
+            self.metrics.queued_operations.sub(group.len() as i64);
+            self.write(group);
         })
     }
 

@@ -58,6 +58,20 @@ pub enum KeyValueError {
         /// The limit on all its keys and values together.
         limit: ByteSize,
     },
+    /// One operation concerns too many keys.
+    #[error("{count} keys are too many for one operation: at most {limit} are allowed")]
+    TooManyKeys {
+        /// The keys.
+        count: usize,
+        /// The most.
+        limit: usize,
+    },
+    /// One operation reads or writes too much.
+    #[error("the values are larger than {limit} together: take fewer keys at once")]
+    BatchTooLarge {
+        /// The most that one operation reads or writes.
+        limit: ByteSize,
+    },
     /// An increment met a value that is no number, or has no room for the sum.
     #[error("the value of key {key:?} can't be incremented: {reason}")]
     NotANumber {
@@ -67,7 +81,7 @@ pub enum KeyValueError {
         reason: String,
     },
     /// As many operations as are allowed wait already.
-    #[error("too many writes are waiting: try again later")]
+    #[error("too many writes are waiting for the disk: try again later")]
     Busy,
     /// The disk failed.
     #[error("the key-value store failed: {reason}")]
@@ -79,7 +93,7 @@ pub enum KeyValueError {
 
 /// Keeps pairs of keys and values. What is acknowledged survives power loss; the operations on a
 /// bucket are in one order that all see.
-pub trait KeyValue: Send + Sync {
+pub trait KeyValue: Send + Sync + 'static {
     /// The values of these keys; none for those that are not there.
     fn get(
         &self,
@@ -87,7 +101,7 @@ pub trait KeyValue: Send + Sync {
         keys: Vec<String>,
     ) -> BoxFuture<'static, Result<Vec<Option<Bytes>>, KeyValueError>>;
 
-    /// The keys after `after`, at most `count` of them.
+    /// The keys after `after`, at most `count` of them, and never more than one page has room for.
     fn keys(
         &self,
         bucket: BucketId,

@@ -9,6 +9,13 @@ use crate::{
     Reuse, Signature, TensorSpec,
 };
 
+/// Most keys of a function's configuration.
+const MAX_CONFIG_KEYS: usize = 256;
+/// Longest key of a function's configuration, in bytes.
+const MAX_CONFIG_KEY_BYTES: usize = 256;
+/// Bytes of a function's configuration, keys and values together.
+const MAX_CONFIG_BYTES: usize = 64 << 10;
+
 /// `quern.toml` of a function, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FunctionManifest {
@@ -106,6 +113,7 @@ impl FunctionManifest {
         };
         let limits = raw.limits.or(&rules.defaults).within(&rules.ceilings);
         let limits = limits.map_err(ManifestError)?;
+        check_config(&raw.config).map_err(ManifestError)?;
         let reuse = raw.reuse.map(Reuse::checked).transpose().map_err(ManifestError)?;
         let spec = FunctionSpec { kind, limits, grants: raw.grants, config: raw.config, reuse };
         Ok(Self { name: raw.name, component: raw.component, spec })
@@ -141,6 +149,33 @@ impl ModelManifest {
         }
         Signature::new(inputs, signature.outputs().to_vec()).map_err(ManifestError)
     }
+}
+
+/// Configuration is copied into the guest as a whole, and kept in memory for each function.
+fn check_config(config: &BTreeMap<String, String>) -> Result<(), String> {
+    if config.len() > MAX_CONFIG_KEYS {
+        return Err(format!(
+            "[config] has {} keys: at most {MAX_CONFIG_KEYS} are allowed",
+            config.len()
+        ));
+    }
+    let key_fits = |key: &str| (1..=MAX_CONFIG_KEY_BYTES).contains(&key.len());
+    if let Some(key) = config.keys().find(|key| !key_fits(key)) {
+        let shown: String = key.chars().take(40).collect();
+        return Err(format!(
+            "[config] has a key of {} bytes, {shown:?}: it must have between 1 and \
+             {MAX_CONFIG_KEY_BYTES}",
+            key.len()
+        ));
+    }
+    let bytes: usize = config.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_CONFIG_BYTES {
+        let limit = ByteSize(MAX_CONFIG_BYTES as u64);
+        return Err(format!(
+            "[config] has {bytes} bytes of keys and values: at most {limit} are allowed"
+        ));
+    }
+    Ok(())
 }
 
 fn parse_error(text: &str, error: &toml::de::Error) -> ManifestError {
@@ -183,6 +218,37 @@ mod tests {
         assert_eq!(given.memory, ByteSize::mib(16));
         let error = parse("memory = '17MiB'").expect_err("above the ceiling").to_string();
         assert_eq!(error, "limits.memory is above this server's ceiling of 16.0 MiB");
+    }
+
+    #[test]
+    fn configuration_has_limits() {
+        let parse = |pairs: &[(String, usize)]| {
+            let lines =
+                pairs.iter().map(|(key, length)| format!("'{key}' = '{}'\n", "v".repeat(*length)));
+            let text =
+                format!("name = 'a'\nkind = 'http'\n[config]\n{}", lines.collect::<String>());
+            FunctionManifest::parse(&text).map(|manifest| manifest.spec.config)
+        };
+        let several = |count: usize| Vec::from_iter((0..count).map(|i| (format!("k{i}"), 1)));
+        let key = |length: usize| "k".repeat(length);
+        assert_eq!(parse(&several(256)).expect("just fits").len(), 256);
+        assert_eq!(parse(&[(key(256), 65_280)]).expect("just fits").len(), 1);
+        let cases = [
+            (several(257), "[config] has 257 keys: at most 256 are allowed"),
+            (vec![(key(257), 1)], "[config] has a key of 257 bytes, \"kkkk"),
+            (
+                vec![(String::new(), 1)],
+                "[config] has a key of 0 bytes, \"\": it must have between 1",
+            ),
+            (
+                vec![(key(256), 65_281)],
+                "[config] has 65537 bytes of keys and values: at most 64.0 KiB",
+            ),
+        ];
+        for (pairs, expected) in cases {
+            let error = parse(&pairs).expect_err(expected).to_string();
+            assert!(error.starts_with(expected), "{error:?} should begin with {expected:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use futures::{future::BoxFuture, stream};
 use prometheus::{Encoder, Registry, TextEncoder};
 use quern_deploy::{DeployConfig, DeployError, Deployer, Deployment};
 use quern_host_gpu::{Cpu, CpuConfig};
-use quern_sandbox::{Sandbox, SandboxConfig};
+use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{
     ByteSize, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelCall, ModelCalls,
@@ -46,12 +46,18 @@ impl Server {
         let folder = TempDir::new().expect("a folder");
         let registry = Registry::new();
         let directory = folder.path().to_owned();
-        let store =
-            StoreConfig { directory, keep_versions, log_records: 100, log_bytes: ByteSize::mib(1) };
+        let store = StoreConfig {
+            directory,
+            keep_versions,
+            log_records: 100,
+            log_bytes: ByteSize::mib(1),
+            bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+        };
         let store = Arc::new(Store::open(store, &registry).await.expect("a store"));
         let config =
             SandboxConfig { pooling: false, ..SandboxConfig::new(folder.path().join("artifacts")) };
-        let sandbox = Sandbox::new(config, Arc::new(NoModels), &registry).expect("a sandbox");
+        let services = Services { models: Arc::new(NoModels), key_value: store.key_value() };
+        let sandbox = Sandbox::new(config, services, &registry).expect("a sandbox");
         let sandbox = Arc::new(sandbox);
         let cpu = CpuConfig { lanes: 1, ort_library: None };
         let cpu = Arc::new(Cpu::new(cpu, &registry).expect("a device"));

@@ -103,5 +103,7 @@ pub(crate) struct LogLine {
     pub(crate) version: u32,
     pub(crate) invocation: String,
     pub(crate) stream: String,
+    pub(crate) level: Option<String>,
+    pub(crate) context: Option<String>,
     pub(crate) text: String,
 }

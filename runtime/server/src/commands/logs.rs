@@ -45,11 +45,17 @@ pub(crate) async fn print(mut lines: Lines, json: bool) -> Result<()> {
 
 fn describe(line: &Bytes) -> Result<String> {
     let line: LogLine = serde_json::from_slice(line).context("log line is not understood")?;
-    let LogLine { time, version, invocation, stream, text } = line;
+    let LogLine { time, version, invocation, stream, level, context, text } = line;
+    // A message's level says where it comes from.
+    let source = match (level, context.filter(|context| !context.is_empty())) {
+        (None, _) => stream,
+        (Some(level), None) => level,
+        (Some(level), Some(context)) => format!("{level} {context}"),
+    };
     // The end of an invocation's id is its random part: enough to tell neighbours apart.
     let start = invocation.len().saturating_sub(8);
     let short = invocation.get(start..).unwrap_or(&invocation);
-    Ok(format!("{time} v{version} {short} {stream}: {}", text.trim_end()))
+    Ok(format!("{time} v{version} {short} {source}: {}", text.trim_end()))
 }
 
 #[cfg(test)]
@@ -62,6 +68,15 @@ mod tests {
             "invocation":"01936a5e-0000-7000-8000-0123456789ab","stream":"stderr","text":"hi\n"}"#;
         let shown = describe(&Bytes::from_static(line)).expect("a log line");
         assert_eq!(shown, "2026-11-02T09:00:00.000Z v3 456789ab stderr: hi");
+        let source = |context: &str| {
+            let line = format!(
+                "{{\"time\":\"t\",\"version\":1,\"invocation\":\"i\",\"stream\":\"log\",\
+                 \"level\":\"warn\",\"context\":\"{context}\",\"text\":\"hi\"}}"
+            );
+            describe(&Bytes::from(line)).expect("a log line")
+        };
+        assert_eq!(source("disk"), "t v1 i warn disk: hi");
+        assert_eq!(source(""), "t v1 i warn: hi");
         assert!(describe(&Bytes::from_static(b"{}")).is_err());
     }
 }

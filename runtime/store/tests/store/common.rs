@@ -14,8 +14,13 @@ use quern_types::{
 };
 
 pub(crate) fn config(directory: &Path, keep_versions: u32) -> StoreConfig {
-    let directory = directory.to_owned();
-    StoreConfig { directory, keep_versions, log_records: 100, log_bytes: ByteSize::mib(16) }
+    StoreConfig {
+        directory: directory.to_owned(),
+        keep_versions,
+        log_records: 100,
+        log_bytes: ByteSize::mib(16),
+        bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+    }
 }
 
 pub(crate) async fn open(directory: &Path, keep_versions: u32) -> Store {

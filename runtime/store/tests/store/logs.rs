@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use prometheus::Registry;
 use quern_store::{LogError, LogRecord, LogStream, Store, StoreConfig};
-use quern_types::{ByteSize, TenantId};
+use quern_types::{ByteSize, LogLevel, TenantId};
 
 use crate::common::{config, metric, name, number, open, tenant};
 
@@ -211,4 +211,42 @@ async fn records_of_versions_before_the_oldest_are_left_out() {
             tail.expect("reads").into_iter().map(|stored| stored.record.text).collect();
         assert_eq!(texts.join(" "), expected, "{oldest} {after:?} {limit}");
     }
+}
+
+#[tokio::test]
+async fn a_logged_message_keeps_its_level_and_context() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path(), 2).await;
+    let logged = |level: LogLevel| {
+        let stream = LogStream::Log { level, context: format!("about {level}") };
+        LogRecord { stream, ..record("f", format!("message of {level}")) }
+    };
+    let mut expected: Vec<_> = LogLevel::ALL.into_iter().map(logged).collect();
+    expected.push(LogRecord { stream: LogStream::System, ..record("f", "end") });
+    for record in &expected {
+        store.logs().append(record.clone());
+    }
+    written(&store, "f", "end").await;
+    let all = store.logs().tail(&tenant(), &name("f"), number(3), None, 10).await.expect("reads");
+    let found: Vec<_> = all.into_iter().map(|stored| stored.record).collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_log_of_an_older_server_is_read_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path(), 2).await;
+    store.logs().append(record("f", "old"));
+    store.close().await;
+    drop(store);
+    let older = rusqlite::Connection::open(folder.path().join("logs.sqlite")).expect("opens");
+    let undo = "ALTER TABLE records DROP COLUMN level; ALTER TABLE records DROP COLUMN context;
+                PRAGMA user_version = 1";
+    older.execute_batch(undo).expect("as the first migration left it");
+    drop(older);
+    let store = open(folder.path(), 2).await;
+    assert_eq!(texts(&store, "f", None, 10).await, ["old"]);
+    let level = LogStream::Log { level: LogLevel::Info, context: String::new() };
+    store.logs().append(LogRecord { stream: level, ..record("f", "new") });
+    written(&store, "f", "new").await;
 }
