@@ -20,6 +20,7 @@ use crate::{
     component, engine,
     error::text,
     function::Setting,
+    idle::Shelves,
     metrics::Metrics,
     state::{self, State},
     ticker::Ticker,
@@ -53,6 +54,7 @@ pub struct Sandbox {
     metrics: Arc<Metrics>,
     ticker: Ticker,
     instances: u32,
+    shelves: Arc<Shelves>,
 }
 
 impl Sandbox {
@@ -69,7 +71,8 @@ impl Sandbox {
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
         let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
         let metrics = Arc::new(Metrics::register(registry)?);
-        Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances })
+        let shelves = Arc::default();
+        Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances, shelves })
     }
 
     /// Checks that `component` is one, exports what its kind needs, and imports nothing that is
@@ -145,6 +148,8 @@ impl Sandbox {
         Setting {
             limits: spec.limits,
             instances: self.instances,
+            reuse: spec.reuse,
+            shelves: self.shelves.clone(),
             granted: spec.grants.models.clone().into(),
             models: self.models.clone(),
             metrics: self.metrics.clone(),
