@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use futures::{future::join_all, stream};
 use reqwest::Method;
+use serde_json::json;
 
 use crate::{
-    HELLO, MISBEHAVE,
+    COUNTER, HELLO, MISBEHAVE,
     support::{Server, answer},
 };
 
@@ -117,4 +118,43 @@ async fn a_client_that_leaves_takes_its_guest_with_it() {
     let cancelled = "quern_function_requests_total{function=\"misbehave\",\
                      outcome=\"cancelled\",tenant=\"default\"} 1";
     assert!(text.lines().any(|line| line == cancelled), "{text}");
+}
+
+#[tokio::test]
+async fn a_response_over_the_limit_is_refused_or_breaks_off() {
+    let server = Server::start();
+    let manifest = MISBEHAVE.manifest().replace("[limits]", "[limits]\nresponse = \"1MiB\"");
+    server.upload("misbehave", manifest, MISBEHAVE.component()).await;
+    let declared = server.get("/f/misbehave/short?declared=1048577").await;
+    declared.assert_error(502, "response-too-large", "limits.response of 1.0 MiB");
+    assert_eq!(declared.json()["limit"]["name"], "limits.response");
+    let fits = server.get("/f/misbehave/stream?chunks=16&bytes=65536").await;
+    assert_eq!(fits.body.len(), 1 << 20);
+    for path in ["stream?chunks=17&bytes=65536", "stream?chunks=1&bytes=1048577"] {
+        let request = server.request(Method::GET, &format!("/f/misbehave/{path}"));
+        if let Ok(response) = request.send().await {
+            let body = response.bytes().await;
+            assert!(body.is_err(), "{path} looked whole");
+        }
+    }
+    let start = Instant::now();
+    loop {
+        let log = server.get("/v1/functions/misbehave/logs").await.text();
+        if log.matches("gave a response body larger than").count() == 3 {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "not all were reported: {log}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(server.metric("quern_sandbox_failures_total").await, 3.0);
+}
+
+#[tokio::test]
+async fn outputs_over_the_response_limit_are_refused() {
+    let server = Server::start();
+    let manifest = COUNTER.manifest() + "\n[limits]\nresponse = \"7B\"\n";
+    server.upload("counter", manifest, COUNTER.component()).await;
+    let by = json!([{ "name": "by", "shape": [1], "datatype": "INT64", "data": [1] }]);
+    let answer = server.infer("counter", by).await;
+    answer.assert_error(502, "response-too-large", "limits.response of 7 B");
 }

@@ -8,18 +8,23 @@ mod configuration;
 mod crashes;
 mod deployments;
 mod http_functions;
+mod http_handlers;
 mod imports;
 mod inference;
 mod limits;
 mod operations;
+mod reuse;
+mod traps;
 
 use support::Guest;
 
+const COUNTER: Guest = Guest::test("counter");
 const DIGITS: Guest = Guest::function("digits");
 const DIGIT_READER: Guest = Guest::function("digit-reader");
 const ECHO: Guest = Guest::test("echo");
 const FAN_OUT: Guest = Guest::test("fan-out");
 const GUEST_ERROR: Guest = Guest::test("guest-error");
+const HANDLER: Guest = Guest::test("handler");
 const HELLO: Guest = Guest::function("hello");
 const IMPORTS: Guest = Guest::test("imports");
 const MISBEHAVE: Guest = Guest::test("misbehave");

@@ -59,7 +59,10 @@ pub enum ComponentError {
     },
 }
 
-/// The standard packages whose 0.2 interfaces are linked.
+/// What a component serves HTTP by, in 0.2 and in 0.3.
+pub(crate) const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.";
+pub(crate) const HANDLER: &str = "wasi:http/handler@0.3.";
+/// The standard packages whose 0.2 and 0.3 interfaces are linked.
 const WASI_PACKAGES: [&str; 7] = [
     "wasi:cli/",
     "wasi:clocks/",
@@ -79,12 +82,15 @@ pub(crate) fn validate(component: &[u8], spec: &FunctionSpec) -> Result<(), Comp
     for import in &outside.imports {
         check_import(import, spec)?;
     }
-    let export = match spec.kind {
-        FunctionKind::Http => "wasi:http/incoming-handler",
-        FunctionKind::Inference(_) => "quern:ml/inference",
+    let (exports, export): (&[&str], _) = match spec.kind {
+        FunctionKind::Http => (
+            &[INCOMING_HANDLER, HANDLER],
+            "wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3",
+        ),
+        FunctionKind::Inference(_) => (&["quern:ml/inference@"], "quern:ml/inference"),
     };
-    let exported = |name: &String| name == export || name.starts_with(&format!("{export}@"));
-    if !outside.exports.iter().any(exported) {
+    let is_entry = |name: &String| exports.iter().any(|export| name.starts_with(export));
+    if !outside.exports.iter().any(is_entry) {
         return Err(ComponentError::MissingExport { export, kind: spec.kind.as_str() });
     }
     Ok(())
@@ -92,7 +98,7 @@ pub(crate) fn validate(component: &[u8], spec: &FunctionSpec) -> Result<(), Comp
 
 fn check_import(import: &str, spec: &FunctionSpec) -> Result<(), ComponentError> {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    let standard = version.starts_with("0.2.")
+    let standard = (version.starts_with("0.2.") || version.starts_with("0.3."))
         && WASI_PACKAGES.iter().any(|package| interface.starts_with(package));
     let ours = version == "0.1.0" && (interface == TYPES_ONLY || interface == MODELS);
     if !standard && !ours && !imports::NAMES.contains(&import) {

@@ -36,6 +36,7 @@ pub(crate) fn build(config: &SandboxConfig) -> Result<Engine, SandboxError> {
 fn common() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
+    config.wasm_component_model_async(true);
     config.epoch_interruption(true);
     config.memory_init_cow(true);
     config

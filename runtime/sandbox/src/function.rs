@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use quern_types::{Call, FunctionKind, FunctionSpec, Limits, ModelCalls, Name, Signature};
-use wasmtime::{
-    Engine, Store,
-    component::{Component, Linker},
-};
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use quern_types::{Call, FunctionKind, FunctionSpec, Limits, ModelCalls, Name, Reuse, Signature};
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 
 use crate::{
+    component::{HANDLER, INCOMING_HANDLER},
     contract::ContractPre,
+    idle::Shelves,
     imports::Granted,
+    instances::Instances,
     metrics::Metrics,
     models::ModelAccess,
     output::Capture,
     report::{Report, Reporter},
-    state::{self, State},
+    state::State,
     ticker::Activity,
 };
 
@@ -30,15 +30,13 @@ pub enum Function {
 
 /// A function that serves HTTP.
 pub struct HttpFunction {
-    pub(crate) entry: ProxyPre<State>,
-    pub(crate) setting: Setting,
+    pub(crate) instances: Instances<ProxyPre<State>>,
 }
 
 /// A function that turns tensors into tensors.
 pub struct InferenceFunction {
-    pub(crate) entry: ContractPre<State>,
+    pub(crate) instances: Instances<ContractPre<State>>,
     pub(crate) signature: Signature,
-    pub(crate) setting: Setting,
 }
 
 /// What every invocation of a function is given.
@@ -46,6 +44,8 @@ pub(crate) struct Setting {
     pub(crate) limits: Limits,
     /// Instances that the server can have at the same time.
     pub(crate) instances: u32,
+    pub(crate) reuse: Option<Reuse>,
+    pub(crate) shelves: Arc<Shelves>,
     pub(crate) granted: Arc<[Name]>,
     pub(crate) models: Arc<dyn ModelCalls>,
     pub(crate) imports: Arc<Granted>,
@@ -64,37 +64,48 @@ impl Function {
     ) -> wasmtime::Result<Self> {
         let linked = linker.instantiate_pre(component)?;
         Ok(match &spec.kind {
-            FunctionKind::Http => {
-                Self::Http(Arc::new(HttpFunction { entry: ProxyPre::new(linked)?, setting }))
-            }
+            FunctionKind::Http => Self::Http(Arc::new(HttpFunction {
+                instances: Instances::new(http_entry(linked)?, setting),
+            })),
             FunctionKind::Inference(signature) => Self::Inference(Arc::new(InferenceFunction {
-                entry: ContractPre::new(linked)?,
+                instances: Instances::new(ContractPre::new(linked)?, setting),
                 signature: signature.clone(),
-                setting,
             })),
         })
     }
 }
 
+/// The export that a component serves HTTP by; of 0.2 if it has both.
+fn http_entry(linked: InstancePre<State>) -> wasmtime::Result<ProxyPre<State>> {
+    let component = linked.component().component_type();
+    let exports =
+        |entry: &str| component.exports(linked.engine()).any(|(name, _)| name.starts_with(entry));
+    let handler = exports(HANDLER) && !exports(INCOMING_HANDLER);
+    Ok(if handler {
+        ProxyPre::P3(p3::bindings::ServicePre::new(linked)?)
+    } else {
+        ProxyPre::P2(p2::bindings::ProxyPre::new(linked)?)
+    })
+}
+
 impl Setting {
-    /// A store for one request, and what reports how the request went.
-    pub(crate) fn begin(
-        &self,
-        engine: &Engine,
-        call: Call,
-        deliver: impl FnOnce(Report) + Send + 'static,
-    ) -> (Store<State>, Reporter) {
-        let capture = Capture::new(self.limits.log);
-        let models = ModelAccess {
+    /// What a call needs to reach models.
+    pub(crate) fn models(&self, call: Call) -> ModelAccess {
+        ModelAccess {
             calls: self.models.clone(),
             granted: self.granted.clone(),
             call,
             pending: 0,
             input_bytes: self.limits.memory.0,
-        };
-        let store = state::store(engine, &self.limits, models, self.imports.clone(), &capture);
-        let reporter =
-            Reporter::new(capture, self.metrics.clone(), self.activity.begin(), Box::new(deliver));
-        (store, reporter)
+        }
+    }
+
+    /// What reports how a request went, of which `capture` has the output.
+    pub(crate) fn reporter(
+        &self,
+        capture: Capture,
+        deliver: impl FnOnce(Report) + Send + 'static,
+    ) -> Reporter {
+        Reporter::new(capture, self.metrics.clone(), self.activity.begin(), Box::new(deliver))
     }
 }

@@ -1,8 +1,6 @@
 //! Calls of inference functions.
 
-use std::time::Instant;
-
-use quern_types::{Call, InvokeError, Tensor};
+use quern_types::{Call, Exceeded, InvokeError, Tensor};
 
 use crate::{
     Report,
@@ -20,37 +18,43 @@ impl InferenceFunction {
         inputs: Vec<Tensor>,
         report: impl FnOnce(Report) + Send + 'static,
     ) -> Result<Vec<Tensor>, InvokeError> {
-        let setting = &self.setting;
-        let deadline = call.deadline;
+        let setting = &self.instances.setting;
         // The reporter gives the request's place to another: it goes after the instance.
-        let (store, mut reporter) = setting.begin(self.entry.engine(), call, report);
-        let mut store = store;
+        let (instance, mut reporter) = self.instances.begin(&call, report);
+        let mut instance = instance;
         let mut answer = Ok(Vec::new());
         let run = async {
-            let start = Instant::now();
-            let instance = self.entry.instantiate_async(&mut store).await?;
-            setting.metrics.instantiate_seconds.observe(start.elapsed().as_secs_f64());
+            let (store, guest) = self.instances.ready(&mut instance, &call).await?;
             let inputs = all_to_guest(&inputs);
-            answer = instance.quern_ml_inference().call_infer(&mut store, &inputs).await?;
+            answer = guest.quern_ml_inference().call_infer(store, &inputs).await?;
             Ok(())
         };
-        let (ending, cpu) = Budget::new(run, setting.limits.cpu.0, deadline).await;
-        if let Some(error) = reporter.ended(ending, cpu, setting, &store) {
+        let (ending, cpu) = Budget::new(run, setting.limits.cpu.0, call.deadline).await;
+        if let Some(error) = reporter.ended(ending, cpu, setting, &instance.store) {
             return Err(error);
         }
-        self.check(answer).map_err(|error| {
+        let checked = self.check(answer);
+        if matches!(checked, Ok(_) | Err(InvokeError::Guest { .. })) {
+            self.instances.take_back(instance);
+        }
+        checked.map_err(|error| {
             let detail = error.to_string();
             reporter.failed(error, detail)
         })
     }
 
-    /// Takes the guest's answer apart; its outputs must fit its signature.
+    /// Takes the guest's answer apart; its outputs must fit its signature and its limit.
     fn check(
         &self,
         answer: Result<Vec<GuestTensor>, GuestError>,
     ) -> Result<Vec<Tensor>, InvokeError> {
-        let outputs = all_to_host(answer.map_err(guest_error_to_host)?)
-            .map_err(|reason| InvokeError::InvalidOutput { reason })?;
+        let outputs = answer.map_err(guest_error_to_host)?;
+        let limit = self.instances.setting.limits.response;
+        if outputs.iter().map(|output| output.data.len() as u64).sum::<u64>() > limit.0 {
+            return Err(InvokeError::Limit(Exceeded::Response(limit)));
+        }
+        let outputs =
+            all_to_host(outputs).map_err(|reason| InvokeError::InvalidOutput { reason })?;
         self.signature
             .check_outputs(outputs)
             .map_err(|mismatch| InvokeError::InvalidOutput { reason: mismatch.to_string() })

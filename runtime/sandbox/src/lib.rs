@@ -1,5 +1,6 @@
 //! Sandboxes: compiles components, keeps their machine code, and runs each request in an instance
-//! of its own, within its limits. The only user of wasmtime; it never decides what runs when.
+//! of its own, unless its manifest asks for reuse, within its limits. The only user of wasmtime; it
+//! never decides what runs when.
 
 mod allowance;
 mod artifact;
@@ -13,8 +14,10 @@ mod function;
 pub mod fuzz;
 mod held;
 mod http;
+mod idle;
 mod imports;
 mod inference;
+mod instances;
 mod metrics;
 mod models;
 mod output;

@@ -1,6 +1,6 @@
 //! What sandboxes count of themselves; registered by whoever sets them up.
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// Handles to the metrics of sandboxes.
 pub(crate) struct Metrics {
@@ -10,6 +10,7 @@ pub(crate) struct Metrics {
     pub(crate) cpu_seconds: Histogram,
     pub(crate) memory_bytes: Histogram,
     pub(crate) instances: IntGauge,
+    pub(crate) reused: IntCounter,
     pub(crate) failures: IntCounterVec,
 }
 
@@ -26,6 +27,11 @@ impl Metrics {
         let instances =
             IntGauge::new("quern_sandbox_instances", "Instances that exist at this moment")?;
         registry.register(Box::new(instances.clone()))?;
+        let reused = IntCounter::new(
+            "quern_sandbox_reused_requests_total",
+            "Requests that were served by an instance which had served before",
+        )?;
+        registry.register(Box::new(reused.clone()))?;
         let failures = IntCounterVec::new(
             Opts::new("quern_sandbox_failures_total", "Invocations that a guest failed, by reason"),
             &["reason"],
@@ -44,7 +50,7 @@ impl Metrics {
             )?,
             instantiate_seconds: histogram(
                 "quern_sandbox_instantiate_seconds",
-                "Time to make the instance that serves one request",
+                "Time to make an instance",
                 fine.clone(),
             )?,
             cpu_seconds: histogram(
@@ -58,6 +64,7 @@ impl Metrics {
                 bytes,
             )?,
             instances,
+            reused,
             failures,
         })
     }

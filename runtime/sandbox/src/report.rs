@@ -42,6 +42,11 @@ pub struct Failure {
     pub detail: String,
 }
 
+/// A limit that is enforced outside the guest, and has ended it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Overrun(pub(crate) Exceeded);
+
 /// Collects the report of one invocation and delivers it when dropped, so that a cancelled
 /// invocation is reported too.
 pub(crate) struct Reporter {
@@ -62,7 +67,6 @@ impl Reporter {
         running: Running,
         deliver: Box<dyn FnOnce(Report) + Send>,
     ) -> Self {
-        metrics.instances.inc();
         Self {
             deliver: Some(deliver),
             capture,
@@ -90,7 +94,10 @@ impl Reporter {
             Ending::Guest(Ok(())) => None,
             Ending::Guest(Err(error)) => {
                 let invoke_error = classify(&error, setting, store);
-                let detail = format!("{invoke_error}{}", stack(&error));
+                let detail = match error.downcast_ref() {
+                    Some(Overrun(limit)) => limit.to_string(),
+                    None => format!("{invoke_error}{}", stack(&error)),
+                };
                 Some(self.failed(invoke_error, detail))
             }
             Ending::Cpu => Some(self.exceeded(Exceeded::Cpu(setting.limits.cpu))),
@@ -115,7 +122,6 @@ impl Reporter {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        self.metrics.instances.dec();
         self.metrics.cpu_seconds.observe(self.cpu.as_secs_f64());
         self.metrics.memory_bytes.observe(self.memory_bytes as f64);
         if let Some(deliver) = self.deliver.take() {
@@ -134,6 +140,9 @@ impl Drop for Reporter {
 fn classify(error: &wasmtime::Error, setting: &Setting, store: &Store<State>) -> InvokeError {
     // A guest that was refused something goes on to trap in one way or another; that is why.
     if let Some(limit) = store.data().allowance.refused() {
+        return InvokeError::Limit(limit);
+    }
+    if let Some(&Overrun(limit)) = error.downcast_ref() {
         return InvokeError::Limit(limit);
     }
     if error.is::<PoolConcurrencyLimitError>() {

@@ -20,6 +20,7 @@ use crate::{
     component, engine,
     error::text,
     function::Setting,
+    idle::Shelves,
     imports::Granted,
     metrics::Metrics,
     state::{self, State},
@@ -58,6 +59,7 @@ pub struct Sandbox {
     ticker: Ticker,
     instances: u32,
     ceilings: Limits,
+    shelves: Arc<Shelves>,
 }
 
 impl Sandbox {
@@ -74,7 +76,18 @@ impl Sandbox {
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
         let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
         let metrics = Arc::new(Metrics::register(registry)?);
-        Ok(Self { engine, linker, artifacts, services, metrics, ticker, instances, ceilings })
+        let shelves = Arc::default();
+        Ok(Self {
+            engine,
+            linker,
+            artifacts,
+            services,
+            metrics,
+            ticker,
+            instances,
+            ceilings,
+            shelves,
+        })
     }
 
     /// The limits that a function runs within: its own, each lowered to the operator's ceiling,
@@ -156,6 +169,8 @@ impl Sandbox {
         Setting {
             limits: self.limits(spec),
             instances: self.instances,
+            reuse: spec.reuse,
+            shelves: self.shelves.clone(),
             granted: spec.grants.models.clone().into(),
             models: self.services.models.clone(),
             imports: Granted::new(spec, &self.services),

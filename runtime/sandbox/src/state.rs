@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quern_types::Limits;
+use quern_types::{Call, Limits};
 use wasmtime::{
     Engine, Store,
     component::{Linker, ResourceTable},
@@ -49,6 +49,8 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     models_import::add_to_linker::<State, Models>(&mut linker, State::models)?;
     imports::add_to_linker(&mut linker)?;
     Ok(linker)
@@ -90,6 +92,27 @@ pub(crate) fn store(
 }
 
 impl State {
+    /// What the guest prints.
+    pub(crate) fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// Makes what belongs to one request anew, for the next one that the instance serves.
+    pub(crate) fn renew(&mut self, call: Call) {
+        self.models.call = call;
+    }
+
+    /// Whether nothing of the last request goes on, and no limit was hit in it. All that `renew`
+    /// leaves alone must be as it was before.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.models.pending == 0 && self.allowance.refused().is_none()
+    }
+
+    /// Handles that the guest holds.
+    pub(crate) fn handles(&mut self) -> usize {
+        self.table.iter_mut().count()
+    }
+
     /// Whether a body that the guest was writing was neither finished nor given up.
     pub(crate) fn has_unfinished_body(&mut self) -> bool {
         self.table.iter_mut().any(|entry| entry.is::<HostOutgoingBody>())

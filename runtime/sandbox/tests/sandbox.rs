@@ -1,6 +1,8 @@
 //! Sandboxes on their own: what is accepted, what is kept on disk, and what a guest can't exceed.
 //! Guests are written out in the text format here, so that each test shows its own.
 
+mod support;
+
 use std::{
     collections::HashSet,
     fs,
@@ -9,67 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use quern_sandbox::{ComponentError, Function, Report, Sandbox, SandboxConfig, Services};
+use quern_sandbox::{ComponentError, Function, InferenceFunction, Report, Sandbox, SandboxConfig};
 use quern_types::{
-    BucketId, ByteSize, Call, Change, DataType, Deadline, Digest, Exceeded, FunctionKind,
-    FunctionSpec, InvocationId, InvokeError, KeyPage, KeyValue, KeyValueError, Limits, ModelCall,
-    ModelCalls, ModelError, ModelReply, ModelSpec, Name, Period, Signature, TenantId, Tensor,
-    TensorSpec,
+    ByteSize, Call, DataType, Deadline, Digest, Exceeded, FunctionKind, FunctionSpec, InvocationId,
+    InvokeError, Limits, Period, Reuse, Signature, TenantId, Tensor, TensorSpec,
 };
+use support::services;
 use tempfile::TempDir;
-
-/// A node on which no model is deployed.
-struct NoModels;
-
-impl ModelCalls for NoModels {
-    fn spec(&self, _: &TenantId, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
-        Err(ModelError::NotFound { name: model.clone() })
-    }
-
-    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
-        Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model })))
-    }
-}
-
-/// A node that keeps no pairs.
-struct NoPairs;
-
-type Answer<T> = BoxFuture<'static, Result<T, KeyValueError>>;
-
-fn no_pairs<T: Send + 'static>() -> Answer<T> {
-    let reason = "there is no store here".into();
-    Box::pin(std::future::ready(Err(KeyValueError::Storage { reason })))
-}
-
-impl KeyValue for NoPairs {
-    fn get(&self, _: BucketId, _: Vec<String>) -> Answer<Vec<Option<Bytes>>> {
-        no_pairs()
-    }
-
-    fn keys(&self, _: BucketId, _: Option<String>, _: usize) -> Answer<KeyPage> {
-        no_pairs()
-    }
-
-    fn write(&self, _: BucketId, _: Vec<Change>) -> Answer<()> {
-        no_pairs()
-    }
-
-    fn increment(&self, _: BucketId, _: String, _: i64) -> Answer<i64> {
-        no_pairs()
-    }
-
-    fn compare_and_set(&self, _: BucketId, _: String, _: Option<Bytes>, _: Bytes) -> Answer<bool> {
-        no_pairs()
-    }
-}
 
 fn sandbox(folder: &Path, pooling: bool) -> Sandbox {
     let config =
         SandboxConfig { pooling, instances: 8, ..SandboxConfig::new(folder.join("artifacts")) };
-    let services = Services { models: Arc::new(NoModels), key_value: Arc::new(NoPairs) };
-    Sandbox::new(config, services, &prometheus::Registry::new()).expect("a sandbox")
+    Sandbox::new(config, services(), &prometheus::Registry::new()).expect("a sandbox")
 }
 
 fn spec(kind: FunctionKind) -> FunctionSpec {
@@ -168,6 +121,74 @@ async fn a_guest_answers_with_and_without_the_pool() {
     }
 }
 
+/// Answers with how many requests its instance has seen, in the first byte of its input.
+const COUNT: &str = "(i32.store (i32.const 512) (i32.add (i32.load (i32.const 512)) (i32.const 1)))
+    (i32.store8 (i32.load offset=20 (local.get $inputs)) (i32.load8_u (i32.const 512)))
+    (i32.store (i32.const 0) (i32.const 0))
+    (i32.store (i32.const 4) (local.get $inputs))
+    (i32.store (i32.const 8) (local.get $count))
+    (i32.const 0)";
+
+/// A function that counts, ready to be called.
+fn counter(sandbox: &Sandbox, spec: &FunctionSpec) -> Arc<InferenceFunction> {
+    let component = guest(COUNT);
+    let content = Digest::of(&component);
+    sandbox.compile(&content, &component, spec).expect("compiles");
+    match sandbox.load(&content, spec).expect("loads").expect("was compiled") {
+        Function::Inference(function) => function,
+        Function::Http(_) => panic!("an inference function"),
+    }
+}
+
+async fn count(function: &InferenceFunction) -> Result<u8, InvokeError> {
+    let input = Tensor::new("x", DataType::Uint8, vec![1], vec![0]).expect("a tensor");
+    let outputs = function.infer(call(), vec![input], drop).await?;
+    Ok(outputs[0].data()[0])
+}
+
+#[tokio::test]
+async fn instances_are_reused_only_if_the_manifest_asks_for_it() {
+    let folder = TempDir::new().expect("a folder");
+    let sandbox = sandbox(folder.path(), true);
+    let never = counter(&sandbox, &inference());
+    let reuse = Some(Reuse { requests: 2, idle: Period::from_millis(60_000) });
+    let twice = counter(&sandbox, &FunctionSpec { reuse, ..inference() });
+    for expected in [1, 2, 1, 2] {
+        assert_eq!(count(&twice).await, Ok(expected));
+        assert_eq!(count(&never).await, Ok(1));
+    }
+}
+
+#[tokio::test]
+async fn idle_instances_give_way_before_a_request_is_refused() {
+    let folder = TempDir::new().expect("a folder");
+    let config = SandboxConfig { instances: 1, ..SandboxConfig::new(folder.path().join("a")) };
+    let sandbox = Sandbox::new(config, services(), &prometheus::Registry::new());
+    let sandbox = sandbox.expect("a sandbox");
+    let reuse = Some(Reuse { requests: 100, idle: Period::from_millis(60_000) });
+    let spec = FunctionSpec { reuse, ..inference() };
+    let (one, other) = (counter(&sandbox, &spec), counter(&sandbox, &spec));
+    assert_eq!((count(&one).await, count(&one).await), (Ok(1), Ok(2)));
+    assert_eq!(count(&other).await, Ok(1), "the instance of one gave way");
+    assert_eq!(count(&one).await, Ok(1), "and that of the other did");
+    // While one request has the only instance, nothing can give way.
+    let (first, second) = tokio::join!(count(&one), count(&other));
+    let busy = InvokeError::Busy { scope: "server", limit: 1 };
+    assert!(first.is_ok() || second.is_ok());
+    assert!([first, second].iter().all(|count| count.is_ok() || *count == Err(busy.clone())));
+}
+
+#[tokio::test]
+async fn outputs_beyond_the_response_limit_are_refused() {
+    let folder = TempDir::new().expect("a folder");
+    let mut spec = inference();
+    spec.limits.response = ByteSize(2);
+    let (answer, report) = run(&sandbox(folder.path(), true), &guest(ECHO), &spec).await;
+    let expected = InvokeError::Limit(Exceeded::Response(ByteSize(2)));
+    assert_eq!(answer, Err(expected.clone()));
+    assert_eq!(report.failure.expect("a failure").error, expected);
+}
+
 #[tokio::test]
 async fn each_limit_ends_its_guest_with_its_own_error() {
     let cases = [
@@ -258,7 +279,10 @@ fn what_is_not_a_fitting_component_is_refused_by_name() {
     ));
     assert!(matches!(
         refused(&parse("(component)"), &http),
-        ComponentError::MissingExport { export: "wasi:http/incoming-handler", .. }
+        ComponentError::MissingExport {
+            export: "wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3",
+            ..
+        }
     ));
     let mut cut = guest(ECHO);
     cut.truncate(cut.len() - 9);

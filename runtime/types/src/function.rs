@@ -10,7 +10,7 @@ use crate::{HttpGrant, Limits, Name, Period, Signature};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "type", content = "signature")]
 pub enum FunctionKind {
-    /// Serves HTTP through `wasi:http/incoming-handler`.
+    /// Serves HTTP through `wasi:http/incoming-handler` 0.2 or `wasi:http/handler` 0.3.
     Http,
     /// Turns tensors into tensors through `quern:ml/inference`.
     Inference(Signature),

@@ -32,13 +32,14 @@ impl wasip2::exports::http::incoming_handler::Guest for Misbehave {
             "/echo" => streams::echo(&request, out),
             "/half" => streams::half(&query, out),
             "/stall" => streams::never_end(out),
-            "/short" => streams::shorter_than_declared(out),
+            "/short" => streams::shorter_than_declared(&query, out),
             "/leak" => streams::never_finished(out),
             "/after" => streams::work_after(&query, out),
 
             "/request" => probes::request(&request, out),
             "/environment" => probes::environment(out),
             "/count" => probes::count(out),
+            "/hold" => probes::hold(out),
             "/connect" => probes::connect(&query, out),
             _ => respond(out, 404, "there is no such misbehaviour\n"),
         }

@@ -60,9 +60,10 @@ pub(crate) fn never_end(out: ResponseOutparam) {
     monotonic_clock::subscribe_duration(3_600_000_000_000).block();
 }
 
-/// Declares ten bytes, sends three, and ends.
-pub(crate) fn shorter_than_declared(out: ResponseOutparam) {
-    let body = begin(out, 200, &[("content-length".into(), b"10".to_vec())]);
+/// Declares `declared` bytes, sends three, and ends.
+pub(crate) fn shorter_than_declared(query: &Query<'_>, out: ResponseOutparam) {
+    let declared = query.number("declared", 10).to_string().into_bytes();
+    let body = begin(out, 200, &[("content-length".into(), declared)]);
     let mut stream = body.write().expect("the first call");
     stream.write_all(b"abc").expect("the client reads");
     drop(stream);

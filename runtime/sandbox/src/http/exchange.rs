@@ -1,0 +1,118 @@
+//! What the ends of one exchange share: why it failed, what was answered, and what was delivered.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
+};
+
+use quern_types::{ByteSize, Exceeded, InvokeError};
+use tokio::sync::Notify;
+
+use crate::report::Overrun;
+
+/// One request and its response, on their ways.
+pub(super) struct Exchange {
+    /// Most bytes of the response's body.
+    limit: ByteSize,
+    failure: OnceLock<InvokeError>,
+    answered: AtomicBool,
+    sent_bytes: AtomicU64,
+    overrun: Notify,
+    delivered: Notify,
+}
+
+impl Exchange {
+    pub(super) fn new(limit: ByteSize) -> Self {
+        Self {
+            limit,
+            failure: OnceLock::new(),
+            answered: AtomicBool::new(false),
+            sent_bytes: AtomicU64::new(0),
+            overrun: Notify::new(),
+            delivered: Notify::new(),
+        }
+    }
+
+    /// Takes down why it failed; the first reason counts.
+    pub(super) fn fail(&self, error: InvokeError) {
+        // What follows from a failure is none of its own.
+        let _ = self.failure.set(error);
+    }
+
+    pub(super) fn failure(&self) -> Option<&InvokeError> {
+        self.failure.get()
+    }
+
+    /// Takes down that a body exceeds its limit, and ends the guest.
+    pub(super) fn exceed(&self, limit: Exceeded) {
+        self.fail(InvokeError::Limit(limit));
+        self.overrun.notify_one();
+    }
+
+    /// The limit that a body exceeded, if that is why it failed.
+    pub(super) fn exceeded(&self) -> Option<Exceeded> {
+        match self.failure() {
+            Some(&InvokeError::Limit(limit @ (Exceeded::Request(_) | Exceeded::Response(_)))) => {
+                Some(limit)
+            }
+            _ => None,
+        }
+    }
+
+    /// Runs a guest until it ends, or a body exceeds its limit.
+    pub(super) async fn unless_exceeded(
+        &self,
+        guest: impl Future<Output = wasmtime::Result<()>>,
+    ) -> wasmtime::Result<()> {
+        let (mut guest, mut overrun) = (pin!(guest), pin!(self.overrun.notified()));
+        poll_fn(|context| {
+            if overrun.as_mut().poll(context).is_ready()
+                && let Some(limit) = self.exceeded()
+            {
+                return Poll::Ready(Err(Overrun(limit).into()));
+            }
+            guest.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// Takes down that the guest has answered, with a head or with an error.
+    pub(super) fn answer(&self) {
+        self.answered.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
+    }
+
+    /// Takes down bytes of the response's body on their way to the client; false if they exceed
+    /// its limit.
+    pub(super) fn send(&self, bytes: u64) -> bool {
+        let before = self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= self.limit.0;
+        if !fits {
+            self.exceed(Exceeded::Response(self.limit));
+        }
+        fits
+    }
+
+    /// Whether a body of which at most so many bytes have not been sent yet stays within its limit.
+    pub(super) fn fits(&self, unsent_bytes: u64) -> bool {
+        self.sent_bytes.load(Ordering::Relaxed).saturating_add(unsent_bytes) <= self.limit.0
+    }
+
+    /// Takes down that nothing is left to be delivered.
+    pub(super) fn deliver(&self) {
+        self.delivered.notify_one();
+    }
+
+    /// Waits until the response's body has been delivered to its end.
+    pub(super) async fn delivered(&self) {
+        self.delivered.notified().await;
+    }
+}

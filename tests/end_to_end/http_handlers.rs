@@ -1,0 +1,109 @@
+//! Functions that serve HTTP through `wasi:http/handler` 0.3: the same promises as with 0.2.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use reqwest::Method;
+
+use crate::{
+    HANDLER,
+    support::{Server, answer},
+};
+
+#[tokio::test]
+async fn the_request_reaches_the_handler_as_it_is() {
+    let server = Server::start();
+    server.deploy(&HANDLER).await;
+    let request = server.request(Method::PUT, "/f/handler/request").header("x-own", "kept");
+    let seen = answer(request).await.text();
+    let authority = server.url().trim_start_matches("http://");
+    for line in ["method Method::Put", "header x-own: kept", authority] {
+        assert!(seen.contains(line), "{line} is not in {seen}");
+    }
+    for _ in 0..5 {
+        assert_eq!(server.get("/f/handler/count").await.text(), "1\n");
+    }
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways_while_the_handler_runs() {
+    let server = Server::start();
+    server.deploy(&HANDLER).await;
+    for path in ["/f/handler/echo", "/f/handler/pass"] {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
+        let body = stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|part| (part, receiver))
+        });
+        let request = server.request(Method::POST, path).body(reqwest::Body::wrap_stream(body));
+        let response = tokio::spawn(request.send());
+        sender.send(Ok(b"ping".to_vec())).await.expect("is read");
+        let mut chunks = response.await.expect("no panic").expect("a head").bytes_stream();
+        assert_eq!(&chunks.next().await.expect("a chunk").expect("whole")[..], b"ping");
+        sender.send(Ok(b"pong".to_vec())).await.expect("is read");
+        drop(sender);
+        assert_eq!(&chunks.next().await.expect("a chunk").expect("whole")[..], b"pong", "{path}");
+        assert!(chunks.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn each_limit_ends_a_handler_with_its_own_error() {
+    let server = Server::start();
+    server.deploy(&HANDLER).await;
+    let cases = [
+        ("/loop", 504, "cpu-time-exceeded", "limits.cpu of 300ms"),
+        ("/sleep?ms=60000", 504, "timeout", "limits.timeout of 2s"),
+        ("/trap", 500, "trap", "unreachable"),
+        ("/declare?bytes=8388609", 502, "response-too-large", "limits.response of 8.0 MiB"),
+        ("/error", 500, "guest-error", "no flour"),
+    ];
+    for (path, status, code, part) in cases {
+        let answer = server.get(&format!("/f/handler{path}")).await;
+        answer.assert_error(status, code, part);
+        assert_eq!(server.get("/f/handler/count").await.text(), "1\n", "after {path}");
+    }
+    let body = vec![b'x'; (1 << 20) + 1];
+    let refused = server.post("/f/handler/echo", body).await;
+    refused.assert_error(413, "request-too-large", "1.0 MiB");
+}
+
+#[tokio::test]
+async fn a_handlers_response_that_breaks_off_is_not_taken_for_a_whole_one() {
+    let server = Server::start();
+    server.deploy(&HANDLER).await;
+    let whole = server.get("/f/handler/stream?chunks=8&bytes=1048576").await;
+    assert_eq!(whole.body.len(), 8 << 20);
+    for path in ["half", "leak", "stream?chunks=9&bytes=1048576"] {
+        let request = server.request(Method::GET, &format!("/f/handler/{path}"));
+        if let Ok(response) = request.send().await {
+            let body = response.bytes().await;
+            assert!(body.is_err(), "{path} looked whole");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handlers_tasks_may_go_on_once_the_response_is_delivered() {
+    let server = Server::start();
+    server.deploy(&HANDLER).await;
+    assert_eq!(server.get("/f/handler/after").await.text(), "hello");
+    let start = Instant::now();
+    while !server.get("/v1/functions/handler/logs").await.text().contains("done after") {
+        assert!(start.elapsed() < Duration::from_secs(5), "the task was cut off");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_handler_with_it() {
+    let server = Server::start();
+    server.deploy(&HANDLER).await;
+    let request = server.request(Method::GET, "/f/handler/sleep?ms=1900");
+    let impatient = request.timeout(Duration::from_millis(200)).send().await;
+    assert!(impatient.is_err_and(|error| error.is_timeout()));
+    let start = Instant::now();
+    while server.metric("quern_sandbox_instances").await > 0.0 {
+        assert!(start.elapsed() < Duration::from_millis(1_500), "the guest went on alone");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
