@@ -35,6 +35,7 @@ pub(crate) fn write(logs: &FunctionLogs, author: Author, report: Report) {
         let stream = match stream {
             OutputStream::Stdout => LogStream::Stdout,
             OutputStream::Stderr => LogStream::Stderr,
+            OutputStream::System => LogStream::System,
         };
         let text = String::from_utf8_lossy(&bytes);
         append(stream, text.strip_suffix('\n').unwrap_or(&text).to_owned());

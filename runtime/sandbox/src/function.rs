@@ -13,6 +13,7 @@ use crate::{
     contract::ContractPre,
     metrics::Metrics,
     models::ModelAccess,
+    outbound::{Client, Outbound},
     output::Capture,
     report::{Report, Reporter},
     state::{self, State},
@@ -47,6 +48,7 @@ pub(crate) struct Setting {
     pub(crate) instances: u32,
     pub(crate) granted: Arc<[Name]>,
     pub(crate) models: Arc<dyn ModelCalls>,
+    pub(crate) outbound: Arc<Client>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) activity: Activity,
 }
@@ -90,7 +92,8 @@ impl Setting {
             pending: 0,
             input_bytes: self.limits.memory.0,
         };
-        let store = state::store(engine, &self.limits, models, &capture);
+        let outbound = Outbound::new(self.outbound.clone(), capture.clone());
+        let store = state::store(engine, &self.limits, models, outbound, &capture);
         let reporter =
             Reporter::new(capture, self.metrics.clone(), self.activity.begin(), Box::new(deliver));
         (store, reporter)

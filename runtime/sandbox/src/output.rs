@@ -28,6 +28,8 @@ pub enum OutputStream {
     Stdout,
     /// Standard error; Rust's panic messages go there.
     Stderr,
+    /// Not the guest: the host, about what it refused the guest.
+    System,
 }
 
 /// What one invocation printed, in its order.
@@ -65,6 +67,11 @@ impl Capture {
     /// One of the two streams.
     pub(crate) fn stream(&self, stream: OutputStream) -> CapturedStream {
         CapturedStream { capture: self.clone(), stream }
+    }
+
+    /// Adds a line of the host's, within the same limit.
+    pub(crate) fn note(&self, line: &str) {
+        self.lock().push(OutputStream::System, format!("{line}\n").as_bytes());
     }
 
     /// Takes what was printed so far.

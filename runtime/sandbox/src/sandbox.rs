@@ -21,6 +21,7 @@ use crate::{
     error::text,
     function::Setting,
     metrics::Metrics,
+    outbound::{Network, OutboundConfig},
     state::{self, State},
     ticker::Ticker,
 };
@@ -35,12 +36,14 @@ pub struct SandboxConfig {
     pub pooling: bool,
     /// Instances that can exist at the same time.
     pub instances: u32,
+    /// How functions reach other servers.
+    pub outbound: OutboundConfig,
 }
 
 impl SandboxConfig {
     /// The defaults, with compiled code in `artifacts`.
     pub fn new(artifacts: PathBuf) -> Self {
-        Self { artifacts, pooling: true, instances: 1_000 }
+        Self { artifacts, pooling: true, instances: 1_000, outbound: OutboundConfig::default() }
     }
 }
 
@@ -50,6 +53,7 @@ pub struct Sandbox {
     linker: Linker<State>,
     artifacts: Artifacts,
     models: Arc<dyn ModelCalls>,
+    network: Arc<Network>,
     metrics: Arc<Metrics>,
     ticker: Ticker,
     instances: u32,
@@ -67,9 +71,10 @@ impl Sandbox {
         let linker = state::linker(&engine).map_err(|error| SandboxError::Engine(text(&error)))?;
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
+        let network = Arc::new(Network::new(config.outbound, registry)?);
         let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
         let metrics = Arc::new(Metrics::register(registry)?);
-        Ok(Self { engine, linker, artifacts, models, metrics, ticker, instances })
+        Ok(Self { engine, linker, artifacts, models, network, metrics, ticker, instances })
     }
 
     /// Checks that `component` is one, exports what its kind needs, and imports nothing that is
@@ -147,6 +152,7 @@ impl Sandbox {
             instances: self.instances,
             granted: spec.grants.models.clone().into(),
             models: self.models.clone(),
+            outbound: self.network.client(spec),
             metrics: self.metrics.clone(),
             activity: self.ticker.activity(),
         }

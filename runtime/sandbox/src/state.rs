@@ -7,14 +7,13 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
-use wasmtime_wasi_http::{
-    Error as HttpError, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     allowance::Allowance,
     contract::models_import,
     models::{ModelAccess, ModelView, Models},
+    outbound::Outbound,
     output::{Capture, OutputStream},
 };
 
@@ -25,15 +24,13 @@ const MAX_FIELDS: usize = 32 << 10;
 /// Everything that the host keeps for one instance; gone with it.
 pub(crate) struct State {
     pub(crate) allowance: Allowance,
+    /// Dropped before the table: that the bodies in there go must not look like their end.
+    outbound: Outbound,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: Outbound,
     models: ModelAccess,
 }
-
-/// Outbound HTTP, of which nothing is granted: every request is denied at the call.
-struct Outbound;
 
 /// All that functions may import. The standard interfaces are inert: an empty environment, no
 /// arguments, no directories, no sockets.
@@ -50,6 +47,7 @@ pub(crate) fn store(
     engine: &Engine,
     limits: &Limits,
     models: ModelAccess,
+    outbound: Outbound,
     capture: &Capture,
 ) -> Store<State> {
     let wasi = WasiCtx::builder()
@@ -61,7 +59,7 @@ pub(crate) fn store(
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELDS);
     let state =
-        State { allowance: Allowance::new(*limits), table, wasi, http, outbound: Outbound, models };
+        State { allowance: Allowance::new(*limits), outbound, table, wasi, http, models };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.allowance);
     store.set_hostcall_fuel(usize::try_from(limits.host_call.0).unwrap_or(usize::MAX));
@@ -90,20 +88,5 @@ impl WasiView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
-    }
-}
-
-type Sent = Result<(::http::Response<WasiBody>, Finished), HttpError>;
-type WasiBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, HttpError>;
-type Finished = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
-
-impl WasiHttpHooks for Outbound {
-    fn send_request(
-        &mut self,
-        _request: ::http::Request<WasiBody>,
-        _options: Option<wasmtime_wasi_http::RequestOptions>,
-        _finished: Finished,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
     }
 }

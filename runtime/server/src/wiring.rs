@@ -8,7 +8,7 @@ use quern_deploy::{DeployConfig, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models, ModelsConfig};
 use quern_gateway::{Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
-use quern_sandbox::{Sandbox, SandboxConfig};
+use quern_sandbox::{OutboundConfig, Sandbox, SandboxConfig};
 use quern_store::{Store, StoreConfig};
 use quern_types::{ByteSize, Digest};
 
@@ -28,6 +28,8 @@ pub(crate) struct ServerConfig {
     pub(crate) ort_library: Option<PathBuf>,
     /// Whether only the owner of what is deployed can reach the server.
     pub(crate) callers_are_owners: bool,
+    /// How functions reach other servers.
+    pub(crate) outbound: OutboundConfig,
 }
 
 /// What has to be served, drained and closed.
@@ -50,6 +52,7 @@ pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
         lanes,
         ort_library,
         callers_are_owners,
+        outbound,
     } = config;
 
     let store = StoreConfig { directory: data.clone(), keep_versions, log_records: keep_logs };
@@ -62,7 +65,7 @@ pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
     let limits = ModelsConfig::default();
     let models = Models::new(limits, Arc::clone(&store), device.clone(), &registry)?;
     let models = Arc::new(models);
-    let sandbox = SandboxConfig::new(data.join("artifacts"));
+    let sandbox = SandboxConfig { outbound, ..SandboxConfig::new(data.join("artifacts")) };
     let sandbox = Arc::new(Sandbox::new(sandbox, models.clone(), &registry)?);
     sandbox.retain(&deployed_components(&store))?;
     let functions = Functions::new(Arc::clone(&store), Arc::clone(&sandbox), &registry)?;

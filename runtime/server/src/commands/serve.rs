@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use quern_sandbox::OutboundConfig;
 use quern_types::{ByteSize, Period};
 use tokio::{
     net::TcpListener,
@@ -120,6 +121,7 @@ fn config(command: &Serve) -> Result<ServerConfig> {
         lanes,
         ort_library,
         callers_are_owners: is_loopback(command.listen),
+        outbound: OutboundConfig::default(),
     })
 }
 
