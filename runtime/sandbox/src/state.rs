@@ -58,8 +58,7 @@ pub(crate) fn store(
     table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELDS);
-    let state =
-        State { allowance: Allowance::new(*limits), outbound, table, wasi, http, models };
+    let state = State { allowance: Allowance::new(*limits), outbound, table, wasi, http, models };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.allowance);
     store.set_hostcall_fuel(usize::try_from(limits.host_call.0).unwrap_or(usize::MAX));

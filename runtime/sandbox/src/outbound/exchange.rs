@@ -55,9 +55,8 @@ impl Exchange {
     pub(crate) fn take(&self, bytes: usize, part: Part) -> Result<(), Fault> {
         let bytes = bytes as u64;
         let left = &self.invocation.left_bytes;
-        let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-            left.checked_sub(bytes)
-        });
+        let taken =
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         if taken.is_err() {
             return Err(Fault::Bytes { limit: self.client.bytes, part });
         }

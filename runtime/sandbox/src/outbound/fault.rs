@@ -36,7 +36,9 @@ pub(crate) enum Fault {
     DnsTimeout { host: String },
     #[error("{host} could not be resolved: {detail}")]
     Dns { host: String, code: Option<&'static str>, detail: String },
-    #[error("names can't be resolved on this server, says {detail}: its operator can set outbound.nameservers")]
+    #[error(
+        "names can't be resolved on this server, says {detail}: its operator can set outbound.nameservers"
+    )]
     NoNameservers { detail: String },
     #[error("{host} refused the connection")]
     Refused { host: String },
@@ -59,7 +61,9 @@ pub(crate) enum Fault {
     Tls { host: String, detail: String },
     #[error("the server sent nothing in time")]
     ReadTimeout,
-    #[error("the head of the response is too large: {MAX_HEAD_BYTES} bytes or 100 headers are read")]
+    #[error(
+        "the head of the response is too large: {MAX_HEAD_BYTES} bytes or 100 headers are read"
+    )]
     HeadTooLarge,
     #[error("the response ended before it was complete")]
     Incomplete,

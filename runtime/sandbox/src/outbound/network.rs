@@ -68,11 +68,7 @@ impl Network {
     }
 
     /// The addresses of a host that functions may reach; there is at least one.
-    pub(crate) async fn addresses(
-        &self,
-        host: &str,
-        port: u16,
-    ) -> Result<Vec<SocketAddr>, Fault> {
+    pub(crate) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
         let found = match Host::parse(host) {
             Ok(Host::Address(address)) => vec![address],
             Ok(Host::Name(name)) => {
