@@ -101,7 +101,7 @@ impl Host {
         let counts = family.get_metric().iter().filter(|metric| {
             outcome.is_none_or(|outcome| metric.get_label().iter().any(|l| l.value() == outcome))
         });
-        counts.map(|metric| metric.get_counter().value() as u64).sum()
+        counts.map(|metric| metric.get_counter().get_value() as u64).sum()
     }
 }
 
