@@ -61,6 +61,7 @@ fn printed(stream: OutputStream) -> LogStream {
     match stream {
         OutputStream::Stdout => LogStream::Stdout,
         OutputStream::Stderr => LogStream::Stderr,
+        OutputStream::System => LogStream::System,
     }
 }
 

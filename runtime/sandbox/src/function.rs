@@ -14,6 +14,7 @@ use crate::{
     instances::Instances,
     metrics::Metrics,
     models::ModelAccess,
+    outbound::Client,
     output::Capture,
     report::{Report, Reporter},
     state::State,
@@ -49,6 +50,7 @@ pub(crate) struct Setting {
     pub(crate) granted: Arc<[Name]>,
     pub(crate) models: Arc<dyn ModelCalls>,
     pub(crate) imports: Arc<Granted>,
+    pub(crate) outbound: Arc<Client>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) activity: Activity,
 }

@@ -164,9 +164,7 @@ impl<E: Entry> Instances<E> {
     }
 
     fn store(&self, call: Call, capture: &Capture) -> Store<State> {
-        let Setting { limits, imports, .. } = &self.setting;
-        let models = self.setting.models(call);
-        state::store(self.entry.engine(), limits, models, imports.clone(), capture)
+        state::store(self.entry.engine(), &self.setting, call, capture)
     }
 }
 

@@ -29,6 +29,8 @@ pub enum OutputStream {
     Stdout,
     /// Standard error; Rust's panic messages go there.
     Stderr,
+    /// Not the guest: the host, about what it refused the guest.
+    System,
 }
 
 /// A piece of what a guest wrote.
@@ -128,6 +130,11 @@ impl Capture {
     /// A message of the guest's own log.
     pub(crate) fn log(&self, level: LogLevel, context: String, message: String) {
         self.lock().log(level, context, message);
+    }
+
+    /// Adds a line of the host's, within the same limit.
+    pub(crate) fn note(&self, line: &str) {
+        self.lock().print(OutputStream::System, format!("{line}\n").as_bytes());
     }
 
     /// Takes what was written so far; the limit begins anew.

@@ -23,6 +23,7 @@ use crate::{
     idle::Shelves,
     imports::Granted,
     metrics::Metrics,
+    outbound::{Network, OutboundConfig},
     state::{self, State},
     ticker::Ticker,
 };
@@ -40,12 +41,20 @@ pub struct SandboxConfig {
     /// What no function can exceed, whatever limits it was deployed with. The pool's slots are
     /// made for it.
     pub ceilings: Limits,
+    /// How functions reach other servers.
+    pub outbound: OutboundConfig,
 }
 
 impl SandboxConfig {
     /// The defaults, with compiled code in `artifacts`.
     pub fn new(artifacts: PathBuf) -> Self {
-        Self { artifacts, pooling: true, instances: 1_000, ceilings: Limits::CEILING }
+        Self {
+            artifacts,
+            pooling: true,
+            instances: 1_000,
+            ceilings: Limits::CEILING,
+            outbound: OutboundConfig::default(),
+        }
     }
 }
 
@@ -55,6 +64,7 @@ pub struct Sandbox {
     linker: Linker<State>,
     artifacts: Artifacts,
     services: Services,
+    network: Arc<Network>,
     metrics: Arc<Metrics>,
     ticker: Ticker,
     instances: u32,
@@ -74,6 +84,7 @@ impl Sandbox {
         let linker = state::linker(&engine).map_err(|error| SandboxError::Engine(text(&error)))?;
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
+        let network = Arc::new(Network::new(config.outbound, registry)?);
         let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
         let metrics = Arc::new(Metrics::register(registry)?);
         let shelves = Arc::default();
@@ -82,6 +93,7 @@ impl Sandbox {
             linker,
             artifacts,
             services,
+            network,
             metrics,
             ticker,
             instances,
@@ -166,14 +178,16 @@ impl Sandbox {
     }
 
     fn setting(&self, spec: &FunctionSpec) -> Setting {
+        let limits = self.limits(spec);
         Setting {
-            limits: self.limits(spec),
+            limits,
             instances: self.instances,
             reuse: spec.reuse,
             shelves: self.shelves.clone(),
             granted: spec.grants.models.clone().into(),
             models: self.services.models.clone(),
             imports: Granted::new(spec, &self.services),
+            outbound: self.network.client(&spec.grants.http, &limits),
             metrics: self.metrics.clone(),
             activity: self.ticker.activity(),
         }

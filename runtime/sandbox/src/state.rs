@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quern_types::{Call, Limits};
+use quern_types::Call;
 use wasmtime::{
     Engine, Store,
     component::{Linker, ResourceTable},
@@ -10,16 +10,16 @@ use wasmtime::{
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
-use wasmtime_wasi_http::{
-    Error as HttpError, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     allowance::Allowance,
     contract::models_import,
+    function::Setting,
     held::Held,
     imports::{self, BucketView, Granted, NetworkView},
     models::{ModelAccess, ModelView, Models},
+    outbound::Outbound,
     output::{Capture, OutputStream},
 };
 
@@ -30,18 +30,16 @@ const MAX_FIELDS: usize = 32 << 10;
 /// Everything that the host keeps for one instance; gone with it.
 pub(crate) struct State {
     pub(crate) allowance: Allowance,
+    /// Dropped before the table: that the bodies in there go must not look like their end.
+    outbound: Outbound,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: Outbound,
     models: ModelAccess,
     granted: Arc<Granted>,
     held: Held,
     capture: Capture,
 }
-
-/// Outbound HTTP, of which nothing is granted: every request is denied at the call.
-struct Outbound;
 
 /// All that functions may import. The standard interfaces are inert: an empty environment, no
 /// arguments, no directories, no sockets.
@@ -59,11 +57,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 /// A store for one invocation. Its guest yields at every tick of the epoch.
 pub(crate) fn store(
     engine: &Engine,
-    limits: &Limits,
-    models: ModelAccess,
-    granted: Arc<Granted>,
+    setting: &Setting,
+    call: Call,
     capture: &Capture,
 ) -> Store<State> {
+    let limits = &setting.limits;
     let wasi = WasiCtx::builder()
         .stdout(capture.stream(OutputStream::Stdout))
         .stderr(capture.stream(OutputStream::Stderr))
@@ -73,13 +71,13 @@ pub(crate) fn store(
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELDS);
     let state = State {
+        outbound: Outbound::new(setting.outbound.clone(), capture.clone()),
         allowance: Allowance::new(*limits),
         table,
         wasi,
         http,
-        outbound: Outbound,
-        models,
-        granted,
+        models: setting.models(call),
+        granted: setting.imports.clone(),
         held: Held::new(limits.memory.0),
         capture: capture.clone(),
     };
@@ -100,6 +98,7 @@ impl State {
     /// Makes what belongs to one request anew, for the next one that the instance serves.
     pub(crate) fn renew(&mut self, call: Call) {
         self.models.call = call;
+        self.outbound.renew();
     }
 
     /// Whether nothing of the last request goes on, and no limit was hit in it. All that `renew`
@@ -159,20 +158,5 @@ impl WasiView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
-    }
-}
-
-type Sent = Result<(::http::Response<WasiBody>, Finished), HttpError>;
-type WasiBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, HttpError>;
-type Finished = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
-
-impl WasiHttpHooks for Outbound {
-    fn send_request(
-        &mut self,
-        _request: ::http::Request<WasiBody>,
-        _options: Option<wasmtime_wasi_http::RequestOptions>,
-        _finished: Finished,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
     }
 }

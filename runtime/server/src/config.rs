@@ -13,7 +13,7 @@ mod source;
 
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
-use sections::{Deploy, Http, Logs, Models, Sandbox};
+use sections::{Deploy, Http, KeyValue, Logs, Models, Outbound, Sandbox};
 pub(crate) use sections::{LogFormat, Server};
 use source::{ConfigError, Source};
 
@@ -31,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) http: Http,
     limits: LimitOptions,
     pub(crate) sandbox: Sandbox,
+    pub(crate) outbound: Outbound,
+    pub(crate) keyvalue: KeyValue,
     pub(crate) models: Models,
     pub(crate) deploy: Deploy,
     pub(crate) logs: Logs,
@@ -151,7 +153,8 @@ impl Config {
 
     /// The whole configuration as a commented file.
     pub(crate) fn text(&self) -> String {
-        let Options { server, http, limits: _, sandbox, models, deploy, logs } = &self.options;
+        let Options { server, http, limits: _, sandbox, outbound, keyvalue, models, deploy, logs } =
+            &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         reference::text(&[
             server.section(),
@@ -159,6 +162,8 @@ impl Config {
             limits_section("limits.defaults", ABOUT_DEFAULTS, &set.defaults, &built_in.defaults),
             limits_section("limits.ceilings", ABOUT_CEILINGS, &set.ceilings, &built_in.ceilings),
             sandbox.section(),
+            outbound.section(),
+            keyvalue.section(),
             models.section(),
             deploy.section(),
             logs.section(),

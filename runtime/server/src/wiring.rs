@@ -27,14 +27,14 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let Config { options, limits } = config;
-    let Options { server, http, sandbox, models, deploy, logs, .. } = options;
+    let Options { server, http, sandbox, outbound, keyvalue, models, deploy, logs, .. } = options;
 
     let store = StoreConfig {
         directory: server.data.clone(),
         keep_versions: deploy.keep_versions.0,
         log_records: logs.keep_records.0,
         log_bytes: logs.keep_bytes.0,
-        bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+        bucket_bytes: keyvalue.bucket_size.0,
     };
     let store = Store::open(store, &registry)
         .await
@@ -51,6 +51,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         pooling: sandbox.pooling,
         instances: sandbox.instances.0,
         ceilings: limits.ceilings,
+        outbound: outbound.config(),
     };
     let services = Services { models: models.clone(), key_value: store.key_value() };
     let sandbox = Arc::new(Sandbox::new(sandbox, services, &registry)?);

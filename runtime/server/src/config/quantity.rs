@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
+use ipnet::IpNet;
 use quern_types::{ByteSize, LimitValue, Period};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -67,6 +68,34 @@ bounded! {
 bounded! {
     /// A length of time; its bounds are in milliseconds.
     Time(Period), bounds of u64, Period::from_millis
+}
+
+/// A network of addresses, as `10.1.0.0/16` or `fd00::/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network(pub(crate) IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let network = text.parse().map_err(|_| {
+            let example = "write an address and the length of its prefix, such as \"10.1.0.0/16\"";
+            D::Error::custom(format!("{text:?} is not a network: {example}"))
+        })?;
+        Ok(Self(network))
+    }
+}
+
+impl Written for Network {
+    fn written(&self) -> Option<String> {
+        self.0.to_string().written()
+    }
+}
+
+impl<T: Written> Written for Vec<T> {
+    fn written(&self) -> Option<String> {
+        let items: Vec<_> = self.iter().filter_map(Written::written).collect();
+        Some(format!("[{}]", items.join(", ")))
+    }
 }
 
 impl Written for u32 {

@@ -5,11 +5,13 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use quern_dispatcher::ModelsConfig;
 use quern_gateway::EdgeLimits;
+use quern_sandbox::OutboundConfig;
+use quern_store::StoreConfig;
 use quern_types::{ByteSize, Period};
 use serde::Deserialize;
 
 use super::{
-    quantity::{Count, DAY, Size, TIB, Time, Written},
+    quantity::{Count, DAY, Network, Size, TIB, Time, Written},
     reference::{OptionText, Section},
 };
 
@@ -103,6 +105,33 @@ section! {
 }
 
 section! {
+    /// HTTP requests that functions send. A manifest grants origins; which addresses those may have
+    /// is decided here.
+    Outbound in "outbound" {
+        /// Networks that are not public, and may be reached all the same: loopback, private and
+        /// link-local addresses are refused otherwise.
+        private_networks: Vec<Network> = Vec::new();
+        /// Servers that resolve names, as address and port; empty: those of the system.
+        nameservers: Vec<SocketAddr> = Vec::new();
+        /// Longest wait for a connection, TLS included; half of it for resolving the name.
+        connect_timeout: Time<1, DAY> = Time(Period::from_millis(10_000));
+        /// Longest wait for the head of a response, and for each next piece of its body.
+        head_timeout: Time<1, DAY> = Time(Period::from_millis(60_000));
+        /// How long a connection that is not in use is kept.
+        idle_timeout: Time<0, DAY> = Time(Period::from_millis(30_000));
+    }
+}
+
+section! {
+    /// The key-value store of functions.
+    KeyValue in "keyvalue" {
+        /// Bytes that the keys and values of one bucket have together, with 64 for each pair;
+        /// writes beyond it are refused.
+        bucket_size: Size<65_536, TIB> = Size(StoreConfig::DEFAULT_BUCKET_BYTES);
+    }
+}
+
+section! {
     /// Models and the devices that compute them.
     Models in "models" {
         /// Batches that the CPU computes at the same time. Not set: the number of cores. Flag:
@@ -182,6 +211,18 @@ impl Http {
     }
 }
 
+impl Outbound {
+    pub(crate) fn config(&self) -> OutboundConfig {
+        OutboundConfig {
+            private_networks: self.private_networks.iter().map(|network| network.0).collect(),
+            nameservers: self.nameservers.clone(),
+            connect_timeout: self.connect_timeout.0.0,
+            head_timeout: self.head_timeout.0.0,
+            idle_timeout: self.idle_timeout.0.0,
+        }
+    }
+}
+
 impl Models {
     /// Lanes of the CPU: as given, or one for each core.
     pub(crate) fn lanes(&self) -> io::Result<usize> {
@@ -206,6 +247,7 @@ mod tests {
     fn the_defaults_are_those_of_the_parts() {
         assert_eq!(Http::default().limits(), EdgeLimits::default());
         assert_eq!(Models::default().limits(), ModelsConfig::default());
+        assert_eq!(Outbound::default().config(), OutboundConfig::default());
         let (section, sandbox) = (Sandbox::default(), SandboxConfig::new(PathBuf::new()));
         assert_eq!((section.pooling, section.instances.0), (sandbox.pooling, sandbox.instances));
     }
