@@ -20,9 +20,9 @@ pub enum SandboxError {
     /// The code is there, but the function can't be linked.
     #[error("the function can't be linked: {0}")]
     Link(String),
-    /// The thread that makes busy guests yield can't be started.
-    #[error("the thread that interrupts busy guests can't be started: {0}")]
-    Ticker(std::io::Error),
+    /// The threads that interrupt and run busy guests can't be started.
+    #[error("the threads for busy guests can't be started: {0}")]
+    Threads(std::io::Error),
     /// A metric is registered already.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quern_types::{Call, FunctionKind, FunctionSpec, Limits, ModelCalls, Name, Reuse, Signature};
+use tokio::runtime::Handle;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 
@@ -53,6 +54,7 @@ pub(crate) struct Setting {
     pub(crate) outbound: Arc<Client>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) activity: Activity,
+    pub(crate) busy: Handle,
 }
 
 impl Function {

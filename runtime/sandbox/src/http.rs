@@ -20,7 +20,8 @@ use self::{
     exchange::Exchange,
 };
 use crate::{
-    Report, budget::Budget, function::HttpFunction, instances::Instance, report::Reporter,
+    Report, budget::Budget, busy::Sorted, function::HttpFunction, instances::Instance,
+    report::Reporter,
 };
 
 /// The head of a response with the end of its body, or why a guest has none.
@@ -47,7 +48,9 @@ impl HttpFunction {
         let (head, answered) = oneshot::channel();
         let run =
             Run { function: self.clone(), call, instance, reporter, exchange: exchange.clone() };
-        let mut guest = Guest::new(tokio::spawn(run.guest(request, head)), exchange.clone());
+        let busy = self.instances.setting.busy.clone();
+        let guest = Sorted::new(run.guest(request, head), busy);
+        let mut guest = Guest::new(tokio::spawn(guest), exchange.clone());
         let answer = answered.await;
         let declared = answer.as_ref().ok().and_then(|head| declared_length(head.as_ref().ok()?));
         if declared.is_some_and(|length| length > limits.response.0) && !to_head {

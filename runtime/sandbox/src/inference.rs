@@ -1,10 +1,13 @@
 //! Calls of inference functions.
 
+use std::sync::Arc;
+
 use quern_types::{Call, Exceeded, InvokeError, Tensor};
 
 use crate::{
     Report,
     budget::Budget,
+    busy::Sorted,
     contract::{GuestError, GuestTensor, all_to_guest, all_to_host, guest_error_to_host},
     function::InferenceFunction,
 };
@@ -13,7 +16,17 @@ impl InferenceFunction {
     /// Calls the function with inputs that satisfy its signature, in its order. `report` is called
     /// when it has ended, however it did; dropping the future cancels it.
     pub async fn infer(
-        &self,
+        self: &Arc<Self>,
+        call: Call,
+        inputs: Vec<Tensor>,
+        report: impl FnOnce(Report) + Send + 'static,
+    ) -> Result<Vec<Tensor>, InvokeError> {
+        let busy = self.instances.setting.busy.clone();
+        Sorted::new(self.clone().run(call, inputs, report), busy).await
+    }
+
+    async fn run(
+        self: Arc<Self>,
         call: Call,
         inputs: Vec<Tensor>,
         report: impl FnOnce(Report) + Send + 'static,

@@ -5,6 +5,7 @@
 mod allowance;
 mod artifact;
 mod budget;
+mod busy;
 mod component;
 mod contract;
 mod engine;

@@ -17,6 +17,7 @@ use wasmtime::{
 use crate::{
     ComponentError, Function, SandboxError, Services,
     artifact::Artifacts,
+    busy::BusyThreads,
     component, engine,
     error::text,
     function::Setting,
@@ -67,6 +68,7 @@ pub struct Sandbox {
     network: Arc<Network>,
     metrics: Arc<Metrics>,
     ticker: Ticker,
+    busy: BusyThreads,
     instances: u32,
     ceilings: Limits,
     shelves: Arc<Shelves>,
@@ -85,7 +87,8 @@ impl Sandbox {
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
         let network = Arc::new(Network::new(config.outbound, registry)?);
-        let ticker = Ticker::start(&engine).map_err(SandboxError::Ticker)?;
+        let busy = BusyThreads::start().map_err(SandboxError::Threads)?;
+        let ticker = Ticker::start(&engine).map_err(SandboxError::Threads)?;
         let metrics = Arc::new(Metrics::register(registry)?);
         let shelves = Arc::default();
         Ok(Self {
@@ -96,6 +99,7 @@ impl Sandbox {
             network,
             metrics,
             ticker,
+            busy,
             instances,
             ceilings,
             shelves,
@@ -190,6 +194,7 @@ impl Sandbox {
             outbound: self.network.client(&spec.grants.http, &limits),
             metrics: self.metrics.clone(),
             activity: self.ticker.activity(),
+            busy: self.busy.handle(),
         }
     }
 }
