@@ -53,7 +53,7 @@ ort: ## Fetch ONNX Runtime's library into .quern/ort
 
 guests: wasm-target ## Build the functions and the tests' guests for wasm32-wasip2
 	@for folder in $(WASM); do \
-	    echo "== building $$folder"; (cd $$folder && cargo build --release); \
+	    echo "== building $$folder"; (cd $$folder && cargo build --release --lib --examples); \
 	done
 
 # The parts of `check` and what `bench` needs; each can be made alone.
@@ -72,7 +72,7 @@ lint: wasm-target
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@for folder in $(WASM); do \
 	    echo "== linting $$folder"; \
-	    (cd $$folder && cargo clippy --locked --workspace --release -- -D warnings); \
+	    (cd $$folder && cargo clippy --locked --workspace --release --lib --examples -- -D warnings); \
 	done
 	@echo "== linting the guest library"
 	cd functions && cargo clippy --locked -p quern-sdk --release -- -D warnings
