@@ -122,7 +122,7 @@ pub(crate) fn check_error(
     }
     let json: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
     // Errors of the inference protocol have no limit of their own, but name it in their text.
-    let found = json["limit"]["name"].as_str();
+    let found = json["limit"]["name"].as_str().and_then(|name| name.strip_prefix("limits."));
     let named = |limit| answer.text().contains(&format!("limits.{limit}"));
     match limit {
         Some(limit) if found != Some(limit) && !(json["code"].is_null() && named(limit)) => {

@@ -67,6 +67,9 @@ const WASI_PACKAGES: [&str; 7] = [
     "wasi:random/",
     "wasi:sockets/",
 ];
+/// Components and modules inside of each other. The compiler's memory grows with the square of this;
+/// tools that compose components need a handful.
+const MAX_DEPTH: usize = 64;
 /// Interfaces of `quern:ml` that need no grant: types alone.
 const TYPES_ONLY: &str = "quern:ml/tensors";
 const MODELS: &str = "quern:ml/models";
@@ -105,6 +108,24 @@ fn check_import(import: &str, spec: &FunctionSpec) -> Result<(), ComponentError>
     Ok(())
 }
 
+/// Refuses what is nested deeper than anything useful, before it is looked at any further.
+fn check_depth(component: &[u8]) -> Result<(), ComponentError> {
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload {
+            Ok(Payload::Version { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth -= 1,
+            Ok(_) => {}
+            Err(error) => return Err(ComponentError::Invalid { reason: error.to_string() }),
+        }
+        if depth > MAX_DEPTH {
+            let reason = format!("components are nested more than {MAX_DEPTH} deep");
+            return Err(ComponentError::Invalid { reason });
+        }
+    }
+    Ok(())
+}
+
 /// What a component shows of itself.
 #[derive(Debug, Default)]
 struct Outside {
@@ -126,6 +147,7 @@ impl Outside {
         let invalid = |error: wasmparser::BinaryReaderError| ComponentError::Invalid {
             reason: error.to_string(),
         };
+        check_depth(component)?;
         Validator::new_with_features(WasmFeatures::default())
             .validate_all(component)
             .map_err(invalid)?;
