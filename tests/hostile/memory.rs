@@ -6,8 +6,7 @@ use crate::{
 };
 
 const MEMORY: Ends = Ends::Error { status: 507, code: "out-of-memory", limit: Some("memory") };
-const HANDLES: Ends =
-    Ends::Error { status: 507, code: "too-many-handles", limit: Some("handles") };
+const HANDLES: Ends = Ends::Error { status: 507, code: "too-many-handles", limit: Some("handles") };
 
 #[tokio::test]
 async fn whoever_takes_memory_is_refused_at_the_limit() {

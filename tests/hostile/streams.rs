@@ -39,7 +39,7 @@ async fn whoever_abuses_a_stream_is_cut_off() {
     siege::besiege(&[
         Row::new(
             "giant_header",
-            "answers with a megabyte of headers",
+            "answers with half a megabyte of headers",
             Ends::Report(&["at once Err(", "one by one Err(", "after 31"]),
         ),
         Row::new(

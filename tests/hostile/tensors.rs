@@ -172,11 +172,7 @@ async fn whatever_a_client_sends_for_tensors_is_refused_by_name() {
         ("deeply nested data", input("[1]", &"[".repeat(deep)), "invalid-json"),
         ("a deeply nested rest", format!("{{\"x\": {}", "[".repeat(deep)), "invalid-json"),
         ("a long shape", input(&format!("[{}1]", "1,".repeat(9999)), "[1]"), "invalid-json"),
-        (
-            "too many inputs",
-            format!("{{\"inputs\": [{}", many.repeat(20_000)),
-            "invalid-json",
-        ),
+        ("too many inputs", format!("{{\"inputs\": [{}", many.repeat(20_000)), "invalid-json"),
     ];
     for (what, body, code) in cases {
         let answer = server.post("/v2/models/well/infer", body).await;

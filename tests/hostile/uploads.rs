@@ -105,6 +105,8 @@ async fn components_in_components_and_types_in_types_do_not_exhaust_the_server()
         let answer = upload(&server, disguised(deep_types(depth, true))).await;
         assert_handled(&format!("pairs {depth} deep"), &answer);
     }
+    let deep = upload(&server, disguised(nested(100_000))).await;
+    deep.assert_error(422, "invalid-component", "nested more than 64 deep");
     neighbour.end().await;
     server.stop();
 }
@@ -148,6 +150,8 @@ async fn small_uploads_that_expand_are_bounded() {
         eprintln!("{what}: {upload_kib} KiB took {took:?}, {before} KiB became {after} KiB");
         assert_handled(what, &answer);
     }
+    let refused = upload(&server, disguised(many_locals(300, 50_000))).await;
+    refused.assert_error(422, "invalid-component", "local variables");
     neighbour.end().await;
     server.stop();
 }
