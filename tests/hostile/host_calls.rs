@@ -27,7 +27,11 @@ async fn whoever_wears_out_the_host_is_stopped() {
         Row::new(
             "socket_flood",
             "opens sockets and keeps them",
-            Ends::Report(&["tcp ErrorCode::", "udp Err(", "lookup Err("]),
+            Ends::Report(&[
+                "tcp ErrorCode { code: 1, name: \"access-denied\"",
+                "udp Err(",
+                "lookup Err(",
+            ]),
         ),
     ])
     .await;
