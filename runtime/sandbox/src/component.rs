@@ -72,6 +72,12 @@ const WASI_PACKAGES: [&str; 7] = [
     "wasi:random/",
     "wasi:sockets/",
 ];
+/// Components and modules inside of each other. The compiler's memory grows with the square of this;
+/// tools that compose components need a handful.
+const MAX_DEPTH: usize = 64;
+/// Local variables of all functions together. A few bytes declare thousands, and the compiler takes
+/// its time for each; the largest interpreters have less than a million.
+const MAX_LOCALS: u64 = 10_000_000;
 /// Interfaces of `quern:ml` that need no grant: types alone.
 const TYPES_ONLY: &str = "quern:ml/tensors";
 const MODELS: &str = "quern:ml/models";
@@ -113,6 +119,35 @@ fn check_import(import: &str, spec: &FunctionSpec) -> Result<(), ComponentError>
     Ok(())
 }
 
+/// Refuses what a few bytes blow up to when it is compiled, before it is looked at any further.
+fn check_expansion(component: &[u8]) -> Result<(), ComponentError> {
+    let refused = |reason| Err(ComponentError::Invalid { reason });
+    let (mut depth, mut locals) = (0_usize, 0_u64);
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(invalid)? {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::CodeSectionEntry(body) => {
+                for group in body.get_locals_reader().map_err(invalid)? {
+                    locals = locals.saturating_add(group.map_err(invalid)?.0.into());
+                }
+            }
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return refused(format!("components are nested more than {MAX_DEPTH} deep"));
+        }
+        if locals > MAX_LOCALS {
+            return refused(format!("its functions have more than {MAX_LOCALS} local variables"));
+        }
+    }
+    Ok(())
+}
+
+fn invalid(error: wasmparser::BinaryReaderError) -> ComponentError {
+    ComponentError::Invalid { reason: error.to_string() }
+}
+
 /// What a component shows of itself.
 #[derive(Debug, Default)]
 struct Outside {
@@ -131,9 +166,7 @@ impl Outside {
             };
             return Err(ComponentError::NotAComponent { reason: reason.into() });
         }
-        let invalid = |error: wasmparser::BinaryReaderError| ComponentError::Invalid {
-            reason: error.to_string(),
-        };
+        check_expansion(component)?;
         Validator::new_with_features(WasmFeatures::default())
             .validate_all(component)
             .map_err(invalid)?;

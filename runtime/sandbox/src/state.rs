@@ -27,6 +27,10 @@ use crate::{
 /// host keep beside its own memory.
 const MAX_FIELDS: usize = 32 << 10;
 
+/// Random bytes that a guest can ask for in one call. The host makes them without yielding: this
+/// many take it less than a millisecond.
+const MAX_RANDOM: u64 = 256 << 10;
+
 /// Everything that the host keeps for one instance; gone with it.
 pub(crate) struct State {
     pub(crate) allowance: Allowance,
@@ -63,6 +67,7 @@ pub(crate) fn store(
 ) -> Store<State> {
     let limits = &setting.limits;
     let wasi = WasiCtx::builder()
+        .max_random_size(MAX_RANDOM)
         .stdout(capture.stream(OutputStream::Stdout))
         .stderr(capture.stream(OutputStream::Stderr))
         .build();

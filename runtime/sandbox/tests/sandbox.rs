@@ -140,7 +140,7 @@ fn counter(sandbox: &Sandbox, spec: &FunctionSpec) -> Arc<InferenceFunction> {
     }
 }
 
-async fn count(function: &InferenceFunction) -> Result<u8, InvokeError> {
+async fn count(function: &Arc<InferenceFunction>) -> Result<u8, InvokeError> {
     let input = Tensor::new("x", DataType::Uint8, vec![1], vec![0]).expect("a tensor");
     let outputs = function.infer(call(), vec![input], drop).await?;
     Ok(outputs[0].data()[0])

@@ -1,0 +1,169 @@
+//! One hostile guest in a table: what it does, how it is called, and how that must end.
+
+use std::time::Duration;
+
+use reqwest::{Body, Method};
+use serde_json::Value;
+
+use crate::{
+    awaited::Feature,
+    support::{Answer, Server, root},
+};
+
+/// How long a call may take before it counts as hung; its limits are far below.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Requests that a hostile function may serve at the same time.
+pub(crate) const CONCURRENCY: usize = 8;
+/// Limits that every hostile guest runs into within a moment.
+pub(crate) const LIMITS: &str = "memory = \"16MiB\"\ncpu = \"200ms\"\ntimeout = \"1s\"\n\
+    tables = 5000\nhandles = 500\nhost_call = \"1MiB\"\nresponse = \"4MiB\"\nconcurrency = 8\n";
+
+/// A guest that means harm.
+pub(crate) struct Row {
+    /// Its file in guests/, or the name of what it is made of here.
+    pub(crate) guest: &'static str,
+    /// The harm, in a line.
+    pub(crate) does: &'static str,
+    /// Path below the function's own.
+    pub(crate) path: &'static str,
+    /// The request's body, if it has one.
+    pub(crate) body: Option<fn() -> Body>,
+    /// How it must end.
+    pub(crate) ends: Ends,
+    /// What the server has to have for it.
+    pub(crate) needs: Option<Feature>,
+}
+
+/// How a hostile call ends.
+pub(crate) enum Ends {
+    /// With an error of the server; if a limit is named, because of that.
+    Error { status: u16, code: &'static str, limit: Option<&'static str> },
+    /// With an answer of the guest that has all these parts: it saw the refusal itself.
+    Report(&'static [&'static str]),
+    /// In the middle of the response; the function's log has this.
+    BreaksOff { log: &'static str },
+}
+
+impl Row {
+    /// A guest that is called with a plain GET.
+    pub(crate) const fn new(guest: &'static str, does: &'static str, ends: Ends) -> Self {
+        Self { guest, does, path: "", body: None, ends, needs: None }
+    }
+
+    /// The function's name.
+    pub(crate) fn name(&self) -> String {
+        self.guest.replace('_', "-")
+    }
+
+    /// Makes one call, and asserts that it ends as it must.
+    pub(crate) async fn strike(&self, server: &Server) {
+        let what = format!("{}: {}", self.guest, self.does);
+        let method = if self.body.is_some() { Method::POST } else { Method::GET };
+        let mut request = server.request(method, &format!("/f/{}/{}", self.name(), self.path));
+        if let Some(body) = self.body {
+            request = request.body(body());
+        }
+        let name = self.name();
+        let ended = tokio::time::timeout(PATIENCE, self.ends.check(server, &name, request));
+        match ended.await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) => panic!("{what}: {problem}"),
+            Err(_) => panic!("{what}: hung"),
+        }
+    }
+}
+
+impl Ends {
+    async fn check(
+        &self,
+        server: &Server,
+        function: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(), String> {
+        let sent = request.send().await;
+        if let Self::BreaksOff { log } = self {
+            // Whether the head still gets out before the connection breaks is a matter of timing.
+            if let Ok(response) = sent {
+                let (status, body) = (response.status(), response.bytes().await);
+                if let Ok(body) = body {
+                    return Err(format!("a whole answer: {status}, {} bytes", body.len()));
+                }
+            }
+            return logged(server, function, log).await;
+        }
+        let response = sent.map_err(|error| format!("no answer: {error:?}"))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(|error| format!("{status}, then {error:?}"))?;
+        let answer = Answer { status, headers, body: body.to_vec() };
+        match self {
+            Self::Error { status, code, limit } => check_error(&answer, *status, code, *limit),
+            Self::Report(parts) => {
+                let text = answer.text();
+                let missing = parts.iter().find(|part| !text.contains(**part));
+                match missing {
+                    None if answer.status == 200 => Ok(()),
+                    _ => Err(format!("{status} lacks {missing:?}: {text}")),
+                }
+            }
+            Self::BreaksOff { .. } => Ok(()),
+        }
+    }
+}
+
+/// Holds an answer against the error that it must be.
+pub(crate) fn check_error(
+    answer: &Answer,
+    status: u16,
+    code: &str,
+    limit: Option<&str>,
+) -> Result<(), String> {
+    if (answer.status.as_u16(), answer.code()) != (status, code) {
+        return Err(format!("{} {} instead of {status} {code}", answer.status, answer.text()));
+    }
+    let json: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+    // Errors of the inference protocol have no limit of their own, but name it in their text.
+    let found = json["limit"]["name"].as_str().and_then(|name| name.strip_prefix("limits."));
+    let named = |limit| answer.text().contains(&format!("limits.{limit}"));
+    match limit {
+        Some(limit) if found != Some(limit) && !(json["code"].is_null() && named(limit)) => {
+            Err(format!("limit {found:?} instead of {limit}: {}", answer.text()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Waits until a function's log has this; it is written a moment after the response has ended.
+pub(crate) async fn logged(server: &Server, function: &str, part: &str) -> Result<(), String> {
+    let mut log = String::new();
+    for _ in 0..500 {
+        log = server.get(&format!("/v1/functions/{function}/logs?tail=200")).await.text();
+        if log.contains(part) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    log.truncate(2000);
+    Err(format!("{part:?} is not in the log: {log}"))
+}
+
+/// The component of a guest in guests/.
+pub(crate) fn component(guest: &str) -> Vec<u8> {
+    let folder = root().join("target/guests/wasm32-wasip2/release/examples");
+    let path = folder.join(format!("{guest}.wasm"));
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}: run `make guests`", path.display()))
+}
+
+/// The manifest of a function that serves HTTP, with tight limits.
+pub(crate) fn http_manifest(name: &str, rest: &str) -> String {
+    format!("name = \"{name}\"\nkind = \"http\"\n[limits]\n{LIMITS}{rest}")
+}
+
+/// The manifest of an inference function from a vector to a vector, with tight limits.
+pub(crate) fn inference_manifest(name: &str) -> String {
+    let tensor = "name = \"x\"\ndtype = \"FP32\"\nshape = [-1]\n";
+    format!(
+        "name = \"{name}\"\nkind = \"inference\"\n[limits]\n{LIMITS}\
+         [[inputs]]\n{tensor}[[outputs]]\n{tensor}"
+    )
+}
