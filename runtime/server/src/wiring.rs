@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc};
 use anyhow::{Context as _, Result};
 use prometheus::{Registry, process_collector::ProcessCollector};
 use quern_deploy::{DeployConfig, Deployer};
-use quern_dispatcher::{Dispatcher, Functions, Models, ModelsConfig};
+use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
 use quern_gateway::{Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Sandbox, SandboxConfig};
@@ -26,6 +26,7 @@ pub(crate) struct ServerConfig {
     pub(crate) max_upload: ByteSize,
     pub(crate) lanes: usize,
     pub(crate) ort_library: Option<PathBuf>,
+    pub(crate) functions: FunctionsConfig,
     /// Whether only the owner of what is deployed can reach the server.
     pub(crate) callers_are_owners: bool,
 }
@@ -49,6 +50,7 @@ pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
         max_upload,
         lanes,
         ort_library,
+        functions,
         callers_are_owners,
     } = config;
 
@@ -65,7 +67,7 @@ pub(crate) async fn build(config: ServerConfig) -> Result<Server> {
     let sandbox = SandboxConfig::new(data.join("artifacts"));
     let sandbox = Arc::new(Sandbox::new(sandbox, models.clone(), &registry)?);
     sandbox.retain(&deployed_components(&store))?;
-    let functions = Functions::new(Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
+    let functions = Functions::new(functions, Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
     let dispatcher = Dispatcher::new(Arc::clone(&store), models, functions);
 
     let deploy = DeployConfig { max_upload, default_max_batch: DEFAULT_MAX_BATCH };

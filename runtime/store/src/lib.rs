@@ -10,6 +10,7 @@
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `logs.sqlite` | what functions printed; power loss may cost the newest records |
+//! | `recent.json` | functions that were in use, to be loaded at the next start; it may be lost |
 //!
 //! Invariants:
 //! - every row of the catalog refers to a blob that is there: a blob is synced before its row is
@@ -26,6 +27,7 @@ mod log_writer;
 mod logs;
 mod metrics;
 mod operation;
+mod recent;
 mod rows;
 mod snapshot;
 mod store;
@@ -36,4 +38,5 @@ pub use catalog::{
     Catalog, CommitError, Committed, DeleteError, NewVersion, Removed, RollbackError,
 };
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
+pub use recent::{RecentFunction, RecentFunctions};
 pub use store::{OpenError, Store, StoreConfig};

@@ -12,7 +12,7 @@ use prometheus::Registry;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Blobs, Catalog, FunctionLogs,
+    Blobs, Catalog, FunctionLogs, RecentFunctions,
     database::{self, Synchronous},
     folder::{self, FolderLock},
     ledger::Ledger,
@@ -39,6 +39,7 @@ pub struct Store {
     catalog: Catalog,
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
+    recent: RecentFunctions,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -134,12 +135,14 @@ impl Store {
         let (sender, operations) = mpsc::channel(writer::QUEUE);
         let routes = parts.writer.routes.clone();
         let catalog = Catalog::new(routes, sender, parts.blobs.ledger().clone(), metrics);
+        let recent = RecentFunctions::new(directory.join("recent.json"));
         let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
             action: "start the writer of",
             path: directory,
             cause,
         })?;
-        Ok(Self { catalog, blobs: parts.blobs, logs: parts.logs, writer: Mutex::new(Some(writer)) })
+        let (blobs, logs, writer) = (parts.blobs, parts.logs, Mutex::new(Some(writer)));
+        Ok(Self { catalog, blobs, logs, recent, writer })
     }
 
     /// What is deployed.
@@ -155,6 +158,11 @@ impl Store {
     /// What functions printed.
     pub fn logs(&self) -> &FunctionLogs {
         &self.logs
+    }
+
+    /// The functions that were in use.
+    pub fn recent(&self) -> &RecentFunctions {
+        &self.recent
     }
 
     /// Finishes what is queued and ends the writers; further writes are refused. The folder is

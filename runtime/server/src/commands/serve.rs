@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use quern_dispatcher::FunctionsConfig;
 use quern_types::{ByteSize, Period};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -64,6 +66,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "COUNT", value_parser = parse_lanes)]
     lanes: Option<usize>,
 
+    /// Memory for the code of loaded functions, with its unit; where it is short, those that were
+    /// called least recently are unloaded until their next call
+    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    code_memory: ByteSize,
+
     /// How logs are written
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -84,6 +91,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     start_logs(command.log_format)?;
     // Taken first, so that a signal during the start is not lost.
     let stop = watch_signals()?;
+    raise_open_files();
     let server = wiring::build(config(&command)?).await?;
     let listener = TcpListener::bind(command.listen).await.map_err(|error| Failure {
         message: format!("can't listen on {}: {error}", command.listen),
@@ -92,6 +100,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     let address = listener.local_addr()?;
     output::line(format_args!("listening on http://{address}"))?;
     tracing::info!(%address, data = %command.data.display(), "listening");
+    server.dispatcher.warm();
     serve_until_stopped(&server, listener, stop, command.drain_timeout.0).await;
     io::stdout().flush()?;
     // Not by returning: dropping the server would join the device's lanes and wait for compiles,
@@ -119,6 +128,7 @@ fn config(command: &Serve) -> Result<ServerConfig> {
         max_upload: command.max_upload,
         lanes,
         ort_library,
+        functions: FunctionsConfig { code_memory: command.code_memory },
         callers_are_owners: is_loopback(command.listen),
     })
 }
@@ -152,6 +162,17 @@ async fn serve_until_stopped(
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // The sender lives as long as the process: its end means stop as well.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Allows this process as many open files as it may allow itself: every connection is one, and so is
+/// the code of every loaded function, while many systems start programs with 1024.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, ?current, ?maximum, "the limit on open files can't be raised");
+    }
 }
 
 /// Turns the first SIGINT or SIGTERM into `true`; the second ends the process.
