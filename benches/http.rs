@@ -8,14 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use reqwest::Client;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use support::{
     ceiling,
-    client::{deploy, get},
+    client::get,
+    function::{deploy_function, distinct, settled_kib},
     histogram::Histogram,
     load::{Measured, Target, compare, measure, progress, quantile},
     process::{Announced, ServerProcess, peer, root},
@@ -25,6 +26,7 @@ use support::{
 mod support {
     pub(crate) mod ceiling;
     pub(crate) mod client;
+    pub(crate) mod function;
     pub(crate) mod histogram;
     pub(crate) mod load;
     pub(crate) mod process;
@@ -82,7 +84,7 @@ async fn under_load(client: &Client) -> Result<String> {
     let mut targets = vec![target("bare hyper", bare)];
     for guest in &GUESTS {
         let component = component(guest)?;
-        deploy_function(client, &quern, guest.name, fs::read(&component)?).await?;
+        deploy_function(client, &quern.url(""), guest.name, fs::read(&component)?).await?;
         let mut command = Command::new(peer("wasmtime"));
         command.args(["serve", "-Scli", "--addr", "127.0.0.1:0"]).arg(component);
         let wasmtime = ServerProcess::start(command, Announced::Stderr).await?;
@@ -185,7 +187,8 @@ async fn idle(client: &Client) -> Result<String> {
     progress(format!("deploying {IDLE_FUNCTIONS} different functions"));
     for number in 0..IDLE_FUNCTIONS {
         // Contents differ, so that each is compiled, stored and loaded on its own.
-        deploy_function(client, &quern, &idle_name(number), distinct(&component, number)).await?;
+        deploy_function(client, &quern.url(""), &idle_name(number), distinct(&component, number))
+            .await?;
     }
     quern.stop().await?;
 
@@ -225,17 +228,6 @@ async fn idle(client: &Client) -> Result<String> {
     ))
 }
 
-async fn deploy_function(
-    client: &Client,
-    quern: &ServerProcess,
-    name: &str,
-    component: Vec<u8>,
-) -> Result<()> {
-    let manifest = format!("name = \"{name}\"\nkind = \"http\"\n");
-    let url = quern.url(&format!("/v1/functions/{name}"));
-    deploy(client, &url, [("manifest", manifest.into_bytes()), ("component", component)]).await
-}
-
 fn target(name: &str, url: String) -> Target {
     Target { name: name.to_owned(), url, body: None }
 }
@@ -248,21 +240,4 @@ fn component(guest: &Guest) -> Result<PathBuf> {
     let path = root().join(guest.file);
     ensure!(path.exists(), "{} is missing: `make guests` builds it", guest.file);
     Ok(path)
-}
-
-/// The component with a custom section added that makes its content a different one.
-fn distinct(component: &[u8], number: u32) -> Vec<u8> {
-    let name = b"bench";
-    let length = u8::try_from(1 + name.len() + size_of_val(&number)).expect("a short section");
-    let head = [0, length, name.len() as u8];
-    [component, &head, name, &number.to_le_bytes()].concat()
-}
-
-/// The resident set once the server has come to rest.
-async fn settled_kib(server: &ServerProcess) -> Result<f64> {
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let status = fs::read_to_string(format!("/proc/{}/status", server.id()?))?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = resident.context("no VmRSS")?.trim().trim_end_matches(" kB");
-    Ok(kib.parse()?)
 }

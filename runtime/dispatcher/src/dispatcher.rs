@@ -20,6 +20,8 @@ use crate::{
 
 /// How often what is no longer deployed is unloaded.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Sweeps between two notes of which functions are in use.
+const SWEEPS_PER_NOTE: u32 = 12;
 
 /// Takes every request, and knows what is under way.
 pub struct Dispatcher {
@@ -119,9 +121,17 @@ impl Dispatcher {
         self.models.devices()
     }
 
-    /// Refuses new work and waits for what is under way.
+    /// Loads the functions that were in use before the last stop, in a task that ends when that is
+    /// done or the server drains. To be called once requests are taken.
+    pub fn warm(self: &Arc<Self>) {
+        let dispatcher = self.clone();
+        tokio::spawn(async move { dispatcher.functions.warm(&dispatcher.drain).await });
+    }
+
+    /// Refuses new work, notes which functions were in use, and waits for what is under way.
     pub async fn drain(&self) {
-        self.drain.wait().await;
+        let idle = self.drain.wait();
+        tokio::join!(idle, self.functions.remember());
     }
 
     fn admit(&self) -> Result<Work, InvokeError> {
@@ -130,10 +140,13 @@ impl Dispatcher {
 }
 
 async fn sweep(dispatcher: Weak<Dispatcher>) {
-    loop {
+    for sweep in 1.. {
         tokio::time::sleep(SWEEP).await;
         let Some(dispatcher) = dispatcher.upgrade() else { return };
         dispatcher.models.sweep();
         dispatcher.functions.sweep();
+        if sweep % SWEEPS_PER_NOTE == 0 {
+            dispatcher.functions.remember().await;
+        }
     }
 }

@@ -7,8 +7,8 @@ use http::{Request, Response};
 use quern_sandbox::{Function, Report, Sandbox};
 use quern_store::Store;
 use quern_types::{
-    Body, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId, InvokeError, Name,
-    TenantId, Tensor, Version, VersionNumber,
+    Body, ByteSize, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
+    InvokeError, Name, TenantId, Tensor, Version, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -16,18 +16,34 @@ use crate::{
     drain::Work,
     logs::{self, Author},
     metrics::{FunctionMetrics, FunctionsMetrics},
-    ready::{Ready, VersionKey},
+    ready::{Ready, Room, VersionKey},
+    warmth::Warmth,
 };
+
+/// What functions may take beside what their calls do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FunctionsConfig {
+    /// Memory for the code of loaded functions. Where it is short, those that were called least
+    /// recently go, and are loaded again when they are called; one that is in use stays.
+    pub code_memory: ByteSize,
+}
+
+impl Default for FunctionsConfig {
+    fn default() -> Self {
+        Self { code_memory: ByteSize::mib(1024) }
+    }
+}
 
 /// The functions of this node.
 pub struct Functions {
-    ready: Ready<Loaded, InvokeError>,
-    loader: Arc<Loader>,
+    pub(crate) ready: Ready<Loaded, InvokeError>,
+    pub(crate) loader: Arc<Loader>,
+    pub(crate) warmth: Warmth,
 }
 
 /// What makes functions ready.
-struct Loader {
-    store: Arc<Store>,
+pub(crate) struct Loader {
+    pub(crate) store: Arc<Store>,
     sandbox: Arc<Sandbox>,
     metrics: FunctionsMetrics,
     /// Compiling takes a processor for a while: one at a time, beside what serves.
@@ -35,7 +51,7 @@ struct Loader {
 }
 
 /// A version whose code is ready.
-struct Loaded {
+pub(crate) struct Loaded {
     function: Function,
     permits: Arc<Semaphore>,
     metrics: Arc<FunctionMetrics>,
@@ -62,13 +78,22 @@ pub(crate) struct Invocation {
 impl Functions {
     /// Functions of `store`, run in `sandbox`.
     pub fn new(
+        config: FunctionsConfig,
         store: Arc<Store>,
         sandbox: Arc<Sandbox>,
         registry: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
         let metrics = FunctionsMetrics::register(registry)?;
+        let room = Room {
+            most_bytes: config.code_memory.0,
+            most: files() / 2,
+            weigh: |loaded: &Loaded| loaded.function.memory_bytes(),
+            loaded: metrics.loaded.clone(),
+            loaded_bytes: metrics.loaded_bytes.clone(),
+            evictions: metrics.evictions.clone(),
+        };
         let loader = Loader { store, sandbox, metrics, compiling: Semaphore::new(1) };
-        Ok(Self { ready: Ready::new(), loader: Arc::new(loader) })
+        Ok(Self { ready: Ready::new(room), loader: Arc::new(loader), warmth: Warmth::default() })
     }
 
     /// Calls the live version of a function that serves HTTP.
@@ -127,11 +152,11 @@ impl Functions {
 
     /// Forgets what is deleted, and what was replaced and is no longer called.
     pub(crate) fn sweep(&self) {
-        self.ready.retain(|key, unused| {
-            // Read for each, so that what was deployed a moment ago is not taken for deleted.
-            let routes = self.loader.store.catalog().routes();
-            key.is_of_use(routes.function(&key.tenant, &key.name), unused)
-        });
+        // Read for each, so that what was deployed a moment ago is not taken for deleted.
+        let routes = || self.loader.store.catalog().routes();
+        self.ready
+            .retain(|key, unused| key.is_of_use(routes().function(&key.tenant, &key.name), unused));
+        self.loader.metrics.retain(|tenant, name| routes().function(tenant, name).is_some());
     }
 
     /// Admits a request at once or refuses it: there is no queue.
@@ -145,7 +170,7 @@ impl Functions {
         let limits = self.loader.sandbox.limits(&version.spec);
         let deadline = Deadline::after(started, limits.timeout.0);
         let key = VersionKey { tenant, name, version: version.number };
-        let load = || self.loader.clone().load(key.clone(), version.clone());
+        let load = || self.loader.clone().start_cold(key.clone(), version.clone());
         let lost = || InvokeError::Unavailable {
             name: key.name.clone(),
             reason: "loading it failed in the host".into(),
@@ -184,13 +209,25 @@ impl Functions {
 }
 
 impl Loader {
-    /// Makes a version's code ready, compiling it anew if this node's machine code is gone.
-    async fn load(
+    /// Makes a version's code ready for a request that waits for it.
+    async fn start_cold(
         self: Arc<Self>,
         key: VersionKey,
         version: Arc<Version<FunctionSpec>>,
     ) -> Result<Arc<Loaded>, InvokeError> {
-        let start = Instant::now();
+        let (start, waited) = (Instant::now(), self.metrics.cold_start_seconds.clone());
+        let loaded = self.load(key, version).await?;
+        loaded.metrics.cold_starts.inc();
+        waited.observe(start.elapsed().as_secs_f64());
+        Ok(loaded)
+    }
+
+    /// Makes a version's code ready, compiling it anew if this node's machine code is gone.
+    pub(crate) async fn load(
+        self: Arc<Self>,
+        key: VersionKey,
+        version: Arc<Version<FunctionSpec>>,
+    ) -> Result<Arc<Loaded>, InvokeError> {
         let unavailable =
             |reason: String| InvokeError::Unavailable { name: key.name.clone(), reason };
         let function = match self.link(&version).await.map_err(unavailable)? {
@@ -202,8 +239,6 @@ impl Loader {
             }
         };
         let metrics = Arc::new(self.metrics.function(&key.tenant, &key.name));
-        metrics.cold_starts.inc();
-        self.metrics.cold_start_seconds.observe(start.elapsed().as_secs_f64());
         let concurrency = self.sandbox.limits(&version.spec).concurrency;
         let permits = usize::try_from(concurrency).unwrap_or(usize::MAX);
         let permits = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
@@ -230,6 +265,11 @@ impl Loader {
         tracing::info!(%content, ?took, "component compiled anew");
         Ok(())
     }
+}
+
+/// Files that this process may have open: the code of each loaded function is one.
+fn files() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 fn wrong_kind(name: &Name, spec: &FunctionSpec, expected: &'static str) -> InvokeError {

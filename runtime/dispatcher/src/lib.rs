@@ -9,7 +9,8 @@ mod metrics;
 mod models;
 mod queue;
 mod ready;
+mod warmth;
 
 pub use dispatcher::{Dispatcher, HttpReply, InferReply, InferRequest};
-pub use functions::Functions;
+pub use functions::{Functions, FunctionsConfig};
 pub use models::{Models, ModelsConfig};

@@ -1,7 +1,12 @@
 //! What the dispatcher counts of functions and models; looked up once for each version, so that a
 //! request looks nothing up.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    hash::Hash,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -14,8 +19,12 @@ const REPLICA: [&str; 4] = ["tenant", "model", "engine", "device"];
 /// The labels of a function.
 const FUNCTION: [&str; 2] = ["tenant", "function"];
 
+/// What has series of its own, so that they go when it is deleted.
+struct Labelled<K>(Mutex<HashSet<K>>);
+
 /// All metrics of models.
 pub(crate) struct ModelsMetrics {
+    labelled: Labelled<(TenantId, Name, Engine, DeviceId)>,
     batch_rows: HistogramVec,
     compute_seconds: HistogramVec,
     queue_seconds: HistogramVec,
@@ -44,6 +53,7 @@ impl ModelsMetrics {
             )
         };
         Ok(Self {
+            labelled: Labelled::new(),
             batch_rows: registered(
                 registry,
                 HistogramVec::new(
@@ -92,6 +102,7 @@ impl ModelsMetrics {
         engine: Engine,
         device: DeviceId,
     ) -> ModelMetrics {
+        let _labelled = self.labelled.enter((tenant.clone(), model.clone(), engine, device));
         let device = device.to_string();
         let labels = [tenant.as_str(), model.as_str(), engine.as_str(), &device];
         ModelMetrics {
@@ -101,6 +112,23 @@ impl ModelsMetrics {
             failures: self.failures.with_label_values(&labels),
             waiting: self.waiting.with_label_values(&labels),
         }
+    }
+
+    /// Removes the series of models that `keep` says no to.
+    pub(crate) fn retain(&self, keep: impl Fn(&TenantId, &Name) -> bool) {
+        self.labelled.retain(|(tenant, model, engine, device)| {
+            let stays = keep(tenant, model);
+            if !stays {
+                let device = device.to_string();
+                let labels = [tenant.as_str(), model.as_str(), engine.as_str(), &device];
+                removed(self.batch_rows.remove_label_values(&labels));
+                removed(self.compute_seconds.remove_label_values(&labels));
+                removed(self.queue_seconds.remove_label_values(&labels));
+                removed(self.failures.remove_label_values(&labels));
+                removed(self.waiting.remove_label_values(&labels));
+            }
+            stays
+        });
     }
 }
 
@@ -114,9 +142,13 @@ impl ModelMetrics {
 
 /// All metrics of functions.
 pub(crate) struct FunctionsMetrics {
+    labelled: Labelled<(TenantId, Name)>,
     requests: IntCounterVec,
     seconds: HistogramVec,
     cold_starts: IntCounterVec,
+    pub(crate) loaded: IntGauge,
+    pub(crate) loaded_bytes: IntGauge,
+    pub(crate) evictions: IntCounter,
     pub(crate) cold_start_seconds: Histogram,
 }
 
@@ -133,7 +165,21 @@ pub(crate) struct FunctionMetrics {
 
 impl FunctionsMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| registered(registry, IntGauge::new(name, help)?);
         Ok(Self {
+            labelled: Labelled::new(),
+            loaded: gauge("quern_function_loaded", "Functions whose code is loaded")?,
+            loaded_bytes: gauge(
+                "quern_function_loaded_bytes",
+                "Memory for the code of loaded functions",
+            )?,
+            evictions: registered(
+                registry,
+                IntCounter::new(
+                    "quern_function_evictions_total",
+                    "Functions whose code went because others needed the memory",
+                )?,
+            )?,
             requests: registered(
                 registry,
                 IntCounterVec::new(
@@ -177,6 +223,7 @@ impl FunctionsMetrics {
 
     /// The metrics of one function.
     pub(crate) fn function(&self, tenant: &TenantId, function: &Name) -> FunctionMetrics {
+        let _labelled = self.labelled.enter((tenant.clone(), function.clone()));
         let labels = [tenant.as_str(), function.as_str()];
         let requests = |outcome| self.requests.with_label_values(&[labels[0], labels[1], outcome]);
         FunctionMetrics {
@@ -187,6 +234,48 @@ impl FunctionsMetrics {
             cold_starts: self.cold_starts.with_label_values(&labels),
             seconds: self.seconds.with_label_values(&labels),
         }
+    }
+
+    /// Removes the series of functions that `keep` says no to.
+    pub(crate) fn retain(&self, keep: impl Fn(&TenantId, &Name) -> bool) {
+        self.labelled.retain(|(tenant, function)| {
+            let stays = keep(tenant, function);
+            if !stays {
+                let labels = [tenant.as_str(), function.as_str()];
+                for outcome in ["ok", "failed", "refused"] {
+                    removed(self.requests.remove_label_values(&[labels[0], labels[1], outcome]));
+                }
+                removed(self.cold_starts.remove_label_values(&labels));
+                removed(self.seconds.remove_label_values(&labels));
+            }
+            stays
+        });
+    }
+}
+
+impl<K: Eq + Hash> Labelled<K> {
+    fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    /// Notes that these labels have series; none is removed while the lock is held.
+    fn enter(&self, labels: K) -> MutexGuard<'_, HashSet<K>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(labels);
+        known
+    }
+
+    /// Forgets the labels that `keep` says no to, and has removed the series of. Under the lock, so
+    /// that what is deployed and loaded meanwhile keeps its new series.
+    fn retain(&self, keep: impl FnMut(&K) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(keep);
+    }
+}
+
+/// Takes down that series are gone.
+fn removed(outcome: prometheus::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "series of what was deleted were not there");
     }
 }
 

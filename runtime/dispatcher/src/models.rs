@@ -16,7 +16,7 @@ use quern_types::{
 use crate::{
     metrics::ModelsMetrics,
     queue::{BatchQueue, Computed, Uncomputed},
-    ready::{Ready, VersionKey},
+    ready::{Ready, Room, VersionKey},
 };
 
 /// Limits on the calls of models.
@@ -56,7 +56,8 @@ impl Models {
         registry: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
         let metrics = ModelsMetrics::register(registry)?;
-        let shared = Shared { config, store, device, replicas: Ready::new(), metrics };
+        let replicas = Ready::new(Room::unlimited()?);
+        let shared = Shared { config, store, device, replicas, metrics };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -72,11 +73,12 @@ impl Models {
 
     /// Unloads what is deleted, and what was replaced and is no longer called.
     pub(crate) fn sweep(&self) {
-        self.shared.replicas.retain(|key, unused| {
-            // Read for each, so that what was deployed a moment ago is not taken for deleted.
-            let routes = self.shared.store.catalog().routes();
-            key.is_of_use(routes.model(&key.tenant, &key.name), unused)
-        });
+        // Read for each, so that what was deployed a moment ago is not taken for deleted.
+        let routes = || self.shared.store.catalog().routes();
+        self.shared
+            .replicas
+            .retain(|key, unused| key.is_of_use(routes().model(&key.tenant, &key.name), unused));
+        self.shared.metrics.retain(|tenant, name| routes().model(tenant, name).is_some());
     }
 }
 

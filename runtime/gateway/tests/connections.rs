@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus::Registry;
 use quern_deploy::{DeployConfig, Deployer};
-use quern_dispatcher::{Dispatcher, Functions, Models, ModelsConfig};
+use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
 use quern_gateway::{EdgeLimits, Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
@@ -55,7 +55,8 @@ impl Edge {
         let sandbox = Sandbox::new(SandboxConfig::new(data.join("artifacts")), services, &registry);
         let sandbox = Arc::new(sandbox.expect("starts"));
         let functions =
-            Functions::new(store.clone(), sandbox.clone(), &registry).expect("registers");
+            Functions::new(FunctionsConfig::default(), store.clone(), sandbox.clone(), &registry)
+                .expect("registers");
         let dispatcher = Dispatcher::new(store.clone(), models, functions);
         let deploy = DeployConfig {
             max_upload: ByteSize::mib(1),

@@ -1,11 +1,12 @@
-//! Compiled code on disk. Loading machine code is trusting it, so every file carries a seal that
-//! only this node can make, and nothing without a valid one is ever returned.
+//! Compiled code on disk. Loading machine code is trusting it, so every file ends in a seal that
+//! only this node can make, and nothing without a valid one is ever returned. A file is never
+//! changed once it has its name: it is mapped into memory where its code is loaded.
 
 use std::{
     fs::{self, File, OpenOptions},
     hash::{Hash, Hasher},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Read, Write},
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -14,6 +15,8 @@ use quern_types::Digest;
 use wasmtime::Engine;
 
 const SEAL_LEN: usize = 32;
+/// How a file is laid out; part of an engine's identity, so that other ones are never read.
+const LAYOUT: &[u8] = b"code, seal";
 
 /// The folder of compiled code of one engine configuration.
 pub(crate) struct Artifacts {
@@ -23,13 +26,14 @@ pub(crate) struct Artifacts {
     writes: AtomicU64,
 }
 
-/// Machine code whose seal was found valid.
-pub(crate) struct SealedCode(Vec<u8>);
+/// A file of machine code whose seal was found valid.
+pub(crate) struct SealedCode(File);
 
 impl SealedCode {
-    /// The machine code, without its seal.
-    pub(crate) fn code(&self) -> &[u8] {
-        &self.0[SEAL_LEN..]
+    /// Names the very file that was checked, whatever has its name in the folder meanwhile; valid as
+    /// long as this lives.
+    pub(crate) fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
 }
 
@@ -68,10 +72,15 @@ impl Artifacts {
     pub(crate) fn write(&self, content: &Digest, code: &[u8]) -> io::Result<()> {
         let write = self.writes.fetch_add(1, Ordering::Relaxed);
         let staged = self.folder.join(format!("{}.{write}.tmp", content.hex()));
-        let result = File::create(&staged)
+        // Read-only from the start: a mapped file must not change.
+        let result = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o400)
+            .open(&staged)
             .and_then(|mut file| {
-                file.write_all(self.seal(content, code).as_bytes())?;
-                file.write_all(code)
+                file.write_all(code)?;
+                file.write_all(self.seal(content, code)?.as_bytes())
             })
             .and_then(|()| fs::rename(&staged, self.path(content)));
         if result.is_err() {
@@ -83,20 +92,17 @@ impl Artifacts {
     /// The code of a component; none if it isn't there, or isn't what this node wrote for this
     /// content and this engine.
     pub(crate) fn read(&self, content: &Digest) -> io::Result<Option<SealedCode>> {
-        let bytes = match fs::read(self.path(content)) {
-            Ok(bytes) => bytes,
+        let file = match File::open(self.path(content)) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let valid = bytes.split_first_chunk::<SEAL_LEN>().is_some_and(|(seal, code)| {
-            // blake3's hashes compare in constant time.
-            self.seal(content, code) == blake3::Hash::from_bytes(*seal)
-        });
+        let valid = self.is_valid(content, &file)?;
         if !valid {
             tracing::warn!(%content, "compiled code has no valid seal and is made again");
             self.remove(content);
         }
-        Ok(valid.then_some(SealedCode(bytes)))
+        Ok(valid.then_some(SealedCode(file)))
     }
 
     /// Removes the code of all components but those that `keep` names by their digest's hex.
@@ -123,10 +129,24 @@ impl Artifacts {
         self.folder.join(content.hex())
     }
 
-    fn seal(&self, content: &Digest, code: &[u8]) -> blake3::Hash {
+    fn is_valid(&self, content: &Digest, file: &File) -> io::Result<bool> {
+        let Some(code_len) = file.metadata()?.len().checked_sub(SEAL_LEN as u64) else {
+            return Ok(false);
+        };
+        let (mut file, mut seal) = (file, [0; SEAL_LEN]);
+        let expected = self.seal(content, file.take(code_len))?;
+        match file.read_exact(&mut seal) {
+            // blake3's hashes compare in constant time.
+            Ok(()) => Ok(expected == blake3::Hash::from_bytes(seal)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn seal(&self, content: &Digest, code: impl Read) -> io::Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&self.engine).update(content.as_bytes()).update(code);
-        hasher.finalize()
+        hasher.update(&self.engine).update(content.as_bytes()).update_reader(code)?;
+        Ok(hasher.finalize())
     }
 }
 
@@ -171,6 +191,7 @@ fn engine_identity(engine: &Engine) -> [u8; 32] {
         }
     }
     let mut hasher = Blake3(blake3::Hasher::new());
+    hasher.write(LAYOUT);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     *hasher.0.finalize().as_bytes()
 }

@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc, time};
 
 use quern_types::Call;
-use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
+use wasmtime::{PoolConcurrencyLimitError, Store, component::Component};
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 
 use crate::{
@@ -23,7 +23,7 @@ pub(crate) trait Entry: Send + Sync {
     /// The exports of an instance.
     type Guest: Send + 'static;
 
-    fn engine(&self) -> &Engine;
+    fn component(&self) -> &Component;
 
     fn instantiate(
         &self,
@@ -34,10 +34,10 @@ pub(crate) trait Entry: Send + Sync {
 impl Entry for ProxyPre<State> {
     type Guest = Proxy;
 
-    fn engine(&self) -> &Engine {
+    fn component(&self) -> &Component {
         match self {
-            Self::P2(entry) => entry.engine(),
-            Self::P3(entry) => entry.engine(),
+            Self::P2(entry) => entry.instance_pre().component(),
+            Self::P3(entry) => entry.instance_pre().component(),
         }
     }
 
@@ -49,8 +49,8 @@ impl Entry for ProxyPre<State> {
 impl Entry for ContractPre<State> {
     type Guest = Contract;
 
-    fn engine(&self) -> &Engine {
-        Self::engine(self)
+    fn component(&self) -> &Component {
+        self.instance_pre().component()
     }
 
     async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Contract> {
@@ -88,6 +88,11 @@ impl<E: Entry> Instances<E> {
             setting.shelves.add(shelf);
         }
         Self { entry, setting, shelf }
+    }
+
+    /// What the instances are made of.
+    pub(crate) fn component(&self) -> &Component {
+        self.entry.component()
     }
 
     /// An instance for a request, and what reports how the request went.
@@ -164,7 +169,7 @@ impl<E: Entry> Instances<E> {
     }
 
     fn store(&self, call: Call, capture: &Capture) -> Store<State> {
-        state::store(self.entry.engine(), &self.setting, call, capture)
+        state::store(self.component().engine(), &self.setting, call, capture)
     }
 }
 

@@ -159,9 +159,10 @@ impl Sandbox {
         })?;
         let Some(code) = read else { return Ok(None) };
         let link = |error| SandboxError::Link(text(&error));
-        // SAFETY: `read` returns only bytes with this node's seal, made by this very engine.
-        let component =
-            unsafe { Component::deserialize(&self.engine, code.code()) }.map_err(link)?;
+        // SAFETY: `read` returns only a file with this node's seal, made by this very engine, and
+        // nobody but the server's own user, who could seal anything, can change it.
+        let component = unsafe { Component::deserialize_file(&self.engine, code.path()) };
+        let component = component.map_err(link)?;
         let function = Function::link(&self.linker, &component, spec, self.setting(spec));
         self.metrics.load_seconds.observe(start.elapsed().as_secs_f64());
         function.map(Some).map_err(link)

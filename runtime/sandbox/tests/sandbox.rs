@@ -316,10 +316,13 @@ fn code_that_this_node_has_not_sealed_is_never_loaded() {
     let (file, other_file) =
         (artifact(folder.path(), &content), artifact(folder.path(), &other_content));
     let good = fs::read(&file).expect("was written");
-    let mut flipped = good.clone();
-    *flipped.last_mut().expect("not empty") ^= 1;
+    let (mut code, mut seal) = (good.clone(), good.clone());
+    code[good.len() / 2] ^= 1;
+    *seal.last_mut().expect("not empty") ^= 1;
     let another = fs::read(&other_file).expect("was written");
-    for bad in [&flipped, &good[..good.len() / 2].to_vec(), &Vec::new(), &another] {
+    for bad in [&code, &seal, &good[..good.len() / 2].to_vec(), &Vec::new(), &another] {
+        // The file itself is read-only; only another one can take its place.
+        let _ = fs::remove_file(&file);
         fs::write(&file, bad).expect("writable");
         assert!(sandbox.load(&content, &spec).expect("readable").is_none());
         assert!(!file.exists(), "what is not sealed is removed");
@@ -328,6 +331,25 @@ fn code_that_this_node_has_not_sealed_is_never_loaded() {
     assert!(sandbox.load(&content, &spec).expect("readable").is_some());
     sandbox.forget(&content);
     assert!(sandbox.load(&content, &spec).expect("readable").is_none());
+}
+
+#[tokio::test]
+async fn loaded_code_needs_its_file_no_longer() {
+    let folder = TempDir::new().expect("a folder");
+    let (spec, component) = (inference(), guest(ECHO));
+    let content = Digest::of(&component);
+    let sandbox = sandbox(folder.path(), false);
+    sandbox.compile(&content, &component, &spec).expect("compiles");
+    let file = artifact(folder.path(), &content);
+    assert!(fs::metadata(&file).expect("is there").permissions().readonly());
+    let function = sandbox.load(&content, &spec).expect("readable").expect("is there");
+    let size = fs::metadata(&file).expect("is there").len();
+    assert!(function.memory_bytes() >= size, "{} < {size}", function.memory_bytes());
+    sandbox.forget(&content);
+    let Function::Inference(function) = function else { panic!("an inference function") };
+    let input = Tensor::new("x", DataType::Uint8, vec![1], vec![7]).expect("a tensor");
+    let answer = function.infer(call(), vec![input], |_| {}).await.expect("an answer");
+    assert_eq!(answer[0].data()[..], [7]);
 }
 
 #[test]

@@ -93,6 +93,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "COUNT")]
     lanes: Option<Count<1, 1_024>>,
 
+    /// Memory for the code of loaded functions, with its unit; where it is short, those that were
+    /// called least recently are unloaded until their next call [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    code_memory: Option<Size<1, TIB>>,
+
     /// How logs are written [default: text]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -117,12 +122,13 @@ impl Flags {
                 *option = value;
             }
         }
-        let Options { server, models, deploy, logs, .. } = options;
+        let Options { server, sandbox, models, deploy, logs, .. } = options;
         set(&mut server.listen, self.listen);
         set(&mut server.data, self.data);
         server.insecure |= self.insecure;
         set(&mut server.log_format, self.log_format);
         set(&mut server.drain_timeout, self.drain_timeout);
+        set(&mut sandbox.code_memory, self.code_memory);
         set(&mut models.lanes, self.lanes.map(Some));
         set(&mut models.ort_library, self.ort_library.map(Some));
         set(&mut deploy.max_upload, self.max_upload);

@@ -46,6 +46,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let max_batch = models.max_batch.0;
     let models = Models::new(models.limits(), Arc::clone(&store), device.clone(), &registry)?;
     let models = Arc::new(models);
+    let functions = sandbox.functions();
     let sandbox = SandboxConfig {
         artifacts: server.data.join("artifacts"),
         pooling: sandbox.pooling,
@@ -56,7 +57,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let services = Services { models: models.clone(), key_value: store.key_value() };
     let sandbox = Arc::new(Sandbox::new(sandbox, services, &registry)?);
     sandbox.retain(&deployed_components(&store))?;
-    let functions = Functions::new(Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
+    let functions = Functions::new(functions, Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
     let dispatcher = Dispatcher::new(Arc::clone(&store), models, functions);
 
     let deploy =

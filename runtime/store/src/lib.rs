@@ -11,6 +11,7 @@
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
 //! | `logs.sqlite` | what functions printed; power loss may cost the newest records |
+//! | `recent.json` | functions that were in use, to be loaded at the next start; it may be lost |
 //!
 //! Invariants:
 //! - every row of the catalog refers to a blob that is there: a blob is synced before its row is
@@ -29,6 +30,7 @@ mod log_writer;
 mod logs;
 mod metrics;
 mod operation;
+mod recent;
 mod rows;
 mod snapshot;
 mod store;
@@ -39,4 +41,5 @@ pub use catalog::{
     Catalog, CommitError, Committed, DeleteError, NewVersion, Removed, RollbackError,
 };
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
+pub use recent::{RecentFunction, RecentFunctions};
 pub use store::{OpenError, Store, StoreConfig};

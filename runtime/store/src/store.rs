@@ -13,7 +13,7 @@ use quern_types::{ByteSize, KeyValue};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Blobs, Catalog, FunctionLogs,
+    Blobs, Catalog, FunctionLogs, RecentFunctions,
     database::{self, Synchronous},
     folder::{self, FolderLock},
     keyvalue::KeyValueStore,
@@ -52,6 +52,7 @@ pub struct Store {
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
     key_value: Arc<KeyValueStore>,
+    recent: RecentFunctions,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -147,6 +148,7 @@ impl Store {
         let (sender, operations) = mpsc::channel(writer::QUEUE);
         let routes = parts.writer.routes.clone();
         let catalog = Catalog::new(routes, sender, parts.blobs.ledger().clone(), metrics);
+        let recent = RecentFunctions::new(directory.join("recent.json"));
         let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
             action: "start the writer of",
             path: directory,
@@ -157,6 +159,7 @@ impl Store {
             blobs: parts.blobs,
             logs: parts.logs,
             key_value: Arc::new(parts.key_value),
+            recent,
             writer: Mutex::new(Some(writer)),
         })
     }
@@ -179,6 +182,11 @@ impl Store {
     /// The pairs of keys and values that functions keep.
     pub fn key_value(&self) -> Arc<dyn KeyValue> {
         self.key_value.clone()
+    }
+
+    /// The functions that were in use.
+    pub fn recent(&self) -> &RecentFunctions {
+        &self.recent
     }
 
     /// Finishes what is queued and ends the writers; further writes are refused. The folder is

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, sync::watch};
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     // Taken first, so that a signal during the start is not lost.
     let stop = signals::watch().await.context("can't watch signals")?;
     let data = config.options.server.data.clone();
+    raise_open_files();
     let parts = wiring::build(find_ort_library(config)).await?;
     let listener = TcpListener::bind(listen).await.map_err(|error| Failure {
         message: format!("can't listen on {listen}: {error}"),
@@ -45,6 +47,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     let address = listener.local_addr()?;
     output::line(format_args!("listening on http://{address}"))?;
     tracing::info!(%address, data = %data.display(), "listening");
+    parts.dispatcher.warm();
     serve_until_stopped(&parts, listener, stop, drain_timeout.0.0).await;
     io::stdout().flush()?;
     // Not by returning: dropping the server would join the device's lanes and wait for compiles,
@@ -95,6 +98,17 @@ async fn serve_until_stopped(
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // The sender lives as long as the process: its end means stop as well.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Allows this process as many open files as it may allow itself: every connection is one, and so is
+/// the code of every loaded function, while many systems start programs with 1024.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, ?current, ?maximum, "the limit on open files can't be raised");
+    }
 }
 
 fn check_address(server: &Server) -> Result<(), UsageError> {

@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use quern_dispatcher::ModelsConfig;
+use quern_dispatcher::{FunctionsConfig, ModelsConfig};
 use quern_gateway::EdgeLimits;
 use quern_sandbox::OutboundConfig;
 use quern_store::StoreConfig;
@@ -101,6 +101,9 @@ section! {
         pooling: bool = true;
         /// Instances that the pool has. No function's limits.concurrency can exceed it.
         instances: Count<1, 100_000> = Count(1_000);
+        /// Memory for the code of loaded functions. Where it is short, those that were called least
+        /// recently are unloaded until their next call. Flag: --code-memory.
+        code_memory: Size<1, TIB> = Size(ByteSize::mib(1024));
     }
 }
 
@@ -211,6 +214,12 @@ impl Http {
     }
 }
 
+impl Sandbox {
+    pub(crate) fn functions(&self) -> FunctionsConfig {
+        FunctionsConfig { code_memory: self.code_memory.0 }
+    }
+}
+
 impl Outbound {
     pub(crate) fn config(&self) -> OutboundConfig {
         OutboundConfig {
@@ -247,6 +256,7 @@ mod tests {
     fn the_defaults_are_those_of_the_parts() {
         assert_eq!(Http::default().limits(), EdgeLimits::default());
         assert_eq!(Models::default().limits(), ModelsConfig::default());
+        assert_eq!(Sandbox::default().functions(), FunctionsConfig::default());
         assert_eq!(Outbound::default().config(), OutboundConfig::default());
         let (section, sandbox) = (Sandbox::default(), SandboxConfig::new(PathBuf::new()));
         assert_eq!((section.pooling, section.instances.0), (sandbox.pooling, sandbox.instances));
