@@ -107,7 +107,8 @@ async fn without_a_grant_nothing_is_reached_in_any_disguise() {
     let server = Server::start();
     let neighbour = Neighbour::start(&server).await;
     for line in attempts(&server, &[], secret.urls(&DISGUISES)).await {
-        let codes = ["ErrorCode::HttpRequestDenied", "malformed"];
+        let codes =
+            ["ErrorCode::HttpRequestDenied", "ErrorCode::HttpRequestUriInvalid", "malformed"];
         assert!(refused(&line, &codes), "{line}");
     }
     secret.assert_untouched();

@@ -18,6 +18,8 @@ use quern_types::{DeviceId, Engine, Name, TenantId};
 const REPLICA: [&str; 4] = ["tenant", "model", "engine", "device"];
 /// The labels of a function.
 const FUNCTION: [&str; 2] = ["tenant", "function"];
+/// How a request to a function can end.
+const OUTCOMES: [&str; 4] = ["ok", "failed", "cancelled", "refused"];
 
 /// What has series of its own, so that they go when it is deleted.
 struct Labelled<K>(Mutex<HashSet<K>>);
@@ -225,12 +227,13 @@ impl FunctionsMetrics {
     pub(crate) fn function(&self, tenant: &TenantId, function: &Name) -> FunctionMetrics {
         let _labelled = self.labelled.enter((tenant.clone(), function.clone()));
         let labels = [tenant.as_str(), function.as_str()];
-        let requests = |outcome| self.requests.with_label_values(&[labels[0], labels[1], outcome]);
+        let [ok, failed, cancelled, refused] = OUTCOMES
+            .map(|outcome| self.requests.with_label_values(&[labels[0], labels[1], outcome]));
         FunctionMetrics {
-            ok: requests("ok"),
-            failed: requests("failed"),
-            cancelled: requests("cancelled"),
-            refused: requests("refused"),
+            ok,
+            failed,
+            cancelled,
+            refused,
             cold_starts: self.cold_starts.with_label_values(&labels),
             seconds: self.seconds.with_label_values(&labels),
         }
@@ -242,7 +245,7 @@ impl FunctionsMetrics {
             let stays = keep(tenant, function);
             if !stays {
                 let labels = [tenant.as_str(), function.as_str()];
-                for outcome in ["ok", "failed", "refused"] {
+                for outcome in OUTCOMES {
                     removed(self.requests.remove_label_values(&[labels[0], labels[1], outcome]));
                 }
                 removed(self.cold_starts.remove_label_values(&labels));

@@ -110,6 +110,10 @@ impl Run {
         let (ending, cpu) = Budget::new(guest, setting.limits.cpu.0, call.deadline).await;
         let mut error = reporter.ended(ending, cpu, setting, &instance.store);
         if error.is_none() {
+            // A guest may see that its body is no longer taken, and end, before it is ended.
+            error = exchange.exceeded().map(|limit| reporter.exceeded(limit));
+        }
+        if error.is_none() {
             // Dropping the store would end the body as if the guest had finished it.
             let detail = if instance.store.data_mut().has_unfinished_body() {
                 Some("function returned without finishing its response's body")
