@@ -18,9 +18,9 @@ pub(crate) fn operate(operation: &str, request: &Request) -> Outcome {
         "roundtrip" => {
             bucket.set(&key, b"draft").map_err(describe)?;
             let read = bucket.get(&key).map_err(describe)?.unwrap_or_default();
-            let many = batch::get_many(&bucket, &[key.clone()]).map_err(describe)?;
+            let many = batch::get_many(&bucket, std::slice::from_ref(&key)).map_err(describe)?;
             let there = bucket.exists(&key).map_err(describe)?;
-            batch::delete_many(&bucket, &[key.clone()]).map_err(describe)?;
+            batch::delete_many(&bucket, std::slice::from_ref(&key)).map_err(describe)?;
             let gone = bucket.exists(&key).map_err(describe)?;
             let read = String::from_utf8_lossy(&read).into_owned();
             Ok(json!([read, many.len(), there, gone]))
