@@ -44,6 +44,8 @@ bench: guests ort peers ## Measure against peers, and write docs/benchmarks.md
 	cargo build --release $(MEASURED) --example mlp
 	@echo "== measuring functions beside wasmtime serve"
 	cargo bench $(MEASURED) --bench http -- --write
+	@echo "== measuring a function beside hostile ones"
+	cargo bench $(MEASURED) --bench isolation -- --write
 	@echo "== measuring a node with 10,000 functions"
 	cargo bench $(MEASURED) --bench capacity -- --write
 	@echo "== measuring models beside FastAPI and ONNX Runtime"

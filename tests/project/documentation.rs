@@ -99,3 +99,18 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
         !code && !fence
     })
 }
+
+#[test]
+fn promises_are_held_by_tests_that_exist() {
+    let page = std::fs::read_to_string(root().join("docs/security.md")).expect("text");
+    let sources: Vec<_> = files("rs");
+    let exists = |name: &str| {
+        let definition = format!("fn {name}()");
+        sources.iter().any(|(_, text)| text.contains(&definition))
+    };
+    // Names of tests are the words in code with at least three underscores.
+    let named = page.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2);
+    let missing: Vec<_> =
+        named.filter(|name| !exists(name)).map(|name| format!("docs/security.md: {name}")).collect();
+    assert_none("tests that don't exist", &missing);
+}
