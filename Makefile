@@ -39,11 +39,13 @@ test-all: javascript test ## Run all tests, with those that take minutes
 check: format lint documentation rules ## Check format, lints, documentation, licences and architecture
 	@echo "== all checks passed"
 
-bench: guests ort peers ## Measure against peers, and write docs/benchmarks.md
+bench: guests javascript ort peers ## Measure against peers, and write docs/benchmarks.md
 	@echo "== building the server for measuring"
 	cargo build --release $(MEASURED) --example mlp
 	@echo "== measuring functions beside wasmtime serve"
 	cargo bench $(MEASURED) --bench http -- --write
+	@echo "== measuring functions that reuse their instances"
+	cargo bench $(MEASURED) --bench reuse -- --write
 	@echo "== measuring a function beside hostile ones"
 	cargo bench $(MEASURED) --bench isolation -- --write
 	@echo "== measuring a node with 10,000 functions"

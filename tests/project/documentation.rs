@@ -110,7 +110,9 @@ fn promises_are_held_by_tests_that_exist() {
     };
     // Names of tests are the words in code with at least three underscores.
     let named = page.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2);
-    let missing: Vec<_> =
-        named.filter(|name| !exists(name)).map(|name| format!("docs/security.md: {name}")).collect();
+    let missing: Vec<_> = named
+        .filter(|name| !exists(name))
+        .map(|name| format!("docs/security.md: {name}"))
+        .collect();
     assert_none("tests that don't exist", &missing);
 }
