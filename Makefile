@@ -44,6 +44,8 @@ bench: guests javascript ort peers ## Measure against peers, and write docs/benc
 	cargo build --release $(MEASURED) --example mlp
 	@echo "== measuring functions beside wasmtime serve"
 	cargo bench $(MEASURED) --bench http -- --write
+	@echo "== measuring what limits cost"
+	cargo bench $(MEASURED) --bench limits -- --write
 	@echo "== measuring functions that reuse their instances"
 	cargo bench $(MEASURED) --bench reuse -- --write
 	@echo "== measuring a function beside hostile ones"
