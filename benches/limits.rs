@@ -7,7 +7,6 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -77,8 +76,8 @@ const STEPS: [(Step, &str); 5] = [
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let component = fs::read(root().join(HELLO)).context("`make guests` builds it")?;
-    let steps: Vec<_> =
-        STEPS.iter().map(|(step, _)| Raw::new(*step, &component)).collect::<Result<_>>()?;
+    let steps = STEPS.iter().map(|(step, _)| Raw::new(*step, &component).map_err(plain));
+    let steps: Vec<_> = steps.collect::<Result<_>>()?;
     let folder = TempDir::new()?;
     let whole = whole(folder.path(), &component).await?;
     let mut us = vec![Vec::new(); STEPS.len() + 1];
@@ -125,7 +124,7 @@ struct Raw {
 }
 
 impl Raw {
-    fn new(step: Step, component: &[u8]) -> Result<Self> {
+    fn new(step: Step, component: &[u8]) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config.epoch_interruption(step >= Step::Epochs);
         let mut pool = PoolingAllocationConfig::new();
@@ -186,7 +185,7 @@ impl Raw {
             let request = view.new_incoming_request(Scheme::Http, request)?;
             let response = view.new_response_outparam(sender)?;
             let handler = guest.wasi_http_incoming_handler();
-            anyhow::Ok(handler.call_handle(&mut store, request, response).await?)
+            handler.call_handle(&mut store, request, response).await
         };
         let read = async {
             let response = receiver.await?.map_err(|code| anyhow::anyhow!("{code:?}"))?;
@@ -198,14 +197,14 @@ impl Raw {
         } else {
             tokio::join!(run, read)
         };
-        ran?;
+        ran.map_err(plain)?;
         ensure!(body? == "hello\n", "another answer");
         Ok(())
     }
 }
 
 /// Meters the processor time of a guest by the clock around each poll, and its wall time by a timer.
-async fn timed<T>(guest: impl Future<Output = Result<T>>) -> Result<T> {
+async fn timed(guest: impl Future<Output = wasmtime::Result<()>>) -> wasmtime::Result<()> {
     let (mut guest, mut used) = (pin!(guest), Duration::ZERO);
     let mut deadline = pin!(tokio::time::sleep(Duration::from_secs(30)));
     poll_fn(|context| {
@@ -215,9 +214,13 @@ async fn timed<T>(guest: impl Future<Output = Result<T>>) -> Result<T> {
         if polled.is_ready() || used > Duration::from_secs(1) {
             return polled;
         }
-        deadline.as_mut().poll(context).map(|()| Err(anyhow::anyhow!("too late")))
+        deadline.as_mut().poll(context).map(|()| Err(wasmtime::Error::msg("too late")))
     })
     .await
+}
+
+fn plain(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
 }
 
 struct State {
