@@ -158,9 +158,12 @@ fn classify(error: &wasmtime::Error, setting: &Setting, store: &Store<State>) ->
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
-    // These two have no types of their own.
+    // These have no types of their own.
     if reason.contains("fuel allocated for hostcalls has been exhausted") {
         return InvokeError::Limit(Exceeded::HostCall(setting.limits.host_call));
+    }
+    if reason.contains("store handle limit exceeded") {
+        return InvokeError::Limit(Exceeded::Handles(setting.limits.handles));
     }
     if reason.contains("instance count too high") {
         return InvokeError::Limit(Exceeded::Instances(setting.limits.instances));
