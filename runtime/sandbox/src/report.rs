@@ -52,6 +52,8 @@ pub(crate) struct Overrun(pub(crate) Exceeded);
 pub(crate) struct Reporter {
     deliver: Option<Box<dyn FnOnce(Report) + Send>>,
     capture: Capture,
+    /// What the guest printed, if its instance may be serving another request by now.
+    output: Option<GuestOutput>,
     metrics: Arc<Metrics>,
     failure: Option<Failure>,
     ended: bool,
@@ -70,6 +72,7 @@ impl Reporter {
         Self {
             deliver: Some(deliver),
             capture,
+            output: None,
             metrics,
             failure: None,
             ended: false,
@@ -105,6 +108,11 @@ impl Reporter {
         }
     }
 
+    /// Takes down what the guest has printed. What is printed after this is another request's.
+    pub(crate) fn close(&mut self) {
+        self.output = Some(self.capture.take());
+    }
+
     /// Takes down that a limit ended the run.
     pub(crate) fn exceeded(&mut self, limit: Exceeded) -> InvokeError {
         let error = InvokeError::Limit(limit);
@@ -126,7 +134,7 @@ impl Drop for Reporter {
         self.metrics.memory_bytes.observe(self.memory_bytes as f64);
         if let Some(deliver) = self.deliver.take() {
             deliver(Report {
-                output: self.capture.take(),
+                output: self.output.take().unwrap_or_else(|| self.capture.take()),
                 failure: self.failure.take(),
                 cancelled: !self.ended,
                 cpu: self.cpu,
@@ -196,5 +204,40 @@ fn reason(error: &InvokeError) -> &'static str {
         InvokeError::Busy { .. } => "busy",
         InvokeError::InvalidOutput { .. } => "output",
         _ => "guest",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use quern_types::ByteSize;
+    use wasmtime::Engine;
+
+    use super::*;
+    use crate::ticker::Ticker;
+
+    #[test]
+    fn what_the_next_request_prints_is_not_in_the_report_of_the_last() {
+        let capture = Capture::new(ByteSize::mib(1));
+        let metrics = Metrics::register(&prometheus::Registry::new()).expect("metrics");
+        let ticker = Ticker::start(&Engine::default()).expect("a thread");
+        let (sender, reported) = mpsc::channel();
+        let deliver = move |report| sender.send(report).expect("is awaited");
+        let running = ticker.activity().begin();
+        let mut reporter =
+            Reporter::new(capture.clone(), Arc::new(metrics), running, Box::new(deliver));
+        capture.note("of the last");
+        reporter.close();
+        capture.note("of the next");
+        drop(reporter);
+        let output = |output: GuestOutput| format!("{:?}", output.pieces);
+        let printed = |text: &str| {
+            let capture = Capture::new(ByteSize::mib(1));
+            capture.note(text);
+            output(capture.take())
+        };
+        assert_eq!(output(reported.recv().expect("a report").output), printed("of the last"));
+        assert_eq!(output(capture.take()), printed("of the next"));
     }
 }
