@@ -130,6 +130,12 @@ impl Reporter {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
+        if !self.ended && std::thread::panicking() {
+            let reason = "the host failed".to_owned();
+            let error = InvokeError::Trap { reason: reason.clone(), trace: Vec::new() };
+            self.failed(error, reason);
+            self.ended = true;
+        }
         self.metrics.cpu_seconds.observe(self.cpu.as_secs_f64());
         self.metrics.memory_bytes.observe(self.memory_bytes as f64);
         if let Some(deliver) = self.deliver.take() {
@@ -217,16 +223,37 @@ mod tests {
     use super::*;
     use crate::ticker::Ticker;
 
-    #[test]
-    fn what_the_next_request_prints_is_not_in_the_report_of_the_last() {
-        let capture = Capture::new(ByteSize::mib(1));
+    fn reporter(capture: &Capture) -> (Reporter, mpsc::Receiver<Report>) {
         let metrics = Metrics::register(&prometheus::Registry::new()).expect("metrics");
         let ticker = Ticker::start(&Engine::default()).expect("a thread");
         let (sender, reported) = mpsc::channel();
-        let deliver = move |report| sender.send(report).expect("is awaited");
+        let deliver = Box::new(move |report| sender.send(report).expect("is awaited"));
         let running = ticker.activity().begin();
-        let mut reporter =
-            Reporter::new(capture.clone(), Arc::new(metrics), running, Box::new(deliver));
+        (Reporter::new(capture.clone(), Arc::new(metrics), running, deliver), reported)
+    }
+
+    #[test]
+    fn a_panic_of_the_host_is_not_taken_for_a_client_that_left() {
+        let capture = Capture::new(ByteSize::mib(1));
+        let (reporter, reported) = reporter(&capture);
+        drop(reporter);
+        let left = reported.recv().expect("a report");
+        assert!(left.cancelled && left.failure.is_none());
+        let (reporter, reported) = self::reporter(&capture);
+        let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _reporter = reporter;
+            panic!("a fault of the host");
+        }));
+        assert!(panics.is_err());
+        let failed = reported.recv().expect("a report");
+        assert!(!failed.cancelled);
+        assert_eq!(failed.failure.expect("a failure").detail, "the host failed");
+    }
+
+    #[test]
+    fn what_the_next_request_prints_is_not_in_the_report_of_the_last() {
+        let capture = Capture::new(ByteSize::mib(1));
+        let (mut reporter, reported) = reporter(&capture);
         capture.note("of the last");
         reporter.close();
         capture.note("of the next");
