@@ -31,9 +31,8 @@ const MAX_FIELDS: usize = 32 << 10;
 /// many take it less than a millisecond.
 const MAX_RANDOM: u64 = 256 << 10;
 
-/// Entries of the engine's own table that one handle takes: a stream is itself and its two ends, a
-/// task also its thread and what that waits for. Entries without a handle, such as those of tasks
-/// that go on after they have returned, count alike.
+/// Entries of the engine's own table that one handle takes at most on average: a stream is itself
+/// and its two ends, a task also its thread and what that waits for.
 const ENTRIES_PER_HANDLE: usize = 3;
 
 /// Everything that the host keeps for one instance; gone with it.

@@ -229,7 +229,8 @@ async fn each_limit_ends_its_guest_with_its_own_error() {
     assert!(answer.is_ok(), "others are served after all that");
 }
 
-/// Calls a function of its own without end that returns at once and goes on: tasks without handles.
+/// Calls a function of its own without end that returns at once and goes on: tasks of
+/// which the caller holds no handle.
 const BACKGROUND_TASKS: &str = r#"(component
     (component $worker
         (core func $return (canon task.return))
