@@ -56,6 +56,9 @@ async fn each_limit_ends_a_handler_with_its_own_error() {
         ("/trap", 500, "trap", "unreachable"),
         ("/declare?bytes=8388609", 502, "response-too-large", "limits.response of 8.0 MiB"),
         ("/error", 500, "guest-error", "no flour"),
+        ("/hoard?streams", 507, "too-many-handles", "limits.handles of 2048"),
+        ("/hoard?futures", 507, "too-many-handles", "limits.handles of 2048"),
+        ("/hoard?calls", 507, "too-many-handles", "limits.handles of 2048"),
     ];
     for (path, status, code, part) in cases {
         let answer = server.get(&format!("/f/handler{path}")).await;

@@ -64,7 +64,8 @@ pub(crate) struct Sorted<F: Future> {
 enum Place<F: Future> {
     Home(Pin<Box<F>>),
     Busy(AbortOnDropHandle<F::Output>),
-    Moving,
+    /// On its way, or lost with its threads.
+    Nowhere,
 }
 
 impl<F: Future> Sorted<F> {
@@ -89,17 +90,20 @@ where
             if polled.is_ready() || self.used <= SHORT {
                 return polled;
             }
-            if let Place::Home(guest) = std::mem::replace(&mut self.place, Place::Moving) {
+            if let Place::Home(guest) = std::mem::replace(&mut self.place, Place::Nowhere) {
                 let guest = Away { guest, home: self.home.clone() };
                 self.place = Place::Busy(AbortOnDropHandle::new(self.busy.spawn(guest)));
             }
         }
-        let Place::Busy(guest) = &mut self.place else { unreachable!("moving ends above") };
+        let Place::Busy(guest) = &mut self.place else { return Poll::Pending };
         match std::task::ready!(Pin::new(guest).poll(context)) {
             Ok(output) => Poll::Ready(output),
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             // The threads are shut down with the server: nobody waits for this guest any more.
-            Err(_) => Poll::Pending,
+            Err(_) => {
+                self.place = Place::Nowhere;
+                Poll::Pending
+            }
         }
     }
 }
@@ -173,6 +177,27 @@ mod tests {
         assert!(first.await.is_pending());
         drop(guest);
         dropped.await.expect("is dropped");
+    }
+
+    #[tokio::test]
+    async fn a_guest_whose_threads_are_gone_never_ends() {
+        let threads = BusyThreads::start().expect("threads");
+        let guest = async {
+            spin(2 * SHORT);
+            tokio::task::yield_now().await;
+            std::future::pending::<()>().await;
+        };
+        let mut guest = Box::pin(Sorted::new(guest, threads.handle()));
+        let mut is_pending = async || {
+            std::future::poll_fn(|context| Poll::Ready(guest.as_mut().poll(context).is_pending()))
+                .await
+        };
+        assert!(is_pending().await);
+        drop(threads);
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_millis(1));
+            assert!(is_pending().await);
+        }
     }
 
     #[tokio::test]

@@ -131,7 +131,7 @@ impl Run {
                 error
             }
             None => {
-                function.instances.take_back(instance);
+                function.instances.take_back(instance, &mut reporter);
                 InvokeError::NoResponse
             }
         }

@@ -48,7 +48,7 @@ impl InferenceFunction {
         }
         let checked = self.check(answer);
         if matches!(checked, Ok(_) | Err(InvokeError::Guest { .. })) {
-            self.instances.take_back(instance);
+            self.instances.take_back(instance, &mut reporter);
         }
         checked.map_err(|error| {
             let detail = error.to_string();

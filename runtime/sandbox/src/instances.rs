@@ -158,11 +158,13 @@ impl<E: Entry> Instances<E> {
         }
     }
 
-    /// Takes back an instance whose request ended well; it waits for the next one, if it may.
-    pub(crate) fn take_back(&self, mut instance: Instance<E::Guest>) {
+    /// Takes back an instance whose request ended well; it waits for the next one, if it may, which
+    /// may have it before the last one is reported.
+    pub(crate) fn take_back(&self, mut instance: Instance<E::Guest>, reporter: &mut Reporter) {
         if let (Some(shelf), Some(reuse)) = (&self.shelf, self.setting.reuse) {
             instance.served += 1;
             if instance.served < reuse.requests && instance.is_at_rest() {
+                reporter.close();
                 shelf.put(instance);
             }
         }
@@ -181,8 +183,10 @@ impl<G> Instance<G> {
         if !state.is_at_rest() {
             return false;
         }
-        // The latter are those of the asynchronous component model: tasks, streams, futures.
-        let handles = state.handles() + self.store.concurrent_state_table_size();
+        let handles = state.handles();
+        // Those of the asynchronous component model: tasks, streams, futures.
+        let concurrent = self.store.concurrent_resource_table();
+        let handles = handles + concurrent.map_or(0, |table| table.iter_mut().count());
         if self.served == 1 {
             self.handles = handles;
         }

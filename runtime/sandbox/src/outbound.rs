@@ -51,6 +51,11 @@ impl Outbound {
         self.begun = None;
     }
 
+    /// Whether no request of the invocation is under way.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.begun.as_ref().is_none_or(|(invocation, _)| Arc::strong_count(invocation) == 1)
+    }
+
     fn invocation(&mut self) -> Arc<Invocation> {
         let (invocation, _) = self.begun.get_or_insert_with(|| {
             let invocation = Invocation::new(&self.client, self.capture.clone());

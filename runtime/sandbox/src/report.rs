@@ -52,6 +52,8 @@ pub(crate) struct Overrun(pub(crate) Exceeded);
 pub(crate) struct Reporter {
     deliver: Option<Box<dyn FnOnce(Report) + Send>>,
     capture: Capture,
+    /// What the guest printed, if its instance may be serving another request by now.
+    output: Option<GuestOutput>,
     metrics: Arc<Metrics>,
     failure: Option<Failure>,
     ended: bool,
@@ -70,6 +72,7 @@ impl Reporter {
         Self {
             deliver: Some(deliver),
             capture,
+            output: None,
             metrics,
             failure: None,
             ended: false,
@@ -105,6 +108,11 @@ impl Reporter {
         }
     }
 
+    /// Takes down what the guest has printed. What is printed after this is another request's.
+    pub(crate) fn close(&mut self) {
+        self.output = Some(self.capture.take());
+    }
+
     /// Takes down that a limit ended the run.
     pub(crate) fn exceeded(&mut self, limit: Exceeded) -> InvokeError {
         let error = InvokeError::Limit(limit);
@@ -122,11 +130,17 @@ impl Reporter {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
+        if !self.ended && std::thread::panicking() {
+            let reason = "the host failed".to_owned();
+            let error = InvokeError::Trap { reason: reason.clone(), trace: Vec::new() };
+            self.failed(error, reason);
+            self.ended = true;
+        }
         self.metrics.cpu_seconds.observe(self.cpu.as_secs_f64());
         self.metrics.memory_bytes.observe(self.memory_bytes as f64);
         if let Some(deliver) = self.deliver.take() {
             deliver(Report {
-                output: self.capture.take(),
+                output: self.output.take().unwrap_or_else(|| self.capture.take()),
                 failure: self.failure.take(),
                 cancelled: !self.ended,
                 cpu: self.cpu,
@@ -158,9 +172,12 @@ fn classify(error: &wasmtime::Error, setting: &Setting, store: &Store<State>) ->
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
-    // These two have no types of their own.
+    // These have no types of their own.
     if reason.contains("fuel allocated for hostcalls has been exhausted") {
         return InvokeError::Limit(Exceeded::HostCall(setting.limits.host_call));
+    }
+    if reason.contains("store handle limit exceeded") {
+        return InvokeError::Limit(Exceeded::Handles(setting.limits.handles));
     }
     if reason.contains("instance count too high") {
         return InvokeError::Limit(Exceeded::Instances(setting.limits.instances));
@@ -193,5 +210,61 @@ fn reason(error: &InvokeError) -> &'static str {
         InvokeError::Busy { .. } => "busy",
         InvokeError::InvalidOutput { .. } => "output",
         _ => "guest",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use quern_types::ByteSize;
+    use wasmtime::Engine;
+
+    use super::*;
+    use crate::ticker::Ticker;
+
+    fn reporter(capture: &Capture) -> (Reporter, mpsc::Receiver<Report>) {
+        let metrics = Metrics::register(&prometheus::Registry::new()).expect("metrics");
+        let ticker = Ticker::start(&Engine::default()).expect("a thread");
+        let (sender, reported) = mpsc::channel();
+        let deliver = Box::new(move |report| sender.send(report).expect("is awaited"));
+        let running = ticker.activity().begin();
+        (Reporter::new(capture.clone(), Arc::new(metrics), running, deliver), reported)
+    }
+
+    #[test]
+    fn a_panic_of_the_host_is_not_taken_for_a_client_that_left() {
+        let capture = Capture::new(ByteSize::mib(1));
+        let (reporter, reported) = reporter(&capture);
+        drop(reporter);
+        let left = reported.recv().expect("a report");
+        assert!(left.cancelled && left.failure.is_none());
+        let (reporter, reported) = self::reporter(&capture);
+        let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _reporter = reporter;
+            panic!("a fault of the host");
+        }));
+        assert!(panics.is_err());
+        let failed = reported.recv().expect("a report");
+        assert!(!failed.cancelled);
+        assert_eq!(failed.failure.expect("a failure").detail, "the host failed");
+    }
+
+    #[test]
+    fn what_the_next_request_prints_is_not_in_the_report_of_the_last() {
+        let capture = Capture::new(ByteSize::mib(1));
+        let (mut reporter, reported) = reporter(&capture);
+        capture.note("of the last");
+        reporter.close();
+        capture.note("of the next");
+        drop(reporter);
+        let output = |output: GuestOutput| format!("{:?}", output.pieces);
+        let printed = |text: &str| {
+            let capture = Capture::new(ByteSize::mib(1));
+            capture.note(text);
+            output(capture.take())
+        };
+        assert_eq!(output(reported.recv().expect("a report").output), printed("of the last"));
+        assert_eq!(output(capture.take()), printed("of the next"));
     }
 }

@@ -31,6 +31,10 @@ const MAX_FIELDS: usize = 32 << 10;
 /// many take it less than a millisecond.
 const MAX_RANDOM: u64 = 256 << 10;
 
+/// Entries of the engine's own table that one handle takes at most on average: a stream is itself
+/// and its two ends, a task also its thread and what that waits for.
+const ENTRIES_PER_HANDLE: usize = 3;
+
 /// Everything that the host keeps for one instance; gone with it.
 pub(crate) struct State {
     pub(crate) allowance: Allowance,
@@ -71,8 +75,9 @@ pub(crate) fn store(
         .stdout(capture.stream(OutputStream::Stdout))
         .stderr(capture.stream(OutputStream::Stderr))
         .build();
+    let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
     let mut table = ResourceTable::new();
-    table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
+    table.set_max_capacity(handles);
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELDS);
     let state = State {
@@ -88,6 +93,10 @@ pub(crate) fn store(
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.allowance);
+    store.set_max_component_handles(handles);
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(handles.saturating_mul(ENTRIES_PER_HANDLE));
+    }
     store.set_hostcall_fuel(usize::try_from(limits.host_call.0).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
@@ -109,7 +118,7 @@ impl State {
     /// Whether nothing of the last request goes on, and no limit was hit in it. All that `renew`
     /// leaves alone must be as it was before.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.models.pending == 0 && self.allowance.refused().is_none()
+        self.models.pending == 0 && self.outbound.is_at_rest() && self.allowance.refused().is_none()
     }
 
     /// Handles that the guest holds.

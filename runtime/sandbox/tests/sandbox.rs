@@ -229,6 +229,66 @@ async fn each_limit_ends_its_guest_with_its_own_error() {
     assert!(answer.is_ok(), "others are served after all that");
 }
 
+/// Calls a function of its own without end that returns at once and goes on: tasks of
+/// which the caller holds no handle.
+const BACKGROUND_TASKS: &str = r#"(component
+    (component $worker
+        (core func $return (canon task.return))
+        (core func $set (canon waitable-set.new))
+        (core module $module
+            (import "" "return" (func $return))
+            (import "" "set" (func $set (result i32)))
+            (global $waits (mut i32) (i32.const 0))
+            (func (export "work") (result i32)
+                (if (i32.eqz (global.get $waits)) (then (global.set $waits (call $set))))
+                (call $return)
+                (i32.or (i32.const 2) (i32.shl (global.get $waits) (i32.const 4))))
+            (func (export "event") (param i32 i32 i32) (result i32) (i32.const 0)))
+        (core instance $instance (instantiate $module (with "" (instance
+            (export "return" (func $return)) (export "set" (func $set))))))
+        (func (export "work") async
+            (canon lift (core func $instance "work")
+                async (callback (core func $instance "event")))))
+    (component $caller
+        (import "work" (func $work async))
+        (core func $work (canon lower (func $work) async))
+        (core module $module
+            (import "" "work" (func $work (result i32)))
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+            (func (export "infer") (param i32 i32) (result i32)
+                (loop $again (drop (call $work)) (br $again)) (i32.const 0)))
+        (core instance $instance
+            (instantiate $module (with "" (instance (export "work" (func $work))))))
+        (type $data-type' (enum "bool" "uint8" "uint16" "uint32" "uint64" "int8" "int16" "int32"
+            "int64" "fp16" "bf16" "fp32" "fp64" "bytes"))
+        (export $data-type "data-type" (type $data-type'))
+        (type $tensor' (record (field "name" string) (field "data-type" $data-type)
+            (field "shape" (list u64)) (field "data" (list u8))))
+        (export $tensor "tensor" (type $tensor'))
+        (type $error' (variant (case "invalid-input" string) (case "not-found" string)
+            (case "overloaded" string) (case "timed-out" string) (case "internal" string)))
+        (export $error "error" (type $error'))
+        (func (export "infer")
+            (param "inputs" (list $tensor)) (result (result (list $tensor) (error $error)))
+            (canon lift (core func $instance "infer") (memory (core memory $instance "memory"))
+                (realloc (core func $instance "realloc")))))
+    (instance $worker (instantiate $worker))
+    (instance $caller (instantiate $caller (with "work" (func $worker "work"))))
+    (export "quern:ml/inference@0.1.0" (instance $caller)))"#;
+
+#[tokio::test]
+async fn tasks_that_go_on_after_they_have_returned_count_as_handles() {
+    let folder = TempDir::new().expect("a folder");
+    let sandbox = sandbox(folder.path(), true);
+    let mut spec = inference();
+    spec.limits.handles = 100;
+    spec.limits.cpu = Period::from_millis(60_000);
+    let component = wat::parse_str(BACKGROUND_TASKS).expect("valid text");
+    let (answer, _) = run(&sandbox, &component, &spec).await;
+    assert_eq!(answer, Err(InvokeError::Limit(Exceeded::Handles(100))));
+}
+
 #[tokio::test]
 async fn wall_time_ends_a_guest_that_has_processor_time_left() {
     let folder = TempDir::new().expect("a folder");

@@ -145,7 +145,7 @@ limits! {
     tables: u32 = 100_000, at most 1_000_000;
     /// Core instances that one component may consist of.
     instances: u32 = 100, at most 200;
-    /// Handles that one instance can hold at the same time: bodies, headers, calls, ….
+    /// Handles that one instance can hold at the same time: bodies, streams, calls, ….
     handles: u32 = 2_048, at most 65_536;
     /// Guest processor time per request.
     cpu: Period = Period::from_millis(1_000), at most Period::from_millis(600_000);

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use quern_sandbox::OutboundConfig;
-use quern_types::ByteSize;
+use quern_types::{ByteSize, Period, Reuse};
 use tokio::{io::AsyncWriteExt, sync::Barrier};
 
 use crate::{
@@ -43,6 +43,22 @@ async fn connections_are_limited_and_come_back() {
     let again = guest.fetch(&format!("together=2&url={}/", server.origin())).await;
     assert_eq!(again.lines, [hello, hello]);
     assert_eq!(host.counter("quern_outbound_requests_total", Some("limit")), 2);
+}
+
+#[tokio::test]
+async fn an_instance_that_keeps_a_response_is_not_reused() {
+    let server = Server::answering(local(), ok("hello")).await;
+    for (query, reused) in [("", 1), ("keep=1&", 0)] {
+        let host = host();
+        let mut spec = granting(&[server.origin()]);
+        spec.reuse = Some(Reuse { requests: 10, idle: Period::from_millis(60_000) });
+        let guest = host.function(&spec);
+        for _ in 0..2 {
+            let line = guest.line(&format!("{query}url={}/", server.origin())).await;
+            assert!(line.starts_with("status 200"), "{line}");
+        }
+        assert_eq!(host.counter("quern_sandbox_reused_requests_total", None), reused, "{query}");
+    }
 }
 
 #[tokio::test]

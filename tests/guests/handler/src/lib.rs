@@ -2,8 +2,11 @@
 //! the standard interfaces alone.
 
 use std::{
+    future::poll_fn,
     hint::black_box,
+    mem::forget,
     sync::atomic::{AtomicU32, Ordering},
+    task::Poll,
 };
 
 use wasip3::{
@@ -41,6 +44,7 @@ impl wasip3::exports::http::handler::Guest for Handler {
             "/error" => Err(ErrorCode::InternalError(Some("no flour".into()))),
             "/trap" => panic!("the millstone cracked"),
             "/loop" => run_forever(),
+            "/hoard" => hoard(query).await,
             _ => Ok(whole("there is no such misbehaviour\n".into())),
         }
     }
@@ -195,9 +199,25 @@ fn never_finished() -> Response {
     let (response, mut body) = begin(&[]);
     spawn_local(async move {
         body.stream.write_all(b"a part".to_vec()).await;
-        std::mem::forget(body);
+        forget(body);
     });
     response
+}
+
+/// Makes things of the asynchronous model without end, and keeps them.
+async fn hoard(what: &str) -> ! {
+    loop {
+        match what {
+            "streams" => forget(wit_stream::new::<u8>()),
+            "futures" => forget(wit_future::new(broken)),
+            "calls" => {
+                let mut call = Box::pin(wait_for(3_600_000 * MILLISECOND));
+                poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready())).await;
+                forget(call);
+            }
+            _ => panic!("no {what:?} to hoard"),
+        }
+    }
 }
 
 fn run_forever() -> ! {

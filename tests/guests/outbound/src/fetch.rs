@@ -55,6 +55,11 @@ impl Fetch {
             let next = Self { sent: send(query, &url), follow: self.follow - 1 };
             return next.outcome(query);
         }
+        if query.number("keep", 0) == 1 {
+            let line = format!("status {} kept", response.status());
+            std::mem::forget(response);
+            return line;
+        }
         read(&response)
     }
 }

@@ -8,6 +8,7 @@
 //! | `send` | bytes of the request's body; 0 sends a GET |
 //! | `follow` | redirects that are followed |
 //! | `abandon` | 1: fails with half of the request's body written |
+//! | `keep` | 1: keeps the response's body for good, without reading it |
 //! | `tunnel` | 1: the method is CONNECT |
 //! | `connect`, `first`, `between` | timeouts in ms |
 
