@@ -2,6 +2,7 @@
 //! request does not wait behind long ones. It ends no guest: limits are not its business.
 
 use std::{
+    cell::Cell,
     future::Future,
     io,
     panic::resume_unwind,
@@ -18,6 +19,15 @@ const SHORT: Duration = Duration::from_millis(2);
 /// What the system gives a busy thread that competes with others: at 10, a tenth of theirs.
 const NICE: i32 = 10;
 
+thread_local! {
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is one of busy guests.
+pub(crate) fn is_here() -> bool {
+    BUSY.get()
+}
+
 /// The threads of busy guests, as many as there are cores.
 pub(crate) struct BusyThreads(Option<Runtime>);
 
@@ -25,7 +35,7 @@ impl BusyThreads {
     pub(crate) fn start() -> io::Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
         let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(cores).thread_name("busy").on_thread_start(lower_priority);
+        builder.worker_threads(cores).thread_name("busy").on_thread_start(begin_thread);
         Ok(Self(Some(builder.build()?)))
     }
 
@@ -44,8 +54,9 @@ impl Drop for BusyThreads {
     }
 }
 
-/// On Linux a priority is a thread's own; elsewhere it would be the whole program's.
-fn lower_priority() {
+fn begin_thread() {
+    BUSY.set(true);
+    // On Linux a priority is a thread's own; elsewhere it would be the whole program's.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::warn!(%error, "busy guests run at the priority of all others");
