@@ -5,10 +5,7 @@ use std::time::Duration;
 use reqwest::{Body, Method};
 use serde_json::Value;
 
-use crate::{
-    awaited::Feature,
-    support::{Answer, Server, root},
-};
+use crate::support::{Answer, Server, root};
 
 /// How long a call may take before it counts as hung; its limits are far below.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,8 +27,6 @@ pub(crate) struct Row {
     pub(crate) body: Option<fn() -> Body>,
     /// How it must end.
     pub(crate) ends: Ends,
-    /// What the server has to have for it.
-    pub(crate) needs: Option<Feature>,
 }
 
 /// How a hostile call ends.
@@ -47,7 +42,7 @@ pub(crate) enum Ends {
 impl Row {
     /// A guest that is called with a plain GET.
     pub(crate) const fn new(guest: &'static str, does: &'static str, ends: Ends) -> Self {
-        Self { guest, does, path: "", body: None, ends, needs: None }
+        Self { guest, does, path: "", body: None, ends }
     }
 
     /// The function's name.

@@ -6,7 +6,6 @@ use futures::stream;
 use reqwest::Body;
 
 use crate::{
-    awaited::Feature,
     row::{Ends, Row, component, http_manifest},
     siege,
     support::Server,
@@ -47,14 +46,11 @@ async fn whoever_abuses_a_stream_is_cut_off() {
             "sends more than it declares, to smuggle in a second response",
             Ends::Report(&["hello"]),
         ),
-        Row {
-            needs: Some(Feature::ResponseLimit),
-            ..Row::new(
-                "endless_response",
-                "sends a body without end",
-                Ends::BreaksOff { log: "limits.response" },
-            )
-        },
+        Row::new(
+            "endless_response",
+            "sends a body without end",
+            Ends::BreaksOff { log: "limits.response" },
+        ),
         Row::new(
             "slow_response",
             "sends a byte now and then, without end",
