@@ -35,7 +35,7 @@ pub(crate) enum Ends {
     Error { status: u16, code: &'static str, limit: Option<&'static str> },
     /// With an answer of the guest that has all these parts: it saw the refusal itself.
     Report(&'static [&'static str]),
-    /// In the middle of the response; the function's log has this.
+    /// In the middle of a response whose head is sent; the function's log has this.
     BreaksOff { log: &'static str },
 }
 
@@ -76,18 +76,15 @@ impl Ends {
         request: reqwest::RequestBuilder,
     ) -> Result<(), String> {
         let sent = request.send().await;
-        if let Self::BreaksOff { log } = self {
-            // Whether the head still gets out before the connection breaks is a matter of timing.
-            if let Ok(response) = sent {
-                let (status, body) = (response.status(), response.bytes().await);
-                if let Ok(body) = body {
-                    return Err(format!("a whole answer: {status}, {} bytes", body.len()));
-                }
-            }
-            return logged(server, function, log).await;
-        }
         let response = sent.map_err(|error| format!("no answer: {error:?}"))?;
         let (status, headers) = (response.status(), response.headers().clone());
+        if let Self::BreaksOff { log } = self {
+            let body = response.bytes().await;
+            return match body {
+                Err(_) if status == 200 => logged(server, function, log).await,
+                _ => Err(format!("{status}, {body:?}")),
+            };
+        }
         let body = response.bytes().await.map_err(|error| format!("{status}, then {error:?}"))?;
         let answer = Answer { status, headers, body: body.to_vec() };
         match self {

@@ -44,7 +44,7 @@ async fn whoever_abuses_a_stream_is_cut_off() {
         Row::new(
             "wrong_length",
             "sends more than it declares, to smuggle in a second response",
-            Ends::Report(&["hello"]),
+            Ends::Error { status: 500, code: "guest-error", limit: None },
         ),
         Row::new(
             "endless_response",
@@ -87,6 +87,15 @@ async fn whoever_abuses_a_stream_is_cut_off() {
         },
     ])
     .await;
+}
+
+#[tokio::test]
+async fn headers_that_are_too_large_are_told_their_limit() {
+    let server = Server::start();
+    let manifest = http_manifest("giant-header", "");
+    server.upload("giant-header", manifest, component("giant_header")).await;
+    let answer = server.get("/f/giant-header/").await;
+    answer.assert_error(500, "trap", "its headers take more than 32 KiB");
 }
 
 #[tokio::test]

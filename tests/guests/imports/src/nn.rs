@@ -19,8 +19,7 @@ pub(crate) fn compute(request: &Request) -> Outcome {
     let context = graph.init_execution_context().map_err(describe)?;
     let rows = number(request, "rows") as u32;
     let value = number(request, "value") as f32;
-    let mut data: Vec<u8> =
-        (0..rows * 64).flat_map(|_| value.to_le_bytes()).collect();
+    let mut data: Vec<u8> = (0..rows * 64).flat_map(|_| value.to_le_bytes()).collect();
     if let Some(bytes) = request.query("bytes") {
         data.truncate(bytes.parse().expect("a number"));
     }
