@@ -104,7 +104,7 @@ pub(crate) async fn read_rest(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> 
 
 /// Writes until the client has had enough.
 pub(crate) async fn write_forever(stream: &mut (impl AsyncWrite + Unpin)) {
-    let piece = [b'x'; 16_384];
+    let piece = vec![b'x'; 16_384];
     while stream.write_all(&piece).await.is_ok() {}
 }
 
