@@ -106,14 +106,29 @@ async fn a_response_that_breaks_off_is_not_taken_for_a_whole_one() {
     for path in
         ["half", "half?then=loop", "short", "leak"].map(|path| format!("/f/misbehave/{path}"))
     {
-        // Whether the head still gets out before the connection breaks is a matter of timing.
-        if let Ok(response) = server.request(Method::GET, &path).send().await {
-            assert_eq!(response.status(), 200);
-            let body = response.bytes().await;
-            assert!(body.is_err(), "{path} looked whole: {body:?}");
-        }
+        let response = server.request(Method::GET, &path).send().await.expect("a head");
+        assert_eq!(response.status(), 200);
+        let body = response.bytes().await;
+        assert!(body.is_err(), "{path} looked whole: {body:?}");
     }
     assert_eq!(server.get("/f/misbehave/count").await.text(), "1\n");
+}
+
+#[tokio::test]
+async fn a_response_that_fails_before_its_body_begins_is_an_error() {
+    let server = Server::start();
+    server.deploy(&MISBEHAVE).await;
+    let declares = |length: &str| format!("/f/misbehave/short?declared={length}");
+    for length in ["0", "2"] {
+        let answer = server.get(&declares(length)).await;
+        answer.assert_error(500, "guest-error", &format!("the {length} B it declares"));
+    }
+    assert_eq!(server.get(&declares("3")).await.text(), "abc");
+    let head = server.request(Method::HEAD, &declares("10")).send().await.expect("a head");
+    assert_eq!(head.status(), 200);
+    assert_eq!(head.headers()["content-length"], "10");
+    let slow = server.request(Method::GET, "/f/misbehave/stall").send().await.expect("a head");
+    assert_eq!(slow.status(), 200, "the head does not wait for a body that is slow");
 }
 
 #[tokio::test]

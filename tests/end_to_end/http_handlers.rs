@@ -76,13 +76,18 @@ async fn a_handlers_response_that_breaks_off_is_not_taken_for_a_whole_one() {
     server.deploy(&HANDLER).await;
     let whole = server.get("/f/handler/stream?chunks=8&bytes=1048576").await;
     assert_eq!(whole.body.len(), 8 << 20);
-    for path in ["half", "leak", "stream?chunks=9&bytes=1048576"] {
+    for path in ["half", "leak", "five?bytes=6", "stream?chunks=9&bytes=1048576"] {
         let request = server.request(Method::GET, &format!("/f/handler/{path}"));
-        if let Ok(response) = request.send().await {
-            let body = response.bytes().await;
-            assert!(body.is_err(), "{path} looked whole");
-        }
+        let response = request.send().await.expect("a head");
+        assert_eq!(response.status(), 200);
+        assert!(response.bytes().await.is_err(), "{path} looked whole");
     }
+    // Before any of its body, a failure is told as an error.
+    for length in ["0", "4"] {
+        let answer = server.get(&format!("/f/handler/five?bytes={length}")).await;
+        answer.assert_error(500, "guest-error", &format!("the {length} B it declares"));
+    }
+    assert_eq!(server.get("/f/handler/five?bytes=5").await.text(), "hello");
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::{
-    awaited::{self, Feature},
     row::{Ends, Row, component, http_manifest},
     siege,
     support::Server,
@@ -55,9 +54,6 @@ async fn a_flood_of_log_lines_is_cut_off_for_each_request() {
 
 #[tokio::test]
 async fn a_bucket_is_filled_to_its_quota_and_not_beyond() {
-    if awaited::skips(Feature::KeyValue, "keyvalue_flood") {
-        return;
-    }
     let server = Server::start();
     let neighbour = crate::neighbour::Neighbour::start(&server).await;
     let limits = "[grants]\nkeyvalue = [\"sand\"]\n";

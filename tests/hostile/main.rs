@@ -8,7 +8,6 @@
 #[allow(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
 
-mod awaited;
 mod components;
 mod compute;
 mod host_calls;

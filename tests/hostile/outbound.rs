@@ -13,7 +13,6 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    awaited::{self, Feature},
     neighbour::Neighbour,
     resolver::Resolver,
     row::{component, http_manifest},
@@ -118,9 +117,6 @@ async fn without_a_grant_nothing_is_reached_in_any_disguise() {
 
 #[tokio::test]
 async fn a_grant_does_not_open_the_machines_own_addresses() {
-    if awaited::skips(Feature::Outbound, "outbound, granted") {
-        return;
-    }
     let secret = Secret::start();
     let server = Server::start();
     let neighbour = Neighbour::start(&server).await;
@@ -149,9 +145,6 @@ async fn a_grant_does_not_open_the_machines_own_addresses() {
 
 #[tokio::test]
 async fn a_name_that_is_rebound_does_not_lead_inside() {
-    if awaited::skips(Feature::Outbound, "outbound, rebound") {
-        return;
-    }
     let secret = Secret::start();
     // Harmless for whoever checks a name first, and the machine itself for whoever connects later;
     // and a name that is both at once. 192.0.2.1 is for documentation: nobody is there.

@@ -5,10 +5,7 @@ use std::time::Duration;
 use reqwest::{Body, Method};
 use serde_json::Value;
 
-use crate::{
-    awaited::Feature,
-    support::{Answer, Server, root},
-};
+use crate::support::{Answer, Server, root};
 
 /// How long a call may take before it counts as hung; its limits are far below.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,8 +27,6 @@ pub(crate) struct Row {
     pub(crate) body: Option<fn() -> Body>,
     /// How it must end.
     pub(crate) ends: Ends,
-    /// What the server has to have for it.
-    pub(crate) needs: Option<Feature>,
 }
 
 /// How a hostile call ends.
@@ -40,14 +35,14 @@ pub(crate) enum Ends {
     Error { status: u16, code: &'static str, limit: Option<&'static str> },
     /// With an answer of the guest that has all these parts: it saw the refusal itself.
     Report(&'static [&'static str]),
-    /// In the middle of the response; the function's log has this.
+    /// In the middle of a response whose head is sent; the function's log has this.
     BreaksOff { log: &'static str },
 }
 
 impl Row {
     /// A guest that is called with a plain GET.
     pub(crate) const fn new(guest: &'static str, does: &'static str, ends: Ends) -> Self {
-        Self { guest, does, path: "", body: None, ends, needs: None }
+        Self { guest, does, path: "", body: None, ends }
     }
 
     /// The function's name.
@@ -81,18 +76,15 @@ impl Ends {
         request: reqwest::RequestBuilder,
     ) -> Result<(), String> {
         let sent = request.send().await;
-        if let Self::BreaksOff { log } = self {
-            // Whether the head still gets out before the connection breaks is a matter of timing.
-            if let Ok(response) = sent {
-                let (status, body) = (response.status(), response.bytes().await);
-                if let Ok(body) = body {
-                    return Err(format!("a whole answer: {status}, {} bytes", body.len()));
-                }
-            }
-            return logged(server, function, log).await;
-        }
         let response = sent.map_err(|error| format!("no answer: {error:?}"))?;
         let (status, headers) = (response.status(), response.headers().clone());
+        if let Self::BreaksOff { log } = self {
+            let body = response.bytes().await;
+            return match body {
+                Err(_) if status == 200 => logged(server, function, log).await,
+                _ => Err(format!("{status}, {body:?}")),
+            };
+        }
         let body = response.bytes().await.map_err(|error| format!("{status}, then {error:?}"))?;
         let answer = Answer { status, headers, body: body.to_vec() };
         match self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 
 use crate::{
-    awaited, long,
+    long,
     neighbour::Neighbour,
     row::{CONCURRENCY, Row, component, http_manifest},
     support::Server,
@@ -24,9 +24,6 @@ pub(crate) async fn besiege(rows: &[Row]) {
     let server = Server::start();
     let neighbour = Neighbour::start(&server).await;
     for row in rows {
-        if row.needs.is_some_and(|feature| awaited::skips(feature, row.guest)) {
-            continue;
-        }
         let (name, component) = (row.name(), component(row.guest));
         let deployed = server.upload(&name, http_manifest(&name, ""), component).await;
         assert!(deployed.status.is_success(), "{}: {}", row.guest, deployed.text());

@@ -6,7 +6,6 @@ use futures::stream;
 use reqwest::Body;
 
 use crate::{
-    awaited::Feature,
     row::{Ends, Row, component, http_manifest},
     siege,
     support::Server,
@@ -45,16 +44,13 @@ async fn whoever_abuses_a_stream_is_cut_off() {
         Row::new(
             "wrong_length",
             "sends more than it declares, to smuggle in a second response",
-            Ends::Report(&["hello"]),
+            Ends::Error { status: 500, code: "guest-error", limit: None },
         ),
-        Row {
-            needs: Some(Feature::ResponseLimit),
-            ..Row::new(
-                "endless_response",
-                "sends a body without end",
-                Ends::BreaksOff { log: "limits.response" },
-            )
-        },
+        Row::new(
+            "endless_response",
+            "sends a body without end",
+            Ends::BreaksOff { log: "limits.response" },
+        ),
         Row::new(
             "slow_response",
             "sends a byte now and then, without end",
@@ -91,6 +87,15 @@ async fn whoever_abuses_a_stream_is_cut_off() {
         },
     ])
     .await;
+}
+
+#[tokio::test]
+async fn headers_that_are_too_large_are_told_their_limit() {
+    let server = Server::start();
+    let manifest = http_manifest("giant-header", "");
+    server.upload("giant-header", manifest, component("giant_header")).await;
+    let answer = server.get("/f/giant-header/").await;
+    answer.assert_error(500, "trap", "its headers take more than 32 KiB");
 }
 
 #[tokio::test]

@@ -28,9 +28,10 @@ use crate::{
 type Head = Result<Response<WasiBody>, String>;
 
 impl HttpFunction {
-    /// Calls the function. Resolves with the head of its response; the guest goes on while the
-    /// body is read. `report` is called when the guest has ended, however it did. Dropping the
-    /// future, or the response's body before its end, cancels the guest.
+    /// Calls the function. Resolves with the head of its response once the body begins, or is slow
+    /// to; the guest goes on while the body is read. `report` is called when the guest has ended,
+    /// however it did. Dropping the future, or the response's body before its end, cancels the
+    /// guest.
     pub async fn call(
         self: &Arc<Self>,
         call: Call,
@@ -52,8 +53,10 @@ impl HttpFunction {
         let guest = Sorted::new(run.guest(request, head), busy);
         let mut guest = Guest::new(tokio::spawn(guest), exchange.clone());
         let answer = answered.await;
-        let declared = answer.as_ref().ok().and_then(|head| declared_length(head.as_ref().ok()?));
-        if declared.is_some_and(|length| length > limits.response.0) && !to_head {
+        let head = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok());
+        let has_body = head.is_some_and(|head| !to_head && allows_body(head.status()));
+        let declared = head.filter(|_| has_body).and_then(declared_length);
+        if declared.is_some_and(|length| length > limits.response.0) {
             exchange.exceed(Exceeded::Response(limits.response));
         }
         // A body that is too long explains whatever the guest made of it. It ends the guest, which
@@ -68,8 +71,14 @@ impl HttpFunction {
         }
         match answer {
             Ok(Ok(response)) => {
-                Ok(response
-                    .map(|body| GuestBody::new(body, declared, guest, exchange).boxed_unsync()))
+                let mut response =
+                    response.map(|body| GuestBody::new(body, declared, guest, exchange));
+                if has_body {
+                    response.body_mut().begin().await?;
+                } else {
+                    response.body_mut().release();
+                }
+                Ok(response.map(BodyExt::boxed_unsync))
             }
             Ok(Err(code)) => Err(InvokeError::Guest {
                 fault: GuestFault::Internal,
@@ -122,7 +131,11 @@ impl Run {
             } else {
                 None
             };
-            error = detail.map(|detail| reporter.failed(InvokeError::NoResponse, detail.into()));
+            error = detail.map(|detail| match instance.store.data().allowance.refused() {
+                // That is why: some engines make an exception of it.
+                Some(limit) => reporter.exceeded(limit),
+                None => reporter.failed(InvokeError::NoResponse, detail.into()),
+            });
         }
         match error {
             Some(error) => {
@@ -175,10 +188,12 @@ impl Drop for Guest {
     }
 }
 
-/// The length that a response declares, if it does; 0 where its status allows no body.
+/// Whether a response of this status may have a body.
+fn allows_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// The length that a response declares, if it does.
 fn declared_length<B>(response: &Response<B>) -> Option<u64> {
-    if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Some(0);
-    }
     response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

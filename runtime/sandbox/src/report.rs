@@ -6,6 +6,7 @@ use quern_types::{Exceeded, InvokeError};
 use wasmtime::{
     PoolConcurrencyLimitError, Store, Trap, WasmBacktrace, component::ResourceTableError,
 };
+use wasmtime_wasi_http::FieldMapError;
 
 use crate::{
     budget::Ending,
@@ -14,7 +15,7 @@ use crate::{
     held::HeldTooMuch,
     metrics::Metrics,
     output::{Capture, GuestOutput},
-    state::State,
+    state::{MAX_FIELDS, State},
     ticker::Running,
 };
 
@@ -168,8 +169,10 @@ fn classify(error: &wasmtime::Error, setting: &Setting, store: &Store<State>) ->
     if error.is::<HeldTooMuch>() {
         return InvokeError::Limit(Exceeded::Memory(setting.limits.memory));
     }
+    let too_big = matches!(error.downcast_ref(), Some(FieldMapError::TotalSizeTooBig));
     let reason = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
+        None if too_big => format!("its headers take more than {} KiB", MAX_FIELDS >> 10),
         None => error.root_cause().to_string(),
     };
     // These have no types of their own.

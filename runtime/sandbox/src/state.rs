@@ -25,10 +25,9 @@ use crate::{
 
 /// Bytes of one set of headers. Together with the handles this bounds what a guest can make the
 /// host keep beside its own memory.
-const MAX_FIELDS: usize = 32 << 10;
+pub(crate) const MAX_FIELDS: usize = 32 << 10;
 
-/// Random bytes that a guest can ask for in one call. The host makes them without yielding: this
-/// many take it less than a millisecond.
+/// Random bytes that a guest can ask for in one call: the host makes all of them without yielding.
 const MAX_RANDOM: u64 = 256 << 10;
 
 /// Entries of the engine's own table that one handle takes at most on average: a stream is itself

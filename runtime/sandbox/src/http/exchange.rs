@@ -90,15 +90,16 @@ impl Exchange {
         self.answered.load(Ordering::Acquire)
     }
 
-    /// Takes down bytes of the response's body on their way to the client; false if they exceed
-    /// its limit.
-    pub(super) fn send(&self, bytes: u64) -> bool {
+    /// Takes down bytes of the response's body on their way to the client, unless they exceed its
+    /// limit: that ends the guest.
+    pub(super) fn send(&self, bytes: u64) -> Result<(), Exceeded> {
         let before = self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= self.limit.0;
-        if !fits {
-            self.exceed(Exceeded::Response(self.limit));
+        if before.saturating_add(bytes) > self.limit.0 {
+            let limit = Exceeded::Response(self.limit);
+            self.exceed(limit);
+            return Err(limit);
         }
-        fits
+        Ok(())
     }
 
     /// Whether a body of which at most so many bytes have not been sent yet stays within its limit.

@@ -34,6 +34,7 @@ impl wasip3::exports::http::handler::Guest for Handler {
             "/count" => Ok(whole(count())),
             "/stream" => Ok(chunks(number(query, "chunks", 3), number(query, "bytes", 6))),
             "/declare" => Ok(declare(number(query, "bytes", 6))),
+            "/five" => Ok(five(number(query, "bytes", 5))),
             "/after" => Ok(work_after()),
             "/half" => Ok(half()),
             "/leak" => Ok(never_finished()),
@@ -167,6 +168,17 @@ fn declare(bytes: u64) -> Response {
     let (response, body) = begin(&[length]);
     spawn_local(async move {
         wait_for(3_600_000 * MILLISECOND).await;
+        body.finish().await;
+    });
+    response
+}
+
+/// Declares `bytes` bytes, and sends five.
+fn five(bytes: u64) -> Response {
+    let length = ("content-length".to_owned(), bytes.to_string().into_bytes());
+    let (response, mut body) = begin(&[length]);
+    spawn_local(async move {
+        body.stream.write_all(b"hello".to_vec()).await;
         body.finish().await;
     });
     response

@@ -32,7 +32,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Misbehave {
             "/echo" => streams::echo(&request, out),
             "/half" => streams::half(&query, out),
             "/stall" => streams::never_end(out),
-            "/short" => streams::shorter_than_declared(&query, out),
+            "/short" => streams::three_bytes(&query, out),
             "/leak" => streams::never_finished(out),
             "/after" => streams::work_after(&query, out),
 
