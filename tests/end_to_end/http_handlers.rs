@@ -51,7 +51,7 @@ async fn each_limit_ends_a_handler_with_its_own_error() {
     let server = Server::start();
     server.deploy(&HANDLER).await;
     let cases = [
-        ("/loop", 504, "cpu-time-exceeded", "limits.cpu of 300ms"),
+        ("/loop", 504, "cpu-time-exceeded", "limits.cpu of 150ms"),
         ("/sleep?ms=60000", 504, "timeout", "limits.timeout of 2s"),
         ("/trap", 500, "trap", "unreachable"),
         ("/declare?bytes=8388609", 502, "response-too-large", "limits.response of 8.0 MiB"),

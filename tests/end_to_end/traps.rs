@@ -60,7 +60,7 @@ async fn a_limit_that_was_hit_is_named_with_its_value() {
     let server = Server::start();
     server.deploy(&MISBEHAVE).await;
     for (path, name, value) in
-        [("grow", "limits.memory", "32.0 MiB"), ("loop", "limits.cpu", "300ms")]
+        [("grow", "limits.memory", "32.0 MiB"), ("loop", "limits.cpu", "150ms")]
     {
         let answer = server.get(&format!("/f/misbehave/{path}")).await;
         assert_eq!(answer.json()["limit"], json!({ "name": name, "value": value }));

@@ -58,7 +58,7 @@ async fn a_bucket_is_filled_to_its_quota_and_not_beyond() {
     let neighbour = crate::neighbour::Neighbour::start(&server).await;
     let limits = "[grants]\nkeyvalue = [\"sand\"]\n";
     let manifest = http_manifest("keyvalue-flood", limits)
-        .replace("cpu = \"200ms\"", "cpu = \"1min\"")
+        .replace("cpu = \"100ms\"", "cpu = \"1min\"")
         .replace("timeout = \"1s\"", "timeout = \"2min\"");
     let deployed = server.upload("keyvalue-flood", manifest, component("keyvalue_flood")).await;
     assert_eq!(deployed.status, 201, "{}", deployed.text());

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Requests that a hostile function may serve at the same time.
 pub(crate) const CONCURRENCY: usize = 8;
 /// Limits that every hostile guest runs into within a moment.
-pub(crate) const LIMITS: &str = "memory = \"16MiB\"\ncpu = \"200ms\"\ntimeout = \"1s\"\n\
+pub(crate) const LIMITS: &str = "memory = \"16MiB\"\ncpu = \"100ms\"\ntimeout = \"1s\"\n\
     tables = 5000\nhandles = 500\nhost_call = \"1MiB\"\nresponse = \"4MiB\"\nconcurrency = 8\n";
 
 /// A guest that means harm.

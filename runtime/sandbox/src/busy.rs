@@ -16,8 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Processor time that a guest has among the others; most requests need less.
 const SHORT: Duration = Duration::from_millis(2);
-/// What the system gives a busy thread that competes with others: at 10, a tenth of theirs.
-const NICE: i32 = 10;
+/// How much less the system gives a busy thread that competes with others: at 5, a third of theirs.
+const NICE: i32 = 5;
 
 thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };

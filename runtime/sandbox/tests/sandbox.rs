@@ -28,8 +28,8 @@ fn sandbox(folder: &Path, pooling: bool) -> Sandbox {
 fn spec(kind: FunctionKind) -> FunctionSpec {
     let limits = Limits {
         memory: ByteSize::mib(1),
-        cpu: Period::from_millis(100),
-        timeout: Period::from_millis(300),
+        cpu: Period::from_millis(30),
+        timeout: Period::from_millis(1_000),
         ..Limits::default()
     };
     FunctionSpec { limits, ..FunctionSpec::new(kind) }
@@ -85,7 +85,7 @@ const ECHO: &str = "(i32.store (i32.const 0) (i32.const 0))
 
 fn call() -> Call {
     let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
-    let deadline = Deadline::after(Instant::now(), Duration::from_millis(300));
+    let deadline = Deadline::after(Instant::now(), Duration::from_millis(1_000));
     Call { id, tenant: TenantId::default(), deadline }
 }
 
@@ -194,7 +194,7 @@ async fn each_limit_ends_its_guest_with_its_own_error() {
     let cases = [
         (
             "(loop $l (br $l)) (i32.const 0)",
-            InvokeError::Limit(Exceeded::Cpu(Period::from_millis(100))),
+            InvokeError::Limit(Exceeded::Cpu(Period::from_millis(30))),
         ),
         (
             "(if (i32.eq (memory.grow (i32.const 100)) (i32.const -1)) (then unreachable))
@@ -296,7 +296,7 @@ async fn wall_time_ends_a_guest_that_has_processor_time_left() {
     let mut spec = inference();
     spec.limits.cpu = Period::from_millis(60_000);
     let (answer, _) = run(&sandbox, &guest("(loop $l (br $l)) (i32.const 0)"), &spec).await;
-    assert_eq!(answer, Err(InvokeError::Limit(Exceeded::Timeout(Period::from_millis(300)))));
+    assert_eq!(answer, Err(InvokeError::Limit(Exceeded::Timeout(Period::from_millis(1_000)))));
 }
 
 #[tokio::test]
