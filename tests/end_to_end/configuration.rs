@@ -54,7 +54,7 @@ fn with_limits(guest: &Guest, limits: &str) -> String {
 #[tokio::test]
 async fn an_operator_decides_on_limits() {
     let file = File::new(
-        "[limits.defaults]\nmemory = '24MiB'\n[limits.ceilings]\nmemory = '40MiB'\ncpu = '50ms'",
+        "[limits.defaults]\nmemory = '24MiB'\n[limits.ceilings]\nmemory = '40MiB'\ncpu = '900ms'",
     );
     let server = Server::start_with(&file.flag());
     let too_much = with_limits(&MISBEHAVE, "memory = '41MiB'");
@@ -73,7 +73,7 @@ async fn an_operator_decides_on_limits() {
     server.deploy(&HELLO).await;
     let limits = &server.get("/v1/functions/hello").await.json()["limits"];
     assert_eq!(limits["memory"], format!("{}B", 24 << 20), "the default: {limits}");
-    assert_eq!(limits["cpu"], "50ms", "the built-in default, lowered to the ceiling: {limits}");
+    assert_eq!(limits["cpu"], "900ms", "the built-in default, lowered to the ceiling: {limits}");
 }
 
 #[tokio::test]
@@ -82,13 +82,13 @@ async fn a_lowered_ceiling_binds_what_was_deployed_before() {
     server.deploy(&MISBEHAVE).await;
     let data = server.stop();
     let file = File::new(
-        "[limits.ceilings]\nmemory = '16MiB'\ncpu = '100ms'\ntimeout = '700ms'\nconcurrency = 2",
+        "[limits.ceilings]\nmemory = '16MiB'\ncpu = '50ms'\ntimeout = '2s'\nconcurrency = 2",
     );
     let server = Server::start_on(data, &file.flag());
     for (path, status, code, part) in [
         ("/grow", 507, "out-of-memory", "limits.memory of 16.0 MiB"),
-        ("/loop", 504, "cpu-time-exceeded", "limits.cpu of 100ms"),
-        ("/sleep?ms=60000", 504, "timeout", "limits.timeout of 700ms"),
+        ("/loop", 504, "cpu-time-exceeded", "limits.cpu of 50ms"),
+        ("/sleep?ms=60000", 504, "timeout", "limits.timeout of 2s"),
     ] {
         server.get(&format!("/f/misbehave{path}")).await.assert_error(status, code, part);
     }
