@@ -85,6 +85,8 @@ async fn a_lowered_ceiling_binds_what_was_deployed_before() {
         "[limits.ceilings]\nmemory = '16MiB'\ncpu = '50ms'\ntimeout = '2s'\nconcurrency = 2",
     );
     let server = Server::start_on(data, &file.flag());
+    let limits = &server.get("/v1/functions/misbehave").await.json()["limits"];
+    assert_eq!(limits["memory"], format!("{}B", 16 << 20), "what it runs within: {limits}");
     for (path, status, code, part) in [
         ("/grow", 507, "out-of-memory", "limits.memory of 16.0 MiB"),
         ("/loop", 504, "cpu-time-exceeded", "limits.cpu of 50ms"),
@@ -97,6 +99,24 @@ async fn a_lowered_ceiling_binds_what_was_deployed_before() {
         answers.into_iter().partition(|answer| answer.status == 200);
     assert_eq!((slept.len(), refused.len()), (2, 2));
     refused[0].assert_error(429, "busy", "2 requests");
+}
+
+#[tokio::test]
+async fn no_function_takes_all_memory_that_instances_have() {
+    let file = File::new("[sandbox]\nmemory = '48MiB'");
+    let server = Server::start_with(&file.flag());
+    let own = with_limits(&MISBEHAVE, "memory = '40MiB'");
+    let deployed = server.upload("misbehave", own, MISBEHAVE.component()).await;
+    assert_eq!(deployed.status, 201, "{}", deployed.text());
+    server.deploy(&HELLO).await;
+    let refused = server.get("/f/misbehave/grow").await;
+    refused.assert_error(429, "busy", "24.0 MiB of memory already, the limit of the function");
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(server.get("/f/hello").await.status, 200);
+    while server.metric("quern_sandbox_instances").await > 0.0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(server.metric("quern_sandbox_instances_memory_bytes").await, 0.0);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub struct Functions {
 /// What makes functions ready.
 pub(crate) struct Loader {
     pub(crate) store: Arc<Store>,
-    sandbox: Arc<Sandbox>,
+    pub(crate) sandbox: Arc<Sandbox>,
     metrics: FunctionsMetrics,
     /// Compiling takes a processor for a while: one at a time, beside what serves.
     compiling: Semaphore,
@@ -53,6 +53,8 @@ pub(crate) struct Loader {
 /// A version whose code is ready.
 pub(crate) struct Loaded {
     function: Function,
+    /// Requests that run at the same time; a permit for each.
+    concurrency: u32,
     permits: Arc<Semaphore>,
     metrics: Arc<FunctionMetrics>,
 }
@@ -181,7 +183,7 @@ impl Functions {
             .map_err(|_| InvokeError::Limit(Exceeded::Timeout(limits.timeout)))??;
         let Ok(permit) = loaded.permits.clone().try_acquire_owned() else {
             loaded.metrics.refused.inc();
-            return Err(InvokeError::Busy { scope: "function", limit: limits.concurrency });
+            return Err(InvokeError::Busy { scope: "function", limit: loaded.concurrency });
         };
         let VersionKey { tenant, name, version } = key;
         let call = Call { id, tenant: tenant.clone(), deadline };
@@ -239,10 +241,10 @@ impl Loader {
             }
         };
         let metrics = Arc::new(self.metrics.function(&key.tenant, &key.name));
-        let concurrency = self.sandbox.limits(&version.spec).concurrency;
+        let concurrency = function.concurrency();
         let permits = usize::try_from(concurrency).unwrap_or(usize::MAX);
         let permits = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
-        Ok(Arc::new(Loaded { function, permits, metrics }))
+        Ok(Arc::new(Loaded { function, concurrency, permits, metrics }))
     }
 
     async fn link(&self, version: &Version<FunctionSpec>) -> Result<Option<Function>, String> {

@@ -290,6 +290,7 @@ mod tests {
                 }),
             ),
             (Code::Busy, invoke(InvokeError::Busy { scope: "function", limit: 1 })),
+            (Code::Busy, invoke(InvokeError::MemoryFull { scope: "server", limit })),
             (Code::ShuttingDown, invoke(InvokeError::ShuttingDown)),
             (
                 Code::RequestTimeout,

@@ -1,20 +1,25 @@
 //! What one instance may take of memory, tables and core instances, each counted over the whole
 //! component.
 
-use quern_types::{Exceeded, Limits};
+use std::sync::Arc;
+
+use quern_types::{Exceeded, InvokeError, Limits};
 use wasmtime::ResourceLimiter;
 
-/// Counts what one instance takes and refuses what exceeds its limits.
+use crate::memory::MemoryShare;
+
+/// Counts what one instance takes and refuses what exceeds its limits, or what there is.
 pub(crate) struct Allowance {
     limits: Limits,
+    share: Arc<MemoryShare>,
     memory_bytes: u64,
     table_elements: u64,
-    refused: Option<Exceeded>,
+    refused: Option<InvokeError>,
 }
 
 impl Allowance {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, memory_bytes: 0, table_elements: 0, refused: None }
+    pub(crate) fn new(limits: Limits, share: Arc<MemoryShare>) -> Self {
+        Self { limits, share, memory_bytes: 0, table_elements: 0, refused: None }
     }
 
     /// The most bytes of linear memory that the instance has had.
@@ -22,9 +27,20 @@ impl Allowance {
         self.memory_bytes
     }
 
-    /// The first limit that was hit, if any was.
-    pub(crate) fn refused(&self) -> Option<Exceeded> {
-        self.refused
+    /// Why the guest was refused something, the first time that it was.
+    pub(crate) fn refused(&self) -> Option<&InvokeError> {
+        self.refused.as_ref()
+    }
+
+    fn refuse(&mut self, reason: InvokeError) -> wasmtime::Result<bool> {
+        self.refused.get_or_insert(reason);
+        Ok(false)
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        self.share.give_back(self.memory_bytes);
     }
 }
 
@@ -53,11 +69,15 @@ impl ResourceLimiter for Allowance {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let limit = self.limits.memory;
-        let fits = grow(&mut self.memory_bytes, limit.0, current, desired, maximum);
-        if !fits {
-            self.refused.get_or_insert(Exceeded::Memory(limit));
+        let mut total = self.memory_bytes;
+        if !grow(&mut total, limit.0, current, desired, maximum) {
+            return self.refuse(InvokeError::Limit(Exceeded::Memory(limit)));
         }
-        Ok(fits)
+        if let Err(full) = self.share.take(total - self.memory_bytes) {
+            return self.refuse(full);
+        }
+        self.memory_bytes = total;
+        Ok(true)
     }
 
     fn table_growing(
@@ -67,11 +87,10 @@ impl ResourceLimiter for Allowance {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let limit = self.limits.tables;
-        let fits = grow(&mut self.table_elements, limit.into(), current, desired, maximum);
-        if !fits {
-            self.refused.get_or_insert(Exceeded::Tables(limit));
+        if grow(&mut self.table_elements, limit.into(), current, desired, maximum) {
+            return Ok(true);
         }
-        Ok(fits)
+        self.refuse(InvokeError::Limit(Exceeded::Tables(limit)))
     }
 
     fn instances(&self) -> usize {
@@ -81,12 +100,21 @@ impl ResourceLimiter for Allowance {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::IntGauge;
     use quern_types::ByteSize;
 
     use super::*;
+    use crate::memory::MemoryPool;
+
+    fn share(bytes: u64) -> Arc<MemoryShare> {
+        let taken = IntGauge::new("taken", "taken").expect("a gauge");
+        let pool = MemoryPool::new(ByteSize(2 * bytes), taken, Arc::default());
+        Arc::new(MemoryShare::new(pool))
+    }
 
     fn allowance() -> Allowance {
-        Allowance::new(Limits { memory: ByteSize(100), tables: 10, ..Limits::default() })
+        let limits = Limits { memory: ByteSize(100), tables: 10, ..Limits::default() };
+        Allowance::new(limits, share(100))
     }
 
     #[test]
@@ -97,7 +125,21 @@ mod tests {
         assert_eq!((allowance.memory_bytes(), allowance.refused()), (100, None));
         assert!(!allowance.memory_growing(60, 61, None).expect("no error"));
         assert_eq!(allowance.memory_bytes(), 100);
-        assert_eq!(allowance.refused(), Some(Exceeded::Memory(ByteSize(100))));
+        let limit = InvokeError::Limit(Exceeded::Memory(ByteSize(100)));
+        assert_eq!(allowance.refused(), Some(&limit));
+    }
+
+    #[test]
+    fn memory_that_the_others_have_is_refused_until_they_are_gone() {
+        let limits = Limits { memory: ByteSize(100), ..Limits::default() };
+        let share = share(150);
+        let [mut one, mut other] = [(); 2].map(|()| Allowance::new(limits, share.clone()));
+        assert!(one.memory_growing(0, 100, None).expect("no error"));
+        assert!(!other.memory_growing(0, 51, None).expect("no error"));
+        let full = InvokeError::MemoryFull { scope: "function", limit: ByteSize(150) };
+        assert_eq!((other.memory_bytes(), other.refused()), (0, Some(&full)));
+        drop(one);
+        assert!(other.memory_growing(0, 100, None).expect("no error"));
     }
 
     #[test]
@@ -105,7 +147,7 @@ mod tests {
         let mut allowance = allowance();
         assert!(allowance.table_growing(0, 10, None).expect("no error"));
         assert!(!allowance.table_growing(0, 1, None).expect("no error"));
-        assert_eq!(allowance.refused(), Some(Exceeded::Tables(10)));
+        assert_eq!(allowance.refused(), Some(&InvokeError::Limit(Exceeded::Tables(10))));
     }
 
     #[test]

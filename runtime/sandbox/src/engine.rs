@@ -1,6 +1,9 @@
 //! The configuration of the WebAssembly engine, and nothing else.
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use quern_types::Limits;
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourcesRequired,
+};
 
 use crate::{SandboxConfig, SandboxError, error::text};
 
@@ -13,6 +16,14 @@ const TABLE_KEEP_RESIDENT: usize = 512 << 10;
 const STACK_KEEP_RESIDENT: usize = 64 << 10;
 /// Bytes of the engine's own records of one instance; its default rejects large guests.
 const INSTANCE_SIZE: usize = 10 << 20;
+
+/// Memories and tables that the pool has for each instance: what was composed of several components
+/// has several. It always has as many as one component can have.
+const MEMORIES: u32 = 2;
+const TABLES: u32 = 4;
+/// Memories and tables that one component can have.
+const MOST_MEMORIES: u32 = 32;
+const MOST_TABLES: u32 = 64;
 
 /// An engine with pooled instances, or without where the pool can't be reserved.
 pub(crate) fn build(config: &SandboxConfig) -> Result<Engine, SandboxError> {
@@ -33,6 +44,18 @@ pub(crate) fn build(config: &SandboxConfig) -> Result<Engine, SandboxError> {
     Engine::new(&on_demand).map_err(|error| SandboxError::Engine(text(&error)))
 }
 
+/// Instances of one component that half of the pool's memories and tables suffice for; at least
+/// one. `needs` is absent where it can't be told.
+pub(crate) fn instances_of_one(instances: u32, needs: Option<ResourcesRequired>) -> u32 {
+    let (memories, tables) = match needs {
+        Some(needs) => (needs.num_memories, needs.num_tables),
+        None => (MOST_MEMORIES, MOST_TABLES),
+    };
+    let half = |total: u32, each: u32| (instances * total / 2).checked_div(each);
+    let fitting = [half(MEMORIES, memories), half(TABLES, tables)];
+    fitting.into_iter().flatten().min().unwrap_or(u32::MAX).max(1)
+}
+
 fn common() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
@@ -50,12 +73,12 @@ fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)
-        .total_memories(instances)
-        .total_tables(instances * 2)
-        .total_core_instances(instances * 4)
-        .max_core_instances_per_component(200)
-        .max_memories_per_component(32)
-        .max_tables_per_component(64)
+        .total_memories((instances * MEMORIES).max(MOST_MEMORIES))
+        .total_tables((instances * TABLES).max(MOST_TABLES))
+        .total_core_instances(instances.saturating_mul(Limits::CEILING.instances))
+        .max_core_instances_per_component(Limits::CEILING.instances)
+        .max_memories_per_component(MOST_MEMORIES)
+        .max_tables_per_component(MOST_TABLES)
         .max_component_instance_size(INSTANCE_SIZE)
         .max_core_instance_size(INSTANCE_SIZE)
         .max_memory_size(memory_bytes)
@@ -64,4 +87,31 @@ fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .async_stack_keep_resident(STACK_KEEP_RESIDENT);
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_component_can_take_more_than_half_of_the_memories_and_tables() {
+        let needs = |num_memories, num_tables| {
+            Some(ResourcesRequired {
+                num_memories,
+                max_initial_memory_size: None,
+                num_tables,
+                max_initial_table_size: None,
+            })
+        };
+        for (needs, instances) in [
+            (needs(0, 0), u32::MAX),
+            (needs(1, 1), 1_000),
+            (needs(1, 4), 500),
+            (needs(32, 1), 31),
+            (None, 31),
+        ] {
+            assert_eq!(instances_of_one(1_000, needs), instances);
+        }
+        assert_eq!(instances_of_one(1, needs(32, 64)), 1);
+    }
 }

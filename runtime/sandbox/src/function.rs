@@ -1,6 +1,6 @@
 //! Functions ready to be called: linked and type-checked once, instantiated for each request.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use quern_types::{Call, FunctionKind, FunctionSpec, Limits, ModelCalls, Name, Reuse, Signature};
 use tokio::runtime::Handle;
@@ -10,9 +10,11 @@ use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 use crate::{
     component::{HANDLER, INCOMING_HANDLER},
     contract::ContractPre,
+    engine,
     idle::Shelves,
     imports::Granted,
     instances::Instances,
+    memory::MemoryShare,
     metrics::Metrics,
     models::ModelAccess,
     outbound::Client,
@@ -48,6 +50,7 @@ pub(crate) struct Setting {
     pub(crate) instances: u32,
     pub(crate) reuse: Option<Reuse>,
     pub(crate) shelves: Arc<Shelves>,
+    pub(crate) memory: Arc<MemoryShare>,
     pub(crate) granted: Arc<[Name]>,
     pub(crate) models: Arc<dyn ModelCalls>,
     pub(crate) imports: Arc<Granted>,
@@ -69,6 +72,19 @@ impl Function {
         let image = component.image_range();
         let bytes = (image.end.addr() - image.start.addr()) as u64;
         bytes + bytes / 5
+    }
+
+    /// Requests that it may run at the same time: its limit, or fewer where their memories and
+    /// tables would be more than half of what the pool has.
+    pub fn concurrency(&self) -> u32 {
+        let (component, setting) = match self {
+            Self::Http(function) => (function.instances.component(), &function.instances.setting),
+            Self::Inference(function) => {
+                (function.instances.component(), &function.instances.setting)
+            }
+        };
+        let needs = component.resources_required();
+        setting.limits.concurrency.min(engine::instances_of_one(setting.instances, needs))
     }
 
     /// Links a component; fails if an import or the export of its kind is missing or of another
@@ -113,7 +129,7 @@ impl Setting {
             granted: self.granted.clone(),
             call,
             pending: 0,
-            input_bytes: self.limits.memory.0,
+            room: Arc::new(AtomicU64::new(self.limits.memory.0)),
         }
     }
 

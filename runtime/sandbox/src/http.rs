@@ -133,7 +133,7 @@ impl Run {
             };
             error = detail.map(|detail| match instance.store.data().allowance.refused() {
                 // That is why: some engines make an exception of it.
-                Some(limit) => reporter.exceeded(limit),
+                Some(refused) => reporter.refused(refused.clone()),
                 None => reporter.failed(InvokeError::NoResponse, detail.into()),
             });
         }

@@ -19,6 +19,7 @@ mod idle;
 mod imports;
 mod inference;
 mod instances;
+mod memory;
 mod metrics;
 mod models;
 mod outbound;

@@ -10,6 +10,7 @@ pub(crate) struct Metrics {
     pub(crate) cpu_seconds: Histogram,
     pub(crate) memory_bytes: Histogram,
     pub(crate) instances: IntGauge,
+    pub(crate) memory: IntGauge,
     pub(crate) reused: IntCounter,
     pub(crate) failures: IntCounterVec,
 }
@@ -27,6 +28,11 @@ impl Metrics {
         let instances =
             IntGauge::new("quern_sandbox_instances", "Instances that exist at this moment")?;
         registry.register(Box::new(instances.clone()))?;
+        let memory = IntGauge::new(
+            "quern_sandbox_instances_memory_bytes",
+            "Linear memory that all instances have together at this moment",
+        )?;
+        registry.register(Box::new(memory.clone()))?;
         let reused = IntCounter::new(
             "quern_sandbox_reused_requests_total",
             "Requests that were served by an instance which had served before",
@@ -64,6 +70,7 @@ impl Metrics {
                 bytes,
             )?,
             instances,
+            memory,
             reused,
             failures,
         })

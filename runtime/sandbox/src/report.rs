@@ -116,7 +116,11 @@ impl Reporter {
 
     /// Takes down that a limit ended the run.
     pub(crate) fn exceeded(&mut self, limit: Exceeded) -> InvokeError {
-        let error = InvokeError::Limit(limit);
+        self.refused(InvokeError::Limit(limit))
+    }
+
+    /// Takes down that the run needed what it was refused.
+    pub(crate) fn refused(&mut self, error: InvokeError) -> InvokeError {
         let detail = error.to_string();
         self.failed(error, detail)
     }
@@ -154,8 +158,8 @@ impl Drop for Reporter {
 /// What an error of wasmtime means for the caller.
 fn classify(error: &wasmtime::Error, setting: &Setting, store: &Store<State>) -> InvokeError {
     // A guest that was refused something goes on to trap in one way or another; that is why.
-    if let Some(limit) = store.data().allowance.refused() {
-        return InvokeError::Limit(limit);
+    if let Some(refused) = store.data().allowance.refused() {
+        return refused.clone();
     }
     if let Some(&Overrun(limit)) = error.downcast_ref() {
         return InvokeError::Limit(limit);
@@ -210,7 +214,7 @@ fn reason(error: &InvokeError) -> &'static str {
         InvokeError::Limit(limit) => limit.name(),
         InvokeError::Trap { .. } => "trap",
         InvokeError::NoResponse => "no-response",
-        InvokeError::Busy { .. } => "busy",
+        InvokeError::Busy { .. } | InvokeError::MemoryFull { .. } => "busy",
         InvokeError::InvalidOutput { .. } => "output",
         _ => "guest",
     }

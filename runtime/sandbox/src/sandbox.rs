@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_types::{Digest, FunctionSpec, Limits};
+use quern_types::{ByteSize, Digest, FunctionSpec, Limits};
 use wasmtime::{
     Engine,
     component::{Component, Linker},
@@ -23,6 +23,7 @@ use crate::{
     function::Setting,
     idle::Shelves,
     imports::Granted,
+    memory::{MemoryPool, MemoryShare},
     metrics::Metrics,
     outbound::{Network, OutboundConfig},
     state::{self, State},
@@ -39,6 +40,8 @@ pub struct SandboxConfig {
     pub pooling: bool,
     /// Instances that can exist at the same time.
     pub instances: u32,
+    /// Linear memory of all instances together.
+    pub memory: ByteSize,
     /// What no function can exceed, whatever limits it was deployed with. The pool's slots are
     /// made for it.
     pub ceilings: Limits,
@@ -47,12 +50,13 @@ pub struct SandboxConfig {
 }
 
 impl SandboxConfig {
-    /// The defaults, with compiled code in `artifacts`.
+    /// The defaults, with compiled code in `artifacts`, and as much memory as there is.
     pub fn new(artifacts: PathBuf) -> Self {
         Self {
             artifacts,
             pooling: true,
             instances: 1_000,
+            memory: ByteSize(u64::MAX),
             ceilings: Limits::CEILING,
             outbound: OutboundConfig::default(),
         }
@@ -72,6 +76,7 @@ pub struct Sandbox {
     instances: u32,
     ceilings: Limits,
     shelves: Arc<Shelves>,
+    memory: Arc<MemoryPool>,
 }
 
 impl Sandbox {
@@ -82,7 +87,7 @@ impl Sandbox {
         registry: &prometheus::Registry,
     ) -> Result<Self, SandboxError> {
         let engine = engine::build(&config)?;
-        let SandboxConfig { instances, ceilings, .. } = config;
+        let SandboxConfig { instances, memory, ceilings, .. } = config;
         let linker = state::linker(&engine).map_err(|error| SandboxError::Engine(text(&error)))?;
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
@@ -90,7 +95,8 @@ impl Sandbox {
         let busy = BusyThreads::start().map_err(SandboxError::Threads)?;
         let ticker = Ticker::start(&engine).map_err(SandboxError::Threads)?;
         let metrics = Arc::new(Metrics::register(registry)?);
-        let shelves = Arc::default();
+        let shelves = Arc::<Shelves>::default();
+        let memory = MemoryPool::new(memory, metrics.memory.clone(), shelves.clone());
         Ok(Self {
             engine,
             linker,
@@ -103,6 +109,7 @@ impl Sandbox {
             instances,
             ceilings,
             shelves,
+            memory,
         })
     }
 
@@ -189,6 +196,7 @@ impl Sandbox {
             instances: self.instances,
             reuse: spec.reuse,
             shelves: self.shelves.clone(),
+            memory: Arc::new(MemoryShare::new(self.memory.clone())),
             granted: spec.grants.models.clone().into(),
             models: self.services.models.clone(),
             imports: Granted::new(spec, &self.services),

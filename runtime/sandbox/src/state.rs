@@ -81,7 +81,7 @@ pub(crate) fn store(
     http.set_field_size_limit(MAX_FIELDS);
     let state = State {
         outbound: Outbound::new(setting.outbound.clone(), capture.clone()),
-        allowance: Allowance::new(*limits),
+        allowance: Allowance::new(*limits, setting.memory.clone()),
         table,
         wasi,
         http,

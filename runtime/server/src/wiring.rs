@@ -51,6 +51,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         artifacts: server.data.join("artifacts"),
         pooling: sandbox.pooling,
         instances: sandbox.instances.0,
+        memory: sandbox.memory(),
         ceilings: limits.ceilings,
         outbound: outbound.config(),
     };

@@ -77,6 +77,14 @@ pub enum InvokeError {
         /// The limit.
         limit: u32,
     },
+    /// Instances have as much linear memory as they may.
+    #[error("instances have {limit} of memory already, the limit of the {scope}: try again later")]
+    MemoryFull {
+        /// Whose limit: "function" or "server".
+        scope: &'static str,
+        /// The limit.
+        limit: ByteSize,
+    },
     /// The server is stopping.
     #[error("the server is shutting down and takes no more requests: try again")]
     ShuttingDown,

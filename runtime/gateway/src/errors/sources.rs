@@ -151,7 +151,9 @@ impl From<InvokeError> for Failure {
         let code = match &error {
             InvokeError::NotFound { .. } | InvokeError::VersionNotFound { .. } => Code::NotFound,
             InvokeError::WrongKind { .. } => Code::WrongKind,
-            InvokeError::Busy { .. } => return Self::new(Code::Busy, error).retry_after(1),
+            InvokeError::Busy { .. } | InvokeError::MemoryFull { .. } => {
+                return Self::new(Code::Busy, error).retry_after(1);
+            }
             InvokeError::ShuttingDown => {
                 return Self::new(Code::ShuttingDown, error).retry_after(1);
             }

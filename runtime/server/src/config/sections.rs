@@ -14,6 +14,7 @@ use super::{
     quantity::{Count, DAY, Network, Size, TIB, Time, Written},
     reference::{OptionText, Section},
 };
+use crate::machine;
 
 /// Makes a section of the file and its description from one list. The text of a field is what
 /// `quern config` and the documentation say of it.
@@ -101,6 +102,10 @@ section! {
         pooling: bool = true;
         /// Instances that the pool has. No function's limits.concurrency can exceed it.
         instances: Count<1, 100_000> = Count(1_000);
+        /// Linear memory that the instances of all functions have together; each function can have
+        /// half of it. Requests that need more are refused. Not set: half of the machine's or the
+        /// container's memory, without a bound where the system does not tell that.
+        memory: Option<Size<1_048_576, TIB>> = None;
         /// Memory for the code of loaded functions. Where it is short, those that were called least
         /// recently are unloaded until their next call. Flag: --code-memory.
         code_memory: Size<1, TIB> = Size(ByteSize::mib(1024));
@@ -215,6 +220,12 @@ impl Http {
 }
 
 impl Sandbox {
+    /// Linear memory for all instances: as given, or half of what there is.
+    pub(crate) fn memory(&self) -> ByteSize {
+        let half = || machine::memory().map_or(u64::MAX, |memory| memory.0 / 2);
+        self.memory.map_or_else(|| ByteSize(half()), |size| size.0)
+    }
+
     pub(crate) fn functions(&self) -> FunctionsConfig {
         FunctionsConfig { code_memory: self.code_memory.0 }
     }
