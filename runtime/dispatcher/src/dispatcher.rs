@@ -8,8 +8,8 @@ use std::{
 use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
-    Body, Call, Deadline, DeviceDescription, InvocationId, InvokeError, ModelCall, ModelCalls,
-    ModelError, Name, Routes, Served, TenantId, Tensor, VersionNumber,
+    Body, Call, Deadline, DeviceDescription, FunctionSpec, InvocationId, InvokeError, Limits,
+    ModelCall, ModelCalls, ModelError, Name, Routes, Served, TenantId, Tensor, VersionNumber,
 };
 
 use crate::{
@@ -114,6 +114,11 @@ impl Dispatcher {
     /// Everything that is deployed at this moment.
     pub fn routes(&self) -> Arc<Routes> {
         self.store.catalog().routes()
+    }
+
+    /// The limits that a function runs within at this moment.
+    pub fn limits(&self, spec: &FunctionSpec) -> Limits {
+        self.functions.loader.sandbox.limits(spec)
     }
 
     /// The devices that compute models.

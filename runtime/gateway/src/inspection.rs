@@ -36,7 +36,7 @@ pub(crate) fn show(gateway: &Gateway, class: Class, name: &Name) -> Result<Reply
             let function = find_function(&routes, &gateway.tenant, name)?;
             let spec = &function.live().spec;
             let mut about = summarise((name, function));
-            about["limits"] = json!(spec.limits);
+            about["limits"] = json!(gateway.dispatcher.limits(spec));
             about["grants"] = json!(spec.grants);
             if let Some(signature) = spec.kind.signature() {
                 about["signature"] = json!(signature);

@@ -1,7 +1,10 @@
 //! `quern:ml/models`: a guest's calls to models of the host. It checks grants and counts calls;
 //! what a model does with a call is behind `ModelCalls`.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use quern_types::{Call, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Name, Tensor};
 use tokio::task::JoinHandle;
@@ -22,8 +25,8 @@ pub(crate) struct ModelAccess {
     pub(crate) granted: Arc<[Name]>,
     pub(crate) call: Call,
     pub(crate) pending: usize,
-    /// Bytes that the inputs of calls under way may still take up.
-    pub(crate) input_bytes: u64,
+    /// Bytes that the host may still keep for calls that were started.
+    pub(crate) room: Arc<AtomicU64>,
 }
 
 /// Models for one invocation, together with the table that its handles live in.
@@ -50,14 +53,41 @@ pub struct OpenModel {
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct PendingCall {
     state: CallState,
-    /// What its inputs count against the budget of its invocation.
-    bytes: u64,
 }
 
 enum CallState {
-    Running(JoinHandle<Result<ModelReply, ModelError>>),
-    Ended(Result<Vec<GuestTensor>, GuestError>),
+    Running(JoinHandle<Result<(ModelReply, Kept), GuestError>>),
+    Ended(Result<(Vec<GuestTensor>, Kept), GuestError>),
     Taken,
+}
+
+/// Bytes that the host keeps for a call that was started: of its inputs until it ends, of its
+/// outputs until they are taken.
+struct Kept {
+    room: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Kept {
+    /// None where there is no room.
+    fn new(room: &Arc<AtomicU64>, bytes: u64) -> Option<Self> {
+        let less = |room: u64| room.checked_sub(bytes);
+        room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
+        Some(Self { room: room.clone(), bytes })
+    }
+
+    /// What is kept instead of this.
+    fn replaced(self, bytes: u64) -> Option<Self> {
+        let room = self.room.clone();
+        drop(self);
+        Self::new(&room, bytes)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.room.fetch_add(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for PendingCall {
@@ -72,11 +102,11 @@ impl Drop for PendingCall {
 impl Pollable for PendingCall {
     async fn ready(&mut self) {
         if let CallState::Running(task) = &mut self.state {
-            let outcome = match task.await {
-                Ok(outcome) => outcome_to_guest(outcome),
-                Err(_) => Err(GuestError::Internal("the call was lost".into())),
-            };
-            self.state = CallState::Ended(outcome);
+            let outcome = task.await;
+            let outcome =
+                outcome.unwrap_or_else(|_| Err(GuestError::Internal("the call was lost".into())));
+            let to_guest = |(reply, kept): (ModelReply, _)| (all_to_guest(&reply.outputs), kept);
+            self.state = CallState::Ended(outcome.map(to_guest));
         }
     }
 }
@@ -100,28 +130,34 @@ impl ModelView<'_> {
         Ok(OpenModel { name, spec })
     }
 
-    fn start_call(&mut self, model: &OpenModel, inputs: Vec<GuestTensor>, bytes: u64) -> CallState {
-        let Some(left) = self.access.input_bytes.checked_sub(bytes) else {
-            return CallState::Ended(Err(GuestError::Overloaded(
-                "the inputs of the calls under way are as large as limits.memory: wait for one \
-                 first"
-                    .into(),
-            )));
-        };
+    fn start_call(
+        &self,
+        model: &OpenModel,
+        inputs: Vec<GuestTensor>,
+    ) -> Result<CallState, GuestError> {
         if self.access.pending >= MAX_PENDING {
-            return CallState::Ended(Err(GuestError::Overloaded(format!(
+            return Err(GuestError::Overloaded(format!(
                 "{MAX_PENDING} model calls are under way already: wait for one first"
-            ))));
+            )));
         }
-        match all_to_host(inputs) {
-            Ok(inputs) => {
-                self.access.input_bytes = left;
-                let call = self.model_call(model, inputs);
-                CallState::Running(tokio::spawn(self.access.calls.infer(call)))
-            }
-            Err(reason) => CallState::Ended(Err(GuestError::InvalidInput(reason))),
-        }
+        let bytes = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
+        let kept = Kept::new(&self.access.room, bytes).ok_or_else(|| no_room("inputs"))?;
+        let inputs = all_to_host(inputs).map_err(GuestError::InvalidInput)?;
+        let reply = self.access.calls.infer(self.model_call(model, inputs));
+        Ok(CallState::Running(tokio::spawn(async move {
+            let reply = reply.await.map_err(|error| model_error_to_guest(&error))?;
+            let bytes = reply.outputs.iter().map(|tensor| tensor.data().len() as u64).sum();
+            let kept = kept.replaced(bytes).ok_or_else(|| no_room("outputs"))?;
+            Ok((reply, kept))
+        })))
     }
+}
+
+fn no_room(what: &str) -> GuestError {
+    GuestError::Overloaded(format!(
+        "the {what} of the calls that were started are larger than limits.memory: start fewer, \
+         and take their outputs first"
+    ))
 }
 
 impl models_import::Host for ModelView<'_> {}
@@ -161,12 +197,11 @@ impl models_import::HostModel for ModelView<'_> {
         inputs: Vec<GuestTensor>,
     ) -> wasmtime::Result<Resource<PendingCall>> {
         let opened = self.table.get(&model)?;
-        let opened = OpenModel { name: opened.name.clone(), spec: opened.spec.clone() };
-        let bytes = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
-        let state = self.start_call(&opened, inputs, bytes);
-        let bytes = if matches!(state, CallState::Running(_)) { bytes } else { 0 };
+        let state = self.start_call(opened, inputs);
+        let state = state.unwrap_or_else(|refused| CallState::Ended(Err(refused)));
+        let pending = self.table.push(PendingCall { state })?;
         self.access.pending += 1;
-        Ok(self.table.push(PendingCall { state, bytes })?)
+        Ok(pending)
     }
 
     fn drop(&mut self, model: Resource<OpenModel>) -> wasmtime::Result<()> {
@@ -190,7 +225,7 @@ impl models_import::HostPending for ModelView<'_> {
         let call = self.table.get_mut(&pending)?;
         call.ready().await;
         Ok(match std::mem::replace(&mut call.state, CallState::Taken) {
-            CallState::Ended(outcome) => outcome,
+            CallState::Ended(outcome) => outcome.map(|(outputs, _)| outputs),
             CallState::Taken | CallState::Running(_) => {
                 Err(GuestError::InvalidInput("the outputs of this call were taken before".into()))
             }
@@ -198,9 +233,8 @@ impl models_import::HostPending for ModelView<'_> {
     }
 
     fn drop(&mut self, pending: Resource<PendingCall>) -> wasmtime::Result<()> {
-        let call = self.table.delete(pending)?;
+        self.table.delete(pending)?;
         self.access.pending -= 1;
-        self.access.input_bytes += call.bytes;
         Ok(())
     }
 }
@@ -211,5 +245,23 @@ fn outcome_to_guest(
     match outcome {
         Ok(reply) => Ok(all_to_guest(&reply.outputs)),
         Err(error) => Err(model_error_to_guest(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_started_calls_is_bounded() {
+        let room = Arc::new(AtomicU64::new(100));
+        let one = Kept::new(&room, 60).expect("there is room for its inputs");
+        assert!(Kept::new(&room, 41).is_none());
+        let other = Kept::new(&room, 40).expect("there is room for its inputs");
+        let one = one.replaced(10).expect("there is room for its outputs");
+        assert!(other.replaced(91).is_none());
+        assert_eq!(room.load(Ordering::Relaxed), 90);
+        drop(one);
+        assert_eq!(room.load(Ordering::Relaxed), 100);
     }
 }
