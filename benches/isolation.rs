@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use futures::future::try_join_all;
 use reqwest::Client;
 use tempfile::TempDir;
 use tokio::{
+    runtime,
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
@@ -50,7 +51,7 @@ struct Attack {
     code: Option<&'static str>,
 }
 
-const ATTACKS: [Attack; 6] = [
+static ATTACKS: [Attack; 6] = [
     Attack { what: "computes for ever", path: "/loop", code: Some("cpu-time-exceeded") },
     Attack { what: "takes all memory", path: "/grow", code: Some("out-of-memory") },
     Attack { what: "overflows its stack", path: "/overflow", code: Some("trap") },
@@ -115,18 +116,21 @@ async fn attacked(
     client: &Client,
     quern: &ServerProcess,
     neighbour: &str,
-    attack: &Attack,
+    attack: &'static Attack,
 ) -> Result<(Vec<f64>, usize)> {
     let (stop, stopped) = watch::channel(false);
     let url = quern.url(&format!("/f/misbehave{}", attack.path));
-    let attackers = (0..ATTACKERS).map(|_| attack_until(client, &url, attack, stopped.clone()));
-    let measured = async {
-        let latencies = steady(client, neighbour, ROUND).await;
-        stop.send_replace(true);
-        latencies
-    };
-    let (ended, latencies) = tokio::try_join!(try_join_all(attackers), measured)?;
-    Ok((latencies, ended.into_iter().sum()))
+    // On a thread of their own: what they receive must not keep those waiting who are measured.
+    let attackers = std::thread::spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let client = Client::new();
+        let attacks = (0..ATTACKERS).map(|_| attack_until(&client, &url, attack, stopped.clone()));
+        runtime.block_on(try_join_all(attacks))
+    });
+    let latencies = steady(client, neighbour, ROUND).await;
+    stop.send_replace(true);
+    let ended = attackers.join().map_err(|_| anyhow!("the attackers panicked"))??;
+    Ok((latencies?, ended.into_iter().sum()))
 }
 
 /// Attacks again and again; each attack must end as it should.

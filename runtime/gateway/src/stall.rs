@@ -1,6 +1,6 @@
 //! Sockets whose writes must make progress, and bodies that must: a client that never reads, or
-//! stops in the middle of what it sends, can't hold what is behind it. When a connection may be
-//! idle is not decided here.
+//! stops in the middle of what it sends, can't hold what is behind it; nor can one that reads or
+//! sends without a pause hold the others. When a connection may be idle is not decided here.
 
 use std::{
     future::Future,
@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use quern_types::{BodyError, Period};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::coop,
     time::{Instant, Sleep},
 };
 
@@ -46,7 +47,12 @@ impl Alarm {
     }
 }
 
-/// Fails a write that waits longer than allowed without taking a byte.
+/// Bytes that count as one of the operations after which a task lets others run. There are 128 of
+/// them, however large each is: a task could copy megabytes before it is another's turn.
+const TURN_BYTES: usize = 4 << 10;
+
+/// Fails a write that waits longer than allowed without taking a byte, and gives other connections
+/// their turns by what is read and written.
 pub(crate) struct Progressing<S> {
     socket: S,
     alarm: Alarm,
@@ -58,16 +64,31 @@ impl<S> Progressing<S> {
     }
 
     /// Passes the outcome of a write on, unless it has waited too long.
-    fn watch<T>(
+    fn wrote(
         &mut self,
         context: &mut Context<'_>,
-        outcome: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+        outcome: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            take_turns(context, bytes);
+        }
         if self.alarm.watch(context, outcome.is_pending()).is_pending() {
             return outcome;
         }
         let reason = format!("the client has read nothing for {:?}", self.alarm.allowed);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
+    }
+}
+
+/// Counts a transfer as as many operations as it is large. The next one waits for the task's next
+/// turn if there have been enough.
+fn take_turns(context: &mut Context<'_>, bytes: usize) {
+    // The socket has counted the first one.
+    for _ in 0..bytes / TURN_BYTES {
+        match coop::poll_proceed(context) {
+            Poll::Ready(turn) => turn.made_progress(),
+            Poll::Pending => return,
+        }
     }
 }
 
@@ -113,7 +134,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Progressing<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.socket).poll_read(context, buffer);
+        take_turns(context, buffer.filled().len() - before);
+        outcome
     }
 }
 
@@ -124,7 +148,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Progressing<S> {
         content: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.socket).poll_write(context, content);
-        self.watch(context, outcome)
+        self.wrote(context, outcome)
     }
 
     fn poll_write_vectored(
@@ -133,7 +157,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Progressing<S> {
         contents: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.socket).poll_write_vectored(context, contents);
-        self.watch(context, outcome)
+        self.wrote(context, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -171,6 +195,24 @@ mod tests {
         let error = writing.await.expect("no panic").expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(error.to_string(), "the client has read nothing for 400ms");
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_pause_lets_others_have_their_turns() {
+        let mut endless = Progressing::new(tokio::io::sink(), Duration::from_secs(60));
+        let content = vec![b'x'; 64 << 10];
+        let turn = std::future::poll_fn(move |context| {
+            let mut written = 0;
+            while coop::has_budget_remaining() {
+                let Poll::Ready(Ok(bytes)) = Pin::new(&mut endless).poll_write(context, &content)
+                else {
+                    panic!("a sink takes everything");
+                };
+                written += bytes;
+            }
+            Poll::Ready(written)
+        });
+        assert_eq!(tokio::spawn(turn).await.expect("no panic"), 512 << 10);
     }
 
     #[tokio::test]
