@@ -1,7 +1,8 @@
 //! What fuzzing drives of the edge, and the tests that replay its seeds. Never part of a program.
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, TryStreamExt, stream};
+use quern_deploy::{DeployError, StageError};
 
 use crate::{body::ReadError, multipart, v2::InferenceRequest};
 
@@ -25,7 +26,9 @@ pub fn multipart(content: &[u8]) {
         .collect();
     let body = stream::iter(pieces);
     let upload = multipart::receive(body, BOUNDARY.into(), "component", async |part| {
-        let bytes: Vec<_> = part.collect().await;
+        let bytes = part.try_collect::<Vec<_>>().await.map_err(|error| {
+            DeployError::Upload(StageError::Body { reason: error.to_string() })
+        })?;
         Ok(bytes.len())
     });
     let mut upload = Box::pin(upload);

@@ -9,17 +9,15 @@ use std::{
 };
 
 use quern_types::Deadline;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Sleep;
 
-use crate::busy;
+use crate::busy::thread_time;
 
 /// A guest within its limits on time. A busy guest yields at every tick of the epoch, so it
 /// overruns by one tick at most.
 ///
-/// Processor time is taken around each poll, host calls included: on the threads that serve from the
-/// monotonic clock, which costs no system call, on the busy ones from the thread's own, which stands
-/// still while the system lets others run. A poll begins and ends on one thread.
+/// Processor time is taken around each poll, host calls included. A poll begins and ends on one
+/// thread.
 pub(crate) struct Budget<F> {
     guest: Pin<Box<F>>,
     limit: Duration,
@@ -64,17 +62,12 @@ impl<F: Future> Future for Budget<F> {
     }
 }
 
-/// The clock that a guest's processor time is taken from on this thread.
-fn thread_time() -> Duration {
-    let clock = if busy::is_here() { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
-    Duration::try_from(clock_gettime(clock)).expect("both count up from zero")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::busy::BusyThreads;
 
     fn budget<F: Future>(guest: F, cpu_ms: u64, wall_ms: u64) -> Budget<F> {
         let deadline = Deadline::after(Instant::now(), Duration::from_millis(wall_ms));
@@ -90,13 +83,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_guest_whose_thread_has_to_wait_uses_wall_time_alone() {
-        let threads = busy::BusyThreads::start().expect("threads");
+        let threads = BusyThreads::start().expect("threads");
         let held_up = async {
             std::thread::sleep(Duration::from_millis(50));
             tokio::task::yield_now().await;
         };
-        let ended = threads.handle().spawn(budget(held_up, 10, 60_000));
-        let (ending, used) = ended.await.expect("no panic");
+        let sorter = threads.sorter();
+        for _ in 0..8 {
+            sorter.clone().sort(async { std::thread::sleep(Duration::from_millis(3)) }).await;
+        }
+        let (ending, used) = sorter.sort(budget(held_up, 10, 60_000)).await;
         assert_eq!(ending, Ending::Guest(()));
         assert!(used < Duration::from_millis(10));
     }

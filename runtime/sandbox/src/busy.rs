@@ -1,4 +1,4 @@
-//! Where guests go on that turn out to be busy: threads of a lower priority, so that a short
+//! Where guests run that are busy, or turn out to be: threads of a lower priority, so that a short
 //! request does not wait behind long ones. It ends no guest: limits are not its business.
 
 use std::{
@@ -7,15 +7,23 @@ use std::{
     io,
     panic::resume_unwind,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Processor time that a guest has among the others; most requests need less.
 const SHORT: Duration = Duration::from_millis(2);
+/// Guests of a function that were busy, less those that were not, from which on the next ones begin
+/// where busy guests are; at most twice as many are counted.
+const MOSTLY_BUSY: u8 = 4;
 /// What a guest takes at a time if it only stops because of the epoch's tick, or little less.
 const LONG: Duration = Duration::from_micros(500);
 /// How much less the system gives a busy thread that competes with others: at 5, a third of theirs.
@@ -25,9 +33,12 @@ thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is one of busy guests.
-pub(crate) fn is_here() -> bool {
-    BUSY.get()
+/// The processor time of this thread. On the threads that serve it is taken from the monotonic clock,
+/// which costs no system call, on the busy ones from the thread's own, which stands still while the
+/// system lets others run.
+pub(crate) fn thread_time() -> Duration {
+    let clock = if BUSY.get() { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
+    Duration::try_from(clock_gettime(clock)).expect("both count up from zero")
 }
 
 /// The threads of busy guests, as many as there are cores.
@@ -41,9 +52,10 @@ impl BusyThreads {
         Ok(Self(Some(builder.build()?)))
     }
 
-    /// What guests are sent there by.
-    pub(crate) fn handle(&self) -> Handle {
-        self.0.as_ref().expect("taken by drop alone").handle().clone()
+    /// Sorts the guests of one function.
+    pub(crate) fn sorter(&self) -> Arc<Sorter> {
+        let busy = self.0.as_ref().expect("taken by drop alone").handle().clone();
+        Arc::new(Sorter { busy, tendency: AtomicU8::new(0) })
     }
 }
 
@@ -65,13 +77,43 @@ fn begin_thread() {
     }
 }
 
-/// A guest that stays where it is polled while it is short, and moves to the busy threads if it
-/// is not. Whatever it spawns runs where it began.
+/// Decides where the guests of one function run, by what they were before.
+pub(crate) struct Sorter {
+    busy: Handle,
+    tendency: AtomicU8,
+}
+
+impl Sorter {
+    /// A guest that is polled where it belongs. Whatever it spawns runs where this is polled.
+    pub(crate) fn sort<F: Future>(self: Arc<Self>, guest: F) -> Sorted<F> {
+        let place = Place::Home(Box::pin(guest));
+        Sorted { place, used: Duration::ZERO, sorter: self }
+    }
+
+    fn is_mostly_busy(&self) -> bool {
+        self.tendency.load(Ordering::Relaxed) >= MOSTLY_BUSY
+    }
+
+    fn record(&self, used: Duration) {
+        let tendency = self.tendency.load(Ordering::Relaxed);
+        let now = match used > SHORT {
+            true => (tendency + 1).min(2 * MOSTLY_BUSY),
+            false => tendency.saturating_sub(1),
+        };
+        // Functions whose guests are all alike write nothing. Should two write at the same time,
+        // one of them does not count.
+        if now != tendency {
+            self.tendency.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A guest that stays where it is polled while it is short, and moves to the busy threads if it is
+/// not; where a function's guests are mostly busy, it begins there.
 pub(crate) struct Sorted<F: Future> {
     place: Place<F>,
     used: Duration,
-    home: Handle,
-    busy: Handle,
+    sorter: Arc<Sorter>,
 }
 
 enum Place<F: Future> {
@@ -81,14 +123,6 @@ enum Place<F: Future> {
     Nowhere,
 }
 
-impl<F: Future> Sorted<F> {
-    /// Must be made within the runtime of the short ones.
-    pub(crate) fn new(guest: F, busy: Handle) -> Self {
-        let place = Place::Home(Box::pin(guest));
-        Self { place, used: Duration::ZERO, home: Handle::current(), busy }
-    }
-}
-
 impl<F> Future for Sorted<F>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -96,25 +130,32 @@ where
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        if let Place::Home(guest) = &mut self.place {
-            let start = Instant::now();
-            let polled = guest.as_mut().poll(context);
-            self.used += start.elapsed();
-            if polled.is_ready() || self.used <= SHORT {
-                return polled;
+        let Self { place, used, sorter } = &mut *self;
+        if let Place::Home(guest) = place {
+            if !(used.is_zero() && sorter.is_mostly_busy()) {
+                let start = thread_time();
+                let polled = guest.as_mut().poll(context);
+                *used += thread_time().saturating_sub(start);
+                if polled.is_ready() {
+                    sorter.record(*used);
+                }
+                if polled.is_ready() || *used <= SHORT {
+                    return polled;
+                }
             }
-            if let Place::Home(guest) = std::mem::replace(&mut self.place, Place::Nowhere) {
-                let guest = Away { guest, home: self.home.clone() };
-                self.place = Place::Busy(AbortOnDropHandle::new(self.busy.spawn(guest)));
+            if let Place::Home(guest) = std::mem::replace(place, Place::Nowhere) {
+                let (home, sorter) = (Handle::current(), sorter.clone());
+                let away = Away { guest, home, used: *used, sorter: sorter.clone() };
+                *place = Place::Busy(AbortOnDropHandle::new(sorter.busy.spawn(away)));
             }
         }
-        let Place::Busy(guest) = &mut self.place else { return Poll::Pending };
+        let Place::Busy(guest) = place else { return Poll::Pending };
         match std::task::ready!(Pin::new(guest).poll(context)) {
             Ok(output) => Poll::Ready(output),
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             // The threads are shut down with the server: nobody waits for this guest any more.
             Err(_) => {
-                self.place = Place::Nowhere;
+                *place = Place::Nowhere;
                 Poll::Pending
             }
         }
@@ -125,6 +166,8 @@ where
 struct Away<F> {
     guest: Pin<Box<F>>,
     home: Handle,
+    used: Duration,
+    sorter: Arc<Sorter>,
 }
 
 impl<F: Future> Future for Away<F> {
@@ -132,12 +175,16 @@ impl<F: Future> Future for Away<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         // What the host does for the guest, a batch of others' model calls say, is not busy work.
-        let Self { guest, home } = &mut *self;
+        let Self { guest, home, used, sorter } = &mut *self;
         let at_home = home.enter();
-        let start = Instant::now();
+        let start = thread_time();
         let polled = guest.as_mut().poll(context);
+        let turn = thread_time().saturating_sub(start);
         drop(at_home);
-        if polled.is_pending() && start.elapsed() >= LONG {
+        *used += turn;
+        if polled.is_ready() {
+            sorter.record(*used);
+        } else if turn >= LONG {
             // The system would let a short request wait to the end of this thread's time slice.
             std::thread::yield_now();
         }
@@ -147,6 +194,8 @@ impl<F: Future> Future for Away<F> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn thread() -> Option<String> {
@@ -168,10 +217,30 @@ mod tests {
             let spawned = tokio::spawn(async { thread() }).await.expect("no panic");
             (thread(), spawned)
         };
-        let short = Sorted::new(guest(Duration::ZERO), threads.handle()).await;
+        let short = threads.sorter().sort(guest(Duration::ZERO)).await;
         assert_eq!(short, (here.clone(), here.clone()));
-        let long = Sorted::new(guest(2 * SHORT), threads.handle()).await;
+        let long = threads.sorter().sort(guest(2 * SHORT)).await;
         assert_eq!(long, (Some("busy".into()), here), "what it spawns stays at home");
+    }
+
+    #[tokio::test]
+    async fn guests_of_a_function_that_is_mostly_busy_begin_on_the_busy_threads() {
+        let threads = BusyThreads::start().expect("threads");
+        let sorter = threads.sorter();
+        let begins = async |time| {
+            let guest = async move {
+                let thread = thread();
+                spin(time);
+                thread
+            };
+            sorter.clone().sort(guest).await
+        };
+        let (here, busy) = (thread(), Some("busy".into()));
+        for _ in 0..MOSTLY_BUSY {
+            assert_eq!(begins(2 * SHORT).await, here);
+        }
+        assert_eq!(begins(Duration::ZERO).await, busy);
+        assert_eq!(begins(Duration::ZERO).await, here, "it is no longer mostly busy");
     }
 
     #[tokio::test]
@@ -184,15 +253,12 @@ mod tests {
         }
         let threads = BusyThreads::start().expect("threads");
         let (sender, dropped) = tokio::sync::oneshot::channel();
-        let mut guest = Box::pin(Sorted::new(
-            async move {
-                let _held = Dropped(Some(sender));
-                spin(2 * SHORT);
-                tokio::task::yield_now().await;
-                std::future::pending::<()>().await;
-            },
-            threads.handle(),
-        ));
+        let mut guest = Box::pin(threads.sorter().sort(async move {
+            let _held = Dropped(Some(sender));
+            spin(2 * SHORT);
+            tokio::task::yield_now().await;
+            std::future::pending::<()>().await;
+        }));
         let first = std::future::poll_fn(|context| Poll::Ready(guest.as_mut().poll(context)));
         assert!(first.await.is_pending());
         drop(guest);
@@ -207,7 +273,7 @@ mod tests {
             tokio::task::yield_now().await;
             std::future::pending::<()>().await;
         };
-        let mut guest = Box::pin(Sorted::new(guest, threads.handle()));
+        let mut guest = Box::pin(threads.sorter().sort(guest));
         let mut is_pending = async || {
             std::future::poll_fn(|context| Poll::Ready(guest.as_mut().poll(context).is_pending()))
                 .await
@@ -229,6 +295,6 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("a fault of the host");
         };
-        Sorted::new(guest, threads.handle()).await
+        threads.sorter().sort(guest).await
     }
 }

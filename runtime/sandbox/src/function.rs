@@ -3,11 +3,11 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use quern_types::{Call, FunctionKind, FunctionSpec, Limits, ModelCalls, Name, Reuse, Signature};
-use tokio::runtime::Handle;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 
 use crate::{
+    busy::Sorter,
     component::{HANDLER, INCOMING_HANDLER},
     contract::ContractPre,
     engine,
@@ -57,7 +57,7 @@ pub(crate) struct Setting {
     pub(crate) outbound: Arc<Client>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) activity: Activity,
-    pub(crate) busy: Handle,
+    pub(crate) sorter: Arc<Sorter>,
 }
 
 impl Function {

@@ -20,8 +20,7 @@ use self::{
     exchange::Exchange,
 };
 use crate::{
-    Report, budget::Budget, busy::Sorted, function::HttpFunction, instances::Instance,
-    report::Reporter,
+    Report, budget::Budget, function::HttpFunction, instances::Instance, report::Reporter,
 };
 
 /// The head of a response with the end of its body, or why a guest has none.
@@ -49,8 +48,7 @@ impl HttpFunction {
         let (head, answered) = oneshot::channel();
         let run =
             Run { function: self.clone(), call, instance, reporter, exchange: exchange.clone() };
-        let busy = self.instances.setting.busy.clone();
-        let guest = Sorted::new(run.guest(request, head), busy);
+        let guest = self.instances.setting.sorter.clone().sort(run.guest(request, head));
         let mut guest = Guest::new(tokio::spawn(guest), exchange.clone());
         let answer = answered.await;
         let head = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok());

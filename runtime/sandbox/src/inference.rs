@@ -7,7 +7,6 @@ use quern_types::{Call, Exceeded, InvokeError, Tensor};
 use crate::{
     Report,
     budget::Budget,
-    busy::Sorted,
     contract::{GuestError, GuestTensor, all_to_guest, all_to_host, guest_error_to_host},
     function::InferenceFunction,
 };
@@ -21,8 +20,8 @@ impl InferenceFunction {
         inputs: Vec<Tensor>,
         report: impl FnOnce(Report) + Send + 'static,
     ) -> Result<Vec<Tensor>, InvokeError> {
-        let busy = self.instances.setting.busy.clone();
-        Sorted::new(self.clone().run(call, inputs, report), busy).await
+        let sorter = self.instances.setting.sorter.clone();
+        sorter.sort(self.clone().run(call, inputs, report)).await
     }
 
     async fn run(

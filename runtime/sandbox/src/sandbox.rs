@@ -203,7 +203,7 @@ impl Sandbox {
             outbound: self.network.client(&spec.grants.http, &limits),
             metrics: self.metrics.clone(),
             activity: self.ticker.activity(),
-            busy: self.busy.handle(),
+            sorter: self.busy.sorter(),
         }
     }
 }
