@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::{
-    row::{Ends, Row, component, http_manifest},
+    row::{Ends, Row, component, http_manifest, patient},
     siege,
     support::Server,
 };
@@ -39,7 +39,7 @@ async fn whoever_wears_out_the_host_is_stopped() {
 #[tokio::test]
 async fn a_flood_of_log_lines_is_cut_off_for_each_request() {
     let server = Server::start();
-    let manifest = http_manifest("log-flood", "");
+    let manifest = patient(&http_manifest("log-flood", ""));
     server.upload("log-flood", manifest, component("log_flood")).await;
     let flooded = server.get("/f/log-flood/").await;
     flooded.assert_error(504, "cpu-time-exceeded", "limits.cpu");

@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use crate::{
     long,
     neighbour::Neighbour,
-    row::{CONCURRENCY, Row, component, http_manifest},
+    row::{CONCURRENCY, Row, component},
     support::Server,
 };
 
@@ -25,7 +25,7 @@ pub(crate) async fn besiege(rows: &[Row]) {
     let neighbour = Neighbour::start(&server).await;
     for row in rows {
         let (name, component) = (row.name(), component(row.guest));
-        let deployed = server.upload(&name, http_manifest(&name, ""), component).await;
+        let deployed = server.upload(&name, row.manifest(), component).await;
         assert!(deployed.status.is_success(), "{}: {}", row.guest, deployed.text());
         let strike = async || row.strike(&server).await;
         let behave = async || behave(&server, &name).await;

@@ -26,9 +26,10 @@ pub fn multipart(content: &[u8]) {
         .collect();
     let body = stream::iter(pieces);
     let upload = multipart::receive(body, BOUNDARY.into(), "component", async |part| {
-        let bytes = part.try_collect::<Vec<_>>().await.map_err(|error| {
-            DeployError::Upload(StageError::Body { reason: error.to_string() })
-        })?;
+        let bytes = part
+            .try_collect::<Vec<_>>()
+            .await
+            .map_err(|error| DeployError::Upload(StageError::Body { reason: error.to_string() }))?;
         Ok(bytes.len())
     });
     let mut upload = Box::pin(upload);
