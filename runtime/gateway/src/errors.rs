@@ -349,6 +349,7 @@ mod tests {
             ),
             (Code::NotFound, model(ModelError::NotFound { name: name.clone() })),
             (Code::NotFound, model(ModelError::VersionNotFound { name: name.clone(), version })),
+            (Code::NotLoaded, model(ModelError::Unloaded { name: name.clone() })),
             (
                 Code::SignatureMismatch,
                 model(ModelError::Signature {

@@ -7,7 +7,6 @@ mod encode;
 mod infer;
 mod json;
 mod metadata;
-mod target;
 
 pub(crate) use decode::DecodeError;
 #[cfg(any(test, fuzzing))]

@@ -190,6 +190,7 @@ impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         let code = match &error {
             ModelError::NotFound { .. } | ModelError::VersionNotFound { .. } => Code::NotFound,
+            ModelError::Unloaded { .. } => Code::NotLoaded,
             ModelError::Signature { mismatch, .. } => mismatched(mismatch),
             ModelError::Rows { .. } => Code::SignatureMismatch,
             ModelError::QueueFull { .. } => return Self::new(Code::Busy, error).retry_after(1),

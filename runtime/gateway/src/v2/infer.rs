@@ -5,10 +5,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
-use quern_dispatcher::{InferReply, InferRequest};
+use quern_dispatcher::{Found, InferReply, InferRequest};
 use quern_types::{DataType, Mismatch, Served, Side, Signature, Tensor, Violation};
 
-use super::{decode::InferenceRequest, encode::Answer, target::Found};
+use super::{decode::InferenceRequest, encode::Answer};
 use crate::{
     Gateway,
     body::{Reply, ReplyBody, RequestBody},
@@ -58,7 +58,8 @@ pub(crate) async fn infer(
     target: Target,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &target)?;
+    let Target { name, version } = target;
+    let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &name, version)?;
     check_headers(request.headers())?;
     let limit = gateway.config.limits.json_body;
     let body = request.into_body().collect(limit, &gateway.body_room).await?;
@@ -66,12 +67,12 @@ pub(crate) async fn infer(
     check_outputs(found.signature(), &outputs)?;
     drop(found);
 
-    let Target { name, version } = target;
     let request = InferRequest {
         id: invocation.id(),
         tenant: gateway.tenant.clone(),
         target: name.clone(),
         version,
+        timeout: None,
         inputs,
     };
     let InferReply { outputs: given, version, served } = gateway.dispatcher.infer(request).await?;
@@ -183,10 +184,21 @@ fn describe(headers: &mut HeaderMap, served: &Served) {
 mod tests {
     use std::time::Duration;
 
-    use quern_types::{DeviceId, Engine, VersionNumber};
+    use quern_types::{DeviceId, Engine, TensorSpec, VersionNumber};
 
     use super::*;
-    use crate::v2::target::tests::signature;
+
+    /// A signature of the outputs `label` and `half`.
+    fn signature() -> Signature {
+        let spec = |name: &str, dtype| TensorSpec {
+            name: name.into(),
+            dtype,
+            shape: vec![-1],
+            range: None,
+        };
+        let outputs = vec![spec("label", DataType::Int64), spec("half", DataType::Fp16)];
+        Signature::new(vec![spec("x", DataType::Fp32)], outputs).expect("valid")
+    }
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).into()).collect()

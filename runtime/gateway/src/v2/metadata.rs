@@ -1,10 +1,10 @@
 //! What the protocol says about the server and about models, without running anything.
 
 use http::Response;
+use quern_dispatcher::Found;
 use quern_types::{InvokeError, TensorSpec, VersionNumber};
 use serde_json::{Value, json};
 
-use super::target::Found;
 use crate::{
     Gateway,
     body::{self, Reply, ReplyBody},
@@ -42,7 +42,7 @@ pub(crate) fn model_ready(gateway: &Gateway, target: &Target) -> Result<Reply, F
 }
 
 fn find(gateway: &Gateway, target: &Target) -> Result<Found, InvokeError> {
-    Found::find(&gateway.dispatcher.routes(), &gateway.tenant, target)
+    Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &target.name, target.version)
 }
 
 fn describe(spec: &TensorSpec) -> Value {
