@@ -30,6 +30,7 @@ codes! {
     InvalidMultipart "invalid-multipart" BAD_REQUEST,
     InvalidJson "invalid-json" BAD_REQUEST,
     InvalidRequest "invalid-request" BAD_REQUEST,
+    Unsupported "unsupported" BAD_REQUEST,
     NotAComponent "not-a-component" UNPROCESSABLE_ENTITY,
     InvalidComponent "invalid-component" UNPROCESSABLE_ENTITY,
     UnknownImport "unknown-import" UNPROCESSABLE_ENTITY,
