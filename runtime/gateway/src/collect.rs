@@ -38,14 +38,16 @@ impl BodyRoom {
         Self { units, total, patience }
     }
 
-    fn share(&self, free: usize) -> Share {
+    /// A share that takes nothing up to a size, which is 0 unless a connection has one body at a
+    /// time.
+    pub(crate) fn share(&self, free: usize) -> Share {
         Share { room: self.clone(), free, taken: None }
     }
 }
 
 /// What one body has of the room; gives it back when it is dropped.
 #[derive(Debug)]
-struct Share {
+pub(crate) struct Share {
     room: BodyRoom,
     /// Size up to which a body takes no room.
     free: usize,
@@ -54,7 +56,7 @@ struct Share {
 
 impl Share {
     /// Makes sure that the share covers a body of this size, without waiting.
-    fn cover(&mut self, size: usize) -> Result<(), ReadError> {
+    pub(crate) fn cover(&mut self, size: usize) -> Result<(), ReadError> {
         if size <= self.free {
             return Ok(());
         }
@@ -79,7 +81,19 @@ impl Share {
 #[derive(Debug)]
 pub(crate) struct Collected {
     content: Bytes,
-    _share: Share,
+    share: Share,
+}
+
+impl Collected {
+    /// What was collected, with the share that covers it.
+    pub(crate) fn new(content: Bytes, share: Share) -> Self {
+        Self { content, share }
+    }
+
+    /// Makes sure that there is room for what becomes of the body as well.
+    pub(crate) fn cover_also(&mut self, size: usize) -> Result<(), ReadError> {
+        self.share.cover(self.content.len().saturating_add(size))
+    }
 }
 
 impl std::ops::Deref for Collected {
@@ -111,7 +125,7 @@ impl RequestBody {
         fits(first.len() as u64)?;
         share.cover(first.len())?;
         let Some(second) = self.part_before(end).await? else {
-            return Ok(Collected { content: first, _share: share });
+            return Ok(Collected::new(first, share));
         };
         let mut all = Vec::with_capacity(declared.max(first.len()));
         all.extend_from_slice(&first);
@@ -130,7 +144,7 @@ impl RequestBody {
             all.extend_from_slice(&part);
             next = self.part_before(end).await?;
         }
-        Ok(Collected { content: all.into(), _share: share })
+        Ok(Collected::new(all.into(), share))
     }
 }
 
