@@ -13,10 +13,10 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all check format lint documentation rules bench fuzz peers ort guests javascript wasm-target
+.PHONY: help demo test test-all test-conformance check format lint documentation rules bench fuzz peers ort guests javascript wasm-target
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: wasm-target ## Deploy the digit reader on a temporary server, and send it 360 images
 	@echo "== building the functions"
@@ -35,6 +35,14 @@ test: guests ort ## Run all tests, the end-to-end ones against the real binary
 
 test-all: export QUERN_LONG_TESTS = 1
 test-all: javascript test ## Run all tests, with those that take minutes
+
+test-conformance: guests ## Let the official Triton client talk to the server
+	@echo "== installing the client into .quern/conformance"
+	@test -d .quern/conformance || python3 -m venv .quern/conformance
+	@.quern/conformance/bin/pip install --quiet --disable-pip-version-check \
+	    --requirement tests/conformance/requirements.txt
+	cargo build
+	cd tests/conformance && PYTHONDONTWRITEBYTECODE=1 ../../.quern/conformance/bin/pytest
 
 check: format lint documentation rules ## Check format, lints, documentation, licences and architecture
 	@echo "== all checks passed"

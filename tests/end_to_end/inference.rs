@@ -113,9 +113,14 @@ async fn metadata_and_health_follow_the_protocol() {
     let server = Server::start();
     server.deploy_digits_model().await;
     server.deploy(&DIGITS).await;
-    for path in ["/v2/health/live", "/v2/health/ready", "/v2/models/digits-mlp/ready"] {
+    for (path, field) in [
+        ("/v2/health/live", "live"),
+        ("/v2/health/ready", "ready"),
+        ("/v2/models/digits-mlp/ready", "ready"),
+    ] {
         let answer = server.get(path).await;
-        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0), "{path}");
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.json()[field], true, "{path}");
     }
     assert_eq!(server.get("/v2").await.json()["name"], "quern");
     let model = server.get("/v2/models/digits-mlp").await.json();

@@ -15,6 +15,8 @@ mod imports;
 mod inference;
 mod limits;
 mod operations;
+mod protocol;
+mod repository;
 mod reuse;
 mod traps;
 

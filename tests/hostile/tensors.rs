@@ -184,8 +184,20 @@ async fn whatever_a_client_sends_for_tensors_is_refused_by_name() {
         .header("content-encoding", "gzip")
         .body(vec![0x1f, 0x8b, 8, 0]);
     let packed = crate::support::answer(request).await;
-    packed.assert_error(400, "invalid-request", "Content-Encoding");
+    packed.assert_error(400, "invalid-request", "body is not gzip");
     assert_eq!(infer(&server, "well").await.status, 200);
     neighbour.end().await;
     server.stop();
+}
+
+#[tokio::test]
+async fn a_function_is_ended_when_its_caller_no_longer_waits() {
+    let server = Server::start();
+    let endless = inference("", "(loop $l (br $l)) unreachable");
+    let deployed = server.upload("endless", inference_manifest("endless"), endless).await;
+    assert_eq!(deployed.status, 201, "{}", deployed.text());
+    let input = json!({ "name": "x", "shape": [2], "datatype": "FP32", "data": [1.0, 2.0] });
+    let request = json!({ "inputs": [input], "parameters": { "timeout": 1000 } });
+    let ended = server.post("/v2/models/endless/infer", request.to_string()).await;
+    ended.assert_error(504, "deadline-exceeded", "within 1ms");
 }

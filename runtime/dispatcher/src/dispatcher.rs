@@ -26,8 +26,8 @@ const SWEEPS_PER_NOTE: u32 = 12;
 /// Takes every request, and knows what is under way.
 pub struct Dispatcher {
     store: Arc<Store>,
-    models: Arc<Models>,
-    functions: Functions,
+    pub(crate) models: Arc<Models>,
+    pub(crate) functions: Functions,
     drain: Drain,
 }
 
@@ -50,6 +50,8 @@ pub struct InferRequest {
     pub target: Name,
     /// Its version; none: the live one.
     pub version: Option<VersionNumber>,
+    /// How long the caller waits, if that is shorter than what the server allows.
+    pub timeout: Option<Duration>,
     /// The inputs, not yet checked.
     pub inputs: Vec<Tensor>,
 }
@@ -82,17 +84,20 @@ impl Dispatcher {
         request: Request<Body>,
     ) -> Result<HttpReply, InvokeError> {
         let work = self.admit()?;
-        let invocation = Invocation { id, tenant: tenant.clone(), name: name.clone(), work };
+        let (tenant, name) = (tenant.clone(), name.clone());
+        let invocation = Invocation { id, tenant, name, patience: None, work };
         let (response, version) = self.functions.call_http(invocation, request).await?;
         Ok(HttpReply { response, version })
     }
 
     /// Calls a model or an inference function, whichever has the name.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
-        let InferRequest { id, tenant, target, version, inputs } = request;
+        let InferRequest { id, tenant, target, version, timeout, inputs } = request;
         let work = self.admit()?;
         if self.routes().model(&tenant, &target).is_some() {
-            let deadline = Deadline::after(Instant::now(), self.models.timeout());
+            let allowed = self.models.timeout();
+            let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
+            let deadline = Deadline::after(Instant::now(), allowed);
             let call = Call { id, tenant, deadline };
             let call = ModelCall { call, model: target, version, inputs };
             let reply = self.models.infer(call).await?;
@@ -106,7 +111,7 @@ impl Dispatcher {
                 other => other,
             }
         })?;
-        let invocation = Invocation { id, tenant, name: target, work };
+        let invocation = Invocation { id, tenant, name: target, patience: timeout, work };
         let outputs = self.functions.infer(invocation, &found, inputs).await?;
         Ok(InferReply { outputs, version: found.number, served: None })
     }
@@ -134,7 +139,7 @@ impl Dispatcher {
         tokio::join!(idle, self.functions.remember());
     }
 
-    fn admit(&self) -> Result<Work, InvokeError> {
+    pub(crate) fn admit(&self) -> Result<Work, InvokeError> {
         self.drain.admit().ok_or(InvokeError::ShuttingDown)
     }
 }

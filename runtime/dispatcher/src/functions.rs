@@ -1,14 +1,17 @@
 //! Functions as everybody calls them: resolves the version, keeps its code ready, admits the
 //! request within the function's limits, and runs it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{Request, Response};
 use quern_sandbox::{Function, Report, Sandbox};
 use quern_store::Store;
 use quern_types::{
     Body, ByteSize, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, Name, TenantId, Tensor, Version, VersionNumber,
+    InvokeError, ModelError, Name, TenantId, Tensor, Version, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -17,6 +20,8 @@ use crate::{
     logs::{self, Author},
     metrics::{FunctionMetrics, FunctionsMetrics},
     ready::{Ready, Room, VersionKey},
+    statistics::{Answered, ModelStatistics, Statistics},
+    unloaded::Unloaded,
     warmth::Warmth,
 };
 
@@ -39,6 +44,9 @@ pub struct Functions {
     pub(crate) ready: Ready<Loaded, InvokeError>,
     pub(crate) loader: Arc<Loader>,
     pub(crate) warmth: Warmth,
+    unloaded: Unloaded,
+    /// Of inference functions.
+    statistics: Statistics,
 }
 
 /// What makes functions ready.
@@ -72,6 +80,8 @@ pub(crate) struct Invocation {
     pub(crate) id: InvocationId,
     pub(crate) tenant: TenantId,
     pub(crate) name: Name,
+    /// How long the caller waits, if that is shorter than the function's own limit.
+    pub(crate) patience: Option<Duration>,
     pub(crate) work: Work,
 }
 
@@ -93,7 +103,13 @@ impl Functions {
             evictions: metrics.evictions.clone(),
         };
         let loader = Loader { store, sandbox, metrics, compiling: Semaphore::new(1) };
-        Ok(Self { ready: Ready::new(room), loader: Arc::new(loader), warmth: Warmth::default() })
+        Ok(Self {
+            ready: Ready::new(room),
+            loader: Arc::new(loader),
+            warmth: Warmth::default(),
+            unloaded: Unloaded::default(),
+            statistics: Statistics::default(),
+        })
     }
 
     /// Calls the live version of a function that serves HTTP.
@@ -115,6 +131,35 @@ impl Functions {
 
     /// Calls an inference function.
     pub(crate) async fn infer(
+        &self,
+        invocation: Invocation,
+        version: &Arc<Version<FunctionSpec>>,
+        inputs: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, InvokeError> {
+        let begun = Instant::now();
+        let (tenant, name) = (invocation.tenant.clone(), invocation.name.clone());
+        let key = VersionKey { tenant, name, version: version.number };
+        let patience = invocation.patience;
+        let outcome = self.run(invocation, version, inputs).await;
+        let (took, counters) = (begun.elapsed(), self.statistics.of(&key));
+        match &outcome {
+            Ok(_) => {
+                let (queued, handover) = (Duration::ZERO, Duration::ZERO);
+                counters.succeeded(Answered { rows: 1, took, queued, handover, compute: took });
+                counters.ran(1, took, handover);
+            }
+            Err(_) => counters.failed(took),
+        }
+        outcome.map_err(|error| match (error, patience) {
+            // The caller's own time, not the function's limit, if it was the shorter one.
+            (InvokeError::Limit(Exceeded::Timeout(limit)), Some(allowed)) if allowed < limit.0 => {
+                ModelError::DeadlineExceeded { name: key.name, allowed }.into()
+            }
+            (error, _) => error,
+        })
+    }
+
+    async fn run(
         &self,
         invocation: Invocation,
         version: &Arc<Version<FunctionSpec>>,
@@ -150,13 +195,54 @@ impl Functions {
         Ok(version.clone())
     }
 
-    /// Forgets what is deleted, and what was replaced and is no longer called.
+    /// Forgets what is deleted or was unloaded on request, and what was replaced and is no longer
+    /// called.
     pub(crate) fn sweep(&self) {
         // Read for each, so that what was deployed a moment ago is not taken for deleted.
         let routes = || self.loader.store.catalog().routes();
-        self.ready
-            .retain(|key, unused| key.is_of_use(routes().function(&key.tenant, &key.name), unused));
+        self.ready.retain(|key, unused| {
+            key.is_of_use(routes().function(&key.tenant, &key.name), unused)
+                && !self.unloaded.contains(key)
+        });
+        let is_kept = |key: &VersionKey| key.is_kept(routes().function(&key.tenant, &key.name));
+        self.unloaded.retain(is_kept);
+        self.statistics.retain(is_kept);
         self.loader.metrics.retain(|tenant, name| routes().function(tenant, name).is_some());
+    }
+
+    /// Makes the code of a version ready, and takes calls of all versions of its function again.
+    pub(crate) async fn load(
+        &self,
+        tenant: &TenantId,
+        name: &Name,
+        version: &Arc<Version<FunctionSpec>>,
+    ) -> Result<(), InvokeError> {
+        let key =
+            VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
+        let load = || self.loader.clone().load(key.clone(), version.clone());
+        self.ready.get(&key, load, || lost(name)).await?;
+        self.unloaded.forget(tenant, name);
+        Ok(())
+    }
+
+    /// Refuses calls of these versions, and drops their code once nobody uses it.
+    pub(crate) fn unload(&self, keys: impl IntoIterator<Item = VersionKey>) {
+        self.unloaded.note(keys);
+        // What is in use at this moment is left to the sweep.
+        self.ready.retain(|key, _| !self.unloaded.contains(key));
+    }
+
+    /// Whether a version takes calls, and why not.
+    pub(crate) fn readiness(&self, key: &VersionKey) -> Result<(), ModelError> {
+        match self.unloaded.contains(key) {
+            true => Err(ModelError::Unloaded { name: key.name.clone() }),
+            false => Ok(()),
+        }
+    }
+
+    /// What was counted of a version.
+    pub(crate) fn statistics(&self, key: &VersionKey) -> ModelStatistics {
+        self.statistics.read(key)
     }
 
     /// Admits a request at once or refuses it: there is no queue.
@@ -165,17 +251,15 @@ impl Functions {
         invocation: Invocation,
         version: &Arc<Version<FunctionSpec>>,
     ) -> Result<Admitted, InvokeError> {
-        let Invocation { id, tenant, name, work } = invocation;
+        let Invocation { id, tenant, name, patience, work } = invocation;
         let started = Instant::now();
         let limits = self.loader.sandbox.limits(&version.spec);
-        let deadline = Deadline::after(started, limits.timeout.0);
+        let allowed = patience.map_or(limits.timeout.0, |patience| patience.min(limits.timeout.0));
+        let deadline = Deadline::after(started, allowed);
         let key = VersionKey { tenant, name, version: version.number };
+        self.readiness(&key)?;
         let load = || self.loader.clone().start_cold(key.clone(), version.clone());
-        let lost = || InvokeError::Unavailable {
-            name: key.name.clone(),
-            reason: "loading it failed in the host".into(),
-        };
-        let load = self.ready.get(&key, load, lost);
+        let load = self.ready.get(&key, load, || lost(&key.name));
         let loaded = tokio::time::timeout_at(deadline.at().into(), load)
             .await
             .map_err(|_| InvokeError::Limit(Exceeded::Timeout(limits.timeout)))??;
@@ -270,6 +354,11 @@ impl Loader {
 /// Files that this process may have open: the code of each loaded function is one.
 fn files() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+fn lost(name: &Name) -> InvokeError {
+    let reason = "loading it failed in the host".into();
+    InvokeError::Unavailable { name: name.clone(), reason }
 }
 
 fn wrong_kind(name: &Name, spec: &FunctionSpec, expected: &'static str) -> InvokeError {

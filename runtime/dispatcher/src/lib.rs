@@ -3,14 +3,21 @@
 
 mod dispatcher;
 mod drain;
+mod found;
 mod functions;
 mod logs;
 mod metrics;
 mod models;
 mod queue;
 mod ready;
+mod repository;
+mod statistics;
+mod unloaded;
 mod warmth;
 
 pub use dispatcher::{Dispatcher, HttpReply, InferReply, InferRequest};
+pub use found::Found;
 pub use functions::{Functions, FunctionsConfig};
 pub use models::{Models, ModelsConfig};
+pub use repository::IndexEntry;
+pub use statistics::{BatchStatistics, ModelStatistics, Tally};

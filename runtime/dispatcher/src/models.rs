@@ -9,14 +9,17 @@ use std::{
 use futures::future::BoxFuture;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, Device, DeviceDescription, DeviceError, ModelCall, ModelCalls, ModelError,
-    ModelReply, ModelSource, ModelSpec, Name, Served, TenantId, Tensor, Version, VersionNumber,
+    BatchAxis, Deadline, Device, DeviceDescription, DeviceError, Engine, ModelCall, ModelCalls,
+    ModelError, ModelReply, ModelSource, ModelSpec, Name, Served, TenantId, Tensor, Version,
+    VersionNumber,
 };
 
 use crate::{
     metrics::ModelsMetrics,
     queue::{BatchQueue, Computed, Uncomputed},
     ready::{Ready, Room, VersionKey},
+    statistics::{Answered, Counted, Counters, ModelStatistics, Statistics},
+    unloaded::Unloaded,
 };
 
 /// Limits on the calls of models.
@@ -43,8 +46,16 @@ struct Shared {
     config: ModelsConfig,
     store: Arc<Store>,
     device: Arc<dyn Device>,
-    replicas: Ready<BatchQueue, ModelError>,
+    replicas: Ready<Resident, ModelError>,
+    unloaded: Unloaded,
+    statistics: Statistics,
     metrics: ModelsMetrics,
+}
+
+/// A version that is loaded.
+struct Resident {
+    queue: Arc<BatchQueue>,
+    counters: Arc<Counters>,
 }
 
 impl Models {
@@ -57,7 +68,8 @@ impl Models {
     ) -> Result<Self, prometheus::Error> {
         let metrics = ModelsMetrics::register(registry)?;
         let replicas = Ready::new(Room::unlimited()?);
-        let shared = Shared { config, store, device, replicas, metrics };
+        let (unloaded, statistics) = (Unloaded::default(), Statistics::default());
+        let shared = Shared { config, store, device, replicas, unloaded, statistics, metrics };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -71,14 +83,65 @@ impl Models {
         vec![self.shared.device.describe()]
     }
 
-    /// Unloads what is deleted, and what was replaced and is no longer called.
+    /// Unloads what is deleted or was unloaded on request, and what was replaced and is no longer
+    /// called.
     pub(crate) fn sweep(&self) {
         // Read for each, so that what was deployed a moment ago is not taken for deleted.
         let routes = || self.shared.store.catalog().routes();
-        self.shared
-            .replicas
-            .retain(|key, unused| key.is_of_use(routes().model(&key.tenant, &key.name), unused));
-        self.shared.metrics.retain(|tenant, name| routes().model(tenant, name).is_some());
+        let Shared { replicas, unloaded, statistics, metrics, .. } = &*self.shared;
+        replicas.retain(|key, unused| {
+            key.is_of_use(routes().model(&key.tenant, &key.name), unused) && !unloaded.contains(key)
+        });
+        let is_kept = |key: &VersionKey| key.is_kept(routes().model(&key.tenant, &key.name));
+        unloaded.retain(is_kept);
+        statistics.retain(is_kept);
+        metrics.retain(|tenant, name| routes().model(tenant, name).is_some());
+    }
+
+    /// Loads a version, and takes calls of all versions of its model again.
+    pub(crate) async fn load(
+        &self,
+        tenant: &TenantId,
+        name: &Name,
+        version: &Arc<Version<ModelSpec>>,
+    ) -> Result<(), ModelError> {
+        let allowed = self.timeout();
+        let key =
+            VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
+        let loaded = tokio::time::timeout(allowed, self.shared.resident(&key, version)).await;
+        loaded.map_err(|_| ModelError::DeadlineExceeded { name: name.clone(), allowed })??;
+        self.shared.unloaded.forget(tenant, name);
+        Ok(())
+    }
+
+    /// Refuses calls of these versions, and drops their replicas once nobody uses them.
+    pub(crate) fn unload(&self, keys: impl IntoIterator<Item = VersionKey>) {
+        let Shared { replicas, unloaded, .. } = &*self.shared;
+        unloaded.note(keys);
+        // What is in use at this moment is left to the sweep.
+        replicas.retain(|key, _| !unloaded.contains(key));
+    }
+
+    /// Whether a version takes calls, and why not.
+    pub(crate) fn readiness(&self, key: &VersionKey, engine: Engine) -> Result<(), ModelError> {
+        let name = || key.name.clone();
+        if self.shared.unloaded.contains(key) {
+            return Err(ModelError::Unloaded { name: name() });
+        }
+        let engines = self.shared.device.describe().engines;
+        let absent = engines.into_iter().find(|status| status.engine == engine);
+        match absent.and_then(|status| status.absent) {
+            Some(reason) => {
+                let error = DeviceError::EngineAbsent { engine, reason };
+                Err(ModelError::Device { name: name(), error })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What was counted of a version.
+    pub(crate) fn statistics(&self, key: &VersionKey) -> ModelStatistics {
+        self.shared.statistics.read(key)
     }
 }
 
@@ -113,28 +176,39 @@ impl Shared {
     async fn infer(self: Arc<Self>, call: ModelCall) -> Result<ModelReply, ModelError> {
         let ModelCall { call, model: name, version, inputs } = call;
         let version = self.resolve(&call.tenant, &name, version)?;
-        let spec = &version.spec;
+        let key = VersionKey { tenant: call.tenant, name, version: version.number };
+        let begun = Instant::now();
+        let answer = self.answer(&key, &version, call.deadline, inputs).await;
+        if answer.is_err() {
+            self.statistics.of(&key).failed(begun.elapsed());
+        }
+        answer
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        key: &VersionKey,
+        version: &Arc<Version<ModelSpec>>,
+        deadline: Deadline,
+        inputs: Vec<Tensor>,
+    ) -> Result<ModelReply, ModelError> {
+        let begun = Instant::now();
+        let (name, spec) = (&key.name, &version.spec);
+        if self.unloaded.contains(key) {
+            return Err(ModelError::Unloaded { name: name.clone() });
+        }
         let inputs = spec
             .signature
             .check_inputs(inputs)
             .map_err(|mismatch| ModelError::Signature { name: name.clone(), mismatch })?;
         let rows = rows(spec, &inputs)
             .map_err(|reason| ModelError::Rows { name: name.clone(), reason })?;
-        let key =
-            VersionKey { tenant: call.tenant.clone(), name: name.clone(), version: version.number };
-        let load = || self.clone().load(key.clone(), version.clone());
-        let lost = || ModelError::Unavailable {
-            name: name.clone(),
-            reason: "loading it failed in the host".into(),
-        };
-        let ready = self.replicas.get(&key, load, lost);
-        let loaded = tokio::time::timeout_at(call.deadline.at().into(), ready);
-        let expired = || ModelError::DeadlineExceeded {
-            name: name.clone(),
-            allowed: call.deadline.allowed(),
-        };
-        let queue = loaded.await.map_err(|_| expired())??;
-        let computed = queue.compute(inputs, rows, call.deadline).await;
+        let loaded = tokio::time::timeout_at(deadline.at().into(), self.resident(key, version));
+        let expired =
+            || ModelError::DeadlineExceeded { name: name.clone(), allowed: deadline.allowed() };
+        let resident = loaded.await.map_err(|_| expired())??;
+        let queueing = Instant::now();
+        let computed = resident.queue.compute(inputs, rows, deadline).await;
         let Computed { outputs, batch_rows, queued, compute } =
             computed.map_err(|uncomputed| match uncomputed {
                 Uncomputed::QueueFull { waiting } => {
@@ -147,6 +221,9 @@ impl Shared {
                     ModelError::Device { name: name.clone(), error }
                 }
             })?;
+        let handover = queueing.elapsed().saturating_sub(queued + compute);
+        let took = begun.elapsed();
+        resident.counters.succeeded(Answered { rows, took, queued, handover, compute });
         let served = Served {
             version: version.number,
             engine: spec.engine,
@@ -158,12 +235,27 @@ impl Shared {
         Ok(ModelReply { outputs, served })
     }
 
+    /// The version as it is loaded; loads it first if need be.
+    async fn resident(
+        self: &Arc<Self>,
+        key: &VersionKey,
+        version: &Arc<Version<ModelSpec>>,
+    ) -> Result<Arc<Resident>, ModelError> {
+        let load = || self.clone().load(key.clone(), version.clone());
+        let lost = || ModelError::Unavailable {
+            name: key.name.clone(),
+            reason: "loading it failed in the host".into(),
+        };
+        self.replicas.get(key, load, lost).await
+    }
+
     /// Loads a version onto the device.
     async fn load(
         self: Arc<Self>,
         key: VersionKey,
         version: Arc<Version<ModelSpec>>,
-    ) -> Result<Arc<BatchQueue>, ModelError> {
+    ) -> Result<Arc<Resident>, ModelError> {
+        let counters = self.statistics.of(&key);
         let VersionKey { tenant, name, .. } = key;
         let start = Instant::now();
         let read = self.store.blobs().read(&version.content).await;
@@ -174,15 +266,17 @@ impl Shared {
         let source = ModelSource { onnx, spec: version.spec.clone() };
         let loaded = self.device.load(source).await;
         let replica = loaded.map_err(|error| ModelError::Device { name: name.clone(), error })?;
-        let max_rows = match version.spec.batch {
-            BatchAxis::Rows { max } => max,
-            BatchAxis::None { .. } => 1,
+        let (max_rows, has_rows) = match version.spec.batch {
+            BatchAxis::Rows { max } => (max, true),
+            BatchAxis::None { .. } => (1, false),
         };
+        let replica = Arc::new(Counted { replica, counters: counters.clone(), has_rows });
         let metrics = self.metrics.model(&tenant, &name, version.spec.engine, self.device.id());
         let took = start.elapsed();
         self.metrics.load_seconds.observe(took.as_secs_f64());
         tracing::info!(model = %name, version = %version.number, ?took, "model loaded");
-        Ok(Arc::new(BatchQueue::new(replica, max_rows, self.config.max_waiting, metrics)))
+        let queue = BatchQueue::new(replica, max_rows, self.config.max_waiting, metrics);
+        Ok(Arc::new(Resident { queue: Arc::new(queue), counters }))
     }
 }
 

@@ -72,6 +72,11 @@ struct Slot<T, E> {
 type Loading<T, E> = Shared<BoxFuture<'static, Option<Result<Arc<T>, E>>>>;
 
 impl VersionKey {
+    /// Whether the version still exists, given what is deployed under its name.
+    pub(crate) fn is_kept<Spec>(&self, deployed: Option<&Arc<Deployed<Spec>>>) -> bool {
+        deployed.is_some_and(|deployed| deployed.version(Some(self.version)).is_ok())
+    }
+
     /// Whether the version is worth its room, given what is deployed under its name and how long
     /// it hasn't been asked for: it serves, or it may soon be asked for by its number again.
     pub(crate) fn is_of_use<Spec>(

@@ -2,6 +2,7 @@
 //! where they are short.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -227,6 +228,8 @@ async fn discard(mut body: impl HttpBody + Unpin) {
 pub(crate) enum ReplyBody {
     /// In one piece; none once it has been sent.
     Full(Option<Bytes>),
+    /// In pieces that lie in several places; none of them is empty.
+    Pieces(VecDeque<Bytes>),
     /// As it is made.
     Stream(Body),
 }
@@ -234,6 +237,10 @@ pub(crate) enum ReplyBody {
 impl ReplyBody {
     pub(crate) fn full(content: impl Into<Bytes>) -> Self {
         Self::Full(Some(content.into()).filter(|content| !content.is_empty()))
+    }
+
+    pub(crate) fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        Self::Pieces(pieces.into_iter().filter(|piece| !piece.is_empty()).collect())
     }
 
     pub(crate) fn empty() -> Self {
@@ -251,6 +258,7 @@ impl HttpBody for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(content) => Poll::Ready(content.take().map(|all| Ok(Frame::data(all)))),
+            Self::Pieces(pieces) => Poll::Ready(pieces.pop_front().map(|one| Ok(Frame::data(one)))),
             Self::Stream(body) => Pin::new(body).poll_frame(context),
         }
     }
@@ -258,6 +266,7 @@ impl HttpBody for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(content) => content.is_none(),
+            Self::Pieces(pieces) => pieces.is_empty(),
             Self::Stream(body) => body.is_end_stream(),
         }
     }
@@ -267,7 +276,28 @@ impl HttpBody for ReplyBody {
             Self::Full(content) => {
                 SizeHint::with_exact(content.as_ref().map_or(0, Bytes::len) as u64)
             }
+            Self::Pieces(pieces) => {
+                SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
+            }
             Self::Stream(body) => body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_in_pieces_has_the_length_of_all() {
+        let pieces = ["first ", "", "second"].map(Bytes::from_static);
+        let mut body = ReplyBody::pieces(pieces);
+        assert_eq!(HttpBody::size_hint(&body).exact(), Some(12));
+        let first = body.frame().await.expect("a frame").expect("no error");
+        assert_eq!(first.into_data().expect("data"), "first ");
+        assert!(!body.is_end_stream());
+        let rest = body.collect().await.expect("no error").to_bytes();
+        assert_eq!(rest, "second");
+        assert!(ReplyBody::pieces([]).is_end_stream());
     }
 }

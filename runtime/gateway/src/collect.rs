@@ -43,6 +43,11 @@ impl BodyRoom {
     pub(crate) fn share(&self, free: usize) -> Share {
         Share { room: self.clone(), free, taken: None }
     }
+
+    /// A body that is empty yet.
+    pub(crate) fn growing(&self, limit: ByteSize) -> Growing {
+        Growing { content: Vec::new(), limit, share: self.share(0) }
+    }
 }
 
 /// What one body has of the room; gives it back when it is dropped.
@@ -77,6 +82,37 @@ impl Share {
     }
 }
 
+/// A body that is being made in memory, within its limit and its room.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    content: Vec<u8>,
+    limit: ByteSize,
+    share: Share,
+}
+
+impl Growing {
+    pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), ReadError> {
+        let limit = self.limit;
+        let length = self.content.len() + part.len();
+        if length as u64 > limit.0 {
+            return Err(ReadError::TooLarge { limit });
+        }
+        if length > self.content.capacity() {
+            // The share covers what is allocated, not only what has arrived.
+            let most = usize::try_from(limit.0).unwrap_or(usize::MAX);
+            let capacity = length.max(most.min(self.content.capacity() * 2));
+            self.share.cover(capacity)?;
+            self.content.reserve_exact(capacity - self.content.len());
+        }
+        self.content.extend_from_slice(part);
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Collected {
+        Collected { content: self.content.into(), share: self.share }
+    }
+}
+
 /// A body in memory. Its room is free again once it is dropped.
 #[derive(Debug)]
 pub(crate) struct Collected {
@@ -93,6 +129,18 @@ impl Collected {
     /// Makes sure that there is room for what becomes of the body as well.
     pub(crate) fn cover_also(&mut self, size: usize) -> Result<(), ReadError> {
         self.share.cover(self.content.len().saturating_add(size))
+    }
+
+    /// The body as bytes that can be cut into pieces: the room is free again once the last of them
+    /// is dropped.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        if self.share.taken.is_none() { self.content } else { Bytes::from_owner(self) }
+    }
+}
+
+impl AsRef<[u8]> for Collected {
+    fn as_ref(&self) -> &[u8] {
+        &self.content
     }
 }
 
@@ -125,26 +173,18 @@ impl RequestBody {
         fits(first.len() as u64)?;
         share.cover(first.len())?;
         let Some(second) = self.part_before(end).await? else {
-            return Ok(Collected::new(first, share));
+            return Ok(Collected { content: first, share });
         };
-        let mut all = Vec::with_capacity(declared.max(first.len()));
-        all.extend_from_slice(&first);
+        let content = Vec::with_capacity(declared.max(first.len()));
+        let mut all = Growing { content, limit, share };
+        all.push(&first)?;
         drop(first);
         let mut next = Some(second);
         while let Some(part) = next {
-            let length = all.len() + part.len();
-            fits(length as u64)?;
-            if length > all.capacity() {
-                // The share covers what is allocated, not only what has arrived.
-                let most = usize::try_from(limit.0).unwrap_or(usize::MAX);
-                let capacity = length.max(most.min(all.capacity() * 2));
-                share.cover(capacity)?;
-                all.reserve_exact(capacity - all.len());
-            }
-            all.extend_from_slice(&part);
+            all.push(&part)?;
             next = self.part_before(end).await?;
         }
-        Ok(Collected::new(all.into(), share))
+        Ok(all.finish())
     }
 }
 
@@ -267,6 +307,26 @@ mod tests {
         let refused = outcome.recv().await.expect("an outcome").expect_err("no room");
         assert!(matches!(refused, ReadError::NoRoom { .. }), "{refused}");
         assert_eq!(room.units.available_permits(), 4, "what it had is free again");
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_keeps_its_room_until_the_last_is_dropped() {
+        let room = room(4, Duration::from_secs(60));
+        let mut body = room.growing(LIMIT);
+        body.push(&[7; UNIT]).expect("has room");
+        body.push(&[8; UNIT]).expect("has room");
+        let mut all = body.finish().into_bytes();
+        let piece = all.split_to(UNIT);
+        assert_eq!((piece[0], all[0]), (7, 8));
+        drop(all);
+        assert_eq!(room.units.available_permits(), 2);
+        drop(piece);
+        assert_eq!(room.units.available_permits(), 4);
+        let mut large = room.growing(LIMIT);
+        let refused = large.push(&vec![0; 5 * UNIT]);
+        assert_eq!(refused, Err(ReadError::NoRoom { total: room.total }));
+        let mut long = room.growing(ByteSize(3));
+        assert_eq!(long.push(b"four"), Err(ReadError::TooLarge { limit: ByteSize(3) }));
     }
 
     #[tokio::test]

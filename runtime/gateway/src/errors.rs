@@ -162,8 +162,8 @@ mod tests {
     use quern_deploy::{ComponentError, DeployError, StageError};
     use quern_types::{
         BodyError, ByteSize, Class, DataType, DeviceError, DeviceId, Engine, FunctionManifest,
-        GuestFault, InvokeError, Mismatch, ModelError, Name, Period, Side, VersionNumber,
-        Violation,
+        GuestFault, InvokeError, Mismatch, ModelError, Name, Period, Side, TensorError,
+        VersionNumber, Violation,
     };
 
     use super::*;
@@ -173,7 +173,10 @@ mod tests {
         grpc::{CallError, MessageError},
         multipart::MultipartError,
         route::{Route, RouteError},
-        v2::{DecodeError, EncodeError, RequestError},
+        v2::{
+            ClassError, Coding, CodingError, DecodeError, EncodeError, HeaderError, OutputError,
+            RawError, RegionError, SelectError, SettingError,
+        },
     };
 
     fn name() -> Name {
@@ -212,6 +215,8 @@ mod tests {
         let model = |error: ModelError| Failure::from(InvokeError::from(error));
         let on_device = |error| model(ModelError::Device { name: name.clone(), error });
         let decoded = DecodeError::Field { field: "id".into(), problem: "no".into() }.into();
+        let tensor = || TensorError::Strings { name: "x".into(), elements: 1 };
+        let (x, dtype) = (|| "x".to_owned(), DataType::Fp16);
         let absent = || DeviceError::EngineAbsent { engine, reason: "make ort".into() };
         let lost = || DeviceError::Lost { device: DeviceId::Cpu(0) };
         vec![
@@ -246,13 +251,16 @@ mod tests {
             (Code::InvalidJson, decoded),
             (Code::InvalidJson, DecodeError::NotUtf8 { at: 1 }.into()),
             (Code::InvalidOutput, EncodeError::NotText { output: "x".into(), index: 1 }.into()),
-            (Code::InvalidRequest, RequestError::BinaryTensors.into()),
-            (Code::InvalidRequest, RequestError::Encoding { encoding: "gzip".into() }.into()),
+            (Code::Unsupported, DecodeError::Unsupported { field: x(), problem: "no" }.into()),
+            (Code::InvalidRequest, DecodeError::Binary(tensor()).into()),
+            (Code::InvalidRequest, HeaderError::Malformed { value: x() }.into()),
+            (Code::InvalidRequest, HeaderError::TooLong { json: 2, body: 1 }.into()),
+            (Code::InvalidRequest, RawError::Inputs { inputs: 2 }.into()),
+            (Code::InvalidRequest, RawError::Shape { name: x(), shape: vec![] }.into()),
             (
                 Code::InvalidRequest,
-                RequestError::NoJson { name: "x".into(), dtype: DataType::Fp16 }.into(),
+                RawError::Size { name: x(), dtype, shape: vec![], bytes: 1 }.into(),
             ),
-            (Code::SignatureMismatch, RequestError::Output(mismatch(Side::Output)).into()),
             (Code::NotFound, RouteError::GrpcOnly.into()),
             (Code::Unsupported, CallError::Unknown { path: "/x".into() }.into()),
             (Code::Unsupported, CallError::Unsupported { call: "x", reason: "no" }.into()),
@@ -264,6 +272,31 @@ mod tests {
             (Code::InvalidRequest, MessageError::Truncated.into()),
             (Code::InvalidRequest, MessageError::Count { found: "none" }.into()),
             (Code::InvalidRequest, MessageError::Malformed { reason: reason() }.into()),
+            (Code::InvalidRequest, RawError::Data(tensor()).into()),
+            (Code::InvalidRequest, CodingError::Unknown { encoding: x() }.into()),
+            (
+                Code::InvalidRequest,
+                CodingError::Broken { coding: Coding::Gzip, reason: x() }.into(),
+            ),
+            (Code::RequestTooLarge, CodingError::Read(ReadError::TooLarge { limit }).into()),
+            (Code::Busy, CodingError::Read(ReadError::NoRoom { total: limit }).into()),
+            (Code::SignatureMismatch, OutputError::Name(mismatch(Side::Output)).into()),
+            (Code::InvalidRequest, OutputError::NoJson { name: x(), dtype }.into()),
+            (Code::InvalidRequest, OutputError::NoClasses { name: x(), dtype }.into()),
+            (
+                Code::InvalidRequest,
+                SelectError::Output(OutputError::NoJson { name: x(), dtype }).into(),
+            ),
+            (
+                Code::InvalidRequest,
+                SelectError::Classes(ClassError::NoOrder { name: x(), dtype }).into(),
+            ),
+            (Code::Internal, SelectError::Classes(ClassError::Tensor(tensor())).into()),
+            (Code::InvalidJson, SettingError::Malformed { reason: x() }.into()),
+            (Code::Unsupported, SettingError::Unknown { name: x(), known: x() }.into()),
+            (Code::Unsupported, SettingError::Fixed { name: x(), value: json!(1) }.into()),
+            (Code::NotFound, RegionError::NotFound { region: x() }.into()),
+            (Code::Unsupported, RegionError::NotAllowed.into()),
             (Code::InvalidManifest, deploy(manifest_error())),
             (
                 Code::InvalidManifest,
@@ -369,6 +402,7 @@ mod tests {
             ),
             (Code::NotFound, model(ModelError::NotFound { name: name.clone() })),
             (Code::NotFound, model(ModelError::VersionNotFound { name: name.clone(), version })),
+            (Code::NotLoaded, model(ModelError::Unloaded { name: name.clone() })),
             (
                 Code::SignatureMismatch,
                 model(ModelError::Signature {

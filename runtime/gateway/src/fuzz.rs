@@ -2,18 +2,47 @@
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
+use quern_types::ByteSize;
 
-use crate::{body::ReadError, multipart, v2::InferenceRequest};
+use crate::{
+    EdgeLimits,
+    body::ReadError,
+    collect::BodyRoom,
+    multipart,
+    v2::{Coding, InferenceRequest},
+};
 
 /// The boundary of every upload that is tried.
 const BOUNDARY: &str = "b";
 
-/// Decodes the body of an inference request. What is accepted is JSON to others too.
+/// Decodes the body of an inference request: as JSON, as JSON with binary data behind it, whose
+/// length is in the first two bytes, and as what is compressed. What is accepted is JSON to others
+/// too, and all of the binary data are in some input.
 pub fn tensors(content: &[u8]) {
-    if InferenceRequest::decode(&Bytes::copy_from_slice(content)).is_ok() {
-        let other = serde_json::from_slice::<serde_json::Value>(content);
-        assert!(other.is_ok(), "accepted, but {other:?}");
+    if InferenceRequest::decode(content, Bytes::new()).is_ok() {
+        assert_json(content);
     }
+    if let Some((length, body)) = content.split_first_chunk() {
+        let length = usize::from(u16::from_le_bytes(*length)).min(body.len());
+        let (json, binary) = body.split_at(length);
+        if let Ok(request) = InferenceRequest::decode(json, Bytes::copy_from_slice(binary)) {
+            assert_json(json);
+            let taken = request.inputs.iter().map(|input| input.data().len()).sum::<usize>();
+            assert!(taken >= binary.len(), "{} bytes are in no input", binary.len() - taken);
+        }
+    }
+    for coding in [Coding::Gzip, Coding::Deflate] {
+        let limit = ByteSize(1 << 20);
+        let out = BodyRoom::new(&EdgeLimits::default()).growing(limit);
+        if let Ok(body) = coding.decompress(content, out) {
+            assert!(body.len() as u64 <= limit.0);
+        }
+    }
+}
+
+fn assert_json(text: &[u8]) {
+    let other = serde_json::from_slice::<serde_json::Value>(text);
+    assert!(other.is_ok(), "accepted, but {other:?}");
 }
 
 /// Takes an upload apart that arrives in pieces, as long as its first byte says.

@@ -22,7 +22,7 @@ pub struct EdgeLimits {
     /// Longest time for the head of a request. A connection without a request is closed after as
     /// long; over HTTP/2 it may take twice as long.
     pub head_timeout: Duration,
-    /// Bytes of the JSON body of an inference request, or of its message over gRPC.
+    /// Bytes of the body of an inference request, compressed and decompressed alike.
     pub json_body: ByteSize,
     /// Bytes that all bodies which are read as a whole have together.
     pub body_memory: ByteSize,

@@ -93,8 +93,28 @@ impl Gateway {
             Route::ModelMetadata(target) => v2::model_metadata(self, &target),
             Route::ModelReady(target) => v2::model_ready(self, &target),
             Route::ServerMetadata => Ok(v2::server_metadata(self)),
-            Route::Healthz | Route::Live => Ok(operations::health(true)),
-            Route::Readyz | Route::Ready => Ok(operations::health(!self.closing.is_cancelled())),
+            Route::ModelConfig(target) => v2::model_config(self, &target),
+            Route::Statistics(target) => v2::statistics(self, target.as_ref()),
+            Route::RepositoryIndex => {
+                Box::pin(v2::repository_index(self, request.into_body())).await
+            }
+            Route::LoadModel(name) => {
+                Box::pin(v2::load_model(self, name, request.into_body())).await
+            }
+            Route::UnloadModel(name) => {
+                Box::pin(v2::unload_model(self, name, request.into_body())).await
+            }
+            Route::Settings(subject) => v2::settings(self, &subject),
+            Route::ChangeSettings(subject) => {
+                Box::pin(v2::change_settings(self, subject, request.into_body())).await
+            }
+            Route::Regions(region) => v2::regions(region.as_deref()),
+            Route::RegisterRegion => v2::register_region(),
+            Route::UnregisterRegions => Ok(v2::unregister_regions()),
+            Route::Live => Ok(v2::live()),
+            Route::Ready => Ok(v2::ready(!self.closing.is_cancelled())),
+            Route::Healthz => Ok(operations::health(true)),
+            Route::Readyz => Ok(operations::health(!self.closing.is_cancelled())),
             Route::Metrics => operations::metrics(self),
             Route::List(class) => Ok(inspection::list(self, class)),
             Route::Show(class, name) => inspection::show(self, class, &name),
@@ -117,10 +137,22 @@ impl Route {
         match self {
             Self::Call(_) => Traffic::Call,
             Self::Infer(_) => Traffic::Infer,
-            Self::ModelMetadata(_) | Self::ModelReady(_) | Self::ServerMetadata => {
-                Traffic::Protocol
-            }
-            Self::Deploy(..) | Self::Delete(..) | Self::Rollback(..) => Traffic::Change,
+            Self::ModelMetadata(_)
+            | Self::ModelReady(_)
+            | Self::ServerMetadata
+            | Self::ModelConfig(_)
+            | Self::Statistics(_)
+            | Self::RepositoryIndex
+            | Self::Settings(_)
+            | Self::ChangeSettings(_)
+            | Self::Regions(_)
+            | Self::RegisterRegion
+            | Self::UnregisterRegions => Traffic::Protocol,
+            Self::Deploy(..)
+            | Self::Delete(..)
+            | Self::Rollback(..)
+            | Self::LoadModel(_)
+            | Self::UnloadModel(_) => Traffic::Change,
             Self::List(_) | Self::Show(..) | Self::Versions(..) | Self::Devices => Traffic::Inspect,
             Self::Logs(_) => Traffic::Logs,
             Self::Live | Self::Ready | Self::Healthz | Self::Readyz | Self::Metrics => {
@@ -137,6 +169,10 @@ fn without_body(reply: Reply, leftovers: &TaskTracker) -> Reply {
     match body {
         ReplyBody::Full(content) => {
             let length = content.map_or(0, |content| content.len());
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        ReplyBody::Pieces(pieces) => {
+            let length = pieces.iter().map(bytes::Bytes::len).sum::<usize>();
             head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         ReplyBody::Stream(body) => drain(body, leftovers),

@@ -16,6 +16,26 @@ pub(crate) enum Route {
     ModelReady(Target),
     /// `GET /v2`
     ServerMetadata,
+    /// `GET /v2/models/{name}[/versions/{version}]/config`
+    ModelConfig(Target),
+    /// `GET /v2/models[/{name}[/versions/{version}]]/stats`
+    Statistics(Option<Target>),
+    /// `POST /v2/repository/index`
+    RepositoryIndex,
+    /// `POST /v2/repository/models/{name}/load`
+    LoadModel(Name),
+    /// `POST /v2/repository/models/{name}/unload`
+    UnloadModel(Name),
+    /// `GET` of the settings of something
+    Settings(Subject),
+    /// `POST` to the settings of something
+    ChangeSettings(Subject),
+    /// `GET /v2/{system,cuda}sharedmemory[/region/{region}]/status`
+    Regions(Option<String>),
+    /// `POST /v2/{system,cuda}sharedmemory/region/{region}/register`
+    RegisterRegion,
+    /// `POST /v2/{system,cuda}sharedmemory[/region/{region}]/unregister`
+    UnregisterRegions,
     /// `GET /v2/health/live`
     Live,
     /// `GET /v2/health/ready`
@@ -61,6 +81,15 @@ impl Target {
     }
 }
 
+/// What has settings in the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// `/v2[/models/{name}]/trace/setting`
+    Trace(Option<Name>),
+    /// `/v2/logging`
+    Log,
+}
+
 /// Why a method and a path mean nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RouteError {
@@ -104,6 +133,8 @@ pub(crate) enum RouteError {
 enum Methods {
     Get(Route),
     Post(Route),
+    /// Settings: get and post.
+    Settings(Subject),
     /// A name of a class: get, put and delete.
     Name(Class, Name),
 }
@@ -126,6 +157,10 @@ impl Route {
         match (find(path)?, method) {
             (Methods::Get(route), &Method::GET | &Method::HEAD) => Ok(route),
             (Methods::Post(route), &Method::POST) => Ok(route),
+            (Methods::Settings(subject), &Method::GET | &Method::HEAD) => {
+                Ok(Self::Settings(subject))
+            }
+            (Methods::Settings(subject), &Method::POST) => Ok(Self::ChangeSettings(subject)),
             (Methods::Name(class, name), &Method::GET | &Method::HEAD) => {
                 Ok(Self::Show(class, name))
             }
@@ -133,6 +168,7 @@ impl Route {
             (Methods::Name(class, name), &Method::DELETE) => Ok(Self::Delete(class, name)),
             (Methods::Get(_), _) => Err(not_allowed("GET, HEAD")),
             (Methods::Post(_), _) => Err(not_allowed("POST")),
+            (Methods::Settings(_), _) => Err(not_allowed("GET, HEAD, POST")),
             (Methods::Name(..), _) => Err(not_allowed("GET, HEAD, PUT, DELETE")),
         }
     }
@@ -149,26 +185,8 @@ fn find(path: &str) -> Result<Methods, RouteError> {
         count += 1;
     }
     let name = |name| parse_name(name, path);
-    let target = |target, version: Option<&str>| {
-        let version = version.map(parse_version).transpose()?;
-        name(target).map(|name| Target { name, version })
-    };
     Ok(match segments[..count] {
-        ["v2", "models", model, "infer"] => Post(Route::Infer(target(model, None)?)),
-        ["v2", "models", model, "versions", version, "infer"] => {
-            Post(Route::Infer(target(model, Some(version))?))
-        }
-        ["v2", "models", model] => Get(Route::ModelMetadata(target(model, None)?)),
-        ["v2", "models", model, "versions", version] => {
-            Get(Route::ModelMetadata(target(model, Some(version))?))
-        }
-        ["v2", "models", model, "ready"] => Get(Route::ModelReady(target(model, None)?)),
-        ["v2", "models", model, "versions", version, "ready"] => {
-            Get(Route::ModelReady(target(model, Some(version))?))
-        }
-        ["v2"] => Get(Route::ServerMetadata),
-        ["v2", "health", "live"] => Get(Route::Live),
-        ["v2", "health", "ready"] => Get(Route::Ready),
+        ["v2", ref rest @ ..] => find_v2(rest, path)?,
         ["v1", "devices"] => Get(Route::Devices),
         ["v1", "functions", function, "logs"] => Get(Route::Logs(name(function)?)),
         ["v1", plural, ref rest @ ..] => {
@@ -190,6 +208,53 @@ fn find(path: &str) -> Result<Methods, RouteError> {
         ["metrics"] => Get(Route::Metrics),
         _ => return Err(not_found()),
     })
+}
+
+/// What the Open Inference Protocol and its extensions have below `/v2`.
+fn find_v2(rest: &[&str], path: &str) -> Result<Methods, RouteError> {
+    use Methods::{Get, Post, Settings};
+
+    let name = |name| parse_name(name, path);
+    let target = |target, version: Option<&str>| {
+        let version = version.map(parse_version).transpose()?;
+        name(target).map(|name| Target { name, version })
+    };
+    let of_model = |target: Target, operation: Option<&str>| match operation {
+        None => Some(Get(Route::ModelMetadata(target))),
+        Some("infer") => Some(Post(Route::Infer(target))),
+        Some("ready") => Some(Get(Route::ModelReady(target))),
+        Some("config") => Some(Get(Route::ModelConfig(target))),
+        Some("stats") => Some(Get(Route::Statistics(Some(target)))),
+        Some(_) => None,
+    };
+    let found = match *rest {
+        [] => Some(Get(Route::ServerMetadata)),
+        ["health", "live"] => Some(Get(Route::Live)),
+        ["health", "ready"] => Some(Get(Route::Ready)),
+        // Before the metadata of a model of that name, as the protocol has it.
+        ["models", "stats"] => Some(Get(Route::Statistics(None))),
+        ["models", model, "trace", "setting"] => Some(Settings(Subject::Trace(Some(name(model)?)))),
+        ["models", model, "versions", version, ref operation @ ..] if operation.len() < 2 => {
+            of_model(target(model, Some(version))?, operation.first().copied())
+        }
+        ["models", model, ref operation @ ..] if operation.len() < 2 => {
+            of_model(target(model, None)?, operation.first().copied())
+        }
+        ["trace", "setting"] => Some(Settings(Subject::Trace(None))),
+        ["logging"] => Some(Settings(Subject::Log)),
+        ["repository", "index"] => Some(Post(Route::RepositoryIndex)),
+        ["repository", "models", model, "load"] => Some(Post(Route::LoadModel(name(model)?))),
+        ["repository", "models", model, "unload"] => Some(Post(Route::UnloadModel(name(model)?))),
+        ["systemsharedmemory" | "cudasharedmemory", ref rest @ ..] => match *rest {
+            ["status"] => Some(Get(Route::Regions(None))),
+            ["region", region, "status"] => Some(Get(Route::Regions(Some(shorten(region))))),
+            ["region", _, "register"] => Some(Post(Route::RegisterRegion)),
+            ["unregister"] | ["region", _, "unregister"] => Some(Post(Route::UnregisterRegions)),
+            _ => None,
+        },
+        _ => None,
+    };
+    found.ok_or_else(|| RouteError::NotFound { path: shorten(path) })
 }
 
 fn parse_name(name: &str, path: &str) -> Result<Name, RouteError> {
@@ -240,6 +305,27 @@ mod tests {
             ("GET /v2/models/m/ready", Route::ModelReady(target("m", None))),
             ("GET /v2/models/m/versions/1/ready", Route::ModelReady(target("m", Some(1)))),
             ("GET /v2", Route::ServerMetadata),
+            ("GET /v2/models/m/config", Route::ModelConfig(target("m", None))),
+            ("GET /v2/models/m/versions/2/config", Route::ModelConfig(target("m", Some(2)))),
+            ("GET /v2/models/stats", Route::Statistics(None)),
+            ("GET /v2/models/m/stats", Route::Statistics(Some(target("m", None)))),
+            ("GET /v2/models/stats/stats", Route::Statistics(Some(target("stats", None)))),
+            ("GET /v2/models/m/versions/2/stats", Route::Statistics(Some(target("m", Some(2))))),
+            ("POST /v2/repository/index", Route::RepositoryIndex),
+            ("POST /v2/repository/models/m/load", Route::LoadModel(name("m"))),
+            ("POST /v2/repository/models/m/unload", Route::UnloadModel(name("m"))),
+            ("GET /v2/trace/setting", Route::Settings(Subject::Trace(None))),
+            (
+                "POST /v2/models/m/trace/setting",
+                Route::ChangeSettings(Subject::Trace(Some(name("m")))),
+            ),
+            ("HEAD /v2/logging", Route::Settings(Subject::Log)),
+            ("POST /v2/logging", Route::ChangeSettings(Subject::Log)),
+            ("GET /v2/systemsharedmemory/status", Route::Regions(None)),
+            ("GET /v2/cudasharedmemory/region/a%20b/status", Route::Regions(Some("a%20b".into()))),
+            ("POST /v2/systemsharedmemory/region/a/register", Route::RegisterRegion),
+            ("POST /v2/cudasharedmemory/unregister", Route::UnregisterRegions),
+            ("POST /v2/cudasharedmemory/region/a/unregister", Route::UnregisterRegions),
             ("HEAD /v2/health/live", Route::Live),
             ("GET /v2/health/ready", Route::Ready),
             ("PUT /v1/functions/f", Route::Deploy(function, name("f"))),
@@ -296,6 +382,11 @@ mod tests {
             "/v2/models/m/infer/",
             "/v2/models//infer",
             "/v2/models/m/versions/1/infer/x/y",
+            "/v2/models/m/versions",
+            "/v2/models/m/explain",
+            "/v2/models/m/trace",
+            "/v2/systemsharedmemory",
+            "/v2/repository/models/m",
             "/V1/functions",
         ] {
             let error = Route::of(&Method::GET, path).expect_err(path);
@@ -308,6 +399,7 @@ mod tests {
                 "PATCH /v1/models/m",
                 "\"/v1/models/m\" does not take PATCH, but GET, HEAD, PUT, DELETE",
             ),
+            ("PUT /v2/logging", "\"/v2/logging\" does not take PUT, but GET, HEAD, POST"),
             ("OPTIONS /v1/models", "\"/v1/models\" does not take OPTIONS, but GET, HEAD"),
             (
                 "GET /f/Hello",

@@ -1,17 +1,41 @@
-//! The Open Inference Protocol over HTTP, in JSON. It has no extensions: no binary tensors, no
-//! repository control.
+//! The Open Inference Protocol over HTTP, with the extensions of Triton that `metadata` lists. What
+//! can be called, and what was counted of it, is the dispatcher's.
 
+mod classes;
+mod compression;
+mod config;
 mod data;
 mod decode;
 mod encode;
+mod fields;
 mod infer;
 mod json;
 mod metadata;
-mod target;
+mod outputs;
+mod parameters;
+mod raw;
+mod receive;
+mod regions;
+mod repository;
+mod settings;
+mod statistics;
 
-pub(crate) use decode::DecodeError;
+pub(crate) use classes::ClassError;
+#[cfg(any(test, fuzzing))]
+pub(crate) use compression::Coding;
+pub(crate) use compression::CodingError;
+pub(crate) use config::{DynamicBatching, InstanceGroup, ModelConfig, TensorConfig, model_config};
 #[cfg(any(test, fuzzing))]
 pub(crate) use decode::InferenceRequest;
 pub(crate) use encode::EncodeError;
-pub(crate) use infer::{RequestError, infer};
-pub(crate) use metadata::{model_metadata, model_ready, server_metadata};
+pub(crate) use fields::DecodeError;
+pub(crate) use infer::{HeaderError, describe, infer};
+pub(crate) use metadata::{EXTENSIONS, live, model_metadata, model_ready, ready, server_metadata};
+pub(crate) use outputs::{OutputError, RequestedOutput, SelectError, Wanted};
+pub(crate) use parameters::{NO_SEQUENCES, NO_SHARED_MEMORY};
+pub(crate) use raw::RawError;
+pub(crate) use receive::off_thread;
+pub(crate) use regions::{RegionError, no_region, regions, register_region, unregister_regions};
+pub(crate) use repository::{load_model, repository_index, state, unload_model};
+pub(crate) use settings::{SettingError, agree, change_settings, settings};
+pub(crate) use statistics::{included, statistics};

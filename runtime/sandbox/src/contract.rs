@@ -75,9 +75,9 @@ pub(crate) fn specs_to_guest(specs: &[TensorSpec]) -> Vec<GuestTensorSpec> {
 pub(crate) fn model_error_to_guest(error: &ModelError) -> GuestError {
     let text = error.to_string();
     match error {
-        ModelError::NotFound { .. } | ModelError::VersionNotFound { .. } => {
-            GuestError::NotFound(text)
-        }
+        ModelError::NotFound { .. }
+        | ModelError::VersionNotFound { .. }
+        | ModelError::Unloaded { .. } => GuestError::NotFound(text),
         ModelError::Signature { .. } | ModelError::Rows { .. } => GuestError::InvalidInput(text),
         ModelError::QueueFull { .. } => GuestError::Overloaded(text),
         ModelError::DeadlineExceeded { .. } => GuestError::TimedOut(text),

@@ -104,6 +104,12 @@ pub enum ModelError {
         /// The version asked for.
         version: VersionNumber,
     },
+    /// The version was unloaded on request, and is not to be loaded by a call.
+    #[error("model {name:?} is unloaded: load it to call it again")]
+    Unloaded {
+        /// The model.
+        name: Name,
+    },
     /// The inputs don't fit the signature.
     #[error("model {name:?}: {mismatch}")]
     Signature {

@@ -30,6 +30,7 @@ codes! {
     InvalidMultipart "invalid-multipart" BAD_REQUEST,
     InvalidJson "invalid-json" BAD_REQUEST,
     InvalidRequest "invalid-request" BAD_REQUEST,
+    Unsupported "unsupported" BAD_REQUEST,
     NotAComponent "not-a-component" UNPROCESSABLE_ENTITY,
     InvalidComponent "invalid-component" UNPROCESSABLE_ENTITY,
     UnknownImport "unknown-import" UNPROCESSABLE_ENTITY,
@@ -63,6 +64,7 @@ codes! {
     DeviceError "device-error" INTERNAL_SERVER_ERROR,
     DeviceLost "device-lost" SERVICE_UNAVAILABLE,
     Unavailable "unavailable" SERVICE_UNAVAILABLE,
+    NotLoaded "not-loaded" SERVICE_UNAVAILABLE,
     ShuttingDown "shutting-down" SERVICE_UNAVAILABLE,
     Internal "internal" INTERNAL_SERVER_ERROR,
 }

@@ -29,7 +29,7 @@ impl Code {
             Self::NotFound => Grpc::NotFound,
             Self::NameTaken => Grpc::AlreadyExists,
             // Another try does not help before somebody changes what is there.
-            Self::NoPreviousVersion | Self::WrongKind | Self::EngineAbsent => {
+            Self::NoPreviousVersion | Self::WrongKind | Self::EngineAbsent | Self::NotLoaded => {
                 Grpc::FailedPrecondition
             }
             Self::UploadTooLarge

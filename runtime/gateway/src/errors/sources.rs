@@ -14,7 +14,10 @@ use crate::{
     logs::QueryError,
     multipart::MultipartError,
     route::RouteError,
-    v2::{DecodeError, EncodeError, RequestError},
+    v2::{
+        ClassError, CodingError, DecodeError, EncodeError, HeaderError, OutputError, RawError,
+        RegionError, SelectError, SettingError,
+    },
 };
 
 impl From<RouteError> for Failure {
@@ -77,7 +80,68 @@ impl From<MultipartError> for Failure {
 
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
-        Self::new(Code::InvalidJson, error)
+        let code = match error {
+            DecodeError::NotUtf8 { .. }
+            | DecodeError::Syntax(_)
+            | DecodeError::Field { .. }
+            | DecodeError::Data { .. } => Code::InvalidJson,
+            DecodeError::Binary(_) => Code::InvalidRequest,
+            DecodeError::Unsupported { .. } => Code::Unsupported,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<HeaderError> for Failure {
+    fn from(error: HeaderError) -> Self {
+        Self::new(Code::InvalidRequest, error)
+    }
+}
+
+impl From<RawError> for Failure {
+    fn from(error: RawError) -> Self {
+        Self::new(Code::InvalidRequest, error)
+    }
+}
+
+impl From<CodingError> for Failure {
+    fn from(error: CodingError) -> Self {
+        match error {
+            CodingError::Unknown { .. } | CodingError::Broken { .. } => {
+                Self::new(Code::InvalidRequest, error)
+            }
+            CodingError::Read(ref cause) => {
+                Self { detail: error.to_string(), ..cause.clone().into() }
+            }
+        }
+    }
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        let code = match error {
+            OutputError::Name(_) => Code::SignatureMismatch,
+            OutputError::NoJson { .. } | OutputError::NoClasses { .. } => Code::InvalidRequest,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<SelectError> for Failure {
+    fn from(error: SelectError) -> Self {
+        match error {
+            SelectError::Output(error) => error.into(),
+            SelectError::Classes(error) => error.into(),
+        }
+    }
+}
+
+impl From<ClassError> for Failure {
+    fn from(error: ClassError) -> Self {
+        match error {
+            ClassError::NoOrder { .. } => Self::new(Code::InvalidRequest, error),
+            ClassError::Tensor(_) => Self::internal(error),
+        }
     }
 }
 
@@ -87,13 +151,21 @@ impl From<EncodeError> for Failure {
     }
 }
 
-impl From<RequestError> for Failure {
-    fn from(error: RequestError) -> Self {
+impl From<SettingError> for Failure {
+    fn from(error: SettingError) -> Self {
         let code = match error {
-            RequestError::BinaryTensors
-            | RequestError::Encoding { .. }
-            | RequestError::NoJson { .. } => Code::InvalidRequest,
-            RequestError::Output(_) => Code::SignatureMismatch,
+            SettingError::Malformed { .. } => Code::InvalidJson,
+            SettingError::Unknown { .. } | SettingError::Fixed { .. } => Code::Unsupported,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<RegionError> for Failure {
+    fn from(error: RegionError) -> Self {
+        let code = match error {
+            RegionError::NotFound { .. } => Code::NotFound,
+            RegionError::NotAllowed => Code::Unsupported,
         };
         Self::new(code, error)
     }
@@ -238,6 +310,7 @@ impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         let code = match &error {
             ModelError::NotFound { .. } | ModelError::VersionNotFound { .. } => Code::NotFound,
+            ModelError::Unloaded { .. } => Code::NotLoaded,
             ModelError::Signature { mismatch, .. } => mismatched(mismatch),
             ModelError::Rows { .. } => Code::SignatureMismatch,
             ModelError::QueueFull { .. } => return Self::new(Code::Busy, error).retry_after(1),

@@ -34,7 +34,7 @@ enum Fault {
     Type { dtype: DataType, expected: &'static str, found: String },
     #[error("{text} is outside the range of {dtype}")]
     Range { dtype: DataType, text: String },
-    #[error("{dtype} has no form in JSON: use a model that takes FP32")]
+    #[error("{dtype} has no form in JSON: send it as binary data")]
     NoJson { dtype: DataType },
     #[error("string is longer than 4 GiB")]
     LongString,
@@ -360,16 +360,8 @@ mod tests {
             (DataType::Bool, "[true,1]", "data[1]: BOOL takes true and false, found 1"),
             (DataType::Bool, "[True,true]", "data[0]: BOOL takes true and false, found True"),
             (DataType::Bytes, "[\"a\",1]", "data[1]: BYTES takes strings, found 1"),
-            (
-                DataType::Fp16,
-                "[1,2]",
-                "data: FP16 has no form in JSON: use a model that takes FP32",
-            ),
-            (
-                DataType::Bf16,
-                "[1,2]",
-                "data: BF16 has no form in JSON: use a model that takes FP32",
-            ),
+            (DataType::Fp16, "[1,2]", "data: FP16 has no form in JSON: send it as binary data"),
+            (DataType::Bf16, "[1,2]", "data: BF16 has no form in JSON: send it as binary data"),
         ];
         for (dtype, text, message) in cases {
             assert_eq!(read(dtype, &[2], text), Err(message.into()), "{dtype} {text}");

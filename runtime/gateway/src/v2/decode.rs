@@ -1,20 +1,29 @@
-//! The body of an inference request: strict, in one pass, from JSON straight into tensors. It
-//! knows nothing of signatures: whether the inputs are the right ones is not its business.
+//! The body of an inference request: strict, in one pass, from JSON and the binary data behind it
+//! straight into tensors. It knows nothing of signatures: whether the inputs are the right ones is
+//! not its business.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use quern_types::{DataType, Tensor};
 
 use super::{
-    data::{DataError, Outline},
-    json::{Cursor, SyntaxError},
+    data::Outline,
+    fields::{
+        DecodeError, MISSING, document, items, members, once, shorten, string, text, unknown,
+        unsigned,
+    },
+    json::Cursor,
+    outputs::RequestedOutput,
+    parameters::{InputParameters, OutputParameters, RequestParameters},
 };
 
 /// Most inputs, and most outputs asked for.
 const MAX_TENSORS: usize = 1024;
 /// Most dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 16;
+/// Longest name of a tensor, in bytes.
+const MAX_NAME: usize = 1024;
 
 /// What a caller asks for.
 #[derive(Debug, PartialEq)]
@@ -23,81 +32,71 @@ pub(crate) struct InferenceRequest {
     pub(crate) id: Option<String>,
     pub(crate) inputs: Vec<Tensor>,
     /// The outputs to answer with, in this order; empty: all.
-    pub(crate) outputs: Vec<String>,
+    pub(crate) outputs: Vec<RequestedOutput>,
+    /// Whether outputs come as binary data, where they don't say themselves.
+    pub(crate) binary_outputs: bool,
+    /// How long the caller waits, if it says so.
+    pub(crate) timeout: Option<Duration>,
 }
 
-/// Why a body is no inference request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecodeError {
-    /// It isn't text.
-    #[error("body is not UTF-8 at byte {at}")]
-    NotUtf8 {
-        /// The first byte that isn't.
-        at: usize,
-    },
-    /// It isn't JSON.
-    #[error("body is not JSON: {0}")]
-    Syntax(#[from] SyntaxError),
-    /// A field is missing, unknown or wrong.
-    #[error("{field}: {problem}")]
-    Field {
-        /// Where it stands.
-        field: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The data of an input are not what its shape and datatype say.
-    #[error("input {input:?}: {error}")]
-    Data {
-        /// The input's name.
-        input: String,
-        /// What is wrong with them.
-        error: DataError,
-    },
-}
-
-impl DecodeError {
-    fn field(field: &str, problem: impl Into<String>) -> Self {
-        Self::Field { field: field.into(), problem: problem.into() }
-    }
-
-    /// The same error, seen from one level further out.
-    fn within(self, outer: &str) -> Self {
-        match self {
-            Self::Field { field, problem } => {
-                let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
-                Self::Field { field: format!("{outer}{dot}{field}"), problem }
-            }
-            other => other,
-        }
-    }
+/// An input, or what is known of it until its binary data are read.
+enum Input {
+    Given(Tensor),
+    Binary { name: String, dtype: DataType, shape: Vec<u64>, size: u64 },
 }
 
 impl InferenceRequest {
-    pub(crate) fn decode(body: &Bytes) -> Result<Self, DecodeError> {
-        let text = str::from_utf8(body)
-            .map_err(|error| DecodeError::NotUtf8 { at: error.valid_up_to() })?;
-        let mut cursor = Cursor::new(text);
-        let (mut id, mut inputs, mut outputs) = (None, None, None);
-        if cursor.peek() != Some(b'{') {
-            return Err(cursor.error("an object").into());
-        }
-        members(&mut cursor, |cursor, key| match key {
+    /// Decodes a body of JSON, and what follows the JSON.
+    pub(crate) fn decode(json: &[u8], binary: Bytes) -> Result<Self, DecodeError> {
+        let (mut id, mut inputs, mut outputs, mut parameters) = (None, None, None, None);
+        document(text(json)?, |cursor, key| match key {
             "id" => once(&mut id, || Ok(string(cursor)?.into_owned())),
             "inputs" => once(&mut inputs, || read_inputs(cursor)),
             "outputs" => once(&mut outputs, || read_outputs(cursor)),
-            "parameters" => Ok(cursor.skip()?),
+            "parameters" => once(&mut parameters, || RequestParameters::read(cursor)),
+            // Some clients say again what the path says.
+            "model_name" | "model_version" => string(cursor).map(drop),
             _ => Err(unknown("id, inputs, outputs and parameters")),
         })?;
-        if cursor.peek().is_some() {
-            return Err(cursor.error("the end of the body").into());
-        }
         let inputs = inputs.ok_or_else(|| DecodeError::field("inputs", MISSING))?;
-        Ok(Self { id, inputs, outputs: outputs.unwrap_or_default() })
+        let RequestParameters { binary_outputs, timeout } = parameters.unwrap_or_default();
+        let (inputs, outputs) = (attach(inputs, binary)?, outputs.unwrap_or_default());
+        Ok(Self { id, inputs, outputs, binary_outputs, timeout })
     }
 }
 
-fn read_inputs(cursor: &mut Cursor<'_>) -> Result<Vec<Tensor>, DecodeError> {
+/// Gives each input its part of the binary data, without a copy.
+fn attach(inputs: Vec<Input>, mut binary: Bytes) -> Result<Vec<Tensor>, DecodeError> {
+    let mut tensors = Vec::with_capacity(inputs.len());
+    for (index, input) in inputs.into_iter().enumerate() {
+        tensors.push(match input {
+            Input::Given(tensor) => tensor,
+            Input::Binary { name, dtype, shape, size } => {
+                let left = binary.len();
+                let size = usize::try_from(size).ok().filter(|size| *size <= left);
+                let size = size.ok_or_else(|| {
+                    let field = format!("inputs[{index}].parameters.binary_data_size");
+                    let problem = format!(
+                        "is more than the {left} bytes that are left behind the JSON, whose length \
+                         the header Inference-Header-Content-Length gives"
+                    );
+                    DecodeError::Field { field, problem }
+                })?;
+                Tensor::new(name, dtype, shape, binary.split_to(size))?
+            }
+        });
+    }
+    if !binary.is_empty() {
+        let problem = format!(
+            "their binary_data_size are {} bytes less than there are behind the JSON",
+            binary.len()
+        );
+        return Err(DecodeError::field("inputs", problem));
+    }
+    Ok(tensors)
+}
+
+fn read_inputs(cursor: &mut Cursor<'_>) -> Result<Vec<Input>, DecodeError> {
     let mut inputs = Vec::new();
     items(cursor, MAX_TENSORS, |cursor| {
         inputs.push(read_input(cursor)?);
@@ -106,12 +105,13 @@ fn read_inputs(cursor: &mut Cursor<'_>) -> Result<Vec<Tensor>, DecodeError> {
     Ok(inputs)
 }
 
-fn read_input(cursor: &mut Cursor<'_>) -> Result<Tensor, DecodeError> {
+fn read_input(cursor: &mut Cursor<'_>) -> Result<Input, DecodeError> {
     let (mut name, mut dtype, mut shape, mut tensor) = (None, None, None, None);
+    let mut parameters = None;
     // Where the data stand, if they came before what says how to read them.
     let mut data = None;
     members(cursor, |cursor, key| match key {
-        "name" => once(&mut name, || string(cursor)),
+        "name" => once(&mut name, || read_name(cursor)),
         "datatype" => once(&mut dtype, || read_datatype(cursor)),
         "shape" => once(&mut shape, || read_shape(cursor)),
         "data" => once(&mut data, || {
@@ -124,18 +124,26 @@ fn read_input(cursor: &mut Cursor<'_>) -> Result<Tensor, DecodeError> {
             }
             Ok(here)
         }),
-        "parameters" => Ok(cursor.skip()?),
+        "parameters" => once(&mut parameters, || InputParameters::read(cursor)),
         _ => Err(unknown("name, shape, datatype, parameters and data")),
     })?;
+    let binary_size = parameters.unwrap_or_default().binary_size;
+    if binary_size.is_some() && data.is_some() {
+        let field = "parameters.binary_data_size";
+        return Err(DecodeError::field(field, "is given beside data: an input has one of them"));
+    }
     if let Some(tensor) = tensor {
-        return Ok(tensor);
+        return Ok(Input::Given(tensor));
     }
     let missing = |field: &str| DecodeError::field(field, MISSING);
     let name = name.ok_or_else(|| missing("name"))?;
     let shape = shape.ok_or_else(|| missing("shape"))?;
     let dtype = dtype.ok_or_else(|| missing("datatype"))?;
+    if let Some(size) = binary_size {
+        return Ok(Input::Binary { name: name.into_owned(), dtype, shape, size });
+    }
     let mut data = data.ok_or_else(|| missing("data"))?;
-    read_data(&mut data, &name, dtype, &shape)
+    read_data(&mut data, &name, dtype, &shape).map(Input::Given)
 }
 
 fn read_data(
@@ -149,6 +157,14 @@ fn read_data(
         .map_err(|error| DecodeError::Data { input: shorten(name), error })
 }
 
+fn read_name<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, str>, DecodeError> {
+    let name = string(cursor)?;
+    if name.len() > MAX_NAME {
+        return Err(DecodeError::field("", format!("is longer than {MAX_NAME} bytes")));
+    }
+    Ok(name)
+}
+
 fn read_datatype(cursor: &mut Cursor<'_>) -> Result<DataType, DecodeError> {
     let text = string(cursor)?;
     text.parse().map_err(|()| {
@@ -160,100 +176,27 @@ fn read_datatype(cursor: &mut Cursor<'_>) -> Result<DataType, DecodeError> {
 fn read_shape(cursor: &mut Cursor<'_>) -> Result<Vec<u64>, DecodeError> {
     let mut shape = Vec::new();
     items(cursor, MAX_DIMENSIONS, |cursor| {
-        let found = *cursor;
-        let dim = cursor.number().and_then(|number| u64::try_from(number.to_i128()?).ok());
-        shape.push(dim.ok_or_else(|| expected("an integer that is not negative", found))?);
+        shape.push(unsigned(cursor)?);
         Ok(())
     })?;
     Ok(shape)
 }
 
-fn read_outputs(cursor: &mut Cursor<'_>) -> Result<Vec<String>, DecodeError> {
+fn read_outputs(cursor: &mut Cursor<'_>) -> Result<Vec<RequestedOutput>, DecodeError> {
     let mut outputs = Vec::new();
     items(cursor, MAX_TENSORS, |cursor| {
-        let mut name = None;
+        let (mut name, mut parameters) = (None, None);
         members(cursor, |cursor, key| match key {
-            "name" => once(&mut name, || Ok(string(cursor)?.into_owned())),
-            "parameters" => Ok(cursor.skip()?),
+            "name" => once(&mut name, || read_name(cursor)),
+            "parameters" => once(&mut parameters, || OutputParameters::read(cursor)),
             _ => Err(unknown("name and parameters")),
         })?;
-        outputs.push(name.ok_or_else(|| DecodeError::field("name", MISSING))?);
+        let name = name.ok_or_else(|| DecodeError::field("name", MISSING))?.into_owned();
+        let OutputParameters { binary, classes } = parameters.unwrap_or_default();
+        outputs.push(RequestedOutput { name, binary, classes });
         Ok(())
     })?;
     Ok(outputs)
-}
-
-const MISSING: &str = "is missing";
-
-/// Visits the members of an object.
-fn members<'a>(
-    cursor: &mut Cursor<'a>,
-    mut member: impl FnMut(&mut Cursor<'a>, &str) -> Result<(), DecodeError>,
-) -> Result<(), DecodeError> {
-    if !cursor.eat(b'{') {
-        return Err(expected("an object", *cursor));
-    }
-    let mut more = !cursor.eat(b'}');
-    while more {
-        let key = cursor.key()?;
-        member(cursor, &key).map_err(|error| error.within(&shorten(&key)))?;
-        more = cursor.more(b'}')?;
-    }
-    Ok(())
-}
-
-/// Visits the items of an array of at most `most`.
-fn items<'a>(
-    cursor: &mut Cursor<'a>,
-    most: usize,
-    mut item: impl FnMut(&mut Cursor<'a>) -> Result<(), DecodeError>,
-) -> Result<(), DecodeError> {
-    if !cursor.eat(b'[') {
-        return Err(expected("an array", *cursor));
-    }
-    let mut index = 0;
-    let mut more = !cursor.eat(b']');
-    while more {
-        if index == most {
-            return Err(DecodeError::field("", format!("has more than {most} items")));
-        }
-        item(cursor).map_err(|error| error.within(&format!("[{index}]")))?;
-        index += 1;
-        more = cursor.more(b']')?;
-    }
-    Ok(())
-}
-
-fn string<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, str>, DecodeError> {
-    match cursor.peek() {
-        Some(b'"') => Ok(cursor.string()?),
-        _ => Err(expected("a string", *cursor)),
-    }
-}
-
-/// Fills a field that may be given once.
-fn once<T>(
-    slot: &mut Option<T>,
-    read: impl FnOnce() -> Result<T, DecodeError>,
-) -> Result<(), DecodeError> {
-    if slot.is_some() {
-        return Err(DecodeError::field("", "is given more than once"));
-    }
-    *slot = Some(read()?);
-    Ok(())
-}
-
-fn expected(what: &str, mut at: Cursor<'_>) -> DecodeError {
-    DecodeError::field("", format!("expected {what}, found {}", at.found()))
-}
-
-fn unknown(known: &str) -> DecodeError {
-    DecodeError::field("", format!("is not a field of the protocol, which has {known}"))
-}
-
-/// A caller's text, cut to a length for messages.
-fn shorten(text: &str) -> String {
-    text.chars().take(80).collect()
 }
 
 #[cfg(test)]
@@ -261,7 +204,15 @@ mod tests {
     use super::*;
 
     fn decode(text: &str) -> Result<InferenceRequest, DecodeError> {
-        InferenceRequest::decode(&Bytes::copy_from_slice(text.as_bytes()))
+        InferenceRequest::decode(text.as_bytes(), Bytes::new())
+    }
+
+    fn with_binary(text: &str, binary: &[u8]) -> Result<InferenceRequest, DecodeError> {
+        InferenceRequest::decode(text.as_bytes(), Bytes::copy_from_slice(binary))
+    }
+
+    fn output(name: &str, binary: Option<bool>) -> RequestedOutput {
+        RequestedOutput { name: name.into(), binary, classes: None }
     }
 
     fn floats(name: &str, shape: &[u64], values: &[f32]) -> Tensor {
@@ -274,22 +225,146 @@ mod tests {
         let expected = InferenceRequest {
             id: Some("7".into()),
             inputs: vec![floats("image", &[1, 4], &[0., 1.5, 3., 16.])],
-            outputs: vec!["label".into()],
+            outputs: vec![output("label", Some(false))],
+            binary_outputs: true,
+            timeout: Some(Duration::from_micros(5)),
         };
         let texts = [
             r#"{"id": "7", "inputs": [{"name": "image", "shape": [1, 4], "datatype": "FP32",
-                "data": [0, 1.5, 3, 16]}], "outputs": [{"name": "label"}]}"#,
+                "data": [0, 1.5, 3, 16]}], "outputs": [{"name": "label", "parameters":
+                {"binary_data": false}}], "parameters": {"binary_data_output": true, "timeout": 5}}"#,
             r#" {"outputs":[{"parameters":{"binary_data":false},"name":"label"}],
                 "inputs":[{"data":[[0,1.5,3,16]],"datatype":"FP32","shape":[1,4],"name":"image"}],
-                "parameters":{"x":[1,{"y":null}]},"id":"\u0037"} "#,
+                "parameters":{"timeout":5,"binary_data_output":true,"x":"y"},"id":"\u0037"} "#,
             r#"{"inputs":[{"name":"image","data":[0,1.5,3,16],"shape":[1,4],"parameters":{},
-                "datatype":"FP32"}],"id":"7","outputs":[{"name":"label"}]}"#,
+                "datatype":"FP32"}],"model_name":"digits","parameters":{"timeout":5,
+                "binary_data_output":true},"id":"7","outputs":[{"name":"label",
+                "parameters":{"binary_data":false}}],"model_version":"1"}"#,
         ];
         for text in texts {
             assert_eq!(decode(text).as_ref(), Ok(&expected), "{text}");
         }
-        let none = InferenceRequest { id: None, inputs: vec![], outputs: vec![] };
+        let none = InferenceRequest {
+            id: None,
+            inputs: vec![],
+            outputs: vec![],
+            binary_outputs: false,
+            timeout: None,
+        };
         assert_eq!(decode(r#"{"inputs": []}"#), Ok(none));
+    }
+
+    /// An input whose data are behind the JSON.
+    fn binary_input(name: &str, datatype: &str, shape: &str, size: &str) -> String {
+        format!(
+            r#"{{"name":"{name}","datatype":"{datatype}","shape":{shape},"parameters":{{"binary_data_size":{size}}}}}"#
+        )
+    }
+
+    #[test]
+    fn binary_data_are_taken_in_the_order_of_the_inputs() {
+        let inputs = [
+            binary_input("a", "FP32", "[2]", "8"),
+            r#"{"name":"b","datatype":"UINT8","shape":[1],"data":[7]}"#.into(),
+            binary_input("none", "FP32", "[0]", "0"),
+            binary_input("words", "BYTES", "[2]", "9"),
+        ];
+        let text = format!(r#"{{"inputs":[{}]}}"#, inputs.join(","));
+        let mut binary: Vec<u8> = bytemuck::cast_slice(&[1.5f32, -2.0]).to_vec();
+        binary.extend([1, 0, 0, 0, b'x', 0, 0, 0, 0]);
+        let binary = Bytes::from(binary);
+        let request = InferenceRequest::decode(text.as_bytes(), binary.clone()).expect("valid");
+        let [a, b, none, words] = &request.inputs[..] else { panic!("{:?}", request.inputs) };
+        assert_eq!(*a, floats("a", &[2], &[1.5, -2.0]));
+        assert_eq!((b.data()[0], none.elements()), (7, 0));
+        assert_eq!(words.strings().collect::<Vec<_>>(), [b"x".as_slice(), b""]);
+        assert_eq!(a.data().as_ptr(), binary.as_ptr(), "nothing is copied");
+    }
+
+    #[test]
+    fn every_datatype_has_a_binary_form() {
+        for dtype in DataType::ALL {
+            let size = dtype.size().unwrap_or(6);
+            let data = match dtype {
+                DataType::Bytes => vec![2, 0, 0, 0, 0xff, 0],
+                _ => vec![1; size],
+            };
+            let input = binary_input("x", dtype.as_str(), "[1,1]", &size.to_string());
+            let request = with_binary(&format!(r#"{{"inputs":[{input}]}}"#), &data).expect("valid");
+            let expected = Tensor::new("x", dtype, vec![1, 1], data).expect("valid");
+            assert_eq!(request.inputs, [expected]);
+        }
+    }
+
+    #[test]
+    fn binary_data_that_disagree_with_their_input_are_named() {
+        let one = |datatype: &str, shape: &str, size: &str| {
+            format!(r#"{{"inputs":[{}]}}"#, binary_input("x", datatype, shape, size))
+        };
+        let behind = "bytes that are left behind the JSON, whose length the header \
+                      Inference-Header-Content-Length gives";
+        let too_many =
+            format!("inputs[0].parameters.binary_data_size: is more than the 8 {behind}");
+        let none = format!("inputs[0].parameters.binary_data_size: is more than the 0 {behind}");
+        let cases: Vec<(String, &[u8], &str)> = vec![
+            (one("FP32", "[3]", "12"), &[0; 8], &too_many),
+            (one("FP32", "[3]", "18446744073709551615"), &[0; 8], &too_many),
+            (one("FP32", "[3]", "12"), &[], &none),
+            (
+                one("FP32", "[3]", "8"),
+                &[0; 8],
+                "binary data of tensor \"x\": shape [3] of FP32 needs 12 bytes, got 8",
+            ),
+            (
+                one("FP32", "[1]", "4"),
+                &[0; 8],
+                "inputs: their binary_data_size are 4 bytes less than there are behind the JSON",
+            ),
+            (
+                one("FP32", "[1]", "-4"),
+                &[0; 4],
+                "inputs[0].parameters.binary_data_size: expected an integer that is not negative, found -4",
+            ),
+            (
+                one("FP32", "[9999999999,9999999999]", "4"),
+                &[0; 4],
+                "binary data of tensor \"x\": shape [9999999999, 9999999999] has too many elements",
+            ),
+            (
+                one("BOOL", "[2]", "2"),
+                &[1, 2],
+                "binary data of tensor \"x\": element 1 of BOOL is 2, not 0 or 1",
+            ),
+            (
+                one("BYTES", "[1]", "5"),
+                &[2, 0, 0, 0, b'x'],
+                "binary data of tensor \"x\": data are not 1 byte strings with their lengths before them",
+            ),
+            (
+                one("BYTES", "[1]", "8"),
+                &[0; 8],
+                "binary data of tensor \"x\": data are not 1 byte strings with their lengths before them",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[1],"parameters":{"binary_data_size":1}}]}"#.into(),
+                &[1],
+                "inputs[0].parameters.binary_data_size: is given beside data: an input has one of them",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","shape":[1],"parameters":{"binary_data_size":1}}]}"#.into(),
+                &[1],
+                "inputs[0].datatype: is missing",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","parameters":{"shared_memory_region":"r"}}]}"#.into(),
+                &[],
+                "inputs[0].parameters.shared_memory_region: shared memory is not allowed on this server",
+            ),
+        ];
+        for (text, binary, message) in cases {
+            let error = with_binary(&text, binary).expect_err(&text);
+            assert_eq!(error.to_string(), message, "{text}");
+        }
     }
 
     #[test]
@@ -310,7 +385,12 @@ mod tests {
             (r#"{"id":"a",}"#.into(), "body is not JSON: byte 10: expected a string, found }"),
             (
                 r#"{"parameters":{"a":}}"#.into(),
-                "body is not JSON: byte 14: expected a JSON value, found an object",
+                "parameters.a: expected a string, a number or a boolean, found }",
+            ),
+            (r#"{"model_name":1}"#.into(), "model_name: expected a string, found 1"),
+            (
+                input(&format!(r#""name":"{}""#, "x".repeat(1025))),
+                "inputs[0].name: is longer than 1024 bytes",
             ),
             ("{}".into(), "inputs: is missing"),
             (r#"{"id":7}"#.into(), "id: expected a string, found 7"),
@@ -372,7 +452,7 @@ mod tests {
             let error = decode(&text).expect_err(&text);
             assert_eq!(error.to_string(), message, "{text}");
         }
-        let error = InferenceRequest::decode(&Bytes::from_static(b"{\"id\":\"\xff\"}"));
+        let error = InferenceRequest::decode(b"{\"id\":\"\xff\"}", Bytes::new());
         assert_eq!(error, Err(DecodeError::NotUtf8 { at: 7 }));
     }
 
@@ -395,20 +475,19 @@ mod tests {
     #[test]
     fn whatever_is_accepted_is_json() {
         let text = r#"{"id":"é","inputs":[{"name":"a","shape":[2],"datatype":"FP32","data":[1.5,-2e1]}],
-            "parameters":{"a":[true,null]},"outputs":[{"name":"b"}]}"#;
+            "parameters":{"a":true},"outputs":[{"name":"b"}]}"#;
         let alphabet = b"{}[]\",:-.0e1 x\\";
         for at in 0..text.len() {
             for byte in alphabet {
                 let mut bytes = text.as_bytes().to_vec();
                 bytes[at] = *byte;
-                let body = Bytes::from(bytes);
-                if InferenceRequest::decode(&body).is_ok() {
-                    let value = serde_json::from_slice::<serde_json::Value>(&body);
-                    assert!(value.is_ok(), "{}", String::from_utf8_lossy(&body));
+                if InferenceRequest::decode(&bytes, Bytes::new()).is_ok() {
+                    let value = serde_json::from_slice::<serde_json::Value>(&bytes);
+                    assert!(value.is_ok(), "{}", String::from_utf8_lossy(&bytes));
                 }
             }
-            let body = Bytes::copy_from_slice(&text.as_bytes()[..at]);
-            assert!(InferenceRequest::decode(&body).is_err(), "cut at {at}");
+            let cut = &text.as_bytes()[..at];
+            assert!(InferenceRequest::decode(cut, Bytes::new()).is_err(), "cut at {at}");
         }
     }
 }

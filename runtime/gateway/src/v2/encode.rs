@@ -1,24 +1,38 @@
-//! The answer to an inference request, written straight into its bytes. A value that JSON can't
-//! write is an error, never `null`.
+//! The answer to an inference request, written straight into its bytes; binary data are passed on
+//! without a copy. A value that JSON can't write is an error, never `null`.
 
 use std::io::Write;
 
+use bytes::Bytes;
 use quern_types::{DataType, Name, Tensor, VersionNumber};
 use serde::Serialize;
+
+use super::outputs::Output;
 
 /// What is answered.
 pub(crate) struct Answer<'a> {
     pub(crate) model: &'a Name,
     pub(crate) version: VersionNumber,
     pub(crate) id: Option<&'a str>,
-    pub(crate) outputs: &'a [Tensor],
+    pub(crate) outputs: &'a [Output],
+}
+
+/// An answer as it is sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    pub(crate) json: Bytes,
+    /// What follows the JSON; none if no output is binary.
+    pub(crate) binary: Option<Vec<Bytes>>,
 }
 
 /// Why outputs can't be written as JSON.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum EncodeError {
     /// NaN or an infinity.
-    #[error("output {output:?} has {value} at element {index}, which JSON can't write")]
+    #[error(
+        "output {output:?} has {value} at element {index}, which JSON can't write: ask for it as \
+         binary data"
+    )]
     NotFinite {
         /// The output.
         output: String,
@@ -28,7 +42,10 @@ pub(crate) enum EncodeError {
         value: f64,
     },
     /// A byte string that is no text.
-    #[error("output {output:?} has bytes at element {index} that are not UTF-8")]
+    #[error(
+        "output {output:?} has bytes at element {index} that are not UTF-8: ask for it as binary \
+         data"
+    )]
     NotText {
         /// The output.
         output: String,
@@ -36,7 +53,7 @@ pub(crate) enum EncodeError {
         index: usize,
     },
     /// A type without a form in JSON.
-    #[error("output {output:?} is {dtype}, which has no form in JSON: use a model that gives FP32")]
+    #[error("output {output:?} is {dtype}, which has no form in JSON: ask for it as binary data")]
     NoJson {
         /// The output.
         output: String,
@@ -46,10 +63,11 @@ pub(crate) enum EncodeError {
 }
 
 impl Answer<'_> {
-    /// The answer as JSON.
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
-        let bytes = self.outputs.iter().map(|output| output.data().len() * 3 + 96).sum::<usize>();
-        let mut out = Vec::with_capacity(160 + bytes);
+    /// The answer in JSON, and the data of the outputs that are binary.
+    pub(crate) fn encode(&self) -> Result<Encoded, EncodeError> {
+        let in_json = self.outputs.iter().filter(|output| !output.binary);
+        let bytes = in_json.map(|output| output.tensor.data().len() * 3).sum::<usize>();
+        let mut out = Vec::with_capacity(160 + 128 * self.outputs.len() + bytes);
         out.extend_from_slice(b"{\"model_name\":");
         json(&mut out, self.model.as_str());
         text(&mut out, format_args!(",\"model_version\":\"{}\"", self.version));
@@ -58,20 +76,43 @@ impl Answer<'_> {
             json(&mut out, id);
         }
         out.extend_from_slice(b",\"outputs\":[");
-        for (position, output) in self.outputs.iter().enumerate() {
+        for (position, Output { tensor, binary }) in self.outputs.iter().enumerate() {
             if position > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(b"{\"name\":");
-            json(&mut out, &**output.name());
-            text(&mut out, format_args!(",\"datatype\":\"{}\",\"shape\":", output.dtype()));
-            json(&mut out, output.shape());
-            out.extend_from_slice(b",\"data\":");
-            data(&mut out, output)?;
-            out.push(b'}');
+            json(&mut out, &**tensor.name());
+            text(&mut out, format_args!(",\"datatype\":\"{}\",\"shape\":", tensor.dtype()));
+            json(&mut out, tensor.shape());
+            if *binary {
+                let size = tensor.data().len();
+                text(&mut out, format_args!(",\"parameters\":{{\"binary_data_size\":{size}}}}}"));
+            } else {
+                out.extend_from_slice(b",\"data\":");
+                data(&mut out, tensor)?;
+                out.push(b'}');
+            }
         }
         out.extend_from_slice(b"]}");
-        Ok(out)
+        Ok(Encoded { json: out.into(), binary: self.binary() })
+    }
+
+    fn binary(&self) -> Option<Vec<Bytes>> {
+        let binary = self.outputs.iter().filter(|output| output.binary);
+        let data: Vec<_> = binary.map(|output| output.tensor.data().clone()).collect();
+        Some(data).filter(|data| !data.is_empty())
+    }
+}
+
+impl Encoded {
+    /// The pieces of the body, in order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.json).chain(self.binary.iter().flatten())
+    }
+
+    /// Bytes of the body.
+    pub(crate) fn len(&self) -> usize {
+        self.pieces().map(Bytes::len).sum()
     }
 }
 
@@ -133,10 +174,17 @@ mod tests {
     use super::*;
 
     fn encode(id: Option<&str>, outputs: &[Tensor]) -> Result<String, String> {
+        let in_json = |tensor: &Tensor| Output { tensor: tensor.clone(), binary: false };
+        let outputs: Vec<_> = outputs.iter().map(in_json).collect();
+        let encoded = encode_as(id, &outputs)?;
+        assert_eq!(encoded.binary, None);
+        Ok(String::from_utf8(encoded.json.to_vec()).expect("text"))
+    }
+
+    fn encode_as(id: Option<&str>, outputs: &[Output]) -> Result<Encoded, String> {
         let model = "digits".parse().expect("a name");
         let answer = Answer { model: &model, version: VersionNumber::FIRST, id, outputs };
-        let bytes = answer.encode().map_err(|error| error.to_string())?;
-        Ok(String::from_utf8(bytes).expect("text"))
+        answer.encode().map_err(|error| error.to_string())
     }
 
     fn tensor(name: &str, dtype: DataType, shape: &[u64], data: &[u8]) -> Tensor {
@@ -184,32 +232,51 @@ mod tests {
     }
 
     #[test]
+    fn binary_data_follow_the_json_without_a_copy() {
+        let output = |tensor: Tensor, binary| Output { tensor, binary };
+        let outputs = [
+            output(tensor("a", DataType::Fp16, &[2], &[1, 2, 3, 4]), true),
+            output(tensor("b", DataType::Uint8, &[1], &[7]), false),
+            output(tensor("c", DataType::Fp32, &[0], &[]), true),
+        ];
+        let encoded = encode_as(None, &outputs).expect("written");
+        assert_eq!(
+            String::from_utf8_lossy(&encoded.json),
+            r#"{"model_name":"digits","model_version":"1","outputs":[{"name":"a","datatype":"FP16","shape":[2],"parameters":{"binary_data_size":4}},{"name":"b","datatype":"UINT8","shape":[1],"data":[7]},{"name":"c","datatype":"FP32","shape":[0],"parameters":{"binary_data_size":0}}]}"#
+        );
+        let [a, c] = &encoded.binary.as_ref().expect("binary")[..] else { panic!("{encoded:?}") };
+        assert_eq!((a.as_ptr(), c.len()), (outputs[0].tensor.data().as_ptr(), 0));
+        assert_eq!(encoded.len(), encoded.json.len() + 4);
+        assert_eq!(encoded.pieces().count(), 3);
+    }
+
+    #[test]
     fn what_json_can_not_write_is_named() {
         let cases = [
             (
                 DataType::Fp32,
                 bytemuck::cast_slice(&[1f32, f32::NAN]).to_vec(),
-                "output \"x\" has NaN at element 1, which JSON can't write",
+                "output \"x\" has NaN at element 1, which JSON can't write: ask for it as binary data",
             ),
             (
                 DataType::Fp64,
                 bytemuck::cast_slice(&[f64::INFINITY, 1.]).to_vec(),
-                "output \"x\" has inf at element 0, which JSON can't write",
+                "output \"x\" has inf at element 0, which JSON can't write: ask for it as binary data",
             ),
             (
                 DataType::Bytes,
                 vec![0, 0, 0, 0, 1, 0, 0, 0, 0xff],
-                "output \"x\" has bytes at element 1 that are not UTF-8",
+                "output \"x\" has bytes at element 1 that are not UTF-8: ask for it as binary data",
             ),
             (
                 DataType::Fp16,
                 vec![0; 4],
-                "output \"x\" is FP16, which has no form in JSON: use a model that gives FP32",
+                "output \"x\" is FP16, which has no form in JSON: ask for it as binary data",
             ),
             (
                 DataType::Bf16,
                 vec![0; 4],
-                "output \"x\" is BF16, which has no form in JSON: use a model that gives FP32",
+                "output \"x\" is BF16, which has no form in JSON: ask for it as binary data",
             ),
         ];
         for (dtype, data, message) in cases {

@@ -1,14 +1,22 @@
 //! One inference request: decoded, checked for what only the protocol knows, dispatched, encoded.
 //! Inputs are checked against the signature further in, where they run.
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
-use quern_dispatcher::{InferReply, InferRequest};
-use quern_types::{DataType, Mismatch, Served, Side, Signature, Tensor, Violation};
+use quern_dispatcher::{Found, InferReply, InferRequest};
+use quern_types::{Name, Served, Tensor, VersionNumber};
 
-use super::{decode::InferenceRequest, encode::Answer, target::Found};
+use super::{
+    compression::Coding,
+    decode::InferenceRequest,
+    encode::{Answer, Encoded},
+    outputs::Wanted,
+    raw,
+    receive::{off_thread, receive},
+};
 use crate::{
     Gateway,
     body::{Reply, ReplyBody, RequestBody},
@@ -18,37 +26,50 @@ use crate::{
     route::Target,
 };
 
-/// Bodies above this leave the async threads while they are decoded: it takes longer than 500 µs.
-const LARGE_BODY: usize = 256 << 10;
+/// JSON above this leaves the async threads while it is decoded: it takes longer than 500 µs.
+const LARGE_JSON: usize = 256 << 10;
+/// Bodies above this leave them even if they are binary: their strings and booleans are checked.
+const LARGE_BODY: usize = 4 << 20;
 /// Tensors above this leave the async threads while they are encoded.
 const LARGE_OUTPUT: usize = 128 << 10;
+/// Answers above this leave the async threads while they are compressed.
+const LARGE_ANSWER: usize = 32 << 10;
+/// Answers below this fit one packet: they are not worth compressing.
+const SMALL_ANSWER: usize = 1_024;
 
-/// Why a request is refused before it runs, although its body is well-formed.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(crate) enum RequestError {
-    /// The extension for binary tensors.
-    #[error("binary tensors are not supported: send the data as JSON")]
-    BinaryTensors,
-    /// A compressed body.
-    #[error("Content-Encoding {encoding:?} is not supported: send the body as it is")]
-    Encoding {
-        /// The encoding.
-        encoding: String,
+/// Where the JSON of a body ends.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Why the header that divides a body makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeaderError {
+    /// It is no number.
+    #[error("header Inference-Header-Content-Length is {value:?}: give the bytes of the JSON")]
+    Malformed {
+        /// Its value.
+        value: String,
     },
-    /// An output that does not exist.
-    #[error("requested {0}")]
-    Output(Mismatch),
-    /// An output that can't be written.
+    /// It is longer than the body.
     #[error(
-        "output {name:?} is {dtype}, which has no form in JSON: name the other outputs in \
-         \"outputs\", or use a model that gives FP32"
+        "header Inference-Header-Content-Length is {json}, but the body has {body} bytes altogether"
     )]
-    NoJson {
-        /// The output.
-        name: String,
-        /// Its type.
-        dtype: DataType,
+    TooLong {
+        /// Bytes of JSON that it promises.
+        json: u64,
+        /// Bytes of the body.
+        body: usize,
     },
+}
+
+/// What a body consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// JSON alone.
+    Json,
+    /// So many bytes of JSON, and binary data after them.
+    Divided(u64),
+    /// The binary data of the only input.
+    Raw,
 }
 
 /// `POST /v2/models/{name}[/versions/{version}]/infer`
@@ -58,105 +79,120 @@ pub(crate) async fn infer(
     target: Target,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &target)?;
-    check_headers(request.headers())?;
-    let limit = gateway.config.limits.json_body;
-    let body = request.into_body().collect(limit, &gateway.body_room).await?;
-    let InferenceRequest { id, inputs, outputs } = decode(body).await?;
-    check_outputs(found.signature(), &outputs)?;
+    let Target { name, version } = target;
+    let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &name, version)?;
+    let (head, body) = request.into_parts();
+    let form = Form::of(&head.headers)?;
+    let body = receive(gateway, &head.headers, body).await?;
+    let decoded = match form {
+        Form::Raw => raw::request(found.signature(), body.into_bytes())?,
+        Form::Json => decode(body, None).await?,
+        Form::Divided(json) => decode(body, Some(json)).await?,
+    };
+    let InferenceRequest { id, inputs, outputs, binary_outputs, timeout } = decoded;
+    let wanted = Wanted::new(&found, outputs, binary_outputs)?;
     drop(found);
 
-    let Target { name, version } = target;
     let request = InferRequest {
         id: invocation.id(),
         tenant: gateway.tenant.clone(),
         target: name.clone(),
         version,
+        timeout,
         inputs,
     };
-    let InferReply { outputs: given, version, served } = gateway.dispatcher.infer(request).await?;
-    let outputs = select(given, &outputs)?;
-    let large = outputs.iter().map(|output| output.data().len()).sum::<usize>() > LARGE_OUTPUT;
-    let encode =
-        move || Answer { model: &name, version, id: id.as_deref(), outputs: &outputs }.encode();
-    let content = if large { off_thread(encode).await? } else { encode() }?;
-
-    let mut reply = Response::new(ReplyBody::full(content));
-    let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(VERSION, version.get().into());
-    if let Some(served) = served {
-        describe(headers, &served);
-    }
+    let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;
+    let coding = Coding::accepted(&head.headers);
+    let mut reply = reply(Given { name, version, id, outputs, wanted }, coding).await?;
+    describe(reply.headers_mut(), version, served.as_ref());
     Ok(reply)
 }
 
-fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
-    if headers.contains_key("inference-header-content-length") {
-        return Err(RequestError::BinaryTensors);
-    }
-    match headers.get(CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            let encoding = String::from_utf8_lossy(encoding.as_bytes());
-            Err(RequestError::Encoding { encoding: encoding.chars().take(80).collect() })
+impl Form {
+    fn of(headers: &HeaderMap) -> Result<Self, HeaderError> {
+        let Some(value) = headers.get(JSON_LENGTH) else { return Ok(Self::Json) };
+        let text = value.to_str().unwrap_or_default();
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse().ok().filter(|_| digits) {
+            Some(0) => Ok(Self::Raw),
+            Some(length) => Ok(Self::Divided(length)),
+            None => {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                Err(HeaderError::Malformed { value: value.chars().take(80).collect() })
+            }
         }
-        _ => Ok(()),
     }
 }
 
-async fn decode(body: Collected) -> Result<InferenceRequest, Failure> {
-    let decoded = if body.len() > LARGE_BODY {
-        off_thread(move || InferenceRequest::decode(&body)).await?
-    } else {
-        InferenceRequest::decode(&body)
+/// Decodes a body whose JSON ends where it says, or at its end.
+async fn decode(body: Collected, json: Option<u64>) -> Result<InferenceRequest, Failure> {
+    let length = body.as_ref().len();
+    let Some(json) = json else {
+        // No data are cut from the body, so that it goes as soon as it is decoded.
+        let decode = move || InferenceRequest::decode(body.as_ref(), Bytes::new());
+        return if length > LARGE_JSON { Ok(off_thread(decode).await??) } else { Ok(decode()?) };
     };
-    Ok(decoded?)
+    let too_long = HeaderError::TooLong { json, body: length };
+    let json = usize::try_from(json).ok().filter(|json| *json <= length).ok_or(too_long)?;
+    let mut binary = body.into_bytes();
+    let text = binary.split_to(json);
+    let decode = move || InferenceRequest::decode(&text, binary);
+    let is_large = json > LARGE_JSON || length > LARGE_BODY;
+    if is_large { Ok(off_thread(decode).await??) } else { Ok(decode()?) }
 }
 
-/// Runs work that would hold up an async thread.
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(Failure::internal)
+/// What came back, and what was asked for.
+struct Given {
+    name: Name,
+    version: VersionNumber,
+    id: Option<String>,
+    outputs: Vec<Tensor>,
+    wanted: Wanted,
 }
 
-/// Checks that the outputs asked for exist, are named once, and can be written.
-fn check_outputs(signature: &Signature, wanted: &[String]) -> Result<(), RequestError> {
-    let known = signature.outputs();
-    for (position, name) in wanted.iter().enumerate() {
-        let violation = if !known.iter().any(|spec| *spec.name == **name) {
-            let known = known.iter().map(|spec| format!("{:?}", spec.name));
-            Violation::Unknown { known: known.collect::<Vec<_>>().join(", ") }
-        } else if wanted[..position].contains(name) {
-            Violation::Duplicate
-        } else {
-            continue;
-        };
-        let name = name.chars().take(80).collect::<String>().into();
-        return Err(RequestError::Output(Mismatch { side: Side::Output, name, violation }));
-    }
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
-    let no_json = |dtype| matches!(dtype, DataType::Fp16 | DataType::Bf16);
-    match known.iter().find(|spec| no_json(spec.dtype) && is_wanted(&spec.name)) {
-        Some(spec) => Err(RequestError::NoJson { name: spec.name.to_string(), dtype: spec.dtype }),
-        None => Ok(()),
+impl Given {
+    fn encode(self) -> Result<Encoded, Failure> {
+        let Self { name, version, id, outputs, wanted } = self;
+        let outputs = wanted.select(outputs)?;
+        let answer = Answer { model: &name, version, id: id.as_deref(), outputs: &outputs };
+        Ok(answer.encode()?)
     }
 }
 
-/// The outputs asked for, in the order asked for.
-fn select(given: Vec<Tensor>, wanted: &[String]) -> Result<Vec<Tensor>, RequestError> {
-    if wanted.is_empty() {
-        return Ok(given);
-    }
-    let find = |name: &String| {
-        // Missing only if another version, with another signature, went live meanwhile.
-        given.iter().find(|tensor| **tensor.name() == **name).cloned().ok_or_else(|| {
-            let violation = Violation::Missing;
-            let name = name.as_str().into();
-            RequestError::Output(Mismatch { side: Side::Output, name, violation })
-        })
+async fn reply(given: Given, coding: Option<Coding>) -> Result<Reply, Failure> {
+    let large =
+        given.outputs.iter().map(|output| output.data().len()).sum::<usize>() > LARGE_OUTPUT;
+    let encoded = if large { off_thread(|| given.encode()).await?? } else { given.encode()? };
+    let json_length = encoded.binary.as_ref().map(|_| encoded.json.len());
+    let length = encoded.len();
+    let coding = coding.filter(|_| length >= SMALL_ANSWER);
+    let body = match coding {
+        None => match encoded.binary {
+            None => ReplyBody::full(encoded.json),
+            Some(binary) => ReplyBody::pieces(std::iter::once(encoded.json).chain(binary)),
+        },
+        Some(coding) => {
+            let compress = move || coding.compress(encoded.pieces().map(|piece| &piece[..]));
+            let large = length > LARGE_ANSWER;
+            ReplyBody::full(if large { off_thread(compress).await? } else { compress() })
+        }
     };
-    wanted.iter().map(find).collect()
+
+    let mut reply = Response::new(body);
+    let headers = reply.headers_mut();
+    let kind = match json_length {
+        None => "application/json",
+        Some(length) => {
+            headers.insert(JSON_LENGTH, length.into());
+            "application/octet-stream"
+        }
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(coding) = coding {
+        headers.insert(CONTENT_ENCODING, coding.header());
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    Ok(reply)
 }
 
 const VERSION: HeaderName = HeaderName::from_static("quern-version");
@@ -167,7 +203,9 @@ const QUEUE_US: HeaderName = HeaderName::from_static("quern-queue-us");
 const COMPUTE_US: HeaderName = HeaderName::from_static("quern-compute-us");
 
 /// Says in headers what computed an answer, and for how long.
-fn describe(headers: &mut HeaderMap, served: &Served) {
+pub(crate) fn describe(headers: &mut HeaderMap, version: VersionNumber, served: Option<&Served>) {
+    headers.insert(VERSION, version.get().into());
+    let Some(served) = served else { return };
     let microseconds = |time: std::time::Duration| {
         HeaderValue::from(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
     };
@@ -183,61 +221,61 @@ fn describe(headers: &mut HeaderMap, served: &Served) {
 mod tests {
     use std::time::Duration;
 
-    use quern_types::{DeviceId, Engine, VersionNumber};
+    use http_body_util::BodyExt;
+    use quern_types::{DataType, DeviceId, Engine};
 
     use super::*;
-    use crate::v2::target::tests::signature;
-
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).into()).collect()
-    }
+    use crate::v2::outputs::RequestedOutput;
 
     #[test]
-    fn only_outputs_that_exist_and_can_be_written_are_asked_for() {
-        let half = "output \"half\" is FP16, which has no form in JSON: name the other outputs in \
-                    \"outputs\", or use a model that gives FP32";
-        let cases: [(&[&str], Option<&str>); 5] = [
-            (&["label"], None),
-            (&[], Some(half)),
-            (&["half"], Some(half)),
-            (
-                &["label", "logits"],
-                Some(
-                    "requested output \"logits\" is not in the signature, which has \"label\", \
-                     \"half\"",
-                ),
-            ),
-            (&["label", "label"], Some("requested output \"label\" is given more than once")),
-        ];
-        for (wanted, message) in cases {
-            let error = check_outputs(&signature(), &names(wanted)).err();
-            assert_eq!(error.map(|error| error.to_string()).as_deref(), message, "{wanted:?}");
+    fn the_form_of_a_body_is_what_its_header_says() {
+        let of = |value: &'static str| {
+            let value = HeaderValue::from_static(value);
+            Form::of(&HeaderMap::from_iter([(JSON_LENGTH, value)]))
+        };
+        assert_eq!(Form::of(&HeaderMap::new()), Ok(Form::Json));
+        assert_eq!(of("0"), Ok(Form::Raw));
+        assert_eq!(of("17"), Ok(Form::Divided(17)));
+        for value in ["", "-1", "+1", "1.5", "ten", "18446744073709551616"] {
+            let malformed = HeaderError::Malformed { value: value.into() };
+            assert_eq!(of(value), Err(malformed));
         }
     }
 
-    #[test]
-    fn outputs_come_in_the_order_asked_for() {
-        let tensor =
-            |name: &str| Tensor::new(name, DataType::Uint8, vec![1], vec![7]).expect("one byte");
-        let given = || vec![tensor("a"), tensor("b")];
-        assert_eq!(select(given(), &[]), Ok(given()));
-        assert_eq!(select(given(), &names(&["b", "a"])), Ok(vec![tensor("b"), tensor("a")]));
-        assert_eq!(select(given(), &names(&["b"])), Ok(vec![tensor("b")]));
-        let error = select(given(), &names(&["c"])).expect_err("not given");
-        assert_eq!(error.to_string(), "requested output \"c\" is missing");
+    fn given(bytes: usize, binary: bool) -> Given {
+        let tensor = Tensor::new("x", DataType::Uint8, vec![bytes as u64], vec![7; bytes]);
+        let output = RequestedOutput { name: "x".into(), binary: Some(binary), classes: None };
+        Given {
+            name: "m".parse().expect("a name"),
+            version: VersionNumber::FIRST,
+            id: None,
+            outputs: vec![tensor.expect("valid")],
+            wanted: Wanted::of(vec![output]),
+        }
     }
 
-    #[test]
-    fn unsupported_forms_of_a_body_are_named() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(check_headers(&headers), Ok(()));
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));
-        assert_eq!(check_headers(&headers), Ok(()));
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        let encoding = RequestError::Encoding { encoding: "gzip".into() };
-        assert_eq!(check_headers(&headers), Err(encoding));
-        headers.insert("inference-header-content-length", HeaderValue::from_static("10"));
-        assert_eq!(check_headers(&headers), Err(RequestError::BinaryTensors));
+    #[tokio::test]
+    async fn an_answer_says_where_its_json_ends_and_how_it_is_compressed() {
+        for (bytes, binary) in [(3, false), (3, true), (5_000, true), (200_000, false)] {
+            let plain = reply(given(bytes, binary), None).await.expect("an answer");
+            let zipped = reply(given(bytes, binary), Some(Coding::Gzip)).await.expect("an answer");
+            let json = plain.headers().get(JSON_LENGTH).cloned();
+            assert_eq!(
+                (json.is_some(), zipped.headers().get(JSON_LENGTH)),
+                (binary, json.as_ref())
+            );
+            let kind = if binary { "application/octet-stream" } else { "application/json" };
+            assert_eq!(zipped.headers()[CONTENT_TYPE], kind);
+            let encoding = zipped.headers().get(CONTENT_ENCODING).cloned();
+            let zipped = zipped.into_body().collect().await.expect("in memory").to_bytes();
+            let plain = plain.into_body().collect().await.expect("in memory").to_bytes();
+            if bytes < SMALL_ANSWER {
+                assert_eq!((encoding, zipped), (None, plain));
+            } else {
+                assert_eq!(encoding, Some(Coding::Gzip.header()));
+                assert_eq!(zipped, Coding::Gzip.compress(std::iter::once(&plain[..])));
+            }
+        }
     }
 
     #[test]
@@ -251,7 +289,7 @@ mod tests {
             queued: Duration::from_nanos(1_999),
             compute: Duration::from_millis(2),
         };
-        describe(&mut headers, &served);
+        describe(&mut headers, served.version, Some(&served));
         for (name, value) in [
             ("quern-engine", "onnxruntime"),
             ("quern-device", "cpu:0"),

@@ -1,30 +1,53 @@
 //! What the protocol says about the server and about models, without running anything.
 
-use http::Response;
+use quern_dispatcher::Found;
 use quern_types::{InvokeError, TensorSpec, VersionNumber};
 use serde_json::{Value, json};
 
-use super::target::Found;
 use crate::{
     Gateway,
-    body::{self, Reply, ReplyBody},
+    body::{self, Reply},
     errors::{Code, Failure},
     route::Target,
 };
 
+/// The extensions that there are, under the names that Triton gives them.
+pub(crate) const EXTENSIONS: [&str; 5] = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+];
+
 /// `GET /v2`
 pub(crate) fn server_metadata(gateway: &Gateway) -> Reply {
     let version = gateway.config.version;
-    body::json(&json!({"name": "quern", "version": version, "extensions": []}))
+    body::json(&json!({"name": "quern", "version": version, "extensions": EXTENSIONS}))
+}
+
+/// `GET /v2/health/live`
+pub(crate) fn live() -> Reply {
+    body::json(&json!({"live": true}))
+}
+
+/// `GET /v2/health/ready`
+pub(crate) fn ready(ready: bool) -> Reply {
+    let mut reply = body::json(&json!({"ready": ready}));
+    if !ready {
+        *reply.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    }
+    reply
 }
 
 /// `GET /v2/models/{name}[/versions/{version}]`
 pub(crate) fn model_metadata(gateway: &Gateway, target: &Target) -> Result<Reply, Failure> {
-    let found = find(gateway, target)?;
+    let Target { name, version } = target;
+    let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, name, *version)?;
     let versions = found.versions();
     let signature = found.signature();
     Ok(body::json(&json!({
-        "name": target.name,
+        "name": name,
         "versions": versions.iter().map(VersionNumber::to_string).collect::<Vec<_>>(),
         "platform": found.platform(),
         "inputs": signature.inputs().iter().map(describe).collect::<Vec<_>>(),
@@ -34,15 +57,13 @@ pub(crate) fn model_metadata(gateway: &Gateway, target: &Target) -> Result<Reply
 
 /// `GET /v2/models/{name}[/versions/{version}]/ready`
 pub(crate) fn model_ready(gateway: &Gateway, target: &Target) -> Result<Reply, Failure> {
-    match find(gateway, target) {
-        Ok(_) => Ok(Response::new(ReplyBody::empty())),
+    let Target { name, version } = target;
+    match gateway.dispatcher.readiness(&gateway.tenant, name, *version) {
+        Ok(()) => Ok(body::json(&json!({"name": name, "ready": true}))),
         // Nothing else than a model or an inference function is there for the protocol.
-        Err(error) => Err(Failure::new(Code::NotFound, error)),
+        Err(error @ InvokeError::WrongKind { .. }) => Err(Failure::new(Code::NotFound, error)),
+        Err(error) => Err(error.into()),
     }
-}
-
-fn find(gateway: &Gateway, target: &Target) -> Result<Found, InvokeError> {
-    Found::find(&gateway.dispatcher.routes(), &gateway.tenant, target)
 }
 
 fn describe(spec: &TensorSpec) -> Value {

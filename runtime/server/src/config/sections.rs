@@ -84,7 +84,7 @@ section! {
         /// Longest time for the head of a request. A connection without a request is closed after
         /// as long; over HTTP/2 it may take twice as long.
         head_timeout: Time<100, DAY> = Time(Period::from_millis(30_000));
-        /// Bytes of the JSON body of an inference request, or of its message over gRPC.
+        /// Bytes of the body of an inference request, compressed or not.
         max_json_body: Size<1, TIB> = Size(ByteSize::mib(64));
         /// Bytes that all bodies which are read as a whole have together; requests that find no
         /// room are refused.

@@ -53,7 +53,9 @@ pub(super) fn from_host(tensor: &Tensor) -> Result<(String, HeldTensor), Failure
 /// The standard's code of a failed call.
 pub(super) fn code_of(error: &ModelError) -> ErrorCode {
     match error {
-        ModelError::NotFound { .. } | ModelError::VersionNotFound { .. } => ErrorCode::NotFound,
+        ModelError::NotFound { .. }
+        | ModelError::VersionNotFound { .. }
+        | ModelError::Unloaded { .. } => ErrorCode::NotFound,
         ModelError::Signature { .. } | ModelError::Rows { .. } => ErrorCode::InvalidArgument,
         ModelError::DeadlineExceeded { .. } => ErrorCode::Timeout,
         ModelError::QueueFull { .. }
@@ -164,6 +166,7 @@ mod tests {
                 ModelError::VersionNotFound { name: name.clone(), version: VersionNumber::FIRST },
                 ErrorCode::NotFound,
             ),
+            (ModelError::Unloaded { name: name.clone() }, ErrorCode::NotFound),
             (ModelError::Signature { name: name.clone(), mismatch }, ErrorCode::InvalidArgument),
             (
                 ModelError::Rows { name: name.clone(), reason: reason.clone() },

@@ -1,18 +1,16 @@
-//! What a name under `/v2/models` stands for: a model or an inference function. The two are told
-//! apart here and nowhere else.
+//! What a name stands for where inference is asked for: a model or an inference function. Knows
+//! what is deployed, never what is loaded.
 
 use std::sync::Arc;
 
 use quern_types::{
-    Deployed, FunctionSpec, InvokeError, ModelError, ModelSpec, Routes, Signature, TenantId,
-    Version, VersionNumber,
+    BatchAxis, Deployed, Engine, FunctionSpec, InvokeError, ModelError, ModelSpec, Name, Routes,
+    Signature, TenantId, Version, VersionNumber,
 };
-
-use crate::route::Target;
 
 /// The version asked for, and what it is a version of.
 #[derive(Debug, Clone)]
-pub(crate) enum Found {
+pub enum Found {
     /// Of a model.
     Model(Arc<Deployed<ModelSpec>>, Arc<Version<ModelSpec>>),
     /// Of an inference function.
@@ -20,15 +18,19 @@ pub(crate) enum Found {
 }
 
 impl Found {
-    pub(crate) fn find(
+    /// Finds a version by its number, or the live one.
+    ///
+    /// # Errors
+    /// If there is none, or the name is that of a function which is called another way.
+    pub fn find(
         routes: &Routes,
         tenant: &TenantId,
-        target: &Target,
+        name: &Name,
+        number: Option<VersionNumber>,
     ) -> Result<Self, InvokeError> {
-        let name = &target.name;
         if let Some(model) = routes.model(tenant, name) {
             let version = model
-                .version(target.version)
+                .version(number)
                 .map_err(|version| ModelError::VersionNotFound { name: name.clone(), version })?;
             return Ok(Self::Model(model.clone(), version.clone()));
         }
@@ -36,7 +38,7 @@ impl Found {
             .function(tenant, name)
             .ok_or_else(|| ModelError::NotFound { name: name.clone() })?;
         let version = function
-            .version(target.version)
+            .version(number)
             .map_err(|version| InvokeError::VersionNotFound { name: name.clone(), version })?;
         if version.spec.kind.signature().is_none() {
             return Err(InvokeError::WrongKind {
@@ -48,7 +50,8 @@ impl Found {
         Ok(Self::Function(function.clone(), version.clone()))
     }
 
-    pub(crate) fn signature(&self) -> &Signature {
+    /// What goes in and comes out.
+    pub fn signature(&self) -> &Signature {
         match self {
             Self::Model(_, version) => &version.spec.signature,
             Self::Function(_, version) => {
@@ -57,30 +60,59 @@ impl Found {
         }
     }
 
-    /// The kept versions, oldest first.
-    pub(crate) fn versions(&self) -> Vec<VersionNumber> {
+    /// The version that was found.
+    pub fn version(&self) -> VersionNumber {
+        match self {
+            Self::Model(_, version) => version.number,
+            Self::Function(_, version) => version.number,
+        }
+    }
+
+    /// The kept versions that can be called for inference, oldest first.
+    pub fn versions(&self) -> Vec<VersionNumber> {
         match self {
             Self::Model(model, _) => model.versions().map(|version| version.number).collect(),
             Self::Function(function, _) => {
-                function.versions().map(|version| version.number).collect()
+                let infers =
+                    |version: &&Arc<Version<FunctionSpec>>| version.spec.kind.signature().is_some();
+                function.versions().filter(infers).map(|version| version.number).collect()
             }
         }
     }
 
-    /// What computes it, as the protocol calls that.
-    pub(crate) fn platform(&self) -> String {
+    /// The engine that computes it; none for a function.
+    pub fn engine(&self) -> Option<Engine> {
         match self {
-            Self::Model(_, version) => format!("{}_onnx", version.spec.engine),
-            Self::Function(..) => "wasm_component".into(),
+            Self::Model(_, version) => Some(version.spec.engine),
+            Self::Function(..) => None,
+        }
+    }
+
+    /// What computes it, as the Open Inference Protocol calls that.
+    pub fn platform(&self) -> String {
+        match self.engine() {
+            Some(engine) => format!("{engine}_onnx"),
+            None => "wasm_component".into(),
+        }
+    }
+
+    /// Most rows in one run, where the first dimension of every tensor counts rows.
+    pub fn max_rows(&self) -> Option<u32> {
+        match self {
+            Self::Model(_, version) => match version.spec.batch {
+                BatchAxis::Rows { max } => Some(max),
+                BatchAxis::None { .. } => None,
+            },
+            Self::Function(..) => None,
         }
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::{collections::BTreeMap, time::SystemTime};
 
-    use quern_types::{BatchAxis, DataType, Digest, Engine, FunctionKind, TensorSpec};
+    use quern_types::{DataType, Digest, FunctionKind, TensorSpec};
 
     use super::*;
 
@@ -102,7 +134,7 @@ pub(crate) mod tests {
     }
 
     /// A signature of one input `x` and the outputs `label` and `half`.
-    pub(crate) fn signature() -> Signature {
+    fn signature() -> Signature {
         let spec = |name: &str, dtype| TensorSpec {
             name: name.into(),
             dtype,
@@ -136,19 +168,20 @@ pub(crate) mod tests {
 
     fn find(name: &str, version: Option<u32>) -> Result<Found, String> {
         let name = name.parse().expect("a name");
-        let target = Target { name, version: version.and_then(VersionNumber::new) };
-        let found = Found::find(&routes(), &TenantId::default(), &target);
+        let number = version.and_then(VersionNumber::new);
+        let found = Found::find(&routes(), &TenantId::default(), &name, number);
         found.map_err(|error| error.to_string())
     }
 
     #[test]
     fn models_and_inference_functions_are_found_by_name_and_version() {
-        for (name, version, platform, versions) in [
-            ("m", None, "tract_onnx", vec![1, 3]),
-            ("m", Some(1), "tract_onnx", vec![1, 3]),
-            ("i", Some(2), "wasm_component", vec![2]),
+        for (name, version, number, platform, max_rows, versions) in [
+            ("m", None, 3, "tract_onnx", Some(8), vec![1, 3]),
+            ("m", Some(1), 1, "tract_onnx", Some(8), vec![1, 3]),
+            ("i", Some(2), 2, "wasm_component", None, vec![2]),
         ] {
             let found = find(name, version).expect(name);
+            assert_eq!((found.version().get(), found.max_rows()), (number, max_rows));
             assert_eq!(found.platform(), platform);
             let numbers = found.versions().into_iter().map(VersionNumber::get);
             assert_eq!(numbers.collect::<Vec<_>>(), versions);

@@ -1,0 +1,353 @@
+//! What is counted of every version that can be called for inference, since the server started.
+//! Whoever shows it asks for it; nothing is ever decided by it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use dashmap::DashMap;
+use futures::future::BoxFuture;
+use quern_types::{Batch, BatchResult, DeviceError, Name, Replica, VersionNumber};
+
+use crate::ready::VersionKey;
+
+/// Sizes of batches that are told apart. Callers choose how many rows they send: runs of further
+/// sizes count in the sums alone.
+const MAX_SIZES: usize = 256;
+
+/// How often something was done, and the time that it took together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How often.
+    pub count: u64,
+    /// Nanoseconds.
+    pub ns: u64,
+}
+
+/// What has been counted of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelStatistics {
+    /// The model or inference function.
+    pub name: Name,
+    /// Its version.
+    pub version: VersionNumber,
+    /// When a call ended last; none if there was none.
+    pub last_inference: Option<SystemTime>,
+    /// Rows of all calls that succeeded; a call of something without a batch axis is one.
+    pub inferences: u64,
+    /// Runs that succeeded: many calls may share one.
+    pub executions: u64,
+    /// Calls that succeeded, from their arrival to their answer.
+    pub success: Tally,
+    /// Calls that failed, for whatever reason; not those whose caller left.
+    pub failure: Tally,
+    /// The part of the calls that succeeded which they waited for a lane.
+    pub queue: Tally,
+    /// Their part in which their run was handed to the device and taken apart.
+    pub handover: Tally,
+    /// Their part in which the engine computed their run; of a function, all of its call.
+    pub compute: Tally,
+    /// The runs by their rows, in ascending order; the first 256 sizes that occurred.
+    pub batches: Vec<BatchStatistics>,
+}
+
+/// What has been counted of the runs of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchStatistics {
+    /// Rows of such a run.
+    pub rows: u32,
+    /// The part of the runs outside the engine.
+    pub handover: Tally,
+    /// Their part in the engine.
+    pub compute: Tally,
+}
+
+/// The counters of all versions that were called.
+#[derive(Debug, Default)]
+pub(crate) struct Statistics(DashMap<VersionKey, Arc<Counters>>);
+
+/// The counters of one version.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    last_ms: AtomicU64,
+    inferences: AtomicU64,
+    executions: AtomicU64,
+    success: Meter,
+    failure: Meter,
+    queue: Meter,
+    handover: Meter,
+    compute: Meter,
+    batches: Mutex<BTreeMap<u32, Sizes>>,
+}
+
+/// A call that succeeded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered {
+    pub(crate) rows: u32,
+    pub(crate) took: Duration,
+    pub(crate) queued: Duration,
+    pub(crate) handover: Duration,
+    pub(crate) compute: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Meter {
+    count: AtomicU64,
+    ns: AtomicU64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Sizes {
+    handover: Tally,
+    compute: Tally,
+}
+
+impl Statistics {
+    /// The counters of a version.
+    pub(crate) fn of(&self, key: &VersionKey) -> Arc<Counters> {
+        match self.0.get(key) {
+            Some(counters) => counters.clone(),
+            None => self.0.entry(key.clone()).or_default().clone(),
+        }
+    }
+
+    /// What a version's counters say now; nothing but zeros if it was never called.
+    pub(crate) fn read(&self, key: &VersionKey) -> ModelStatistics {
+        let counters = self.0.get(key).map(|counters| counters.clone()).unwrap_or_default();
+        counters.read(key)
+    }
+
+    /// Forgets the versions that `keep` says no to.
+    pub(crate) fn retain(&self, keep: impl Fn(&VersionKey) -> bool) {
+        self.0.retain(|key, _| keep(key));
+    }
+}
+
+impl Counters {
+    /// Takes down a call that succeeded.
+    pub(crate) fn succeeded(&self, call: Answered) {
+        self.inferences.fetch_add(call.rows.into(), Relaxed);
+        self.success.add(call.took);
+        self.queue.add(call.queued);
+        self.handover.add(call.handover);
+        self.compute.add(call.compute);
+        self.called();
+    }
+
+    /// Takes down a call that failed.
+    pub(crate) fn failed(&self, took: Duration) {
+        self.failure.add(took);
+        self.called();
+    }
+
+    /// Takes down a run that succeeded: the engine's part, and the rest.
+    pub(crate) fn ran(&self, rows: u32, compute: Duration, handover: Duration) {
+        self.executions.fetch_add(1, Relaxed);
+        let mut batches = self.lock();
+        if batches.len() < MAX_SIZES || batches.contains_key(&rows) {
+            let sizes = batches.entry(rows).or_default();
+            sizes.handover.add(handover);
+            sizes.compute.add(compute);
+        }
+    }
+
+    fn called(&self) {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.fetch_max(now_ms, Relaxed);
+    }
+
+    fn read(&self, key: &VersionKey) -> ModelStatistics {
+        let last_ms = self.last_ms.load(Relaxed);
+        let last = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(last_ms));
+        let batches = self.lock().iter().map(|(&rows, &Sizes { handover, compute })| {
+            BatchStatistics { rows, handover, compute }
+        });
+        ModelStatistics {
+            name: key.name.clone(),
+            version: key.version,
+            last_inference: last.filter(|_| last_ms > 0),
+            inferences: self.inferences.load(Relaxed),
+            executions: self.executions.load(Relaxed),
+            success: self.success.read(),
+            failure: self.failure.read(),
+            queue: self.queue.read(),
+            handover: self.handover.read(),
+            compute: self.compute.read(),
+            batches: batches.collect(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Sizes>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Meter {
+    fn add(&self, time: Duration) {
+        self.count.fetch_add(1, Relaxed);
+        self.ns.fetch_add(nanos(time), Relaxed);
+    }
+
+    fn read(&self) -> Tally {
+        Tally { count: self.count.load(Relaxed), ns: self.ns.load(Relaxed) }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, time: Duration) {
+        self.count += 1;
+        self.ns = self.ns.saturating_add(nanos(time));
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A replica whose runs are counted.
+pub(crate) struct Counted {
+    pub(crate) replica: Arc<dyn Replica>,
+    pub(crate) counters: Arc<Counters>,
+    /// Whether the first dimension of every input counts rows.
+    pub(crate) has_rows: bool,
+}
+
+impl Counted {
+    fn rows(&self, batch: &Batch) -> u32 {
+        if !self.has_rows {
+            return 1;
+        }
+        let of_call = |call: &Vec<quern_types::Tensor>| {
+            call.first().and_then(|input| input.shape().first().copied()).unwrap_or(1)
+        };
+        let rows = batch.calls.iter().map(of_call).fold(0, u64::saturating_add);
+        u32::try_from(rows).unwrap_or(u32::MAX)
+    }
+}
+
+impl Replica for Counted {
+    fn lanes(&self) -> usize {
+        self.replica.lanes()
+    }
+
+    fn run(
+        &self,
+        lane: usize,
+        batch: Batch,
+    ) -> BoxFuture<'static, Result<BatchResult, DeviceError>> {
+        let (rows, counters) = (self.rows(&batch), self.counters.clone());
+        let begun = Instant::now();
+        let run = self.replica.run(lane, batch);
+        Box::pin(async move {
+            let result = run.await;
+            if let Ok(BatchResult { compute, .. }) = &result {
+                counters.ran(rows, *compute, begun.elapsed().saturating_sub(*compute));
+            }
+            result
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quern_types::{DataType, Engine, TenantId, Tensor};
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn key(version: u32) -> VersionKey {
+        VersionKey {
+            tenant: TenantId::default(),
+            name: "m".parse().expect("a name"),
+            version: VersionNumber::new(version).expect("not zero"),
+        }
+    }
+
+    #[test]
+    fn calls_and_runs_are_counted_by_version() {
+        let statistics = Statistics::default();
+        let first = statistics.of(&key(1));
+        let call =
+            Answered { rows: 4, took: 10 * MS, queued: 2 * MS, handover: MS, compute: 7 * MS };
+        first.succeeded(call);
+        first.succeeded(Answered { rows: 1, ..call });
+        first.failed(3 * MS);
+        first.ran(5, 7 * MS, MS);
+        first.ran(1, MS, MS);
+        first.ran(5, 7 * MS, MS);
+        let read = statistics.read(&key(1));
+        let ms = |count, ms: u64| Tally { count, ns: ms * 1_000_000 };
+        assert_eq!((read.inferences, read.executions), (5, 3));
+        assert_eq!((read.success, read.failure), (ms(2, 20), ms(1, 3)));
+        assert_eq!((read.queue, read.handover, read.compute), (ms(2, 4), ms(2, 2), ms(2, 14)));
+        let of_one = BatchStatistics { rows: 1, handover: ms(1, 1), compute: ms(1, 1) };
+        let of_five = BatchStatistics { rows: 5, handover: ms(2, 2), compute: ms(2, 14) };
+        assert_eq!(read.batches, [of_one, of_five]);
+        assert!(read.last_inference.is_some());
+
+        let other = statistics.read(&key(2));
+        assert_eq!((other.success, other.last_inference), (Tally::default(), None));
+        assert_eq!(other.batches, []);
+        statistics.retain(|key| key.version != VersionNumber::FIRST);
+        assert_eq!(statistics.read(&key(1)).success, Tally::default());
+    }
+
+    #[test]
+    fn only_so_many_sizes_of_batches_are_told_apart() {
+        let counters = Counters::default();
+        for rows in (1..=1_000).chain([1]) {
+            counters.ran(rows, MS, MS);
+        }
+        let read = counters.read(&key(1));
+        assert_eq!((read.executions, read.batches.len()), (1_001, MAX_SIZES));
+        assert_eq!(read.batches[0].compute.count, 2);
+    }
+
+    /// A replica that fails where there is nothing to compute.
+    struct Instantly;
+
+    impl Replica for Instantly {
+        fn lanes(&self) -> usize {
+            3
+        }
+
+        fn run(
+            &self,
+            _: usize,
+            batch: Batch,
+        ) -> BoxFuture<'static, Result<BatchResult, DeviceError>> {
+            let result = match batch.calls.is_empty() {
+                true => Err(DeviceError::Run { engine: Engine::Tract, reason: "empty".into() }),
+                false => Ok(BatchResult { calls: batch.calls, compute: MS }),
+            };
+            Box::pin(std::future::ready(result))
+        }
+    }
+
+    #[tokio::test]
+    async fn runs_are_counted_by_the_rows_of_their_calls() {
+        let call = |rows| {
+            let data = vec![0u8; rows as usize];
+            vec![Tensor::new("x", DataType::Uint8, vec![rows], data).expect("a tensor")]
+        };
+        for (has_rows, expected) in [(true, 5), (false, 1)] {
+            let counters = Arc::new(Counters::default());
+            let replica = Arc::new(Instantly);
+            let counted = Counted { replica, counters: counters.clone(), has_rows };
+            assert_eq!(counted.lanes(), 3);
+            let run = counted.run(0, Batch { calls: vec![call(2), call(3)] });
+            assert_eq!(run.await.expect("runs").calls.len(), 2);
+            assert!(counted.run(0, Batch { calls: vec![] }).await.is_err());
+            let read = counters.read(&key(1));
+            assert_eq!((read.executions, read.batches[0].rows), (1, expected));
+            assert_eq!(read.batches[0].compute, Tally { count: 1, ns: 1_000_000 });
+        }
+    }
+}

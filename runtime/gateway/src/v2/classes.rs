@@ -1,0 +1,200 @@
+//! The classification extension: the highest elements of an output, as the strings
+//! `value:index`. Nothing has labels yet, which would follow them.
+
+use std::{fmt::Debug, io::Write, num::NonZeroU32};
+
+use quern_types::{DataType, Tensor, TensorError};
+
+/// Why a tensor has no classes.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum ClassError {
+    /// Its elements have no order.
+    #[error("output {name:?} is {dtype}: only outputs of numbers have a classification")]
+    NoOrder {
+        /// The output.
+        name: String,
+        /// Its type.
+        dtype: DataType,
+    },
+    /// The strings don't make a tensor.
+    #[error("classes of {0}")]
+    Tensor(#[from] TensorError),
+}
+
+/// Whether the elements of a type can be compared as numbers.
+pub(crate) fn has_order(dtype: DataType) -> bool {
+    !matches!(dtype, DataType::Bool | DataType::Bytes)
+}
+
+/// The `count` highest elements of each row of a tensor, or of the whole of it if it has no rows.
+/// Equal ones come in the order of their indices, and NaN after all numbers.
+pub(crate) fn classify(
+    tensor: &Tensor,
+    count: NonZeroU32,
+    has_rows: bool,
+) -> Result<Tensor, ClassError> {
+    macro_rules! of {
+        ($type:ty) => {
+            classes_of(tensor, &tensor.to_elements::<$type>(), count, has_rows)
+        };
+    }
+    match tensor.dtype() {
+        DataType::Uint8 => of!(u8),
+        DataType::Uint16 => of!(u16),
+        DataType::Uint32 => of!(u32),
+        DataType::Uint64 => of!(u64),
+        DataType::Int8 => of!(i8),
+        DataType::Int16 => of!(i16),
+        DataType::Int32 => of!(i32),
+        DataType::Int64 => of!(i64),
+        DataType::Fp16 => of!(half::f16),
+        DataType::Bf16 => of!(half::bf16),
+        DataType::Fp32 => of!(f32),
+        DataType::Fp64 => of!(f64),
+        dtype @ (DataType::Bool | DataType::Bytes) => {
+            Err(ClassError::NoOrder { name: tensor.name().to_string(), dtype })
+        }
+    }
+}
+
+fn classes_of<T: PartialOrd + Debug>(
+    tensor: &Tensor,
+    elements: &[T],
+    count: NonZeroU32,
+    has_rows: bool,
+) -> Result<Tensor, ClassError> {
+    let rows = tensor.shape().first().copied().filter(|_| has_rows);
+    // No more rows than elements: a row without elements has no classes.
+    let row_length = match rows.and_then(|rows| usize::try_from(rows).ok()) {
+        Some(0) => 0,
+        Some(rows) => elements.len() / rows,
+        None => elements.len(),
+    };
+    let count = usize::try_from(count.get()).unwrap_or(usize::MAX).min(row_length);
+    let mut data = Vec::new();
+    if row_length > 0 {
+        for row in elements.chunks(row_length) {
+            highest(row, count).for_each(|index| append(&mut data, &row[index], index));
+        }
+    }
+    let shape = rows.into_iter().chain([count as u64]).collect();
+    Ok(Tensor::new(tensor.name().clone(), DataType::Bytes, shape, data)?)
+}
+
+/// The indices of the `count` highest elements, the highest first.
+fn highest<T: PartialOrd>(row: &[T], count: usize) -> impl Iterator<Item = usize> {
+    let is_number = |element: &T| element.partial_cmp(element).is_some();
+    let descending = |one: &usize, other: &usize| {
+        let (one, other, order) = (&row[*one], &row[*other], one.cmp(other));
+        let by_value = other.partial_cmp(one);
+        by_value.unwrap_or_else(|| is_number(other).cmp(&is_number(one))).then(order)
+    };
+    let mut indices: Vec<usize> = (0..row.len()).collect();
+    if count < indices.len() {
+        indices.select_nth_unstable_by(count, descending);
+        indices.truncate(count);
+    }
+    indices.sort_unstable_by(descending);
+    indices.into_iter()
+}
+
+/// Appends one string behind its length. The value is written in full, and never longer than 32
+/// characters: that is what `Debug` is of a number.
+fn append(data: &mut Vec<u8>, value: &impl Debug, index: usize) {
+    let start = data.len();
+    data.extend_from_slice(&[0; 4]);
+    write!(data, "{value:?}:{index}").expect("memory takes all that is written");
+    let length = u32::try_from(data.len() - start - 4).expect("two numbers are short");
+    data[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes(tensor: &Tensor, count: u32, has_rows: bool) -> (Vec<u64>, Vec<String>) {
+        let count = NonZeroU32::new(count).expect("not zero");
+        let found = classify(tensor, count, has_rows).expect("has classes");
+        assert_eq!((found.dtype(), found.name()), (DataType::Bytes, tensor.name()));
+        let strings = found.strings().map(|text| String::from_utf8_lossy(text).into_owned());
+        (found.shape().to_vec(), strings.collect())
+    }
+
+    fn floats(shape: &[u64], values: &[f32]) -> Tensor {
+        Tensor::from_elements("p", DataType::Fp32, shape.to_vec(), values.to_vec()).expect("valid")
+    }
+
+    fn strings(expected: &[&str]) -> Vec<String> {
+        expected.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_highest_come_first() {
+        let tensor = floats(&[4], &[1.1, 3.3, 0.5, 2.4]);
+        assert_eq!(classes(&tensor, 2, false), (vec![2], strings(&["3.3:1", "2.4:3"])));
+        let all = strings(&["3.3:1", "2.4:3", "1.1:0", "0.5:2"]);
+        assert_eq!(classes(&tensor, 9, false), (vec![4], all));
+    }
+
+    #[test]
+    fn each_row_has_its_own() {
+        let tensor = floats(&[2, 1, 3], &[1., 2., 3., 6., 5., 4.]);
+        let by_row = strings(&["3.0:2", "2.0:1", "6.0:0", "5.0:1"]);
+        assert_eq!(classes(&tensor, 2, true), (vec![2, 2], by_row));
+        assert_eq!(classes(&tensor, 2, false), (vec![2], strings(&["6.0:3", "5.0:4"])));
+        assert_eq!(
+            classes(&floats(&[2], &[1., 2.]), 3, true),
+            (vec![2, 1], strings(&["1.0:0", "2.0:0"]))
+        );
+        assert_eq!(classes(&floats(&[0, 3], &[]), 2, true), (vec![0, 0], vec![]));
+        assert_eq!(classes(&floats(&[2, 0], &[]), 2, true), (vec![2, 0], vec![]));
+    }
+
+    #[test]
+    fn ties_keep_their_order_and_nan_is_the_last() {
+        let tensor = floats(&[5], &[f32::NAN, 1., 2., 1., f32::NEG_INFINITY]);
+        let expected = strings(&["2.0:2", "1.0:1", "1.0:3", "-inf:4", "NaN:0"]);
+        assert_eq!(classes(&tensor, 5, false).1, expected);
+        assert_eq!(classes(&tensor, 3, false).1, expected[..3]);
+    }
+
+    #[test]
+    fn every_type_of_number_has_classes() {
+        let of = |dtype, data: &[u8]| {
+            let size = dtype_size(dtype);
+            let shape = vec![(data.len() / size) as u64];
+            Tensor::new("x", dtype, shape, data.to_vec()).expect("valid")
+        };
+        let half: Vec<u8> =
+            [half::f16::ONE, half::f16::NEG_ONE].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let brain: Vec<u8> =
+            [half::bf16::ONE, half::bf16::NEG_ONE].iter().flat_map(|x| x.to_le_bytes()).collect();
+        for (dtype, data, best) in [
+            (DataType::Uint8, &[1, 255][..], "255:1"),
+            (DataType::Int8, &[1, 255], "1:0"),
+            (DataType::Uint16, &[1, 0, 255, 255], "65535:1"),
+            (DataType::Int16, &[1, 0, 255, 255], "1:0"),
+            (DataType::Uint32, &[1, 0, 0, 0, 255, 255, 255, 255], "4294967295:1"),
+            (DataType::Int32, &[1, 0, 0, 0, 255, 255, 255, 255], "1:0"),
+            (DataType::Uint64, &[7, 0, 0, 0, 0, 0, 0, 0], "7:0"),
+            (DataType::Int64, &[255; 8], "-1:0"),
+            (DataType::Fp16, &half, "1.0:0"),
+            (DataType::Bf16, &brain, "1.0:0"),
+            (DataType::Fp64, &1e300f64.to_le_bytes(), "1e300:0"),
+        ] {
+            assert_eq!(classes(&of(dtype, data), 1, false).1, [best], "{dtype}");
+        }
+        for dtype in [DataType::Bool, DataType::Bytes] {
+            assert!(!has_order(dtype));
+            let tensor = Tensor::new("x", dtype, vec![0], vec![]).expect("empty");
+            let error = classify(&tensor, NonZeroU32::MIN, false).expect_err("no order");
+            let message =
+                format!("output \"x\" is {dtype}: only outputs of numbers have a classification");
+            assert_eq!(error.to_string(), message);
+        }
+    }
+
+    fn dtype_size(dtype: DataType) -> usize {
+        dtype.size().expect("a number")
+    }
+}

@@ -1,0 +1,238 @@
+//! The outputs that a request asks for: whether they exist and can have the form asked for, and
+//! picking them out of what came back. Nothing is encoded here.
+
+use std::num::NonZeroU32;
+
+use quern_dispatcher::Found;
+use quern_types::{DataType, Mismatch, Side, Tensor, TensorSpec, Violation};
+
+use super::classes::{self, ClassError};
+
+/// One output as a request asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestedOutput {
+    pub(crate) name: String,
+    /// Whether it comes as binary data; none: as the whole request says.
+    pub(crate) binary: Option<bool>,
+    /// So many classes instead of the tensor.
+    pub(crate) classes: Option<NonZeroU32>,
+}
+
+/// An output in the form that it is answered in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Output {
+    pub(crate) tensor: Tensor,
+    pub(crate) binary: bool,
+}
+
+/// Why outputs can't be had as asked for.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum OutputError {
+    /// There is no such output, or it is asked for twice.
+    #[error("requested {0}")]
+    Name(Mismatch),
+    /// An output that JSON can't write.
+    #[error(
+        "output {name:?} is {dtype}, which has no form in JSON: ask for it as binary data, or name \
+         the other outputs in \"outputs\""
+    )]
+    NoJson {
+        /// The output.
+        name: String,
+        /// Its type.
+        dtype: DataType,
+    },
+    /// Classes of what has none.
+    #[error("output {name:?} is {dtype}: only outputs of numbers have a classification")]
+    NoClasses {
+        /// The output.
+        name: String,
+        /// Its type.
+        dtype: DataType,
+    },
+}
+
+/// What a request wants of the outputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// In this order; empty: all.
+    outputs: Vec<RequestedOutput>,
+    /// The form of those that don't say theirs.
+    binary: bool,
+    /// Whether the first dimension counts rows, each of which has classes of its own.
+    has_rows: bool,
+}
+
+impl Wanted {
+    /// Checks that the outputs exist, are named once, and can have the form asked for.
+    pub(crate) fn new(
+        found: &Found,
+        outputs: Vec<RequestedOutput>,
+        binary: bool,
+    ) -> Result<Self, OutputError> {
+        let has_rows = found.max_rows().is_some();
+        let wanted = Self { outputs, binary, has_rows };
+        wanted.check(found.signature().outputs())?;
+        Ok(wanted)
+    }
+
+    /// Outputs that need no check.
+    #[cfg(test)]
+    pub(super) fn of(outputs: Vec<RequestedOutput>) -> Self {
+        Self { outputs, binary: false, has_rows: false }
+    }
+
+    fn check(&self, known: &[TensorSpec]) -> Result<(), OutputError> {
+        for (position, output) in self.outputs.iter().enumerate() {
+            let is_same = |other: &RequestedOutput| other.name == output.name;
+            let violation = if !known.iter().any(|spec| *spec.name == *output.name) {
+                let known = known.iter().map(|spec| format!("{:?}", spec.name));
+                Violation::Unknown { known: known.collect::<Vec<_>>().join(", ") }
+            } else if self.outputs[..position].iter().any(is_same) {
+                Violation::Duplicate
+            } else {
+                continue;
+            };
+            let name = output.name.chars().take(80).collect::<String>().into();
+            return Err(OutputError::Name(Mismatch { side: Side::Output, name, violation }));
+        }
+        known.iter().try_for_each(|spec| self.check_form(spec))
+    }
+
+    fn check_form(&self, spec: &TensorSpec) -> Result<(), OutputError> {
+        let wanted = self.outputs.iter().find(|output| *output.name == *spec.name);
+        if wanted.is_none() && !self.outputs.is_empty() {
+            return Ok(());
+        }
+        let (name, dtype) = (spec.name.to_string(), spec.dtype);
+        if wanted.is_some_and(|output| output.classes.is_some()) {
+            return match classes::has_order(dtype) {
+                true => Ok(()),
+                false => Err(OutputError::NoClasses { name, dtype }),
+            };
+        }
+        let binary = wanted.and_then(|output| output.binary).unwrap_or(self.binary);
+        match dtype {
+            DataType::Fp16 | DataType::Bf16 if !binary => Err(OutputError::NoJson { name, dtype }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The outputs in the order and form asked for.
+    pub(crate) fn select(&self, given: Vec<Tensor>) -> Result<Vec<Output>, SelectError> {
+        if self.outputs.is_empty() {
+            let binary = self.binary;
+            return Ok(given.into_iter().map(|tensor| Output { tensor, binary }).collect());
+        }
+        let find = |wanted: &RequestedOutput| -> Result<Output, SelectError> {
+            // Missing only if another version, with another signature, went live meanwhile.
+            let found = given.iter().find(|tensor| **tensor.name() == *wanted.name);
+            let tensor = found.ok_or_else(|| {
+                let (name, violation) = (wanted.name.as_str().into(), Violation::Missing);
+                OutputError::Name(Mismatch { side: Side::Output, name, violation })
+            })?;
+            let tensor = match wanted.classes {
+                Some(count) => classes::classify(tensor, count, self.has_rows)?,
+                None => tensor.clone(),
+            };
+            Ok(Output { tensor, binary: wanted.binary.unwrap_or(self.binary) })
+        };
+        self.outputs.iter().map(find).collect()
+    }
+}
+
+/// Why the outputs that came back are not what was asked for.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum SelectError {
+    /// One can't be had as asked for.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// One has no classes.
+    #[error(transparent)]
+    Classes(#[from] ClassError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, dtype: DataType) -> TensorSpec {
+        TensorSpec { name: name.into(), dtype, shape: vec![-1], range: None }
+    }
+
+    fn output(name: &str, binary: Option<bool>, classes: u32) -> RequestedOutput {
+        RequestedOutput { name: name.into(), binary, classes: NonZeroU32::new(classes) }
+    }
+
+    fn wanted(outputs: &[RequestedOutput], binary: bool) -> Wanted {
+        Wanted { outputs: outputs.to_vec(), binary, has_rows: false }
+    }
+
+    #[test]
+    fn only_outputs_that_exist_and_can_be_written_are_asked_for() {
+        let half = "output \"half\" is FP16, which has no form in JSON: ask for it as binary data, \
+                    or name the other outputs in \"outputs\"";
+        let cases: [(&[RequestedOutput], bool, Option<&str>); 11] = [
+            (&[output("label", None, 0)], false, None),
+            (&[], true, None),
+            (&[], false, Some(half)),
+            (&[output("half", None, 0)], false, Some(half)),
+            (&[output("half", Some(false), 0)], true, Some(half)),
+            (&[output("half", Some(true), 0)], false, None),
+            (&[output("half", None, 2), output("label", None, 1)], false, None),
+            (
+                &[output("words", None, 1)],
+                false,
+                Some("output \"words\" is BYTES: only outputs of numbers have a classification"),
+            ),
+            (
+                &[output("flag", Some(true), 1)],
+                false,
+                Some("output \"flag\" is BOOL: only outputs of numbers have a classification"),
+            ),
+            (
+                &[output("label", None, 0), output("logits", None, 0)],
+                false,
+                Some(
+                    "requested output \"logits\" is not in the signature, which has \"label\", \
+                     \"half\", \"words\", \"flag\"",
+                ),
+            ),
+            (
+                &[output("label", None, 0), output("label", Some(true), 0)],
+                false,
+                Some("requested output \"label\" is given more than once"),
+            ),
+        ];
+        let known = [
+            spec("label", DataType::Int64),
+            spec("half", DataType::Fp16),
+            spec("words", DataType::Bytes),
+            spec("flag", DataType::Bool),
+        ];
+        for (outputs, binary, message) in cases {
+            let error = wanted(outputs, binary).check(&known).err();
+            assert_eq!(error.map(|error| error.to_string()).as_deref(), message, "{outputs:?}");
+        }
+    }
+
+    #[test]
+    fn outputs_come_in_the_order_and_form_asked_for() {
+        let tensor = |name: &str| {
+            Tensor::new(name, DataType::Uint8, vec![2], vec![7, 9]).expect("two bytes")
+        };
+        let given = || vec![tensor("a"), tensor("b")];
+        let of = |name: &str, binary| Output { tensor: tensor(name), binary };
+        let select = |outputs: &[RequestedOutput], binary| wanted(outputs, binary).select(given());
+        assert_eq!(select(&[], true), Ok(vec![of("a", true), of("b", true)]));
+        let outputs = [output("b", None, 0), output("a", Some(true), 0)];
+        assert_eq!(select(&outputs, false), Ok(vec![of("b", false), of("a", true)]));
+        let outputs = [output("b", Some(false), 0)];
+        assert_eq!(select(&outputs, true), Ok(vec![of("b", false)]));
+        let best = select(&[output("a", Some(true), 1)], false).expect("has classes");
+        assert_eq!(best[0].tensor.strings().collect::<Vec<_>>(), [b"9:1"]);
+        assert!(best[0].binary);
+        let error = select(&[output("c", None, 0)], false).expect_err("not given");
+        assert_eq!(error.to_string(), "requested output \"c\" is missing");
+    }
+}

@@ -1,0 +1,191 @@
+//! The `parameters` of a request, its inputs and the outputs that it asks for. Those that are not
+//! known here may be anything that the protocol allows, and change nothing.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use super::{
+    fields::{DecodeError, boolean, expected, members, once, string, unsigned},
+    json::Cursor,
+};
+
+/// What the refusal of anything about shared memory says.
+pub(crate) const NO_SHARED_MEMORY: &str = "shared memory is not allowed on this server";
+
+/// What the refusal of anything about sequences says.
+pub(crate) const NO_SEQUENCES: &str =
+    "sequences are not supported: calls keep no state for the next";
+
+/// The parameters of a whole request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestParameters {
+    /// Whether outputs come as binary data, where their own parameters don't say.
+    pub(crate) binary_outputs: bool,
+    /// How long the caller waits, if it says so.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// The parameters of an input.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct InputParameters {
+    /// The bytes of its data behind the JSON.
+    pub(crate) binary_size: Option<u64>,
+}
+
+/// The parameters of an output that is asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct OutputParameters {
+    /// Whether it comes as binary data.
+    pub(crate) binary: Option<bool>,
+    /// How many classes to answer with, instead of the tensor.
+    pub(crate) classes: Option<NonZeroU32>,
+}
+
+impl RequestParameters {
+    pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
+        let (mut binary, mut timeout, mut priority) = (None, None, None);
+        members(cursor, |cursor, key| match key {
+            "binary_data_output" => once(&mut binary, || boolean(cursor)),
+            "timeout" => once(&mut timeout, || unsigned(cursor)),
+            // Its form is checked, though all calls have the same priority here.
+            "priority" => once(&mut priority, || unsigned::<u64>(cursor)),
+            "sequence_id" => sequence(cursor),
+            _ => other(cursor),
+        })?;
+        let timeout = timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros);
+        Ok(Self { binary_outputs: binary.unwrap_or_default(), timeout })
+    }
+}
+
+impl InputParameters {
+    pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
+        let mut binary_size = None;
+        members(cursor, |cursor, key| match key {
+            "binary_data_size" => once(&mut binary_size, || unsigned(cursor)),
+            "shared_memory_region" | "shared_memory_byte_size" | "shared_memory_offset" => {
+                Err(DecodeError::unsupported(NO_SHARED_MEMORY))
+            }
+            _ => other(cursor),
+        })?;
+        Ok(Self { binary_size })
+    }
+}
+
+impl OutputParameters {
+    pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
+        let (mut binary, mut classes) = (None, None);
+        members(cursor, |cursor, key| match key {
+            "binary_data" => once(&mut binary, || boolean(cursor)),
+            "classification" => once(&mut classes, || unsigned(cursor)),
+            "shared_memory_region" | "shared_memory_byte_size" | "shared_memory_offset" => {
+                Err(DecodeError::unsupported(NO_SHARED_MEMORY))
+            }
+            _ => other(cursor),
+        })?;
+        Ok(Self { binary, classes: classes.and_then(NonZeroU32::new) })
+    }
+}
+
+/// A caller who names a sequence relies on state that nobody keeps.
+fn sequence(cursor: &mut Cursor<'_>) -> Result<(), DecodeError> {
+    let none = match cursor.peek() {
+        Some(b'"') => string(cursor)?.is_empty(),
+        _ => unsigned::<u64>(cursor)? == 0,
+    };
+    if none {
+        return Ok(());
+    }
+    Err(DecodeError::unsupported(NO_SEQUENCES))
+}
+
+/// A parameter of no meaning here: a string, a number or a boolean.
+pub(super) fn other(cursor: &mut Cursor<'_>) -> Result<(), DecodeError> {
+    let found = *cursor;
+    let read = match cursor.peek() {
+        Some(b'"') => Some(string(cursor).map(drop)?),
+        Some(b't' | b'f') => cursor.boolean().map(drop),
+        _ => cursor.number().map(drop),
+    };
+    read.ok_or_else(|| expected("a string, a number or a boolean", found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint<T>(
+        read: impl FnOnce(&mut Cursor<'_>) -> Result<T, DecodeError>,
+        text: &str,
+    ) -> String {
+        match read(&mut Cursor::new(text)) {
+            Ok(_) => panic!("{text} is accepted"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_read_and_the_rest_tolerated() {
+        let text = r#"{"mine": "x", "binary_data_output": true, "timeout": 1500, "priority": 1,
+            "sequence_id": 0, "sequence_start": false, "ratio": -1.5e3, "flag": false}"#;
+        let read = RequestParameters::read(&mut Cursor::new(text));
+        let timeout = Some(Duration::from_micros(1500));
+        assert_eq!(read, Ok(RequestParameters { binary_outputs: true, timeout }));
+        for text in ["{}", r#"{"timeout": 0, "sequence_id": ""}"#] {
+            let read = RequestParameters::read(&mut Cursor::new(text));
+            assert_eq!(read, Ok(RequestParameters::default()), "{text}");
+        }
+        let read = InputParameters::read(&mut Cursor::new(
+            r#"{"content_type": "np", "binary_data_size": 7}"#,
+        ));
+        assert_eq!(read, Ok(InputParameters { binary_size: Some(7) }));
+        let text = r#"{"binary_data": false, "classification": 3}"#;
+        let read = OutputParameters::read(&mut Cursor::new(text));
+        let classes = NonZeroU32::new(3);
+        assert_eq!(read, Ok(OutputParameters { binary: Some(false), classes }));
+        let read = OutputParameters::read(&mut Cursor::new(r#"{"classification": 0}"#));
+        assert_eq!(read, Ok(OutputParameters::default()));
+    }
+
+    #[test]
+    fn a_parameter_of_the_wrong_form_is_named() {
+        let cases = [
+            (r#"{"binary_data_output": 1}"#, "binary_data_output: expected true or false, found 1"),
+            (r#"{"timeout": -1}"#, "timeout: expected an integer that is not negative, found -1"),
+            (r#"{"timeout": 1.5}"#, "timeout: expected an integer that is not negative, found 1.5"),
+            (
+                r#"{"timeout": 18446744073709551616}"#,
+                "timeout: expected an integer that is not negative, found 18446744073709551616",
+            ),
+            (
+                r#"{"priority": "high"}"#,
+                "priority: expected an integer that is not negative, found a string",
+            ),
+            (r#"{"timeout": 1, "timeout": 1}"#, "timeout: is given more than once"),
+            (r#"{"mine": []}"#, "mine: expected a string, a number or a boolean, found an array"),
+            (r#"{"mine": {}}"#, "mine: expected a string, a number or a boolean, found an object"),
+            (r#"{"mine": null}"#, "mine: expected a string, a number or a boolean, found null"),
+            (r#"{"mine": tru}"#, "mine: expected a string, a number or a boolean, found tru"),
+            (
+                r#"{"sequence_id": 7}"#,
+                "sequence_id: sequences are not supported: calls keep no state for the next",
+            ),
+            ("[]", ": expected an object, found an array"),
+        ];
+        for (text, message) in cases {
+            assert_eq!(complaint(RequestParameters::read, text), message, "{text}");
+        }
+        let size = r#"{"binary_data_size": -7}"#;
+        assert_eq!(
+            complaint(InputParameters::read, size),
+            "binary_data_size: expected an integer that is not negative, found -7"
+        );
+        let classes = r#"{"classification": 4294967296}"#;
+        assert_eq!(
+            complaint(OutputParameters::read, classes),
+            "classification: expected an integer that is not negative, found 4294967296"
+        );
+        let region = r#"{"shared_memory_region": "a"}"#;
+        let refusal = "shared_memory_region: shared memory is not allowed on this server";
+        assert_eq!(complaint(InputParameters::read, region), refusal);
+        assert_eq!(complaint(OutputParameters::read, region), refusal);
+    }
+}
