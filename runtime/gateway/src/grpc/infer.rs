@@ -42,8 +42,15 @@ impl Call {
     }
 
     pub(super) async fn infer(&self, mut message: Collected) -> Result<Inferred, Failure> {
-        let request = read(&mut message).await?;
-        let InferenceRequest { model_name, model_version, id, inputs, outputs, .. } = request;
+        let InferenceRequest {
+            model_name,
+            model_version,
+            id,
+            inputs,
+            outputs,
+            timeout,
+            marks_final,
+        } = read(&mut message).await?;
         let Target { name, version } = Target::parse(&model_name, &model_version)?;
         let gateway = &*self.gateway;
         let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &name, version)?;
@@ -51,19 +58,18 @@ impl Call {
         drop(found);
 
         let own = self.deadline.map(|end| end.at().saturating_duration_since(Instant::now()));
-        let request_for = InferRequest {
+        let request = InferRequest {
             id: self.invocation.id(),
             tenant: gateway.tenant.clone(),
             target: name,
             version,
-            timeout: request.timeout.into_iter().chain(own).min(),
+            timeout: timeout.into_iter().chain(own).min(),
             inputs,
         };
-        let InferReply { outputs, version, served } =
-            gateway.dispatcher.infer(request_for).await?;
+        let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;
         let outputs = select(outputs, wanted).await?;
         let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
-        let last = request.marks_final.then_some(("triton_final_response", last));
+        let last = marks_final.then_some(("triton_final_response", last));
         let answer = Answer {
             model_name,
             model_version: version.to_string(),

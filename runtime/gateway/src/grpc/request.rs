@@ -17,6 +17,8 @@ use crate::v2::{NO_SEQUENCES, NO_SHARED_MEMORY, RequestedOutput};
 
 /// Most inputs, and most outputs asked for.
 const MAX_TENSORS: usize = 1024;
+/// Most bytes of a tensor's name, which may be in every message about it.
+const MAX_NAME: usize = 1024;
 /// Most dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 16;
 
@@ -181,7 +183,7 @@ impl Input {
         let (mut shape, mut contents) = (Vec::new(), Vec::new());
         for field in Fields::of(message) {
             match field? {
-                (1, value) => name = text("name", value)?,
+                (1, value) => name = tensor_name(value)?,
                 (2, value) => dtype = Some(datatype(&text("datatype", value)?)?),
                 (3, value) => dimensions(&mut shape, value)?,
                 (4, value) => parameter("parameters", value)?.refuse_shared_memory()?,
@@ -218,7 +220,7 @@ fn requested_output(message: Bytes) -> Result<RequestedOutput, FieldError> {
     let mut output = RequestedOutput { name: String::new(), binary: None, classes: None };
     for field in Fields::of(message) {
         match field? {
-            (1, value) => output.name = text("name", value)?,
+            (1, value) => output.name = tensor_name(value)?,
             (2, value) => {
                 let parameter = parameter("parameters", value)?;
                 parameter.refuse_shared_memory()?;
@@ -299,6 +301,14 @@ fn text(field: &str, value: Value) -> Result<String, FieldError> {
     let bytes = message_of(field, value)?;
     let text = str::from_utf8(&bytes);
     text.map(str::to_owned).map_err(|_| FieldError::new(field, "is not UTF-8"))
+}
+
+fn tensor_name(value: Value) -> Result<String, FieldError> {
+    let name = text("name", value)?;
+    if name.len() > MAX_NAME {
+        return Err(FieldError::new("name", format!("is longer than {MAX_NAME} bytes")));
+    }
+    Ok(name)
 }
 
 fn datatype(text: &str) -> Result<DataType, FieldError> {
@@ -526,6 +536,7 @@ mod tests {
                 "parameters.timeout: must be microseconds, as an integer that is not negative",
             ),
             (many, "inputs: has more than 1024 items"),
+            (raw(&"x".repeat(1025), "FP32", &[1]), "inputs[0].name: is longer than 1024 bytes"),
         ];
         for (request, message) in cases {
             assert_eq!(decode(&request).expect_err(message), message);
