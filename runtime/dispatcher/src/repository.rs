@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use quern_types::{InvokeError, ModelError, Name, TenantId, VersionNumber};
+use quern_types::{
+    FunctionSpec, InvokeError, ModelError, ModelSpec, Name, TenantId, Version, VersionNumber,
+};
 
 use crate::{Dispatcher, found::Found, ready::VersionKey, statistics::ModelStatistics};
 
@@ -99,13 +101,17 @@ impl Dispatcher {
         let routes = self.routes();
         let Some(own) = routes.tenant(tenant) else { return Vec::new() };
         let models = own.models.iter().flat_map(|(name, model)| {
-            let found = |version: &Arc<_>| Found::Model(model.clone(), version.clone());
+            let found = move |version: &Arc<Version<ModelSpec>>| {
+                Found::Model(model.clone(), version.clone())
+            };
             model.versions().map(move |version| (key(tenant, name, version.number), found(version)))
         });
         let functions = own.functions.iter().flat_map(|(name, function)| {
             let versions =
                 function.versions().filter(|version| version.spec.kind.signature().is_some());
-            let found = |version: &Arc<_>| Found::Function(function.clone(), version.clone());
+            let found = move |version: &Arc<Version<FunctionSpec>>| {
+                Found::Function(function.clone(), version.clone())
+            };
             versions.map(move |version| (key(tenant, name, version.number), found(version)))
         });
         let mut versions: Vec<_> = models.chain(functions).collect();

@@ -12,7 +12,7 @@ use std::{
 
 use dashmap::DashMap;
 use futures::future::BoxFuture;
-use quern_types::{Batch, BatchResult, DeviceError, Name, Replica, VersionNumber};
+use quern_types::{Batch, BatchResult, DeviceError, Name, Replica, Tensor, VersionNumber};
 
 use crate::ready::VersionKey;
 
@@ -165,9 +165,12 @@ impl Counters {
     fn read(&self, key: &VersionKey) -> ModelStatistics {
         let last_ms = self.last_ms.load(Relaxed);
         let last = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(last_ms));
-        let batches = self.lock().iter().map(|(&rows, &Sizes { handover, compute })| {
-            BatchStatistics { rows, handover, compute }
-        });
+        let size = |(&rows, &Sizes { handover, compute }): (&u32, &Sizes)| BatchStatistics {
+            rows,
+            handover,
+            compute,
+        };
+        let batches = self.lock().iter().map(size).collect();
         ModelStatistics {
             name: key.name.clone(),
             version: key.version,
@@ -179,7 +182,7 @@ impl Counters {
             queue: self.queue.read(),
             handover: self.handover.read(),
             compute: self.compute.read(),
-            batches: batches.collect(),
+            batches,
         }
     }
 
@@ -223,7 +226,7 @@ impl Counted {
         if !self.has_rows {
             return 1;
         }
-        let of_call = |call: &Vec<quern_types::Tensor>| {
+        let of_call = |call: &Vec<Tensor>| {
             call.first().and_then(|input| input.shape().first().copied()).unwrap_or(1)
         };
         let rows = batch.calls.iter().map(of_call).fold(0, u64::saturating_add);
@@ -256,7 +259,7 @@ impl Replica for Counted {
 
 #[cfg(test)]
 mod tests {
-    use quern_types::{DataType, Engine, TenantId, Tensor};
+    use quern_types::{DataType, Engine, TenantId};
 
     use super::*;
 

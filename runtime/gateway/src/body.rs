@@ -290,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_in_pieces_has_the_length_of_all() {
-        let pieces = ["first ", "", "second"].map(Bytes::from_static);
+        let pieces = ["first ", "", "second"].map(Bytes::from);
         let mut body = ReplyBody::pieces(pieces);
         assert_eq!(HttpBody::size_hint(&body).exact(), Some(12));
         let first = body.frame().await.expect("a frame").expect("no error");

@@ -115,8 +115,9 @@ async fn one_connection_serves_many_requests() {
     assert!(first.starts_with("HTTP/1.1 200 "), "{first}");
     let second = read_until(&mut socket, "}").await;
     let (headers, body) = second.split_once("\r\n\r\n").expect("the end of the head");
-    let length = "content-length: 49";
-    assert!(headers.contains(length) && first.contains(length), "{second}");
+    let length = first.lines().find(|line| line.starts_with("content-length: "));
+    let length = length.expect("the length of the answer");
+    assert!(headers.contains(length), "{second}");
     assert!(body.starts_with("HTTP/1.1 200 "), "HEAD has no body: {second}");
 }
 

@@ -45,7 +45,7 @@ impl RequestParameters {
         let (mut binary, mut timeout, mut priority) = (None, None, None);
         members(cursor, |cursor, key| match key {
             "binary_data_output" => once(&mut binary, || boolean(cursor)),
-            "timeout" => once(&mut timeout, || unsigned(cursor)),
+            "timeout" => once(&mut timeout, || unsigned::<u64>(cursor)),
             // Its form is checked, though all calls have the same priority here.
             "priority" => once(&mut priority, || unsigned::<u64>(cursor)),
             "sequence_id" => sequence(cursor),
