@@ -25,6 +25,8 @@ use tracing::Instrument;
 
 pub(crate) use messages::MessageError;
 pub(crate) use request::FieldError;
+#[cfg(any(test, fuzzing))]
+pub(crate) use request::{Names, Outline};
 pub(crate) use response::AnswerTooLarge;
 pub(crate) use timeout::TimeoutError;
 
@@ -86,10 +88,6 @@ macro_rules! methods {
                     $(stringify!($name) => Some(Self::$name),)*
                     _ => None,
                 }
-            }
-
-            fn as_str(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
             }
 
             /// What it counts as, beside HTTP's requests.

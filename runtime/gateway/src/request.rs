@@ -3,7 +3,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_LENGTH};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
@@ -36,7 +36,8 @@ impl Gateway {
     ) -> Reply {
         if grpc::is_call(&request) {
             // Boxed, so that the future of every other request stays small.
-            return Box::pin(self.answer_call(request)).await;
+            let answer: BoxFuture<'_, Reply> = Box::pin(self.answer_call(request));
+            return answer.await;
         }
         let start = Instant::now();
         let invocation = Invocation::new();

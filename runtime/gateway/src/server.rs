@@ -197,10 +197,7 @@ fn protocols(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
 }
 
 /// The next connection. Meanwhile, connections that have ended are joined.
-async fn accept(
-    listeners: &Listeners,
-    connections: &mut JoinSet<()>,
-) -> (TcpStream, Offer) {
+async fn accept(listeners: &Listeners, connections: &mut JoinSet<()>) -> (TcpStream, Offer) {
     loop {
         tokio::select! {
             accepted = listeners.accept() => match accepted {

@@ -226,10 +226,8 @@ mod tests {
             ..InferTensorContents::default()
         };
         assert_eq!(read(DataType::Bool, 2, &contents), Ok(vec![1, 0]));
-        let contents = InferTensorContents {
-            int_contents: vec![-1, 100],
-            ..InferTensorContents::default()
-        };
+        let contents =
+            InferTensorContents { int_contents: vec![-1, 100], ..InferTensorContents::default() };
         let le = |numbers: &[&[u8]]| Ok(numbers.concat());
         assert_eq!(read(DataType::Int8, 2, &contents), Ok(vec![0xff, 100]));
         let (minus, hundred) = ((-1i16).to_le_bytes(), 100i16.to_le_bytes());
@@ -242,10 +240,8 @@ mod tests {
         };
         let (least, most) = (i64::MIN.to_le_bytes(), i64::MAX.to_le_bytes());
         assert_eq!(read(DataType::Int64, 2, &contents), le(&[&least, &most]));
-        let contents = InferTensorContents {
-            uint_contents: vec![7, 200],
-            ..InferTensorContents::default()
-        };
+        let contents =
+            InferTensorContents { uint_contents: vec![7, 200], ..InferTensorContents::default() };
         assert_eq!(read(DataType::Uint8, 2, &contents), Ok(vec![7, 200]));
         assert_eq!(read(DataType::Uint16, 2, &contents), Ok(vec![7, 0, 200, 0]));
         assert_eq!(read(DataType::Uint32, 2, &contents), Ok(vec![7, 0, 0, 0, 200, 0, 0, 0]));
@@ -260,10 +256,8 @@ mod tests {
         };
         let (number, infinity) = (1.5f32.to_le_bytes(), f32::INFINITY.to_le_bytes());
         assert_eq!(read(DataType::Fp32, 2, &contents), le(&[&number, &infinity]));
-        let contents = InferTensorContents {
-            fp64_contents: vec![-2.5],
-            ..InferTensorContents::default()
-        };
+        let contents =
+            InferTensorContents { fp64_contents: vec![-2.5], ..InferTensorContents::default() };
         assert_eq!(read(DataType::Fp64, 1, &contents), le(&[&(-2.5f64).to_le_bytes()]));
         let contents = InferTensorContents {
             bytes_contents: vec![b"ab".to_vec().into(), Bytes::new()],
@@ -274,7 +268,8 @@ mod tests {
 
     #[test]
     fn numbers_need_not_be_packed_nor_in_one_part() {
-        let parts = [Bytes::from_static(b"\x10\x01\x12\x02\x02\x03"), Bytes::from_static(b"\x10\x04")];
+        let parts =
+            [Bytes::from_static(b"\x10\x01\x12\x02\x02\x03"), Bytes::from_static(b"\x10\x04")];
         let contents = Contents { dtype: DataType::Uint8, elements: 4, parts: &parts };
         assert!(matches!(contents.read(), Err(ContentsError::Field { .. })));
         let contents = Contents { dtype: DataType::Int8, elements: 4, parts: &parts };
@@ -286,10 +281,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let small = InferTensorContents {
-            int_contents: vec![1, -129],
-            ..InferTensorContents::default()
-        };
+        let small =
+            InferTensorContents { int_contents: vec![1, -129], ..InferTensorContents::default() };
         for (dtype, elements, message) in [
             (DataType::Int8, 2, "-129 is outside the range of INT8"),
             (DataType::Int16, 1, "has more than the 1 elements that its shape asks for"),
@@ -317,8 +310,7 @@ mod tests {
     #[test]
     fn little_is_set_aside_for_a_shape_that_asks_for_much() {
         let parts = [Bytes::from_static(b"\x1a\x01\x07")];
-        let contents =
-            Contents { dtype: DataType::Int64, elements: u64::MAX, parts: &parts };
+        let contents = Contents { dtype: DataType::Int64, elements: u64::MAX, parts: &parts };
         assert_eq!(contents.cost(), 3 * 8);
         assert_eq!(contents.read(), Ok(7u64.to_le_bytes().to_vec().into()));
     }

@@ -48,7 +48,9 @@ pub(super) async fn load(
     only_repository(&request.repository_name)?;
     if request.parameters.keys().any(|key| key == "config" || key.starts_with("file:")) {
         let reason = "a model is served as it was deployed: deploy it with PUT /v1/models/{name}";
-        return Err(CallError::Unsupported { call: "loading with a config or files", reason }.into());
+        return Err(
+            CallError::Unsupported { call: "loading with a config or files", reason }.into()
+        );
     }
     let name = request.model_name.parse().map_err(RouteError::Name)?;
     Ok(gateway.dispatcher.load(&gateway.tenant, &name).await?)

@@ -10,8 +10,11 @@ use super::protocol::{
     self, DataType, InferBatchStatistics, InferStatistics, ModelConfig, ModelDynamicBatching,
     ModelInput, ModelInstanceGroup, ModelMetadataResponse, ModelOutput, ModelStatistics,
     ModelStatisticsResponse, ModelTransactionPolicy, ModelVersionPolicy, ServerMetadataResponse,
-    StatisticDuration, model_config::SchedulingChoice, model_instance_group::Kind,
-    model_metadata_response::TensorMetadata, model_version_policy::{All, PolicyChoice},
+    StatisticDuration,
+    model_config::SchedulingChoice,
+    model_instance_group::Kind,
+    model_metadata_response::TensorMetadata,
+    model_version_policy::{All, PolicyChoice},
 };
 use crate::{Gateway, errors::Failure, route::Target, v2};
 

@@ -417,11 +417,7 @@ mod tests {
             id: "7".into(),
             inputs: vec![tensor],
             outputs: vec![
-                RequestedOutput {
-                    name: "label".into(),
-                    binary: None,
-                    classes: NonZeroU32::new(3),
-                },
+                RequestedOutput { name: "label".into(), binary: None, classes: NonZeroU32::new(3) },
                 RequestedOutput { name: "score".into(), binary: None, classes: None },
             ],
             timeout: Some(Duration::from_micros(1500)),
@@ -431,8 +427,10 @@ mod tests {
         let names = Names::of(request.encode_to_vec().into());
         assert_eq!((&*names.model_name, &*names.model_version, &*names.id), ("m", "2", "7"));
 
-        let contents =
-            InferTensorContents { fp32_contents: vec![1.5, -2.0], ..InferTensorContents::default() };
+        let contents = InferTensorContents {
+            fp32_contents: vec![1.5, -2.0],
+            ..InferTensorContents::default()
+        };
         let typed = ModelInferRequest {
             inputs: vec![InferInputTensor {
                 contents: Some(contents),
@@ -484,8 +482,11 @@ mod tests {
             ..ModelInferRequest::default()
         };
         let cases = [
-            (raw("x", "", &[1]), "inputs[0].datatype: \"\" is not one of BOOL, UINT8, UINT16, \
-                UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, BF16, FP32, FP64, BYTES"),
+            (
+                raw("x", "FLOAT", &[1]),
+                "inputs[0].datatype: \"FLOAT\" is not one of BOOL, UINT8, UINT16, \
+                UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, BF16, FP32, FP64, BYTES",
+            ),
             (raw("x", "FP32", &[-1]), "inputs[0].shape: has the negative dimension -1"),
             (raw("x", "FP32", &[1; 17]), "inputs[0].shape: has more than 16 dimensions"),
             (

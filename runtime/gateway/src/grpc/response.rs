@@ -229,8 +229,8 @@ mod tests {
         assert!(pieces.iter().all(|piece| !piece.is_empty()));
         let frame = pieces.concat();
         let (head, content) = frame.split_at(HEAD);
-        let length = [0].iter().chain(&(content.len() as u32).to_be_bytes()).copied();
-        assert_eq!(head, length.collect::<Vec<u8>>());
+        let length = (content.len() as u32).to_be_bytes();
+        assert_eq!(head, [&[0][..], &length].concat());
         (M::decode(content).expect("a message"), pieces.len())
     }
 

@@ -35,13 +35,8 @@ const NO_HURRY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Answers a stream as it comes.
 pub(super) fn open(call: Call, messages: Messages) -> Reply {
-    let exchange = Exchange {
-        call,
-        messages,
-        answers: FuturesOrdered::new(),
-        sending: None,
-        end: End::Open,
-    };
+    let exchange =
+        Exchange { call, messages, answers: FuturesOrdered::new(), sending: None, end: End::Open };
     response::streamed(StreamBody::new(stream::unfold(exchange, Exchange::next)))
 }
 
@@ -112,7 +107,8 @@ impl Exchange {
 
     fn begin(&mut self, message: Collected) {
         let call = Call { invocation: Invocation::new(), ..self.call.clone() };
-        self.answers.push_back(AbortOnDropHandle::new(tokio::spawn(call.answer_in_stream(message))));
+        self.answers
+            .push_back(AbortOnDropHandle::new(tokio::spawn(call.answer_in_stream(message))));
     }
 
     /// Reads no more.
