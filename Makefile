@@ -36,11 +36,12 @@ test: guests ort ## Run all tests, the end-to-end ones against the real binary
 test-all: export QUERN_LONG_TESTS = 1
 test-all: javascript test ## Run all tests, with those that take minutes
 
-test-conformance: guests ## Let the official Triton client talk to the server
-	@echo "== installing the client into .quern/conformance"
+test-conformance: guests ## Let official clients talk to the server (KSERVE=1: KServe's as well)
+	@echo "== installing the clients into .quern/conformance"
 	@test -d .quern/conformance || python3 -m venv .quern/conformance
 	@.quern/conformance/bin/pip install --quiet --disable-pip-version-check \
-	    --requirement tests/conformance/requirements.txt
+	    --requirement tests/conformance/requirements.txt \
+	    $(if $(KSERVE),--requirement tests/conformance/requirements-kserve.txt)
 	cargo build
 	cd tests/conformance && PYTHONDONTWRITEBYTECODE=1 ../../.quern/conformance/bin/pytest
 

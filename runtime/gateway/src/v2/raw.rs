@@ -75,7 +75,7 @@ fn plain(input: &TensorSpec, size: usize, body: Bytes) -> Result<Tensor, RawErro
     let bytes = body.len() as u64;
     let open = match of_one {
         Some(0) if bytes == 0 => Some(0),
-        Some(of_one) if of_one > 0 && bytes % of_one == 0 => Some(bytes / of_one),
+        Some(of_one) if of_one > 0 && bytes.is_multiple_of(of_one) => Some(bytes / of_one),
         _ => None,
     };
     let shape = open.map(|open| {
