@@ -6,7 +6,7 @@ mod errors;
 mod limits;
 mod streams;
 
-use futures::stream;
+use futures::{Stream, stream};
 use hyper_util::{
     client::legacy::{Client as Http, connect::HttpConnector},
     rt::TokioExecutor,
@@ -18,6 +18,7 @@ use quern_gateway::protocol::{
 };
 use serde_json::json;
 use tempfile::NamedTempFile;
+use tokio::sync::mpsc;
 use tonic::{Code, Response, Status, Streaming, body::Body, client::Grpc};
 use tonic_prost::ProstCodec;
 
@@ -61,7 +62,7 @@ impl Client {
     /// Opens a stream of requests and gives that of the answers.
     async fn stream(
         &self,
-        requests: impl stream::Stream<Item = ModelInferRequest> + Send + 'static,
+        requests: impl Stream<Item = ModelInferRequest> + Send + 'static,
     ) -> Result<Streaming<ModelStreamInferResponse>, Status> {
         let path = "/inference.GRPCInferenceService/ModelStreamInfer".parse().expect("a path");
         let request = tonic::Request::new(requests);
@@ -119,6 +120,12 @@ fn choice(number: i64) -> ModelInferRequest {
         raw_input_contents: vec![number.to_le_bytes().to_vec().into()],
         ..ModelInferRequest::default()
     }
+}
+
+/// Requests for a stream, as they are sent through the other end.
+fn dialogue() -> (mpsc::Sender<ModelInferRequest>, impl Stream<Item = ModelInferRequest> + Send) {
+    let (ask, asked) = mpsc::channel(1);
+    (ask, stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked))))
 }
 
 fn wanted(name: &str) -> InferRequestedOutputTensor {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::stream;
 use quern_gateway::protocol::{
     ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice,
 };
 use tonic::{Code, Status};
 
-use super::{assert_status, choice, image, parameter, start, start_configured};
+use super::{assert_status, choice, dialogue, image, parameter, start, start_configured};
 use crate::{GUEST_ERROR, support::Server};
 
 #[tokio::test]
@@ -58,10 +58,13 @@ async fn a_caller_that_leaves_takes_its_call_with_it() {
     calling.abort();
     until(&server, "quern_sandbox_instances 0").await;
 
-    let requests = stream::iter([choice(8), choice(8)]).chain(stream::pending());
+    let (ask, requests) = dialogue();
     let answers = client.stream(requests).await.expect("opens");
+    for _ in 0..2 {
+        ask.send(choice(8)).await.expect("the server reads");
+    }
     until(&server, "quern_sandbox_instances 2").await;
-    drop(answers);
+    drop((ask, answers));
     until(&server, "quern_sandbox_instances 0").await;
     let cancelled = "quern_function_requests_total{function=\"guest-error\",outcome=\"cancelled\"";
     until(&server, cancelled).await;
@@ -103,8 +106,7 @@ async fn messages_have_a_limit_each_and_room_together() {
 async fn a_connection_has_so_many_calls_at_a_time() {
     let (server, client, _file) = start_configured("[http]\nmax_streams = 1").await;
     server.deploy_digits_model().await;
-    let (ask, asked) = tokio::sync::mpsc::channel(1);
-    let requests = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
+    let (ask, requests) = dialogue();
     let mut answers = client.stream(requests).await.expect("opens");
     ask.send(image("digits-mlp", 1.0, 1)).await.expect("the server reads");
     assert!(answers.message().await.expect("goes on").is_some());

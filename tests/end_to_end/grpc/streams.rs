@@ -4,7 +4,7 @@ use futures::{StreamExt, stream};
 use quern_gateway::protocol::{ModelInferRequest, infer_parameter::ParameterChoice};
 use tonic::Code;
 
-use super::{Client, assert_status, choice, image, output, parameter, start};
+use super::{Client, assert_status, choice, dialogue, image, output, parameter, start};
 use crate::GUEST_ERROR;
 
 #[tokio::test]
@@ -43,8 +43,7 @@ async fn a_stream_is_answered_in_its_order_and_survives_errors() {
 async fn a_stream_is_a_dialogue() {
     let (server, client) = start(&[]).await;
     server.deploy_digits_model().await;
-    let (ask, asked) = tokio::sync::mpsc::channel(1);
-    let requests = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
+    let (ask, requests) = dialogue();
     let mut answers = client.stream(requests).await.expect("opens before anything is asked");
     let last = parameter("triton_enable_empty_final_response", ParameterChoice::BoolParam(true));
     for parameters in [vec![], vec![last]] {

@@ -171,3 +171,97 @@ impl Messages {
         Ok((length, share))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::{body::Incoming, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::{io::AsyncWriteExt, sync::mpsc};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::EdgeLimits;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// What is read of a body that a real connection brings in these parts: its messages, and the
+    /// error that ends them.
+    async fn read(parts: &[&[u8]]) -> (Vec<Vec<u8>>, Option<MessageError>) {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        client
+            .write_all(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await
+            .expect("fits");
+        for part in parts {
+            let chunk = [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+            client.write_all(&chunk).await.expect("fits");
+        }
+        client.write_all(b"0\r\n\r\n").await.expect("fits");
+        let (outcomes, mut outcome) = mpsc::channel(1);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let outcomes = outcomes.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = RequestBody::new(body, &head, &TaskTracker::new(), 60 * SECOND);
+                let room = BodyRoom::new(&EdgeLimits::default());
+                let mut messages = Messages::new(body, room, ByteSize(10), 60 * SECOND);
+                let (mut all, mut error) = (Vec::new(), None);
+                loop {
+                    match messages.next(60 * SECOND).await {
+                        Ok(Some(message)) => all.push(message.to_vec()),
+                        Ok(None) => break,
+                        Err(found) => {
+                            error = Some(found);
+                            break;
+                        }
+                    }
+                }
+                outcomes.send((all, error)).await.expect("the test waits");
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(server), service);
+        let serving = tokio::spawn(connection);
+        let outcome = outcome.recv().await.expect("an outcome");
+        drop(client);
+        // The client has left, which may be before or after its answer.
+        let _ = serving.await;
+        outcome
+    }
+
+    fn frame(content: &[u8]) -> Vec<u8> {
+        [&[0][..], &(content.len() as u32).to_be_bytes(), content].concat()
+    }
+
+    #[tokio::test]
+    async fn messages_are_the_same_however_they_arrive() {
+        let body = [frame(b"first"), frame(b""), frame(b"the second")].concat();
+        let expected = vec![b"first".to_vec(), vec![], b"the second".to_vec()];
+        for size in [1, 2, 3, 4, 5, 6, 7, 9, 11, body.len()] {
+            let parts: Vec<&[u8]> = body.chunks(size).collect();
+            assert_eq!(read(&parts).await, (expected.clone(), None), "{size} bytes at a time");
+        }
+        assert_eq!(read(&[]).await, (vec![], None));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_ends_them() {
+        let first = frame(b"first");
+        let too_large = MessageError::Read(ReadError::TooLarge { limit: ByteSize(10) });
+        for (rest, error) in [
+            (&b"\0\0\0"[..], MessageError::Truncated),
+            (b"\0\0\0\0\x02x", MessageError::Truncated),
+            (b"\x01\0\0\0\0", MessageError::Compressed),
+            (b"\x02\0\0\0\0", MessageError::Flag { flag: 2 }),
+            (b"\0\0\0\0\x0b", too_large),
+        ] {
+            let (messages, found) = read(&[&first, rest]).await;
+            assert_eq!((messages, found), (vec![b"first".to_vec()], Some(error)), "{rest:?}");
+        }
+    }
+}
