@@ -37,9 +37,9 @@ use crate::{
     invocation::Invocation,
     metrics::Traffic,
     request::{INVOCATION, caught},
-    v2::{self, RegionError},
+    v2::{self, Coding, RegionError},
 };
-use messages::Messages;
+use messages::{MessageLimits, Messages};
 use response::Framed;
 
 /// Bytes of a message that brings no tensors.
@@ -158,8 +158,9 @@ impl Gateway {
             let method = method.ok_or_else(|| CallError::Unknown { path: path() })?;
             let deadline = timeout::of(&head.headers)?;
             let deadline = deadline.map(|allowed| Deadline::after(start, allowed));
+            let coding = messages::coding_of(&head.headers)?;
             let call = Call { gateway: self.clone(), invocation, deadline };
-            call.carry_out(method, body).await
+            call.carry_out(method, body, coding).await
         };
         let outcome = caught(outcome).instrument(span.clone()).await;
         let (status, mut reply) = match outcome {
@@ -180,14 +181,20 @@ impl Gateway {
 }
 
 impl Call {
-    async fn carry_out(self, method: Method, body: RequestBody) -> Result<Reply, Failure> {
+    async fn carry_out(
+        self,
+        method: Method,
+        body: RequestBody,
+        coding: Option<Coding>,
+    ) -> Result<Reply, Failure> {
         let limits = &self.gateway.config.limits;
-        let limit = match method {
+        let size = match method {
             Method::ModelInfer | Method::ModelStreamInfer => limits.json_body,
             _ => PLAIN_MESSAGE,
         };
+        let limits = MessageLimits { size, patience: limits.body_timeout };
         let room = self.gateway.body_room.clone();
-        let messages = Messages::new(body, room, limit, limits.body_timeout);
+        let messages = Messages::new(body, coding, room, limits);
         let answer = self.answer(method, messages);
         let Some(deadline) = self.deadline else { return answer.await };
         let late = CallError::Late { allowed: deadline.allowed() };

@@ -21,9 +21,7 @@ mod settings;
 mod statistics;
 
 pub(crate) use classes::ClassError;
-#[cfg(any(test, fuzzing))]
-pub(crate) use compression::Coding;
-pub(crate) use compression::CodingError;
+pub(crate) use compression::{Coding, CodingError};
 pub(crate) use config::{DynamicBatching, InstanceGroup, ModelConfig, TensorConfig, model_config};
 #[cfg(any(test, fuzzing))]
 pub(crate) use decode::InferenceRequest;

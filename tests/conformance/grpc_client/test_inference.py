@@ -128,11 +128,27 @@ def test_errors_have_a_status_and_name_what_is_wrong(
     assert error.value.status() == f"StatusCode.{status}"
 
 
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_messages_may_be_compressed(server, client, algorithm):
+    plain = client.infer("digits-mlp", image()).as_numpy("probabilities")
+    packed = client.infer("digits-mlp", image(), compression_algorithm=algorithm)
+    np.testing.assert_allclose(packed.as_numpy("probabilities"), plain, rtol=1e-5)
+    answers = queue.Queue()
+    with triton.InferenceServerClient(server.address) as streaming:
+        streaming.start_stream(
+            lambda result, error: answers.put((result, error)), compression_algorithm=algorithm
+        )
+        streaming.async_stream_infer("digits-mlp", image())
+        result, error = answers.get(timeout=60)
+        assert error is None
+        np.testing.assert_allclose(result.as_numpy("probabilities"), plain, rtol=1e-5)
+        streaming.stop_stream()
+
+
 def test_what_is_not_supported_is_refused(client):
-    for options in ({"sequence_id": 5}, {"compression_algorithm": "gzip"}):
-        with pytest.raises(InferenceServerException) as error:
-            client.infer("digits-mlp", image(), **options)
-        assert error.value.status() == "StatusCode.UNIMPLEMENTED", options
+    with pytest.raises(InferenceServerException, match="sequences") as error:
+        client.infer("digits-mlp", image(), sequence_id=5)
+    assert error.value.status() == "StatusCode.UNIMPLEMENTED"
     region = triton.InferInput("image", [2, 64], "FP32").set_shared_memory("region", 512)
     with pytest.raises(InferenceServerException, match="shared memory") as error:
         client.infer("digits-mlp", [region])

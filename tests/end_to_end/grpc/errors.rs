@@ -115,7 +115,9 @@ async fn frames_that_make_no_sense_are_refused() {
         (b"\0\0\0\0\0\0\0\0\0\0", None, "3", "takes one message, found more"),
         (b"\0\0\0", None, "3", "in the middle of a message"),
         (b"\0\0\0\0\x05abc", None, "3", "in the middle of a message"),
-        (b"\x01\0\0\0\0", Some(("grpc-encoding", "gzip")), "12", "compressed"),
+        (b"\x01\0\0\0\0", None, "3", "is compressed, but there is no grpc-encoding"),
+        (b"\x01\0\0\0\x01x", Some(("grpc-encoding", "gzip")), "3", "is not gzip"),
+        (b"\0\0\0\0\0", Some(("grpc-encoding", "zstd")), "12", "\"zstd\" is not supported"),
         (b"\x02\0\0\0\0", None, "3", "the flag 2"),
         (b"\0\xff\xff\xff\xff", None, "8", "larger than the limit of 64.0 MiB"),
         (b"\0\0\0\0\x02\x0b\x0c", None, "3", "not a protobuf message"),
@@ -134,7 +136,7 @@ async fn frames_that_make_no_sense_are_refused() {
             answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
         };
         assert_eq!(header("grpc-status"), status, "{body:?}: {}", header("grpc-message"));
-        let message = header("grpc-message").replace("%20", " ");
+        let message = header("grpc-message").replace("%20", " ").replace("%22", "\"");
         assert!(message.contains(part), "{message:?} should contain {part:?}");
         assert!(answer.into_body().collect().await.expect("nothing").to_bytes().is_empty());
     }

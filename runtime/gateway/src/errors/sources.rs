@@ -187,8 +187,9 @@ impl From<MessageError> for Failure {
     fn from(error: MessageError) -> Self {
         match error {
             MessageError::Read(error) => error.into(),
-            MessageError::Compressed => Self::new(Code::Unsupported, error),
-            MessageError::Flag { .. }
+            MessageError::Encoding { .. } => Self::new(Code::Unsupported, error),
+            MessageError::Compressed
+            | MessageError::Flag { .. }
             | MessageError::Truncated
             | MessageError::Count { .. }
             | MessageError::Malformed { .. } => Self::new(Code::InvalidRequest, error),

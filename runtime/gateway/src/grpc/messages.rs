@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message;
+use http::HeaderMap;
 use quern_types::ByteSize;
 use tokio::time::Instant;
 
 use crate::{
     body::{ReadError, RequestBody},
-    collect::{BodyRoom, Collected, Share},
+    collect::{BodyRoom, Collected, Growing, Share},
+    errors::Failure,
+    v2::{Coding, off_thread},
 };
 
 /// Before each message stand a flag and its length.
@@ -22,8 +24,14 @@ pub(crate) enum MessageError {
     /// The body can't be read.
     #[error("{0}")]
     Read(#[from] ReadError),
-    /// A message is compressed.
-    #[error("message is compressed, which is not supported: send it as it is")]
+    /// Messages are compressed in a way that is not known here.
+    #[error("grpc-encoding {encoding:?} is not supported: use gzip or deflate, or none")]
+    Encoding {
+        /// The way.
+        encoding: String,
+    },
+    /// A message is compressed, and nothing says how.
+    #[error("message is compressed, but there is no grpc-encoding that says how")]
     Compressed,
     /// What stands before a message is not what the protocol says.
     #[error("message begins with the flag {flag}, which is neither 0 nor 1")]
@@ -48,13 +56,53 @@ pub(crate) enum MessageError {
     },
 }
 
+/// How the messages of a call may be compressed.
+pub(crate) fn coding_of(headers: &HeaderMap) -> Result<Option<Coding>, MessageError> {
+    let Some(encoding) = headers.get("grpc-encoding") else { return Ok(None) };
+    match encoding.as_bytes() {
+        b"identity" => Ok(None),
+        b"gzip" => Ok(Some(Coding::Gzip)),
+        b"deflate" => Ok(Some(Coding::Deflate)),
+        other => {
+            let encoding = String::from_utf8_lossy(other).chars().take(80).collect();
+            Err(MessageError::Encoding { encoding })
+        }
+    }
+}
+
+/// A message as it arrived.
+#[derive(Debug)]
+pub(crate) struct Message {
+    content: Collected,
+    /// How to decompress it, and where to.
+    packed: Option<(Coding, Growing)>,
+}
+
+impl Message {
+    /// What it says.
+    pub(crate) async fn open(self) -> Result<Collected, Failure> {
+        let Self { content, packed } = self;
+        let Some((coding, out)) = packed else { return Ok(content) };
+        // A few bytes may become very many.
+        Ok(off_thread(move || coding.decompress(content.as_ref(), out)).await??)
+    }
+}
+
+/// What bounds each message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MessageLimits {
+    /// Bytes, compressed and decompressed alike.
+    pub(crate) size: ByteSize,
+    /// Longest time from the end of its head to its own end.
+    pub(crate) patience: Duration,
+}
+
 /// The messages of one call.
 pub(crate) struct Messages {
     body: RequestBody,
+    coding: Option<Coding>,
     room: BodyRoom,
-    limit: ByteSize,
-    /// Longest time for a message, and its beginning, from its first byte to its last.
-    patience: Duration,
+    limits: MessageLimits,
     /// What has arrived and was not taken yet.
     arrived: Bytes,
     state: State,
@@ -64,7 +112,14 @@ enum State {
     /// Before a message, or in its head.
     Head { bytes: [u8; HEAD], filled: usize },
     /// In a message.
-    Content { content: Vec<u8>, length: usize, share: Share, end: Instant },
+    Content { content: Vec<u8>, head: Head, share: Share, end: Instant },
+}
+
+/// What stands before a message.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    length: usize,
+    coding: Option<Coding>,
 }
 
 impl State {
@@ -72,19 +127,19 @@ impl State {
 }
 
 impl Messages {
-    /// The messages in a body, each of `limit` bytes at most.
+    /// The messages in a body.
     pub(crate) fn new(
         body: RequestBody,
+        coding: Option<Coding>,
         room: BodyRoom,
-        limit: ByteSize,
-        patience: Duration,
+        limits: MessageLimits,
     ) -> Self {
-        Self { body, room, limit, patience, arrived: Bytes::new(), state: State::START }
+        Self { body, coding, room, limits, arrived: Bytes::new(), state: State::START }
     }
 
     /// The next message; none at the end. It may begin after `idle`, and then has to go on as a
     /// body does. Dropping the future loses nothing.
-    pub(crate) async fn next(&mut self, idle: Duration) -> Result<Option<Collected>, MessageError> {
+    pub(crate) async fn next(&mut self, idle: Duration) -> Result<Option<Message>, MessageError> {
         loop {
             if let Some(message) = self.take()? {
                 return Ok(Some(message));
@@ -92,7 +147,9 @@ impl Messages {
             let (after, end) = match &self.state {
                 State::Head { filled: 0, .. } => (idle, None),
                 State::Head { .. } => (self.body.stall(), None),
-                State::Content { end, .. } => (self.body.stall(), Some((*end, self.patience))),
+                State::Content { end, .. } => {
+                    (self.body.stall(), Some((*end, self.limits.patience)))
+                }
             };
             match self.body.part_within(after, end).await? {
                 Some(part) => self.arrived = part,
@@ -103,27 +160,27 @@ impl Messages {
     }
 
     /// The message of a call that takes one.
-    pub(crate) async fn only(&mut self) -> Result<Collected, MessageError> {
+    pub(crate) async fn only(&mut self) -> Result<Collected, Failure> {
         let idle = self.body.stall();
         let message = self.next(idle).await?.ok_or(MessageError::Count { found: "none" })?;
         match self.next(idle).await? {
-            None => Ok(message),
-            Some(_) => Err(MessageError::Count { found: "more" }),
+            None => message.open().await,
+            Some(_) => Err(MessageError::Count { found: "more" }.into()),
         }
     }
 
     /// The same, read as what the call takes.
-    pub(crate) async fn only_as<M: Message + Default>(&mut self) -> Result<M, MessageError> {
+    pub(crate) async fn only_as<M: prost::Message + Default>(&mut self) -> Result<M, Failure> {
         let message = self.only().await?;
         let malformed = |error: prost::DecodeError| {
             let reason = error.to_string();
             MessageError::Malformed { reason: reason.chars().take(200).collect() }
         };
-        M::decode(&message[..]).map_err(malformed)
+        Ok(M::decode(&message[..]).map_err(malformed)?)
     }
 
     /// A message, if all of it has arrived. Otherwise everything that has arrived is taken.
-    fn take(&mut self) -> Result<Option<Collected>, MessageError> {
+    fn take(&mut self) -> Result<Option<Message>, MessageError> {
         if let State::Head { bytes, filled } = &mut self.state {
             let missing = (HEAD - *filled).min(self.arrived.len());
             bytes[*filled..*filled + missing].copy_from_slice(&self.arrived.split_to(missing));
@@ -132,43 +189,49 @@ impl Messages {
                 return Ok(None);
             }
             let [flag, length @ ..] = *bytes;
-            let (length, share) = self.begin(flag, u32::from_be_bytes(length))?;
-            if self.arrived.len() >= length {
+            let (head, share) = self.begin(flag, u32::from_be_bytes(length))?;
+            if self.arrived.len() >= head.length {
                 // All of it is here, and stays where it is.
                 self.state = State::START;
-                return Ok(Some(Collected::new(self.arrived.split_to(length), share)));
+                let content = Collected::new(self.arrived.split_to(head.length), share);
+                return Ok(Some(self.message(content, head)));
             }
-            let content = Vec::with_capacity(length);
-            let end = Instant::now() + self.patience;
-            self.state = State::Content { content, length, share, end };
+            let content = Vec::with_capacity(head.length);
+            let end = Instant::now() + self.limits.patience;
+            self.state = State::Content { content, head, share, end };
         }
-        let State::Content { content, length, .. } = &mut self.state else { return Ok(None) };
-        let missing = (*length - content.len()).min(self.arrived.len());
+        let State::Content { content, head, .. } = &mut self.state else { return Ok(None) };
+        let missing = (head.length - content.len()).min(self.arrived.len());
         content.extend_from_slice(&self.arrived.split_to(missing));
-        if content.len() < *length {
+        if content.len() < head.length {
             return Ok(None);
         }
         match std::mem::replace(&mut self.state, State::START) {
-            State::Content { content, share, .. } => {
-                Ok(Some(Collected::new(content.into(), share)))
+            State::Content { content, head, share, .. } => {
+                Ok(Some(self.message(Collected::new(content.into(), share), head)))
             }
             State::Head { .. } => Ok(None),
         }
     }
 
+    fn message(&self, content: Collected, head: Head) -> Message {
+        let packed = head.coding.map(|coding| (coding, self.room.growing(self.limits.size)));
+        Message { content, packed }
+    }
+
     /// Makes sure that there is room for a message.
-    fn begin(&self, flag: u8, length: u32) -> Result<(usize, Share), MessageError> {
-        match flag {
-            0 => {}
-            1 => return Err(MessageError::Compressed),
+    fn begin(&self, flag: u8, length: u32) -> Result<(Head, Share), MessageError> {
+        let coding = match flag {
+            0 => None,
+            1 => Some(self.coding.ok_or(MessageError::Compressed)?),
             _ => return Err(MessageError::Flag { flag }),
-        }
-        let limit = self.limit;
+        };
+        let limit = self.limits.size;
         let length = usize::try_from(length).ok().filter(|length| *length as u64 <= limit.0);
         let length = length.ok_or(ReadError::TooLarge { limit })?;
         let mut share = self.room.share(0);
         share.cover(length)?;
-        Ok((length, share))
+        Ok((Head { length, coding }, share))
     }
 }
 
@@ -208,11 +271,15 @@ mod tests {
                 let (head, body) = request.into_parts();
                 let body = RequestBody::new(body, &head, &TaskTracker::new(), 60 * SECOND);
                 let room = BodyRoom::new(&EdgeLimits::default());
-                let mut messages = Messages::new(body, room, ByteSize(10), 60 * SECOND);
+                let limits = MessageLimits { size: ByteSize(10), patience: 60 * SECOND };
+                let mut messages = Messages::new(body, Some(Coding::Gzip), room, limits);
                 let (mut all, mut error) = (Vec::new(), None);
                 loop {
                     match messages.next(60 * SECOND).await {
-                        Ok(Some(message)) => all.push(message.to_vec()),
+                        Ok(Some(message)) => {
+                            let opened = message.open().await;
+                            all.push(opened.map_or(b"broken".to_vec(), |opened| opened.to_vec()));
+                        }
                         Ok(None) => break,
                         Err(found) => {
                             error = Some(found);
@@ -250,13 +317,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_compressed_message_is_opened_within_the_same_limit() {
+        let compressed = |content: &[u8]| {
+            let content = Coding::Gzip.compress(std::iter::once(content));
+            [&[1][..], &(content.len() as u32).to_be_bytes(), &content].concat()
+        };
+        // The limit is small for what surrounds even the smallest content.
+        let (messages, error) = read(&[&compressed(b"")]).await;
+        assert_eq!(messages, Vec::<Vec<u8>>::new());
+        assert!(matches!(error, Some(MessageError::Read(ReadError::TooLarge { .. }))), "{error:?}");
+        let broken = [&[1, 0, 0, 0, 3][..], b"abc"].concat();
+        assert_eq!(read(&[&broken]).await, (vec![b"broken".to_vec()], None));
+    }
+
+    #[test]
+    fn compression_is_named_in_a_header() {
+        let of = |name: &'static str| {
+            let value = http::HeaderValue::from_static(name);
+            coding_of(&HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-encoding"),
+                value,
+            )]))
+        };
+        assert_eq!(coding_of(&HeaderMap::new()), Ok(None));
+        assert_eq!(of("identity"), Ok(None));
+        assert_eq!(of("gzip"), Ok(Some(Coding::Gzip)));
+        assert_eq!(of("deflate"), Ok(Some(Coding::Deflate)));
+        assert_eq!(of("zstd"), Err(MessageError::Encoding { encoding: "zstd".into() }));
+    }
+
+    #[tokio::test]
     async fn what_is_no_message_ends_them() {
         let first = frame(b"first");
         let too_large = MessageError::Read(ReadError::TooLarge { limit: ByteSize(10) });
         for (rest, error) in [
             (&b"\0\0\0"[..], MessageError::Truncated),
             (b"\0\0\0\0\x02x", MessageError::Truncated),
-            (b"\x01\0\0\0\0", MessageError::Compressed),
             (b"\x02\0\0\0\0", MessageError::Flag { flag: 2 }),
             (b"\0\0\0\0\x0b", too_large),
         ] {

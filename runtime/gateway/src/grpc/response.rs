@@ -147,6 +147,9 @@ pub(crate) fn failed(status: &Status) -> Reply {
     let mut reply = reply(ReplyBody::empty());
     *reply.headers_mut() = headers_of(status);
     reply.headers_mut().insert(CONTENT_TYPE, GRPC);
+    // For whom it matters: a client that compressed in another way.
+    let encodings = HeaderValue::from_static("identity,deflate,gzip");
+    reply.headers_mut().insert("grpc-accept-encoding", encodings);
     reply
 }
 

@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::{
     Call, CallError,
-    messages::Messages,
+    messages::{Message, Messages},
     protocol::{
         InferParameter, ModelInferResponse, ModelStreamInferResponse,
         infer_parameter::ParameterChoice,
@@ -26,8 +26,7 @@ use super::{
     response::{self, Framed},
 };
 use crate::{
-    body::Reply, collect::Collected, errors::Failure, invocation::Invocation, metrics::Traffic,
-    request::caught,
+    body::Reply, errors::Failure, invocation::Invocation, metrics::Traffic, request::caught,
 };
 
 /// A stream whose client waits for an answer may be silent for as long as that takes.
@@ -105,7 +104,7 @@ impl Exchange {
         }
     }
 
-    fn begin(&mut self, message: Collected) {
+    fn begin(&mut self, message: Message) {
         let call = Call { invocation: Invocation::new(), ..self.call.clone() };
         self.answers
             .push_back(AbortOnDropHandle::new(tokio::spawn(call.answer_in_stream(message))));
@@ -123,13 +122,17 @@ impl Exchange {
 
 impl Call {
     /// Answers a request of a stream, always.
-    async fn answer_in_stream(self, message: Collected) -> Framed {
+    async fn answer_in_stream(self, message: Message) -> Framed {
         let start = Instant::now();
         let invocation = self.invocation;
         let span = tracing::debug_span!("request", %invocation, stream = true);
         // Kept for the names in it: they are read only if it fails.
-        let kept = (*message).clone();
-        let outcome = caught(async { Ok(self.infer(message).await?.answer.in_stream()?) });
+        let mut kept = Bytes::new();
+        let outcome = caught(async {
+            let message = message.open().await?;
+            kept = (*message).clone();
+            Ok(self.infer(message).await?.answer.in_stream()?)
+        });
         let outcome = outcome.instrument(span).await;
         let status = outcome.as_ref().map_or_else(Failure::status, |_| StatusCode::OK);
         self.gateway.metrics.answered(Traffic::Infer, status, start.elapsed());
