@@ -8,6 +8,7 @@ mod cli;
 mod configuration;
 mod crashes;
 mod deployments;
+mod grpc;
 mod http_functions;
 mod http_handlers;
 mod imports;

@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     child: Child,
     url: String,
+    grpc_url: Option<String>,
     data: Arc<TempDir>,
     client: reqwest::Client,
 }
@@ -98,11 +99,24 @@ impl Server {
             .stdin(Stdio::null());
         let mut child = command.spawn().expect("the server starts");
         let lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
-        let url = lines
+        let mut addresses = lines
             .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
-            .expect("the server says where it listens");
-        Self { child, url, data, client: reqwest::Client::new() }
+            .filter_map(|line| line.strip_prefix("listening on ").map(str::to_owned));
+        // The one for everything comes last.
+        let first = addresses.next().expect("the server says where it listens");
+        let (url, grpc_url) = match first.strip_prefix("grpc://") {
+            None => (first, None),
+            Some(address) => {
+                let grpc_url = format!("http://{address}");
+                (addresses.next().expect("the server says where it listens"), Some(grpc_url))
+            }
+        };
+        Self { child, url, grpc_url, data, client: reqwest::Client::new() }
+    }
+
+    /// Where gRPC has an address of its own.
+    pub(crate) fn grpc_url(&self) -> &str {
+        self.grpc_url.as_deref().expect("was asked for")
     }
 
     pub(crate) fn url(&self) -> &str {

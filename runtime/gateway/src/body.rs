@@ -102,6 +102,11 @@ impl RequestBody {
         Self { incoming: Some(incoming), rest, waits, stall }
     }
 
+    /// Longest time between two parts.
+    pub(crate) fn stall(&self) -> Duration {
+        self.stall
+    }
+
     /// Whether no other body can arrive on its connection at the same time.
     pub(crate) fn is_alone(&self) -> bool {
         self.incoming.is_none() || self.rest.is_some()
@@ -138,11 +143,21 @@ impl RequestBody {
         &mut self,
         end: Option<(Instant, Duration)>,
     ) -> Result<Option<Bytes>, ReadError> {
+        self.part_within(self.stall, end).await
+    }
+
+    /// The same, if it may take another time than parts of a body usually may. Dropping the future
+    /// loses nothing.
+    pub(crate) async fn part_within(
+        &mut self,
+        after: Duration,
+        end: Option<(Instant, Duration)>,
+    ) -> Result<Option<Bytes>, ReadError> {
         loop {
-            let stall = Instant::now() + self.stall;
+            let stall = Instant::now() + after;
             let (until, error) = match end {
                 Some((end, after)) if end < stall => (end, ReadError::Slow { after }),
-                _ => (stall, ReadError::Stalled { after: self.stall }),
+                _ => (stall, ReadError::Stalled { after }),
             };
             match tokio::time::timeout_at(until, self.frame()).await.map_err(|_| error)? {
                 None => return Ok(None),

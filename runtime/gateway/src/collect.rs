@@ -38,7 +38,9 @@ impl BodyRoom {
         Self { units, total, patience }
     }
 
-    fn share(&self, free: usize) -> Share {
+    /// A share that takes nothing up to a size, which is 0 unless a connection has one body at a
+    /// time.
+    pub(crate) fn share(&self, free: usize) -> Share {
         Share { room: self.clone(), free, taken: None }
     }
 
@@ -50,7 +52,7 @@ impl BodyRoom {
 
 /// What one body has of the room; gives it back when it is dropped.
 #[derive(Debug)]
-struct Share {
+pub(crate) struct Share {
     room: BodyRoom,
     /// Size up to which a body takes no room.
     free: usize,
@@ -59,7 +61,7 @@ struct Share {
 
 impl Share {
     /// Makes sure that the share covers a body of this size, without waiting.
-    fn cover(&mut self, size: usize) -> Result<(), ReadError> {
+    pub(crate) fn cover(&mut self, size: usize) -> Result<(), ReadError> {
         if size <= self.free {
             return Ok(());
         }
@@ -119,6 +121,16 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
+    /// What was collected, with the share that covers it.
+    pub(crate) fn new(content: Bytes, share: Share) -> Self {
+        Self { content, share }
+    }
+
+    /// Makes sure that there is room for what becomes of the body as well.
+    pub(crate) fn cover_also(&mut self, size: usize) -> Result<(), ReadError> {
+        self.share.cover(self.content.len().saturating_add(size))
+    }
+
     /// The body as bytes that can be cut into pieces: the room is free again once the last of them
     /// is dropped.
     pub(crate) fn into_bytes(self) -> Bytes {

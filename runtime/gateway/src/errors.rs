@@ -2,10 +2,11 @@
 //! message that is safe to show; a cause that concerns only the operator goes to the log.
 
 mod code;
+mod grpc;
 mod sources;
 
 use http::{
-    HeaderValue, Response,
+    HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
 };
 use quern_types::Exceeded;
@@ -94,22 +95,29 @@ impl Failure {
         self
     }
 
-    /// The answer; writes the cause to the log.
-    pub(crate) fn into_reply(self, audience: Audience) -> Reply {
-        let Self { code, mut detail, cause, retry_after, allow, limit, trace } = self;
-        let Audience { family, invocation, owner } = audience;
-        if let Some(cause) = cause {
-            let word = code.as_str();
-            match code {
-                Code::Internal => {
-                    tracing::error!(%invocation, code = word, cause, "request failed")
-                }
-                _ => tracing::warn!(%invocation, code = word, cause, "request failed"),
-            }
-            detail
-                .push_str(&format!("; the server's log has the cause of invocation {invocation}"));
+    /// The status of an answer that says so, whatever protocol it is in.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// Writes the cause to the log, and tells the client where to find it.
+    fn log(&mut self, invocation: Invocation) {
+        let Some(cause) = self.cause.take() else { return };
+        let code = self.code.as_str();
+        match self.code {
+            Code::Internal => tracing::error!(%invocation, code, cause, "request failed"),
+            _ => tracing::warn!(%invocation, code, cause, "request failed"),
         }
-        let status = code.status();
+        let hint = format!("; the server's log has the cause of invocation {invocation}");
+        self.detail.push_str(&hint);
+    }
+
+    /// The answer; writes the cause to the log.
+    pub(crate) fn into_reply(mut self, audience: Audience) -> Reply {
+        let Audience { family, invocation, owner } = audience;
+        self.log(invocation);
+        let status = self.status();
+        let Self { code, detail, cause: _, retry_after, allow, limit, trace } = self;
         let (kind, body) = match family {
             Family::Problem => {
                 let mut problem = json!({
@@ -162,8 +170,9 @@ mod tests {
     use crate::{
         body::ReadError,
         functions::ForwardError,
+        grpc::{CallError, MessageError},
         multipart::MultipartError,
-        route::Route,
+        route::{Route, RouteError},
         v2::{
             ClassError, Coding, CodingError, DecodeError, EncodeError, HeaderError, OutputError,
             RawError, RegionError, SelectError, SettingError,
@@ -252,6 +261,18 @@ mod tests {
                 Code::InvalidRequest,
                 RawError::Size { name: x(), dtype, shape: vec![], bytes: 1 }.into(),
             ),
+            (Code::NotFound, RouteError::GrpcOnly.into()),
+            (Code::Unsupported, CallError::Unknown { path: "/x".into() }.into()),
+            (Code::Unsupported, CallError::Unsupported { call: "x", reason: "no" }.into()),
+            (Code::DeadlineExceeded, CallError::Late { allowed: time }.into()),
+            (Code::ShuttingDown, CallError::Closing.into()),
+            (Code::RequestTooLarge, MessageError::Read(ReadError::TooLarge { limit }).into()),
+            (Code::Unsupported, MessageError::Encoding { encoding: x() }.into()),
+            (Code::InvalidRequest, MessageError::Compressed.into()),
+            (Code::InvalidRequest, MessageError::Flag { flag: 2 }.into()),
+            (Code::InvalidRequest, MessageError::Truncated.into()),
+            (Code::InvalidRequest, MessageError::Count { found: "none" }.into()),
+            (Code::InvalidRequest, MessageError::Malformed { reason: reason() }.into()),
             (Code::InvalidRequest, RawError::Data(tensor()).into()),
             (Code::InvalidRequest, CodingError::Unknown { encoding: x() }.into()),
             (

@@ -9,6 +9,7 @@ use crate::{
     EdgeLimits,
     body::ReadError,
     collect::BodyRoom,
+    grpc::{Names, Outline},
     multipart,
     v2::{Coding, InferenceRequest},
 };
@@ -44,6 +45,18 @@ pub fn tensors(content: &[u8]) {
 fn assert_json(text: &[u8]) {
     let other = serde_json::from_slice::<serde_json::Value>(text);
     assert!(other.is_ok(), "accepted, but {other:?}");
+}
+
+/// Reads a message of gRPC that asks for inference. What its tensors take was foretold.
+pub fn message(content: &[u8]) {
+    let message = Bytes::copy_from_slice(content);
+    drop(Names::of(message.clone()));
+    let Ok(outline) = Outline::read(message) else { return };
+    let most = content.len() + outline.cost();
+    if let Ok(request) = outline.fill() {
+        let taken = request.inputs.iter().map(|input| input.data().len()).sum::<usize>();
+        assert!(taken <= most, "{taken} bytes of {most}");
+    }
 }
 
 /// Takes an upload apart that arrives in pieces, as long as its first byte says.
@@ -85,6 +98,11 @@ mod tests {
     #[test]
     fn the_seeds_of_tensors_are_handled() {
         replay("tensors", super::tensors);
+    }
+
+    #[test]
+    fn the_seeds_of_messages_are_handled() {
+        replay("message", super::message);
     }
 
     #[test]

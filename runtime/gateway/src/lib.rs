@@ -1,4 +1,4 @@
-//! The HTTP edge: decodes requests, hands them on, encodes answers. The only place where errors
+//! The HTTP and gRPC edge: decodes requests, hands them on, encodes answers. The only place where errors
 //! become status codes. It keeps nothing between requests, and runs nothing itself.
 
 mod activity;
@@ -10,6 +10,7 @@ mod functions;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gateway;
+mod grpc;
 mod inspection;
 mod invocation;
 mod limits;
@@ -24,4 +25,6 @@ mod stall;
 mod v2;
 
 pub use gateway::{Gateway, GatewayConfig};
+pub use grpc::protocol;
 pub use limits::EdgeLimits;
+pub use server::Listeners;

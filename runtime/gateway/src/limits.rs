@@ -15,6 +15,8 @@ pub struct EdgeLimits {
     pub connections: usize,
     /// Requests at a time on one HTTP/2 connection.
     pub streams: u32,
+    /// Requests of one gRPC stream that are under way at a time; the next waits to be read.
+    pub stream_requests: usize,
     /// Bytes of the head of a request.
     pub head: ByteSize,
     /// Longest time for the head of a request. A connection without a request is closed after as
@@ -37,6 +39,7 @@ impl Default for EdgeLimits {
         Self {
             connections: 4_096,
             streams: 256,
+            stream_requests: 16,
             head: ByteSize(64 << 10),
             head_timeout: Duration::from_secs(30),
             json_body: ByteSize::mib(64),

@@ -1,9 +1,9 @@
 //! One request from head to head: routed, carried out, counted. Whatever goes wrong becomes an
 //! answer here; nothing reaches the connection as an error or a panic.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Instant};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_LENGTH};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
@@ -14,25 +14,39 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Audience, Failure, Family},
-    functions, inspection,
+    functions, grpc, inspection,
     invocation::Invocation,
     logs,
     metrics::Traffic,
     operations,
-    route::Route,
+    route::{Route, RouteError},
+    server::Offer,
     v2,
 };
 
-const INVOCATION: HeaderName = HeaderName::from_static("quern-invocation");
+/// The header that names a request.
+pub(crate) const INVOCATION: HeaderName = HeaderName::from_static("quern-invocation");
 
 impl Gateway {
     /// Answers a request, always.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Reply {
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        offer: Offer,
+        request: Request<Incoming>,
+    ) -> Reply {
+        if grpc::is_call(&request) {
+            // Boxed, so that the future of every other request stays small.
+            let answer: BoxFuture<'_, Reply> = Box::pin(self.answer_call(request));
+            return answer.await;
+        }
         let start = Instant::now();
         let invocation = Invocation::new();
         let family = Family::of(request.uri().path());
         let is_head = request.method() == Method::HEAD;
-        let route = Route::of(request.method(), request.uri().path());
+        let route = match offer {
+            Offer::Everything => Route::of(request.method(), request.uri().path()),
+            Offer::Grpc => Err(RouteError::GrpcOnly),
+        };
         let traffic = route.as_ref().map_or(Traffic::Unknown, Route::traffic);
         let span = tracing::debug_span!(
             "request",
@@ -51,14 +65,9 @@ impl Gateway {
                 Err(error) => Err(error.into()),
             }
         };
-        let outcome = AssertUnwindSafe(outcome).catch_unwind().instrument(span.clone()).await;
+        let outcome = caught(outcome).instrument(span.clone()).await;
         let audience = Audience { family, invocation, owner: self.config.callers_are_owners };
-        let failed = |failure: Failure| failure.into_reply(audience);
-        let mut reply = match outcome {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(failure)) => failed(failure),
-            Err(panic) => failed(Failure::internal(panic_text(&*panic))),
-        };
+        let mut reply = outcome.unwrap_or_else(|failure| failure.into_reply(audience));
         if matches!(traffic, Traffic::Call | Traffic::Infer) {
             reply.headers_mut().insert(INVOCATION, invocation.header());
         }
@@ -170,6 +179,14 @@ fn without_body(reply: Reply, leftovers: &TaskTracker) -> Reply {
         ReplyBody::Stream(body) => drain(body, leftovers),
     }
     Reply::from_parts(head, ReplyBody::empty())
+}
+
+/// What comes of work, whose panics are faults of the server.
+pub(crate) async fn caught<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    outcome.unwrap_or_else(|panic| Err(Failure::internal(panic_text(&*panic))))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

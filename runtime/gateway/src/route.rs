@@ -72,6 +72,15 @@ pub(crate) struct Target {
     pub(crate) version: Option<VersionNumber>,
 }
 
+impl Target {
+    /// What a name and a version mean that were given on their own; an empty version is none.
+    pub(crate) fn parse(name: &str, version: &str) -> Result<Self, RouteError> {
+        let version = Some(version).filter(|version| !version.is_empty());
+        let version = version.map(parse_version).transpose()?;
+        Ok(Self { name: name.parse()?, version })
+    }
+}
+
 /// What has settings in the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Subject {
@@ -100,6 +109,9 @@ pub(crate) enum RouteError {
         /// The methods that it takes.
         allow: &'static str,
     },
+    /// The request is none of gRPC's, at an address that is for nothing else.
+    #[error("only gRPC is answered at this address")]
+    GrpcOnly,
     /// A name in the path is malformed.
     #[error(transparent)]
     Name(#[from] InvalidName),
@@ -335,6 +347,15 @@ mod tests {
             let (method, path) = call.split_once(' ').expect("method and path");
             let method = method.parse().expect("a method");
             assert_eq!(Route::of(&method, path), Ok(route), "{call}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_name_and_perhaps_a_version() {
+        assert_eq!(Target::parse("m", ""), Ok(target("m", None)));
+        assert_eq!(Target::parse("m", "3"), Ok(target("m", Some(3))));
+        for (name, version) in [("", ""), ("M", "1"), ("m", "0"), ("m", "one")] {
+            assert!(Target::parse(name, version).is_err(), "{name:?} {version:?}");
         }
     }
 

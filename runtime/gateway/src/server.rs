@@ -27,17 +27,59 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause after the system refused to accept a connection, for want of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where connections come in.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For everything.
+    pub http: TcpListener,
+    /// For gRPC alone, which `http` has as well.
+    pub grpc: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(http: TcpListener) -> Self {
+        Self { http, grpc: None }
+    }
+}
+
+impl Listeners {
+    async fn accept(&self) -> io::Result<(TcpStream, Offer)> {
+        let grpc = async {
+            match &self.grpc {
+                Some(grpc) => grpc.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = self.http.accept() => accepted.map(|(socket, _)| (socket, Offer::Everything)),
+            accepted = grpc => accepted.map(|(socket, _)| (socket, Offer::Grpc)),
+        }
+    }
+}
+
+/// What a connection may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    Everything,
+    Grpc,
+}
+
 impl Gateway {
-    /// Serves the connections of a listener until `shutdown` resolves; then lets those that are
+    /// Serves the connections of listeners until `shutdown` resolves; then lets those that are
     /// open finish their requests, and returns once all have ended.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(
+        self: Arc<Self>,
+        listeners: impl Into<Listeners>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let listeners = listeners.into();
         let mut connections = JoinSet::new();
         let accept = async {
             let slots = Arc::new(Semaphore::new(self.config.limits.connections));
             loop {
                 let slot = slots.clone().acquire_owned().await.expect("never closed");
-                let socket = accept(&listener, &mut connections).await;
-                connections.spawn(Arc::clone(&self).connection(socket, slot));
+                let (socket, offer) = accept(&listeners, &mut connections).await;
+                connections.spawn(Arc::clone(&self).connection(socket, offer, slot));
             }
         };
         tokio::select! {
@@ -45,7 +87,7 @@ impl Gateway {
             () = shutdown => {}
             () = accept => {}
         }
-        drop(listener);
+        drop(listeners);
         self.closing.cancel();
         self.leftovers.close();
         while let Some(ended) = connections.join_next().await {
@@ -54,7 +96,12 @@ impl Gateway {
         self.leftovers.wait().await;
     }
 
-    async fn connection(self: Arc<Self>, socket: TcpStream, slot: OwnedSemaphorePermit) {
+    async fn connection(
+        self: Arc<Self>,
+        socket: TcpStream,
+        offer: Offer,
+        slot: OwnedSemaphorePermit,
+    ) {
         let _slot = slot;
         let _open = self.metrics.connection();
         if let Err(error) = socket.set_nodelay(true) {
@@ -69,7 +116,7 @@ impl Gateway {
                 let underway = activity.begin(request.version());
                 let gateway = Arc::clone(&gateway);
                 async move {
-                    let reply = gateway.answer(request).await;
+                    let reply = gateway.answer(offer, request).await;
                     Ok::<_, Infallible>(Watched::reply(reply, underway))
                 }
             }
@@ -150,11 +197,11 @@ fn protocols(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
 }
 
 /// The next connection. Meanwhile, connections that have ended are joined.
-async fn accept(listener: &TcpListener, connections: &mut JoinSet<()>) -> TcpStream {
+async fn accept(listeners: &Listeners, connections: &mut JoinSet<()>) -> (TcpStream, Offer) {
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => return socket,
+            accepted = listeners.accept() => match accepted {
+                Ok(accepted) => return accepted,
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be accepted: trying again");

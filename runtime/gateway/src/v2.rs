@@ -21,19 +21,19 @@ mod settings;
 mod statistics;
 
 pub(crate) use classes::ClassError;
-#[cfg(any(test, fuzzing))]
-pub(crate) use compression::Coding;
-pub(crate) use compression::CodingError;
-pub(crate) use config::model_config;
+pub(crate) use compression::{Coding, CodingError};
+pub(crate) use config::{DynamicBatching, InstanceGroup, ModelConfig, TensorConfig, model_config};
 #[cfg(any(test, fuzzing))]
 pub(crate) use decode::InferenceRequest;
 pub(crate) use encode::EncodeError;
 pub(crate) use fields::DecodeError;
-pub(crate) use infer::{HeaderError, infer};
-pub(crate) use metadata::{live, model_metadata, model_ready, ready, server_metadata};
-pub(crate) use outputs::{OutputError, SelectError};
+pub(crate) use infer::{HeaderError, describe, infer};
+pub(crate) use metadata::{EXTENSIONS, live, model_metadata, model_ready, ready, server_metadata};
+pub(crate) use outputs::{OutputError, RequestedOutput, SelectError, Wanted};
+pub(crate) use parameters::{NO_SEQUENCES, NO_SHARED_MEMORY};
 pub(crate) use raw::RawError;
-pub(crate) use regions::{RegionError, regions, register_region, unregister_regions};
-pub(crate) use repository::{load_model, repository_index, unload_model};
-pub(crate) use settings::{SettingError, change_settings, settings};
-pub(crate) use statistics::statistics;
+pub(crate) use receive::off_thread;
+pub(crate) use regions::{RegionError, no_region, regions, register_region, unregister_regions};
+pub(crate) use repository::{load_model, repository_index, state, unload_model};
+pub(crate) use settings::{SettingError, agree, change_settings, settings};
+pub(crate) use statistics::{included, statistics};

@@ -64,6 +64,11 @@ pub(crate) struct Flags {
     #[arg(long, env = "QUERN_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
 
+    /// Address and port to answer gRPC on, beside the one for everything, which does so as well;
+    /// port 0 takes a free one [default: none]
+    #[arg(long, value_name = "ADDR")]
+    grpc_listen: Option<SocketAddr>,
+
     /// Folder for everything that is deployed; created if it is missing [default: quern-data]
     #[arg(long, env = "QUERN_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -124,6 +129,7 @@ impl Flags {
         }
         let Options { server, sandbox, models, deploy, logs, .. } = options;
         set(&mut server.listen, self.listen);
+        set(&mut server.grpc_listen, self.grpc_listen.map(Some));
         set(&mut server.data, self.data);
         server.insecure |= self.insecure;
         set(&mut server.log_format, self.log_format);

@@ -10,6 +10,7 @@ use super::{Code, Failure};
 use crate::{
     body::ReadError,
     functions::ForwardError,
+    grpc::{AnswerTooLarge, CallError, FieldError, MessageError, TimeoutError},
     logs::QueryError,
     multipart::MultipartError,
     route::RouteError,
@@ -22,7 +23,7 @@ use crate::{
 impl From<RouteError> for Failure {
     fn from(error: RouteError) -> Self {
         match &error {
-            RouteError::NotFound { .. } => Self::new(Code::NotFound, error),
+            RouteError::NotFound { .. } | RouteError::GrpcOnly => Self::new(Code::NotFound, error),
             RouteError::MethodNotAllowed { allow, .. } => {
                 let allow = Some(*allow);
                 Self { allow, ..Self::new(Code::MethodNotAllowed, error) }
@@ -167,6 +168,54 @@ impl From<RegionError> for Failure {
             RegionError::NotAllowed => Code::Unsupported,
         };
         Self::new(code, error)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unknown { .. } | CallError::Unsupported { .. } => {
+                Self::new(Code::Unsupported, error)
+            }
+            CallError::Late { .. } => Self::new(Code::DeadlineExceeded, error),
+            CallError::Closing => Self::new(Code::ShuttingDown, error).retry_after(1),
+        }
+    }
+}
+
+impl From<MessageError> for Failure {
+    fn from(error: MessageError) -> Self {
+        match error {
+            MessageError::Read(error) => error.into(),
+            MessageError::Encoding { .. } => Self::new(Code::Unsupported, error),
+            MessageError::Compressed
+            | MessageError::Flag { .. }
+            | MessageError::Truncated
+            | MessageError::Count { .. }
+            | MessageError::Malformed { .. } => Self::new(Code::InvalidRequest, error),
+        }
+    }
+}
+
+impl From<FieldError> for Failure {
+    fn from(error: FieldError) -> Self {
+        let code = match error {
+            FieldError::Wrong { .. } => Code::InvalidRequest,
+            FieldError::Unsupported { .. } => Code::Unsupported,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<TimeoutError> for Failure {
+    fn from(error: TimeoutError) -> Self {
+        Self::new(Code::InvalidRequest, error)
+    }
+}
+
+impl From<AnswerTooLarge> for Failure {
+    fn from(error: AnswerTooLarge) -> Self {
+        Self::new(Code::ResponseTooLarge, error)
     }
 }
 

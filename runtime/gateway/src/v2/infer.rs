@@ -104,11 +104,7 @@ pub(crate) async fn infer(
     let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;
     let coding = Coding::accepted(&head.headers);
     let mut reply = reply(Given { name, version, id, outputs, wanted }, coding).await?;
-    let headers = reply.headers_mut();
-    headers.insert(VERSION, version.get().into());
-    if let Some(served) = served {
-        describe(headers, &served);
-    }
+    describe(reply.headers_mut(), version, served.as_ref());
     Ok(reply)
 }
 
@@ -207,7 +203,9 @@ const QUEUE_US: HeaderName = HeaderName::from_static("quern-queue-us");
 const COMPUTE_US: HeaderName = HeaderName::from_static("quern-compute-us");
 
 /// Says in headers what computed an answer, and for how long.
-fn describe(headers: &mut HeaderMap, served: &Served) {
+pub(crate) fn describe(headers: &mut HeaderMap, version: VersionNumber, served: Option<&Served>) {
+    headers.insert(VERSION, version.get().into());
+    let Some(served) = served else { return };
     let microseconds = |time: std::time::Duration| {
         HeaderValue::from(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
     };
@@ -291,7 +289,7 @@ mod tests {
             queued: Duration::from_nanos(1_999),
             compute: Duration::from_millis(2),
         };
-        describe(&mut headers, &served);
+        describe(&mut headers, served.version, Some(&served));
         for (name, value) in [
             ("quern-engine", "onnxruntime"),
             ("quern-device", "cpu:0"),

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The extensions that there are, under the names that Triton gives them.
-const EXTENSIONS: [&str; 5] = [
+pub(crate) const EXTENSIONS: [&str; 5] = [
     "binary_tensor_data",
     "classification",
     "model_configuration",

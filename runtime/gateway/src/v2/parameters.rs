@@ -11,6 +11,10 @@ use super::{
 /// What the refusal of anything about shared memory says.
 pub(crate) const NO_SHARED_MEMORY: &str = "shared memory is not allowed on this server";
 
+/// What the refusal of anything about sequences says.
+pub(crate) const NO_SEQUENCES: &str =
+    "sequences are not supported: calls keep no state for the next";
+
 /// The parameters of a whole request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestParameters {
@@ -90,7 +94,7 @@ fn sequence(cursor: &mut Cursor<'_>) -> Result<(), DecodeError> {
     if none {
         return Ok(());
     }
-    Err(DecodeError::unsupported("sequences are not supported: calls keep no state for the next"))
+    Err(DecodeError::unsupported(NO_SEQUENCES))
 }
 
 /// A parameter of no meaning here: a string, a number or a boolean.

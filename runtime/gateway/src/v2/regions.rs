@@ -26,10 +26,16 @@ pub(crate) enum RegionError {
 
 /// `GET /v2/{system,cuda}sharedmemory[/region/{region}]/status`
 pub(crate) fn regions(region: Option<&str>) -> Result<Reply, Failure> {
-    match region {
-        None => Ok(body::json(&json!([]))),
-        Some(region) => Err(RegionError::NotFound { region: region.to_owned() }.into()),
+    no_region(region.unwrap_or_default())?;
+    Ok(body::json(&json!([])))
+}
+
+/// Refuses a region by its name; none is named by an empty one.
+pub(crate) fn no_region(region: &str) -> Result<(), RegionError> {
+    if region.is_empty() {
+        return Ok(());
     }
+    Err(RegionError::NotFound { region: region.to_owned() })
 }
 
 /// `POST /v2/{system,cuda}sharedmemory/region/{region}/register`

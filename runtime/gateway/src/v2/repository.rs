@@ -3,7 +3,7 @@
 
 use http::Response;
 use quern_dispatcher::IndexEntry;
-use quern_types::Name;
+use quern_types::{ModelError, Name};
 use serde_json::{Value, json};
 
 use super::{
@@ -99,10 +99,7 @@ fn optional<'a>(
 }
 
 fn describe(entry: &IndexEntry) -> Value {
-    let (state, reason) = match &entry.readiness {
-        Ok(()) => ("READY", String::new()),
-        Err(error) => ("UNAVAILABLE", error.to_string()),
-    };
+    let (state, reason) = state(&entry.readiness);
     json!({
         "name": entry.name,
         "version": entry.version.to_string(),
@@ -111,9 +108,17 @@ fn describe(entry: &IndexEntry) -> Value {
     })
 }
 
+/// The protocol's word for whether a version takes calls, and why not.
+pub(crate) fn state(readiness: &Result<(), ModelError>) -> (&'static str, String) {
+    match readiness {
+        Ok(()) => ("READY", String::new()),
+        Err(error) => ("UNAVAILABLE", error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use quern_types::{ModelError, VersionNumber};
+    use quern_types::VersionNumber;
 
     use super::*;
 

@@ -52,9 +52,19 @@ pub(crate) async fn change_settings(
     body: RequestBody,
 ) -> Result<Reply, Failure> {
     let body = receive_control(gateway, body).await?;
-    let current = current(gateway, &subject)?;
-    compare(&current, body.as_ref())?;
-    Ok(body::json(&Value::Object(current)))
+    let asked = read(body.as_ref())?;
+    Ok(body::json(&Value::Object(agree(gateway, &subject, asked)?)))
+}
+
+/// The settings of something, if they are what is asked for.
+pub(crate) fn agree(
+    gateway: &Gateway,
+    subject: &Subject,
+    asked: Map<String, Value>,
+) -> Result<Map<String, Value>, Failure> {
+    let current = current(gateway, subject)?;
+    compare(&current, asked)?;
+    Ok(current)
 }
 
 fn current(gateway: &Gateway, subject: &Subject) -> Result<Map<String, Value>, Failure> {
@@ -90,10 +100,13 @@ fn log(level: LevelFilter) -> Map<String, Value> {
     settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+fn read(body: &[u8]) -> Result<Map<String, Value>, SettingError> {
+    serde_json::from_slice(body)
+        .map_err(|error| SettingError::Malformed { reason: error.to_string() })
+}
+
 /// Compares what settings are asked for with what they are. `null` asks for what they are anyway.
-fn compare(current: &Map<String, Value>, body: &[u8]) -> Result<(), SettingError> {
-    let asked: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| SettingError::Malformed { reason: error.to_string() })?;
+fn compare(current: &Map<String, Value>, asked: Map<String, Value>) -> Result<(), SettingError> {
     for (name, value) in asked {
         let Some(is) = current.get(&name) else {
             let known = current.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -141,7 +154,8 @@ mod tests {
             (log(LevelFilter::INFO), r#"{"log_info": true, "log_verbose_level": 0}"#),
         ];
         for (current, body) in accepted {
-            assert_eq!(compare(&current, body.as_bytes()), Ok(()), "{body}");
+            let compared = read(body.as_bytes()).and_then(|asked| compare(&current, asked));
+            assert_eq!(compared, Ok(()), "{body}");
         }
         let refused = [
             (
@@ -161,11 +175,12 @@ mod tests {
             ),
         ];
         for (current, body, message) in refused {
-            let error = compare(&current, body.as_bytes()).expect_err(body);
+            let compared = read(body.as_bytes()).and_then(|asked| compare(&current, asked));
+            let error = compared.expect_err(body);
             assert_eq!(error.to_string(), message);
         }
         for body in ["", "[]", "{", "\u{0}", &"[".repeat(100_000)] {
-            let malformed = compare(&trace(), body.as_bytes());
+            let malformed = read(body.as_bytes());
             assert!(matches!(malformed, Err(SettingError::Malformed { .. })), "{malformed:?}");
         }
     }

@@ -2,12 +2,14 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
     process,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use quern_gateway::Listeners;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, sync::watch};
 use tracing_subscriber::EnvFilter;
@@ -21,8 +23,9 @@ use crate::{
 
 /// Run a server
 ///
-/// Prints "listening on http://ADDRESS:PORT" on standard output once it takes requests. Logs go
-/// to standard error; QUERN_LOG filters them (default: info). SIGINT and SIGTERM stop it: it
+/// Prints "listening on http://ADDRESS:PORT" on standard output once it takes requests, and before
+/// that, where gRPC has an address of its own, "listening on grpc://ADDRESS:PORT". Logs go to
+/// standard error; QUERN_LOG filters them (default: info). SIGINT and SIGTERM stop it: it
 /// takes no more requests, finishes those it has, and exits; a second signal ends it at once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
@@ -32,7 +35,7 @@ pub(crate) struct Serve {
 
 pub(crate) async fn run(command: Serve) -> Result<()> {
     let config = command.flags.load()?;
-    let Server { listen, log_format, drain_timeout, .. } = config.options.server;
+    let Server { listen, grpc_listen, log_format, drain_timeout, .. } = config.options.server;
     check_address(&config.options.server)?;
     start_logs(log_format)?;
     // Taken first, so that a signal during the start is not lost.
@@ -40,19 +43,32 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     let data = config.options.server.data.clone();
     raise_open_files();
     let parts = wiring::build(find_ort_library(config)).await?;
-    let listener = TcpListener::bind(listen).await.map_err(|error| Failure {
-        message: format!("can't listen on {listen}: {error}"),
-        hint: "is another server running there? choose another port with --listen".into(),
-    })?;
-    let address = listener.local_addr()?;
+    let http = bind(listen, "--listen").await?;
+    let grpc = match grpc_listen {
+        Some(address) => Some(bind(address, "--grpc-listen").await?),
+        None => None,
+    };
+    if let Some(grpc) = &grpc {
+        let address = grpc.local_addr()?;
+        output::line(format_args!("listening on grpc://{address}"))?;
+        tracing::info!(%address, "listening for gRPC");
+    }
+    let address = http.local_addr()?;
     output::line(format_args!("listening on http://{address}"))?;
     tracing::info!(%address, data = %data.display(), "listening");
     parts.dispatcher.warm();
-    serve_until_stopped(&parts, listener, stop, drain_timeout.0.0).await;
+    serve_until_stopped(&parts, Listeners { http, grpc }, stop, drain_timeout.0.0).await;
     io::stdout().flush()?;
     // Not by returning: dropping the server would join the device's lanes and wait for compiles,
     // however long they take.
     process::exit(0)
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| Failure {
+        message: format!("can't listen on {address}: {error}"),
+        hint: format!("is another server running there? choose another port with {flag}"),
+    })
 }
 
 /// The configuration with ONNX Runtime's library where it is found, if none is given.
@@ -72,12 +88,12 @@ fn find_ort_library(mut config: Config) -> Config {
 /// Serves until `stop` says so, then finishes what runs within `drain_timeout`.
 async fn serve_until_stopped(
     parts: &Parts,
-    listener: TcpListener,
+    listeners: Listeners,
     stop: watch::Receiver<bool>,
     drain_timeout: Duration,
 ) {
     let Parts { gateway, deployer, dispatcher, store } = parts;
-    let serving = tokio::spawn(Arc::clone(gateway).serve(listener, stopped(stop.clone())));
+    let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     stopped(stop).await;
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
     let started = Instant::now();
@@ -112,14 +128,13 @@ fn raise_open_files() {
 }
 
 fn check_address(server: &Server) -> Result<(), UsageError> {
-    if server.insecure || server.is_private() {
+    let Some(address) = server.public_address().filter(|_| !server.insecure) else {
         return Ok(());
-    }
+    };
     Err(UsageError(format!(
-        "won't listen on {}: nobody is authenticated yet, so whoever reaches that address could \
-         deploy and run code; listen on 127.0.0.1, or pass --insecure if only people you trust \
-         can reach it",
-        server.listen
+        "won't listen on {address}: nobody is authenticated yet, so whoever reaches that address \
+         could deploy and run code; listen on 127.0.0.1, or pass --insecure if only people you \
+         trust can reach it"
     )))
 }
 
@@ -157,6 +172,8 @@ mod tests {
             let listen = address.parse().expect("an address");
             let server = Server { listen, ..Server::default() };
             assert_eq!(check_address(&server).is_ok(), allowed, "{address}");
+            let grpc = Server { grpc_listen: Some(listen), ..Server::default() };
+            assert_eq!(check_address(&grpc).is_ok(), allowed, "{address} for gRPC");
             assert!(check_address(&Server { insecure: true, ..server }).is_ok(), "{address}");
         }
     }

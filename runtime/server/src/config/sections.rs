@@ -55,6 +55,9 @@ section! {
     Server in "server" {
         /// Address and port to listen on; port 0 takes a free one. Flag: --listen.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7700));
+        /// Address and port to answer gRPC on, beside the one for everything, which does so as well;
+        /// port 0 takes a free one. Not set: none. Flag: --grpc-listen.
+        grpc_listen: Option<SocketAddr> = None;
         /// Folder for everything that is deployed, created if it is missing; relative to the
         /// working directory. Flag: --data.
         data: PathBuf = "quern-data".into();
@@ -75,6 +78,8 @@ section! {
         max_connections: Count<1, 1_000_000> = Count(4_096);
         /// Requests at a time on one HTTP/2 connection.
         max_streams: Count<1, 65_536> = Count(256);
+        /// Requests of one gRPC stream that are under way at a time; the next waits to be read.
+        max_stream_requests: Count<1, 4_096> = Count(16);
         /// Bytes of the head of a request.
         max_head: Size<8_192, 16_777_216> = Size(ByteSize(64 << 10));
         /// Longest time for the head of a request. A connection without a request is closed after
@@ -199,7 +204,13 @@ impl Written for LogFormat {
 impl Server {
     /// Whether only this machine can reach it.
     pub(crate) fn is_private(&self) -> bool {
-        self.listen.ip().to_canonical().is_loopback()
+        self.public_address().is_none()
+    }
+
+    /// An address that others than this machine may reach.
+    pub(crate) fn public_address(&self) -> Option<SocketAddr> {
+        let is_loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+        [self.listen].into_iter().chain(self.grpc_listen).find(|address| !is_loopback(address))
     }
 }
 
@@ -208,6 +219,7 @@ impl Http {
         EdgeLimits {
             connections: usize::try_from(self.max_connections.0).unwrap_or(usize::MAX),
             streams: self.max_streams.0,
+            stream_requests: usize::try_from(self.max_stream_requests.0).unwrap_or(usize::MAX),
             head: self.max_head.0,
             head_timeout: self.head_timeout.0.0,
             json_body: self.max_json_body.0,

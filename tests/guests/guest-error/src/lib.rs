@@ -1,5 +1,5 @@
 //! Fails as its input chooses: 0 doesn't, 1 to 5 are the contract's errors, 6 is an error from `?`,
-//! and 7 panics.
+//! 7 panics, and 8 takes longer than anybody waits.
 
 use quern_sdk::{Error, ErrorKind, Inputs, Outputs};
 
@@ -15,6 +15,10 @@ fn fail(inputs: Inputs) -> Result<Outputs, Error> {
         [5] => ErrorKind::Internal,
         [6] => {
             "six".parse::<u32>()?;
+            return Ok(inputs);
+        }
+        [8] => {
+            std::thread::sleep(std::time::Duration::from_secs(3_600));
             return Ok(inputs);
         }
         _ => panic!("chosen to panic"),
