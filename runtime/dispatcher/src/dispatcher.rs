@@ -9,7 +9,7 @@ use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
     Body, Call, Deadline, DeviceDescription, InvocationId, InvokeError, ModelCall, ModelCalls,
-    ModelError, Name, Routes, Served, TenantId, Tensor, VersionNumber,
+    ModelError, Name, Priority, Routes, RunTimes, Served, TenantId, Tensor, VersionNumber,
 };
 
 use crate::{
@@ -50,6 +50,8 @@ pub struct InferRequest {
     pub target: Name,
     /// Its version; none: the live one.
     pub version: Option<VersionNumber>,
+    /// How urgent it is.
+    pub priority: Priority,
     /// The inputs, not yet checked.
     pub inputs: Vec<Tensor>,
 }
@@ -82,18 +84,19 @@ impl Dispatcher {
         request: Request<Body>,
     ) -> Result<HttpReply, InvokeError> {
         let work = self.admit()?;
-        let invocation = Invocation { id, tenant: tenant.clone(), name: name.clone(), work };
+        let (tenant, name, priority) = (tenant.clone(), name.clone(), Priority::default());
+        let invocation = Invocation { id, tenant, name, priority, work };
         let (response, version) = self.functions.call_http(invocation, request).await?;
         Ok(HttpReply { response, version })
     }
 
     /// Calls a model or an inference function, whichever has the name.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
-        let InferRequest { id, tenant, target, version, inputs } = request;
+        let InferRequest { id, tenant, target, version, priority, inputs } = request;
         let work = self.admit()?;
         if self.routes().model(&tenant, &target).is_some() {
             let deadline = Deadline::after(Instant::now(), self.models.timeout());
-            let call = Call { id, tenant, deadline };
+            let call = Call { id, tenant, deadline, priority };
             let call = ModelCall { call, model: target, version, inputs };
             let reply = self.models.infer(call).await?;
             let version = reply.served.version;
@@ -106,7 +109,7 @@ impl Dispatcher {
                 other => other,
             }
         })?;
-        let invocation = Invocation { id, tenant, name: target, work };
+        let invocation = Invocation { id, tenant, name: target, priority, work };
         let outputs = self.functions.infer(invocation, &found, inputs).await?;
         Ok(InferReply { outputs, version: found.number, served: None })
     }
@@ -114,6 +117,11 @@ impl Dispatcher {
     /// Everything that is deployed at this moment.
     pub fn routes(&self) -> Arc<Routes> {
         self.store.catalog().routes()
+    }
+
+    /// How long runs of a model's live version have taken; none while it is not loaded.
+    pub fn run_times(&self, tenant: &TenantId, model: &Name) -> Vec<RunTimes> {
+        self.models.run_times(tenant, model)
     }
 
     /// The devices that compute models.

@@ -8,7 +8,7 @@ use quern_sandbox::{Function, Report, Sandbox};
 use quern_store::Store;
 use quern_types::{
     Body, ByteSize, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, Name, TenantId, Tensor, Version, VersionNumber,
+    InvokeError, Name, Priority, TenantId, Tensor, Version, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -72,6 +72,7 @@ pub(crate) struct Invocation {
     pub(crate) id: InvocationId,
     pub(crate) tenant: TenantId,
     pub(crate) name: Name,
+    pub(crate) priority: Priority,
     pub(crate) work: Work,
 }
 
@@ -165,7 +166,7 @@ impl Functions {
         invocation: Invocation,
         version: &Arc<Version<FunctionSpec>>,
     ) -> Result<Admitted, InvokeError> {
-        let Invocation { id, tenant, name, work } = invocation;
+        let Invocation { id, tenant, name, priority, work } = invocation;
         let started = Instant::now();
         let limits = self.loader.sandbox.limits(&version.spec);
         let deadline = Deadline::after(started, limits.timeout.0);
@@ -184,7 +185,7 @@ impl Functions {
             return Err(InvokeError::Busy { scope: "function", limit: limits.concurrency });
         };
         let VersionKey { tenant, name, version } = key;
-        let call = Call { id, tenant: tenant.clone(), deadline };
+        let call = Call { id, tenant: tenant.clone(), deadline, priority };
         let author = Author { tenant, function: name, version, invocation: id };
         Ok(Admitted { loaded, call, author, started, _permit: permit, _work: work })
     }

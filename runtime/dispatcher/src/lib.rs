@@ -9,6 +9,9 @@ mod metrics;
 mod models;
 mod queue;
 mod ready;
+mod run_times;
+mod shapes;
+mod split;
 mod warmth;
 
 pub use dispatcher::{Dispatcher, HttpReply, InferReply, InferRequest};

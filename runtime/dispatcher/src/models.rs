@@ -7,16 +7,20 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, Device, DeviceDescription, DeviceError, ModelCall, ModelCalls, ModelError,
-    ModelReply, ModelSource, ModelSpec, Name, Served, TenantId, Tensor, Version, VersionNumber,
+    BatchAxis, ByteSize, Device, DeviceDescription, DeviceError, ModelCall, ModelCalls, ModelError,
+    ModelReply, ModelSource, ModelSpec, Name, RunTimes, Served, TenantId, Tensor, Version,
+    VersionNumber,
 };
 
 use crate::{
     metrics::ModelsMetrics,
-    queue::{BatchQueue, Computed, Uncomputed},
+    queue::{BatchQueue, Computed, QueuedCall, Uncomputed},
     ready::{Ready, Room, VersionKey},
+    run_times::RunTimesCollector,
+    shapes::Shapes,
 };
 
 /// Limits on the calls of models.
@@ -24,13 +28,19 @@ use crate::{
 pub struct ModelsConfig {
     /// Calls that wait for one model; more are refused.
     pub max_waiting: u32,
+    /// Bytes that the inputs of the calls which wait for one model have together.
+    pub waiting_memory: ByteSize,
     /// How long a call that names no time of its own may take.
     pub timeout: Duration,
 }
 
 impl Default for ModelsConfig {
     fn default() -> Self {
-        Self { max_waiting: 4_096, timeout: Duration::from_secs(30) }
+        Self {
+            max_waiting: 4_096,
+            waiting_memory: ByteSize::mib(256),
+            timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -57,8 +67,11 @@ impl Models {
     ) -> Result<Self, prometheus::Error> {
         let metrics = ModelsMetrics::register(registry)?;
         let replicas = Ready::new(Room::unlimited()?);
-        let shared = Shared { config, store, device, replicas, metrics };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(Shared { config, store, device, replicas, metrics });
+        let weak = Arc::downgrade(&shared);
+        let loaded = move || weak.upgrade().map_or_else(Vec::new, |it| it.replicas.all_loaded());
+        registry.register(Box::new(RunTimesCollector::new(loaded)?))?;
+        Ok(Self { shared })
     }
 
     /// How long a call that names no time of its own may take.
@@ -69,6 +82,21 @@ impl Models {
     /// The devices that compute.
     pub(crate) fn devices(&self) -> Vec<DeviceDescription> {
         vec![self.shared.device.describe()]
+    }
+
+    /// How long runs of a model's live version have taken; none while it is not loaded.
+    pub(crate) fn run_times(&self, tenant: &TenantId, model: &Name) -> Vec<RunTimes> {
+        let Ok(version) = self.shared.resolve(tenant, model, None) else { return Vec::new() };
+        let key =
+            VersionKey { tenant: tenant.clone(), name: model.clone(), version: version.number };
+        let measured = self.shared.replicas.loaded(&key).map(|queue| queue.profile());
+        let run_times = |of: quern_scheduler::Measured| RunTimes {
+            rows: of.rows,
+            runs: of.runs,
+            mean_us: of.mean_us,
+            deviation_us: of.deviation_us,
+        };
+        measured.unwrap_or_default().into_iter().map(run_times).collect()
     }
 
     /// Unloads what is deleted, and what was replaced and is no longer called.
@@ -134,19 +162,11 @@ impl Shared {
             allowed: call.deadline.allowed(),
         };
         let queue = loaded.await.map_err(|_| expired())??;
-        let computed = queue.compute(inputs, rows, call.deadline).await;
-        let Computed { outputs, batch_rows, queued, compute } =
-            computed.map_err(|uncomputed| match uncomputed {
-                Uncomputed::QueueFull { waiting } => {
-                    ModelError::QueueFull { name: name.clone(), waiting }
-                }
-                Uncomputed::Expired => expired(),
-                Uncomputed::Device(error) => ModelError::Device { name: name.clone(), error },
-                Uncomputed::Lost => {
-                    let error = DeviceError::Lost { device: self.device.id() };
-                    ModelError::Device { name: name.clone(), error }
-                }
-            })?;
+        let (priority, deadline) = (call.priority, call.deadline);
+        let computed = queue.compute(QueuedCall { inputs, rows, priority, deadline }).await;
+        let Computed { outputs, batch_rows, queued, compute } = computed.map_err(|uncomputed| {
+            self.describe(uncomputed, &name, spec, call.deadline.allowed())
+        })?;
         let served = Served {
             version: version.number,
             engine: spec.engine,
@@ -156,6 +176,30 @@ impl Shared {
             compute,
         };
         Ok(ModelReply { outputs, served })
+    }
+
+    /// Says of which model it is that a call was not computed.
+    fn describe(
+        &self,
+        uncomputed: Uncomputed,
+        name: &Name,
+        spec: &ModelSpec,
+        allowed: Duration,
+    ) -> ModelError {
+        let name = name.clone();
+        let error = match uncomputed {
+            Uncomputed::QueueFull { waiting } => return ModelError::QueueFull { name, waiting },
+            Uncomputed::MemoryFull { limit } => return ModelError::QueueMemory { name, limit },
+            Uncomputed::Expired => return ModelError::DeadlineExceeded { name, allowed },
+            Uncomputed::TooLate { needed } => return ModelError::TooLate { name, allowed, needed },
+            Uncomputed::Device(error) => error,
+            Uncomputed::Uneven { output } => DeviceError::Run {
+                engine: spec.engine,
+                reason: format!("it gave output {output:?} of different shapes for rows of a call"),
+            },
+            Uncomputed::Lost => DeviceError::Lost { device: self.device.id() },
+        };
+        ModelError::Device { name, error }
     }
 
     /// Loads a version onto the device.
@@ -174,15 +218,24 @@ impl Shared {
         let source = ModelSource { onnx, spec: version.spec.clone() };
         let loaded = self.device.load(source).await;
         let replica = loaded.map_err(|error| ModelError::Device { name: name.clone(), error })?;
-        let max_rows = match version.spec.batch {
-            BatchAxis::Rows { max } => max,
-            BatchAxis::None { .. } => 1,
+        let spec = &version.spec;
+        let (max_rows, shapes) = match spec.batch {
+            BatchAxis::Rows { max } => (max, Shapes::of(&spec.signature)),
+            BatchAxis::None { .. } => (1, Shapes::one()),
+        };
+        let delay = spec.max_delay.map_or(Duration::ZERO, |delay| delay.0);
+        let config = BatcherConfig {
+            lanes: u16::try_from(replica.lanes()).unwrap_or(u16::MAX),
+            max_rows,
+            max_waiting: self.config.max_waiting,
+            max_waiting_bytes: self.config.waiting_memory.0,
+            max_delay_us: u64::try_from(delay.as_micros()).unwrap_or(u64::MAX),
         };
         let metrics = self.metrics.model(&tenant, &name, version.spec.engine, self.device.id());
         let took = start.elapsed();
         self.metrics.load_seconds.observe(took.as_secs_f64());
         tracing::info!(model = %name, version = %version.number, ?took, "model loaded");
-        Ok(Arc::new(BatchQueue::new(replica, max_rows, self.config.max_waiting, metrics)))
+        Ok(Arc::new(BatchQueue::new(replica, config, shapes, metrics)))
     }
 }
 

@@ -62,6 +62,7 @@ codes! {
     EngineAbsent "engine-absent" SERVICE_UNAVAILABLE,
     DeviceError "device-error" INTERNAL_SERVER_ERROR,
     DeviceLost "device-lost" SERVICE_UNAVAILABLE,
+    TooLate "too-late" SERVICE_UNAVAILABLE,
     Unavailable "unavailable" SERVICE_UNAVAILABLE,
     ShuttingDown "shutting-down" SERVICE_UNAVAILABLE,
     Internal "internal" INTERNAL_SERVER_ERROR,

@@ -6,7 +6,7 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 use quern_dispatcher::{InferReply, InferRequest};
-use quern_types::{DataType, Mismatch, Served, Side, Signature, Tensor, Violation};
+use quern_types::{DataType, Mismatch, Priority, Served, Side, Signature, Tensor, Violation};
 
 use super::{decode::InferenceRequest, encode::Answer, target::Found};
 use crate::{
@@ -72,6 +72,7 @@ pub(crate) async fn infer(
         tenant: gateway.tenant.clone(),
         target: name.clone(),
         version,
+        priority: Priority::default(),
         inputs,
     };
     let InferReply { outputs: given, version, served } = gateway.dispatcher.infer(request).await?;

@@ -123,6 +123,7 @@ pub(crate) mod tests {
             signature: signature(),
             engine: Engine::Tract,
             batch: BatchAxis::Rows { max: 8 },
+            max_delay: None,
         };
         let mut routes = Routes::default();
         let own = routes.tenant_mut(&TenantId::default());
