@@ -264,8 +264,9 @@ impl Batcher {
         self.held_until_us = None;
         while !self.idle.is_empty()
             && let Some(seed) = self.seed(now_us)
+            && let Some(waiting) = self.waiting.get(seed).copied()
         {
-            if let Some(refusal) = self.too_late(seed, now_us) {
+            if let Some(refusal) = self.too_late(&waiting, now_us) {
                 self.refuse(seed, refusal, actions);
                 continue;
             }
@@ -274,7 +275,8 @@ impl Batcher {
                 return;
             }
             let share = self.waiting.rows().div_ceil(self.idle.len() as u64);
-            let batch = self.gather(seed, share.min(self.config.max_rows.into()), now_us, actions);
+            let share = share.min(self.config.max_rows.into());
+            let batch = self.gather(&waiting.arrival, share, now_us, actions);
             self.dispatch(batch.parts, batch.rows, now_us, actions);
         }
     }
@@ -307,8 +309,7 @@ impl Batcher {
     }
 
     /// Why a call that could run now should not: even a quick batch would end after its deadline.
-    fn too_late(&mut self, call: CallId, now_us: u64) -> Option<Refusal> {
-        let waiting = self.waiting.get(call)?;
+    fn too_late(&mut self, waiting: &Waiting, now_us: u64) -> Option<Refusal> {
         let rows = waiting.left().min(self.config.max_rows);
         let needed_us = self.profile.quick_us(rows).filter(|_| !waiting.is_trial)?;
         let is_late = now_us.saturating_add(needed_us) > waiting.arrival.deadline_us;
@@ -322,7 +323,7 @@ impl Batcher {
         let rows = u32::try_from(self.waiting.rows()).ok()?;
         let most = self.config.max_rows;
         let is_off = self.config.max_delay_us == 0;
-        if is_off || self.waiting.buckets() > 1 || rows >= most || self.surplus().is_some() {
+        if is_off || !self.waiting.is_one_bucket() || rows >= most || self.surplus().is_some() {
             return None;
         }
         let more = rows.saturating_mul(2).min(most);
@@ -341,21 +342,19 @@ impl Batcher {
     /// rows fit. The seed always does, or as much of it as a batch holds.
     fn gather(
         &mut self,
-        seed: CallId,
+        seed: &Arrival,
         most: u64,
         now_us: u64,
         actions: &mut Vec<Action>,
     ) -> Gathering {
         let mut batch = Gathering { parts: Vec::new(), rows: 0, levels: [false; LEVELS] };
-        let Some(Waiting { arrival: seed, .. }) = self.waiting.get(seed).copied() else {
-            return batch;
-        };
-        let seed_most = if self.is_oversized(&seed) { most } else { places(seed.rows) };
-        self.add(&seed, seed_most, Turn::Ends, &mut batch);
+        let seed_most = if self.is_oversized(seed) { most } else { places(seed.rows) };
+        self.add(seed, seed_most, Turn::Ends, &mut batch);
         while batch.rows < most
-            && let Some(Waiting { arrival, .. }) = self.waiting.first_in(seed.bucket).copied()
+            && let Some(waiting) = self.waiting.first_in(seed.bucket).copied()
         {
-            if let Some(refusal) = self.too_late(arrival.call, now_us) {
+            let arrival = waiting.arrival;
+            if let Some(refusal) = self.too_late(&waiting, now_us) {
                 self.refuse(arrival.call, refusal, actions);
                 continue;
             }

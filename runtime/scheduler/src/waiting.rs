@@ -1,7 +1,7 @@
 //! The calls that wait: in order of level and turn, by bucket, and by deadline. Never decides
 //! which of them runs next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use quern_types::Priority;
 
@@ -16,7 +16,7 @@ pub(crate) const LEVELS: usize = Priority::LEVELS as usize;
 pub(crate) struct WaitingCalls {
     calls: BTreeMap<CallId, Waiting>,
     levels: [Level; LEVELS],
-    buckets: BTreeMap<BucketId, BTreeMap<Place, CallId>>,
+    buckets: BTreeMap<(BucketId, Place), CallId>,
     /// Places that the rows of all calls take up.
     rows: u64,
     /// Bytes of the inputs of all calls, whatever part of them has run.
@@ -48,10 +48,10 @@ pub(crate) enum Turn {
 /// The calls of one level.
 #[derive(Debug, Clone, Default)]
 struct Level {
-    /// By turn.
-    order: BTreeMap<u64, CallId>,
-    /// Those of which nothing has run, the newest last.
-    untouched: BTreeSet<CallId>,
+    /// Those of which nothing has run, by turn: the newest last.
+    untouched: BTreeMap<u64, CallId>,
+    /// Those of which a part was taken, by turn.
+    begun: BTreeMap<u64, CallId>,
     /// By deadline, with the places that each takes up.
     deadlines: BTreeMap<(u64, CallId), u64>,
     rows: u64,
@@ -114,9 +114,10 @@ impl WaitingCalls {
         self.bytes
     }
 
-    /// How many buckets there are.
-    pub(crate) fn buckets(&self) -> usize {
-        self.buckets.len()
+    /// Whether all calls are of one bucket.
+    pub(crate) fn is_one_bucket(&self) -> bool {
+        let [first, last] = [self.buckets.first_key_value(), self.buckets.last_key_value()];
+        first.map(|((bucket, _), _)| bucket) == last.map(|((bucket, _), _)| bucket)
     }
 
     pub(crate) fn get(&self, call: CallId) -> Option<&Waiting> {
@@ -124,12 +125,14 @@ impl WaitingCalls {
     }
 
     pub(crate) fn is_empty_level(&self, level: usize) -> bool {
-        self.levels[level].order.is_empty()
+        self.levels[level].deadlines.is_empty()
     }
 
     /// The call of a level whose turn comes first.
     pub(crate) fn first_of(&self, level: usize) -> Option<CallId> {
-        self.levels[level].order.first_key_value().map(|(_, call)| *call)
+        let Level { untouched, begun, .. } = &self.levels[level];
+        let firsts = [untouched.first_key_value(), begun.first_key_value()];
+        firsts.into_iter().flatten().min().map(|(_, call)| *call)
     }
 
     /// The call of a level whose deadline comes first.
@@ -140,8 +143,9 @@ impl WaitingCalls {
 
     /// The call of a bucket that stands first.
     pub(crate) fn first_in(&self, bucket: BucketId) -> Option<&Waiting> {
-        let (_, call) = self.buckets.get(&bucket)?.first_key_value()?;
-        self.calls.get(call)
+        let first = (bucket, Place { level: 0, turn: 0 });
+        let ((found, _), call) = self.buckets.range(first..).next()?;
+        self.calls.get(call).filter(|_| *found == bucket)
     }
 
     /// The call that came first.
@@ -151,7 +155,8 @@ impl WaitingCalls {
 
     /// The call that came last of the least urgent, unless some of it has run.
     pub(crate) fn last_untouched(&self) -> Option<CallId> {
-        self.levels.iter().rev().find_map(|level| level.untouched.last().copied())
+        let last = |level: &Level| level.untouched.last_key_value().map(|(_, call)| *call);
+        self.levels.iter().rev().find_map(last)
     }
 
     /// The call whose deadline comes first, and its deadline.
@@ -169,10 +174,9 @@ impl WaitingCalls {
         self.bytes += arrival.bytes;
         let level = &mut self.levels[level(arrival.priority)];
         level.rows += places(arrival.rows);
-        level.order.insert(turn, call);
-        level.untouched.insert(call);
+        level.untouched.insert(turn, call);
         level.deadlines.insert((arrival.deadline_us, call), places(arrival.rows));
-        self.buckets.entry(arrival.bucket).or_default().insert(waiting.place(), call);
+        self.buckets.insert((arrival.bucket, waiting.place()), call);
         self.calls.insert(call, waiting);
     }
 
@@ -184,10 +188,10 @@ impl WaitingCalls {
         self.bytes -= bytes;
         let level = &mut self.levels[level(priority)];
         level.rows -= waiting.places_left();
-        level.order.remove(&waiting.turn);
-        level.untouched.remove(&call);
+        let order = if waiting.taken == 0 { &mut level.untouched } else { &mut level.begun };
+        order.remove(&waiting.turn);
         level.deadlines.remove(&(deadline_us, call));
-        self.leave_bucket(bucket, waiting.place());
+        self.buckets.remove(&(bucket, waiting.place()));
         Some(waiting)
     }
 
@@ -205,7 +209,8 @@ impl WaitingCalls {
         self.rows -= u64::from(most);
         let level = &mut self.levels[before.level];
         level.rows -= u64::from(most);
-        level.untouched.remove(&call);
+        level.untouched.remove(&before.turn);
+        level.begun.insert(before.turn, call);
         level.deadlines.insert(deadline, places_left);
         if then == Turn::Ends {
             self.queue_again(call, before);
@@ -218,21 +223,11 @@ impl WaitingCalls {
         let Some(waiting) = self.calls.get_mut(&call) else { return };
         waiting.turn = turn;
         let (bucket, after) = (waiting.arrival.bucket, waiting.place());
-        let order = &mut self.levels[before.level].order;
-        order.remove(&before.turn);
-        order.insert(turn, call);
-        let queue = self.buckets.entry(bucket).or_default();
-        queue.remove(&before);
-        queue.insert(after, call);
-    }
-
-    fn leave_bucket(&mut self, bucket: BucketId, place: Place) {
-        if let Some(queue) = self.buckets.get_mut(&bucket) {
-            queue.remove(&place);
-            if queue.is_empty() {
-                self.buckets.remove(&bucket);
-            }
-        }
+        let begun = &mut self.levels[before.level].begun;
+        begun.remove(&before.turn);
+        begun.insert(turn, call);
+        self.buckets.remove(&(bucket, before));
+        self.buckets.insert((bucket, after), call);
     }
 
     fn turn(&mut self) -> u64 {
