@@ -230,6 +230,7 @@ impl Shared {
             max_waiting: self.config.max_waiting,
             max_waiting_bytes: self.config.waiting_memory.0,
             max_delay_us: u64::try_from(delay.as_micros()).unwrap_or(u64::MAX),
+            one_bucket: shapes.are_one(),
         };
         let metrics = self.metrics.model(&tenant, &name, version.spec.engine, self.device.id());
         let took = start.elapsed();

@@ -30,6 +30,11 @@ impl Shapes {
         Self { vary: false, known: HashMap::new(), next: 0 }
     }
 
+    /// Whether there is one bucket for all calls.
+    pub(crate) fn are_one(&self) -> bool {
+        !self.vary
+    }
+
     /// The bucket of a call, whose inputs are in the signature's order.
     pub(crate) fn bucket(&mut self, inputs: &[Tensor]) -> BucketId {
         if !self.vary {
@@ -92,7 +97,7 @@ mod tests {
     fn where_only_rows_vary_there_is_one_bucket() {
         let mut shapes = shapes(&[&[-1, 4]]);
         assert_eq!(shapes.bucket(&call(&[&[1, 4]])), shapes.bucket(&call(&[&[9, 4]])));
-        assert!(shapes.known.is_empty());
+        assert!(shapes.known.is_empty() && shapes.are_one());
     }
 
     #[test]

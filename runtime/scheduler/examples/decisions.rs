@@ -31,6 +31,7 @@ fn median_ns(together: u64, waiting: u64, buckets: u64) -> u128 {
         max_waiting: 1_000_000,
         max_waiting_bytes: u64::MAX,
         max_delay_us: 0,
+        one_bucket: buckets == 1,
     };
     let mut batcher = Batcher::new(config);
     let mut next = 0;

@@ -54,7 +54,7 @@ impl Batcher {
             config,
             idle: BTreeSet::new(),
             running: BTreeMap::new(),
-            waiting: WaitingCalls::default(),
+            waiting: WaitingCalls::new(config.one_bucket),
             passed: [0; LEVELS],
             held_until_us: None,
             profile: LatencyProfile::default(),
@@ -263,11 +263,10 @@ impl Batcher {
     fn dispatch_waiting(&mut self, now_us: u64, actions: &mut Vec<Action>) {
         self.held_until_us = None;
         while !self.idle.is_empty()
-            && let Some(seed) = self.seed(now_us)
-            && let Some(waiting) = self.waiting.get(seed).copied()
+            && let Some(seed) = self.seed(now_us).copied()
         {
-            if let Some(refusal) = self.too_late(&waiting, now_us) {
-                self.refuse(seed, refusal, actions);
+            if let Some(refusal) = self.too_late(&seed, now_us) {
+                self.refuse(seed.arrival.call, refusal, actions);
                 continue;
             }
             self.held_until_us = self.hold_until_us(now_us);
@@ -276,7 +275,7 @@ impl Batcher {
             }
             let share = self.waiting.rows().div_ceil(self.idle.len() as u64);
             let share = share.min(self.config.max_rows.into());
-            let batch = self.gather(&waiting.arrival, share, now_us, actions);
+            let batch = self.gather(&seed, share, now_us, actions);
             self.dispatch(batch.parts, batch.rows, now_us, actions);
         }
     }
@@ -290,7 +289,7 @@ impl Batcher {
     }
 
     /// The call that the next batch begins with.
-    fn seed(&self, now_us: u64) -> Option<CallId> {
+    fn seed(&self, now_us: u64) -> Option<&Waiting> {
         let has_calls = |level: &usize| !self.waiting.is_empty_level(*level);
         let mut levels = (0..LEVELS).filter(has_calls);
         let starved = levels.clone().find(|level| self.passed[*level] >= PATIENCE);
@@ -300,12 +299,13 @@ impl Batcher {
 
     /// The call of a level whose deadline comes first, if it would miss that by letting another
     /// batch go before it.
-    fn pressed(&self, level: usize, now_us: u64) -> Option<CallId> {
-        let Waiting { arrival, .. } = self.waiting.most_pressed_of(level)?;
+    fn pressed(&self, level: usize, now_us: u64) -> Option<&Waiting> {
+        let waiting = self.waiting.most_pressed_of(level)?;
+        let arrival = &waiting.arrival;
         let most = self.config.max_rows;
         let own_us = self.profile.slow_us(arrival.rows.min(most))?;
         let end_us = now_us.saturating_add(self.profile.slow_us(most)?).saturating_add(own_us);
-        (end_us > arrival.deadline_us).then_some(arrival.call)
+        (end_us > arrival.deadline_us).then_some(waiting)
     }
 
     /// Why a call that could run now should not: even a quick batch would end after its deadline.
@@ -342,29 +342,30 @@ impl Batcher {
     /// rows fit. The seed always does, or as much of it as a batch holds.
     fn gather(
         &mut self,
-        seed: &Arrival,
+        seed: &Waiting,
         most: u64,
         now_us: u64,
         actions: &mut Vec<Action>,
     ) -> Gathering {
         let mut batch = Gathering { parts: Vec::new(), rows: 0, levels: [false; LEVELS] };
-        let seed_most = if self.is_oversized(seed) { most } else { places(seed.rows) };
+        let Arrival { rows, bucket, priority, .. } = seed.arrival;
+        let seed_most = if self.is_oversized(&seed.arrival) { most } else { places(rows) };
         self.add(seed, seed_most, Turn::Ends, &mut batch);
         while batch.rows < most
-            && let Some(waiting) = self.waiting.first_in(seed.bucket).copied()
+            && let Some(waiting) = self.waiting.first_in(bucket).copied()
         {
-            let arrival = waiting.arrival;
+            let arrival = &waiting.arrival;
             if let Some(refusal) = self.too_late(&waiting, now_us) {
                 self.refuse(arrival.call, refusal, actions);
                 continue;
             }
             let room = most - batch.rows;
-            if !self.is_oversized(&arrival) && places(arrival.rows) > room {
+            if !self.is_oversized(arrival) && places(arrival.rows) > room {
                 break;
             }
-            self.add(&arrival, room, Turn::Stays, &mut batch);
+            self.add(&waiting, room, Turn::Stays, &mut batch);
         }
-        self.count_passes(level(seed.priority), &batch.levels);
+        self.count_passes(level(priority), &batch.levels);
         batch
     }
 
@@ -372,13 +373,11 @@ impl Batcher {
         arrival.rows > self.config.max_rows
     }
 
-    fn add(&mut self, arrival: &Arrival, most: u64, then: Turn, batch: &mut Gathering) {
-        let most = u32::try_from(most).unwrap_or(u32::MAX);
-        if let Some(part) = self.waiting.take(arrival.call, most, then) {
-            batch.rows += places(part.rows);
-            batch.levels[level(arrival.priority)] = true;
-            batch.parts.push(part);
-        }
+    fn add(&mut self, waiting: &Waiting, most: u64, then: Turn, batch: &mut Gathering) {
+        let part = self.waiting.take(waiting, u32::try_from(most).unwrap_or(u32::MAX), then);
+        batch.rows += places(part.rows);
+        batch.levels[level(waiting.arrival.priority)] = true;
+        batch.parts.push(part);
     }
 
     /// Counts the batch against the levels that it passed over.

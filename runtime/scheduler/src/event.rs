@@ -15,6 +15,8 @@ pub struct BatcherConfig {
     pub max_waiting_bytes: u64,
     /// Longest that a call may wait for others while a lane is idle; 0: not at all.
     pub max_delay_us: u64,
+    /// Whether all calls can share a batch, so that nobody asks for their buckets.
+    pub one_bucket: bool,
 }
 
 /// Names a call. The caller hands them out in increasing order: the order of ids is the order of

@@ -68,13 +68,16 @@ fn moves() -> impl Strategy<Value = Vec<(u64, Move)>> {
 
 fn configs() -> impl Strategy<Value = BatcherConfig> {
     let delay = prop_oneof![3 => Just(0), 1 => 1..200u64];
-    (1..4u16, 0..9u32, 0..12u32, 0..300u64, delay).prop_map(
-        |(lanes, max_rows, max_waiting, max_waiting_bytes, max_delay_us)| BatcherConfig {
-            lanes,
-            max_rows,
-            max_waiting,
-            max_waiting_bytes,
-            max_delay_us,
+    (1..4u16, 0..9u32, 0..12u32, 0..300u64, delay, any::<bool>()).prop_map(
+        |(lanes, max_rows, max_waiting, max_waiting_bytes, max_delay_us, one_bucket)| {
+            BatcherConfig {
+                lanes,
+                max_rows,
+                max_waiting,
+                max_waiting_bytes,
+                max_delay_us,
+                one_bucket,
+            }
         },
     )
 }
@@ -123,7 +126,7 @@ impl Account {
                         call: CallId(self.next_call),
                         rows: new.rows,
                         bytes: new.bytes,
-                        bucket: BucketId(new.bucket),
+                        bucket: BucketId(if self.config.one_bucket { 0 } else { new.bucket }),
                         priority: Priority::from_parameter(new.priority),
                         deadline_us: now_us + new.allowed_us,
                     };
@@ -425,6 +428,7 @@ fn a_recorded_history_is_decided_as_it_was_recorded() {
         max_waiting: 64,
         max_waiting_bytes: 4_096,
         max_delay_us: 0,
+        one_bucket: false,
     };
     let mut account = Account::new(config);
     let (mut now_us, mut hash) = (0, 0xcbf2_9ce4_8422_2325_u64);

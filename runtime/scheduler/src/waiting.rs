@@ -12,11 +12,13 @@ pub(crate) const LEVELS: usize = Priority::LEVELS as usize;
 
 /// Calls that wait. Every operation but [`WaitingCalls::rows_before`] is logarithmic in their
 /// number, and a call that no longer waits leaves nothing behind.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct WaitingCalls {
-    calls: BTreeMap<CallId, Waiting>,
     levels: [Level; LEVELS],
-    buckets: BTreeMap<(BucketId, Place), CallId>,
+    /// Those of which a part was taken; they are few.
+    begun: BTreeMap<CallId, Waiting>,
+    /// None where all calls are of one.
+    buckets: Option<BTreeMap<(BucketId, Place), CallId>>,
     /// Places that the rows of all calls take up.
     rows: u64,
     /// Bytes of the inputs of all calls, whatever part of them has run.
@@ -48,8 +50,8 @@ pub(crate) enum Turn {
 /// The calls of one level.
 #[derive(Debug, Clone, Default)]
 struct Level {
-    /// Those of which nothing has run, by turn: the newest last.
-    untouched: BTreeMap<u64, CallId>,
+    /// Those of which nothing has run; their order is that of their turns.
+    untouched: BTreeMap<CallId, Waiting>,
     /// Those of which a part was taken, by turn.
     begun: BTreeMap<u64, CallId>,
     /// By deadline, with the places that each takes up.
@@ -80,12 +82,23 @@ impl Waiting {
 }
 
 impl WaitingCalls {
+    pub(crate) fn new(one_bucket: bool) -> Self {
+        Self {
+            levels: Default::default(),
+            begun: BTreeMap::new(),
+            buckets: (!one_bucket).then(BTreeMap::new),
+            rows: 0,
+            bytes: 0,
+            next_turn: 0,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.calls.len()
+        self.levels.iter().map(|level| level.untouched.len()).sum::<usize>() + self.begun.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
+        self.rows == 0
     }
 
     /// Places that the rows of all calls take up.
@@ -116,12 +129,9 @@ impl WaitingCalls {
 
     /// Whether all calls are of one bucket.
     pub(crate) fn is_one_bucket(&self) -> bool {
-        let [first, last] = [self.buckets.first_key_value(), self.buckets.last_key_value()];
+        let Some(buckets) = &self.buckets else { return true };
+        let [first, last] = [buckets.first_key_value(), buckets.last_key_value()];
         first.map(|((bucket, _), _)| bucket) == last.map(|((bucket, _), _)| bucket)
-    }
-
-    pub(crate) fn get(&self, call: CallId) -> Option<&Waiting> {
-        self.calls.get(&call)
     }
 
     pub(crate) fn is_empty_level(&self, level: usize) -> bool {
@@ -129,33 +139,39 @@ impl WaitingCalls {
     }
 
     /// The call of a level whose turn comes first.
-    pub(crate) fn first_of(&self, level: usize) -> Option<CallId> {
+    pub(crate) fn first_of(&self, level: usize) -> Option<&Waiting> {
         let Level { untouched, begun, .. } = &self.levels[level];
-        let firsts = [untouched.first_key_value(), begun.first_key_value()];
-        firsts.into_iter().flatten().min().map(|(_, call)| *call)
+        let untouched = untouched.first_key_value().map(|(_, waiting)| waiting);
+        let begun = begun.first_key_value().and_then(|(_, call)| self.begun.get(call));
+        [untouched, begun].into_iter().flatten().min_by_key(|waiting| waiting.turn)
     }
 
     /// The call of a level whose deadline comes first.
     pub(crate) fn most_pressed_of(&self, level: usize) -> Option<&Waiting> {
         let ((_, call), _) = self.levels[level].deadlines.first_key_value()?;
-        self.calls.get(call)
+        self.get(level, *call)
     }
 
     /// The call of a bucket that stands first.
     pub(crate) fn first_in(&self, bucket: BucketId) -> Option<&Waiting> {
+        let Some(buckets) = &self.buckets else {
+            return (0..LEVELS).find_map(|level| self.first_of(level));
+        };
         let first = (bucket, Place { level: 0, turn: 0 });
-        let ((found, _), call) = self.buckets.range(first..).next()?;
-        self.calls.get(call).filter(|_| *found == bucket)
+        let ((found, place), call) = buckets.range(first..).next()?;
+        self.get(place.level, *call).filter(|_| *found == bucket)
     }
 
     /// The call that came first.
     pub(crate) fn oldest(&self) -> Option<&Waiting> {
-        self.calls.first_key_value().map(|(_, waiting)| waiting)
+        let untouched = self.levels.iter().map(|level| &level.untouched);
+        let firsts = untouched.chain([&self.begun]).filter_map(BTreeMap::first_key_value);
+        firsts.min_by_key(|(call, _)| **call).map(|(_, waiting)| waiting)
     }
 
     /// The call that came last of the least urgent, unless some of it has run.
     pub(crate) fn last_untouched(&self) -> Option<CallId> {
-        let last = |level: &Level| level.untouched.last_key_value().map(|(_, call)| *call);
+        let last = |level: &Level| level.untouched.last_key_value().map(|(call, _)| *call);
         self.levels.iter().rev().find_map(last)
     }
 
@@ -165,69 +181,68 @@ impl WaitingCalls {
         self.levels.iter().filter_map(first).min()
     }
 
+    fn get(&self, level: usize, call: CallId) -> Option<&Waiting> {
+        self.levels[level].untouched.get(&call).or_else(|| self.begun.get(&call))
+    }
+
     pub(crate) fn insert(&mut self, arrival: Arrival, now_us: u64, is_trial: bool) {
         let call = arrival.call;
-        debug_assert!(self.calls.last_key_value().is_none_or(|(last, _)| *last < call));
         let turn = self.turn();
         let waiting = Waiting { arrival, arrived_us: now_us, is_trial, taken: 0, turn };
         self.rows += places(arrival.rows);
         self.bytes += arrival.bytes;
         let level = &mut self.levels[level(arrival.priority)];
+        debug_assert!(level.untouched.last_key_value().is_none_or(|(last, _)| *last < call));
         level.rows += places(arrival.rows);
-        level.untouched.insert(turn, call);
+        level.untouched.insert(call, waiting);
         level.deadlines.insert((arrival.deadline_us, call), places(arrival.rows));
-        self.buckets.insert((arrival.bucket, waiting.place()), call);
-        self.calls.insert(call, waiting);
+        if let Some(buckets) = &mut self.buckets {
+            buckets.insert((arrival.bucket, waiting.place()), call);
+        }
     }
 
     /// Takes a call out, with whatever of it has not run.
-    pub(crate) fn remove(&mut self, call: CallId) -> Option<Waiting> {
-        let waiting = self.calls.remove(&call)?;
+    pub(crate) fn remove(&mut self, call: CallId) {
+        let mut untouched = self.levels.iter_mut().map(|level| &mut level.untouched);
+        let waiting = untouched.find_map(|calls| calls.remove(&call));
+        let Some(waiting) = waiting.or_else(|| self.begun.remove(&call)) else { return };
         let Arrival { bytes, bucket, priority, deadline_us, .. } = waiting.arrival;
         self.rows -= waiting.places_left();
         self.bytes -= bytes;
         let level = &mut self.levels[level(priority)];
         level.rows -= waiting.places_left();
-        let order = if waiting.taken == 0 { &mut level.untouched } else { &mut level.begun };
-        order.remove(&waiting.turn);
         level.deadlines.remove(&(deadline_us, call));
-        self.buckets.remove(&(bucket, waiting.place()));
-        Some(waiting)
+        if waiting.taken > 0 {
+            level.begun.remove(&waiting.turn);
+        }
+        if let Some(buckets) = &mut self.buckets {
+            buckets.remove(&(bucket, waiting.place()));
+        }
     }
 
-    /// Takes out the next rows of a call, so many at the most; with the last of them it goes.
-    pub(crate) fn take(&mut self, call: CallId, most: u32, then: Turn) -> Option<Part> {
-        let waiting = self.calls.get_mut(&call)?;
-        let (first, left) = (waiting.taken, waiting.left());
+    /// Takes the next rows of a call, so many at the most; with the last of them it goes.
+    pub(crate) fn take(&mut self, waiting: &Waiting, most: u32, then: Turn) -> Part {
+        let Arrival { call, bucket, deadline_us, .. } = waiting.arrival;
+        let (first, left, before) = (waiting.taken, waiting.left(), waiting.place());
         if left <= most {
             self.remove(call);
-            return Some(Part { call, first, rows: left });
+            return Part { call, first, rows: left };
         }
-        waiting.taken += most;
-        let (before, places_left) = (waiting.place(), waiting.places_left());
-        let deadline = (waiting.arrival.deadline_us, call);
+        let turn = if then == Turn::Ends { self.turn() } else { waiting.turn };
+        let rest = Waiting { taken: first + most, turn, ..*waiting };
         self.rows -= u64::from(most);
         let level = &mut self.levels[before.level];
         level.rows -= u64::from(most);
-        level.untouched.remove(&before.turn);
-        level.begun.insert(before.turn, call);
-        level.deadlines.insert(deadline, places_left);
-        if then == Turn::Ends {
-            self.queue_again(call, before);
+        level.untouched.remove(&call);
+        level.begun.remove(&before.turn);
+        level.begun.insert(turn, call);
+        level.deadlines.insert((deadline_us, call), rest.places_left());
+        if let Some(buckets) = &mut self.buckets {
+            buckets.remove(&(bucket, before));
+            buckets.insert((bucket, rest.place()), call);
         }
-        Some(Part { call, first, rows: most })
-    }
-
-    fn queue_again(&mut self, call: CallId, before: Place) {
-        let turn = self.turn();
-        let Some(waiting) = self.calls.get_mut(&call) else { return };
-        waiting.turn = turn;
-        let (bucket, after) = (waiting.arrival.bucket, waiting.place());
-        let begun = &mut self.levels[before.level].begun;
-        begun.remove(&before.turn);
-        begun.insert(turn, call);
-        self.buckets.remove(&(bucket, before));
-        self.buckets.insert((bucket, after), call);
+        self.begun.insert(call, rest);
+        Part { call, first, rows: most }
     }
 
     fn turn(&mut self) -> u64 {

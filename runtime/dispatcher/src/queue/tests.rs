@@ -117,6 +117,7 @@ fn config(replica: &Increment) -> BatcherConfig {
         max_waiting: 1_000,
         max_waiting_bytes: 1_000_000,
         max_delay_us: 0,
+        one_bucket: false,
     }
 }
 

@@ -11,8 +11,14 @@ mod time;
 const LATE: u64 = 1_000_000;
 
 fn config(lanes: u16, max_rows: u32, max_waiting: u32) -> BatcherConfig {
-    let (max_waiting_bytes, max_delay_us) = (1_000, 0);
-    BatcherConfig { lanes, max_rows, max_waiting, max_waiting_bytes, max_delay_us }
+    BatcherConfig {
+        lanes,
+        max_rows,
+        max_waiting,
+        max_waiting_bytes: 1_000,
+        max_delay_us: 0,
+        one_bucket: false,
+    }
 }
 
 fn batcher(lanes: u16, max_rows: u32, max_waiting: u32) -> Batcher {
