@@ -128,7 +128,7 @@ impl Batcher {
         let Some(first) = calls.first() else { return false };
         let mut left: u64 = calls.iter().map(|call| places(call.rows)).sum();
         let is_plain = |call: &Arrival| {
-            let quick_us = self.profile.quick_us(call.rows).unwrap_or(0);
+            let quick_us = self.quick_us(call.rows).unwrap_or(0);
             (call.bucket, call.priority) == (first.bucket, first.priority)
                 && call.deadline_us > now_us
                 && call.deadline_us >= now_us.saturating_add(quick_us)
@@ -200,12 +200,21 @@ impl Batcher {
         } else {
             arrival.rows
         };
-        let own_us = self.profile.quick_us(part)?;
+        let own_us = self.quick_us(part)?;
         let own_us = own_us.saturating_mul((places(arrival.rows) / round).max(1));
         let rounds_before = self.waiting.rows_before(arrival) / round;
-        let before_us = self.profile.quick_us(most).unwrap_or(0).saturating_mul(rounds_before);
+        let before_us = self.quick_us(most).unwrap_or(0).saturating_mul(rounds_before);
         let begin_us = self.lane_free_us(now_us);
         Some(begin_us.saturating_add(before_us).saturating_add(own_us))
+    }
+
+    /// What a batch of so many rows takes if it is quick; none where that was not measured.
+    fn quick_us(&self, rows: u32) -> Option<u64> {
+        if self.config.one_bucket {
+            self.profile.quick_us(rows)
+        } else {
+            self.profile.fastest_us(rows)
+        }
     }
 
     /// When the next lane is free at the earliest.
@@ -213,9 +222,8 @@ impl Batcher {
         if !self.idle.is_empty() || self.running.len() < usize::from(self.config.lanes) {
             return now_us;
         }
-        let end_us = |run: &Running| {
-            run.since_us.saturating_add(self.profile.quick_us(run.rows).unwrap_or(0))
-        };
+        let end_us =
+            |run: &Running| run.since_us.saturating_add(self.quick_us(run.rows).unwrap_or(0));
         self.running.values().map(end_us).min().map_or(now_us, |end_us| end_us.max(now_us))
     }
 
@@ -311,7 +319,7 @@ impl Batcher {
     /// Why a call that could run now should not: even a quick batch would end after its deadline.
     fn too_late(&mut self, waiting: &Waiting, now_us: u64) -> Option<Refusal> {
         let rows = waiting.left().min(self.config.max_rows);
-        let needed_us = self.profile.quick_us(rows).filter(|_| !waiting.is_trial)?;
+        let needed_us = self.quick_us(rows).filter(|_| !waiting.is_trial)?;
         let is_late = now_us.saturating_add(needed_us) > waiting.arrival.deadline_us;
         (is_late && self.profile.refuses(rows)).then_some(Refusal::TooLate { needed_us })
     }

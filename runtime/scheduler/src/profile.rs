@@ -41,6 +41,7 @@ struct SizeClass {
     scaled_mean_us: u64,
     /// [`DEVIATION_WEIGHT`] times the mean deviation.
     scaled_deviation_us: u64,
+    fastest_us: u64,
     /// Calls refused because of this class since its last run.
     refusals: u32,
 }
@@ -84,6 +85,12 @@ impl LatencyProfile {
         Some(class.mean_us().saturating_sub(class.deviation_us().saturating_mul(2)))
     }
 
+    /// What the fastest batch of so many rows has taken: what is left to rely upon where batches
+    /// differ in more than their rows.
+    pub(crate) fn fastest_us(&self, rows: u32) -> Option<u64> {
+        self.trusted(rows).map(|class| class.fastest_us)
+    }
+
     /// What a slow batch of so many rows takes: hardly any takes more.
     pub(crate) fn slow_us(&self, rows: u32) -> Option<u64> {
         let class = self.trusted(rows)?;
@@ -125,7 +132,9 @@ impl SizeClass {
         if self.runs == 0 {
             self.scaled_mean_us = compute_us.saturating_mul(MEAN_WEIGHT);
             self.scaled_deviation_us = (compute_us / 2).saturating_mul(DEVIATION_WEIGHT);
+            self.fastest_us = compute_us;
         } else {
+            self.fastest_us = self.fastest_us.min(compute_us);
             let off_us = self.mean_us().abs_diff(compute_us);
             self.scaled_deviation_us -= self.deviation_us();
             self.scaled_deviation_us = self.scaled_deviation_us.saturating_add(off_us);
@@ -198,6 +207,7 @@ mod tests {
         assert!(quick.is_some_and(|quick| quick < 500), "{quick:?}");
         assert!(slow.is_some_and(|slow| slow > 1_500), "{slow:?}");
         assert_eq!(steady.usual_us(8), Some(1_000));
+        assert_eq!((steady.fastest_us(8), unsteady.fastest_us(8)), (Some(1_000), Some(500)));
     }
 
     #[test]

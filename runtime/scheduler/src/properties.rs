@@ -458,5 +458,5 @@ fn a_recorded_history_is_decided_as_it_was_recorded() {
             }
         }
     }
-    assert_eq!(hash, 15_228_981_247_645_671_574);
+    assert_eq!(hash, 5_474_065_798_462_198_629);
 }

@@ -54,6 +54,18 @@ fn a_call_that_can_not_be_done_in_time_is_refused_at_once() {
 }
 
 #[test]
+fn where_shapes_differ_the_fastest_run_says_what_is_too_late() {
+    for (one_bucket, is_refused) in [(true, true), (false, false)] {
+        let config = BatcherConfig { one_bucket, ..config(1, 4, 8) };
+        let mut batcher = measured(config, &[(1, 20), (1, 1_000)]);
+        assert!(batcher.step(free(0), 0).is_empty());
+        let actions = batcher.step(arrival(1, 1, 500), 0);
+        let refused = matches!(actions[..], [Action::Reject { .. }]);
+        assert_eq!(refused, is_refused, "{actions:?}");
+    }
+}
+
+#[test]
 fn an_unmeasured_model_refuses_nobody_early() {
     check(
         batcher(1, 4, 8),
