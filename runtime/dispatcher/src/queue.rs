@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::{
     metrics::{ModelMetrics, REPLICA},
     shapes::Shapes,
-    split::{self, Parts, Split},
+    split::{self, PartReply, Parts, Split},
 };
 
 /// A call on its way into the queue.
@@ -136,7 +136,7 @@ struct Running {
 /// Where the outputs of these rows go.
 enum Destination {
     Caller(Reply),
-    Split { call: CallId, first: u32, split: Arc<Split> },
+    Split(PartReply),
 }
 
 impl BatchQueue {
@@ -174,7 +174,8 @@ impl BatchQueue {
         let call = self.arrive(call, reply);
         let mut ticket = Ticket { queue: self, call, waits: true };
         let answered = tokio::time::timeout_at(deadline.into(), answer).await;
-        ticket.waits = answered.is_err();
+        // Of a call whose run was lost, other parts may wait.
+        ticket.waits = matches!(answered, Err(_) | Ok(Ok(Err(Uncomputed::Lost))));
         match answered {
             Ok(Ok(Ok(Answer::Whole(computed)))) => Ok(computed),
             Ok(Ok(Ok(Answer::Parts(parts)))) => parts.join().await,
@@ -367,8 +368,9 @@ impl BatchQueue {
                 // Whoever has left needs no answer.
                 let _ = reply.send(Err(Uncomputed::Device(error)));
             }
-            Destination::Split { call, split, .. } => {
-                split.failed(Uncomputed::Device(error));
+            Destination::Split(reply) => {
+                let call = reply.call();
+                reply.failed(Uncomputed::Device(error));
                 self.withdraw(call);
             }
         }
@@ -413,7 +415,7 @@ impl Core {
         if is_last {
             self.calls.remove(&call);
         }
-        let to = Destination::Split { call, first, split };
+        let to = Destination::Split(split.part(part));
         Some(Running { inputs, rows, arrived, to })
     }
 }
@@ -433,7 +435,7 @@ impl Running {
     fn is_wanted(&self) -> bool {
         match &self.to {
             Destination::Caller(reply) => !reply.is_closed(),
-            Destination::Split { split, .. } => split.is_wanted(),
+            Destination::Split(reply) => reply.is_wanted(),
         }
     }
 
@@ -441,7 +443,7 @@ impl Running {
         match self.to {
             // Whoever has left needs no answer.
             Destination::Caller(reply) => drop(reply.send(Ok(Answer::Whole(computed)))),
-            Destination::Split { first, split, .. } => split.computed(first, self.rows, computed),
+            Destination::Split(reply) => reply.computed(computed),
         }
     }
 }

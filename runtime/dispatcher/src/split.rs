@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use quern_scheduler::{CallId, Part};
 use quern_types::Tensor;
 
 use crate::queue::{Answer, Computed, Reply, Uncomputed};
@@ -23,6 +24,14 @@ struct State {
     /// Rows that have not come out yet.
     left: u32,
     parts: Parts,
+}
+
+/// One part of a call, on its way. Dropped without an answer, which only a panic in the host can
+/// do, it fails the call.
+pub(crate) struct PartReply {
+    split: Arc<Split>,
+    part: Part,
+    is_answered: bool,
 }
 
 /// The outputs of a call's parts, and what their runs were like.
@@ -42,8 +51,11 @@ impl Split {
         Arc::new(Self(Mutex::new(state)))
     }
 
-    /// Takes in what a part gave; the last one answers the call.
-    pub(crate) fn computed(&self, first: u32, rows: u32, computed: Computed) {
+    pub(crate) fn part(self: &Arc<Self>, part: Part) -> PartReply {
+        PartReply { split: self.clone(), part, is_answered: false }
+    }
+
+    fn computed(&self, Part { first, rows, .. }: Part, computed: Computed) {
         let mut state = self.lock();
         let Computed { outputs, batch_rows, queued, compute } = computed;
         let parts = &mut state.parts;
@@ -62,11 +74,6 @@ impl Split {
         }
     }
 
-    /// Whether anybody waits for the call's answer.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.lock().reply.as_ref().is_some_and(|reply| !reply.is_closed())
-    }
-
     /// Answers the call with an error, unless it has one. What its other parts give is dropped.
     pub(crate) fn failed(&self, error: Uncomputed) {
         let mut state = self.lock();
@@ -79,6 +86,38 @@ impl Split {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartReply {
+    /// The call that it is a part of.
+    pub(crate) fn call(&self) -> CallId {
+        self.part.call
+    }
+
+    /// Whether anybody waits for the call's answer.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.split.lock().reply.as_ref().is_some_and(|reply| !reply.is_closed())
+    }
+
+    /// Takes in what the part gave; the last one answers the call.
+    pub(crate) fn computed(mut self, computed: Computed) {
+        self.is_answered = true;
+        self.split.computed(self.part, computed);
+    }
+
+    /// Answers the call with an error, unless it has one.
+    pub(crate) fn failed(mut self, error: Uncomputed) {
+        self.is_answered = true;
+        self.split.failed(error);
+    }
+}
+
+impl Drop for PartReply {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.split.failed(Uncomputed::Lost);
+        }
     }
 }
 
@@ -125,6 +164,10 @@ mod tests {
 
     use super::*;
 
+    fn part(split: &Arc<Split>, first: u32, rows: u32) -> PartReply {
+        split.part(Part { call: CallId(0), first, rows })
+    }
+
     fn tensor(shape: &[u64], data: &[u8]) -> Tensor {
         Tensor::new("y", DataType::Uint8, shape.to_vec(), data.to_vec()).expect("a tensor")
     }
@@ -149,9 +192,9 @@ mod tests {
     async fn parts_are_joined_in_order_whenever_they_come() {
         let (reply, receiver) = oneshot::channel();
         let split = Split::new(5, reply);
-        split.computed(4, 1, computed(tensor(&[1, 2], &[8, 9]), 7, 1));
-        split.computed(0, 2, computed(tensor(&[2, 2], &[0, 1, 2, 3]), 5, 3));
-        split.computed(2, 2, computed(tensor(&[2, 2], &[4, 5, 6, 7]), 6, 2));
+        part(&split, 4, 1).computed(computed(tensor(&[1, 2], &[8, 9]), 7, 1));
+        part(&split, 0, 2).computed(computed(tensor(&[2, 2], &[0, 1, 2, 3]), 5, 3));
+        part(&split, 2, 2).computed(computed(tensor(&[2, 2], &[4, 5, 6, 7]), 6, 2));
         let Computed { outputs, batch_rows, queued, compute } = answer(receiver).await;
         assert_eq!(outputs, [tensor(&[5, 2], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9])]);
         assert_eq!((batch_rows, queued.as_micros(), compute.as_micros()), (3, 5, 30));
@@ -162,8 +205,8 @@ mod tests {
         let half = LARGE_OUTPUT as u64;
         let (reply, receiver) = oneshot::channel();
         let split = Split::new(2, reply);
-        split.computed(1, 1, computed(tensor(&[1, half], &vec![2; LARGE_OUTPUT]), 0, 1));
-        split.computed(0, 1, computed(tensor(&[1, half], &vec![1; LARGE_OUTPUT]), 0, 1));
+        part(&split, 1, 1).computed(computed(tensor(&[1, half], &vec![2; LARGE_OUTPUT]), 0, 1));
+        part(&split, 0, 1).computed(computed(tensor(&[1, half], &vec![1; LARGE_OUTPUT]), 0, 1));
         let outputs = answer(receiver).await.outputs;
         assert_eq!(outputs[0].shape(), [2, half]);
         assert_eq!((outputs[0].data()[0], outputs[0].data()[LARGE_OUTPUT]), (1, 2));
@@ -173,12 +216,20 @@ mod tests {
     async fn a_failed_part_fails_the_call_once() {
         let (reply, receiver) = oneshot::channel();
         let split = Split::new(3, reply);
-        split.computed(0, 1, computed(tensor(&[1], &[0]), 0, 1));
-        assert!(split.is_wanted());
-        split.failed(Uncomputed::Lost);
-        assert!(!split.is_wanted());
-        split.failed(Uncomputed::Expired);
-        split.computed(1, 2, computed(tensor(&[2], &[0, 0]), 0, 2));
+        part(&split, 0, 1).computed(computed(tensor(&[1], &[0]), 0, 1));
+        let (second, third) = (part(&split, 1, 1), part(&split, 2, 1));
+        assert!(third.is_wanted());
+        second.failed(Uncomputed::Expired);
+        assert!(!third.is_wanted());
+        third.failed(Uncomputed::Lost);
+        part(&split, 1, 2).computed(computed(tensor(&[2], &[0, 0]), 0, 2));
+        assert!(matches!(receiver.await, Ok(Err(Uncomputed::Expired))));
+    }
+
+    #[tokio::test]
+    async fn a_lost_part_loses_the_call() {
+        let (reply, receiver) = oneshot::channel();
+        drop(part(&Split::new(3, reply), 0, 1));
         assert!(matches!(receiver.await, Ok(Err(Uncomputed::Lost))));
     }
 
@@ -186,8 +237,8 @@ mod tests {
     async fn parts_of_different_shapes_are_an_error() {
         let (reply, receiver) = oneshot::channel();
         let split = Split::new(2, reply);
-        split.computed(0, 1, computed(tensor(&[1, 1], &[0]), 0, 1));
-        split.computed(1, 1, computed(tensor(&[1, 2], &[0, 0]), 0, 1));
+        part(&split, 0, 1).computed(computed(tensor(&[1, 1], &[0]), 0, 1));
+        part(&split, 1, 1).computed(computed(tensor(&[1, 2], &[0, 0]), 0, 1));
         let Ok(Ok(Answer::Parts(parts))) = receiver.await else { panic!("not in parts") };
         assert_eq!(parts.join().await.err(), Some(Uncomputed::Uneven { output: "y".into() }));
     }

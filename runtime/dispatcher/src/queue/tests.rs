@@ -16,6 +16,8 @@ use crate::metrics::ModelsMetrics;
 
 /// A byte that no run survives which has it.
 const POISON: u8 = 255;
+/// A byte that a run panics at.
+const BOMB: u8 = 254;
 
 /// A replica that adds one to every byte, row by row. Runs take so many turns as the sum of their
 /// bytes says, and it keeps account of what it is asked to run.
@@ -81,6 +83,7 @@ impl Replica for Increments {
                 tokio::task::yield_now().await;
             }
             replica.running[lane].fetch_sub(1, Ordering::Relaxed);
+            assert!(bytes().all(|byte| byte != BOMB), "a fault of the host");
             if bytes().any(|byte| byte == POISON) {
                 let reason = "poisoned".into();
                 return Err(DeviceError::Run { engine: Engine::Tract, reason });
@@ -203,6 +206,19 @@ async fn a_failed_part_fails_its_call_and_no_further_part_runs() {
     assert_eq!(replica.runs().len(), 2);
     assert!(queue.lock().calls.is_empty());
     assert!(queue.compute(row(1)).await.is_ok(), "the lane is free again");
+}
+
+#[tokio::test]
+async fn a_lost_run_loses_its_calls_and_gives_its_lane_back() {
+    let replica = Increment::new(1, 2);
+    let queue = queue(&replica);
+    assert_eq!(queue.compute(row(BOMB)).await.err(), Some(Uncomputed::Lost));
+    let mut bytes = vec![0; 400];
+    bytes[2] = BOMB;
+    let lost = queue.compute(call(tensor(&[400, 1], bytes))).await;
+    assert_eq!(lost.err(), Some(Uncomputed::Lost));
+    assert!(queue.lock().calls.is_empty());
+    assert!(queue.compute(row(1)).await.is_ok());
 }
 
 #[tokio::test]
