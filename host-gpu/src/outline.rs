@@ -6,7 +6,7 @@ use tract_onnx::pb;
 
 use crate::{
     engine,
-    ports::{Dim, Port, candidate, common_rows},
+    ports::{Dim, Port, candidate, common_rows, only_rows_vary},
     wire,
 };
 
@@ -143,7 +143,13 @@ pub(crate) fn outline(model: &pb::ModelProto) -> Result<ModelOutline, InspectErr
 pub(crate) fn rows_agree(model: &pb::ModelProto) -> bool {
     let graph = model.graph.as_ref();
     let inputs = graph.into_iter().flat_map(given).map(|info| Port::new(Side::Input, info));
-    inputs.collect::<Result<Vec<_>, _>>().is_ok_and(|inputs| common_rows(&inputs).is_ok())
+    inputs.collect::<Result<Vec<_>, _>>().is_ok_and(|inputs| must_agree(&inputs))
+}
+
+/// Whether the first dimensions can be taken for the same one. Where others vary as well, the first
+/// may be as good as any other, unless it has a name, which engines read for themselves.
+fn must_agree(inputs: &[Port]) -> bool {
+    common_rows(inputs).is_ok() && only_rows_vary(inputs)
 }
 
 /// The inputs that a caller gives: old files list weights among the inputs, too.
@@ -166,7 +172,7 @@ fn infer_missing(
         name: name.to_owned(),
         reason: reason.to_owned(),
     };
-    let rows_agree = common_rows(inputs).is_ok();
+    let rows_agree = must_agree(inputs);
     let shapes = engine::guarded(|| engine::tract::output_shapes(model, rows_agree))
         .map_err(|reason| unknown(&outputs[missing].name, &reason))?;
     for (port, shape) in outputs.iter_mut().zip(shapes) {

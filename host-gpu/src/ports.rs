@@ -102,7 +102,8 @@ pub(crate) fn candidate(inputs: &[Port], outputs: &[Port]) -> BatchCandidate {
     }
 }
 
-/// Whether the inputs have rows in common: an open first dimension, and no two names for it.
+/// Whether the inputs have rows in common: an open first dimension, no two names for it, and none
+/// that stands for another dimension as well.
 pub(crate) fn common_rows(inputs: &[Port]) -> Result<(), String> {
     if inputs.is_empty() {
         return Err("it has no inputs".into());
@@ -114,16 +115,28 @@ pub(crate) fn common_rows(inputs: &[Port]) -> Result<(), String> {
     };
     let mut names = inputs.iter().filter_map(named);
     let Some((first, rows)) = names.next() else { return Ok(()) };
-    match names.find(|(_, other)| *other != rows) {
-        None => Ok(()),
-        Some((input, other)) => Err(format!(
+    if let Some((input, other)) = names.find(|(_, other)| *other != rows) {
+        return Err(format!(
             "the first dimension of input {first:?} is {rows:?}, that of {input:?} is {other:?}"
-        )),
+        ));
     }
+    let is_rows = |dim: &Dim| matches!(dim, Dim::Named(name) if *name == rows);
+    for Port { name, dims, .. } in inputs {
+        if let Some(axis) = dims.iter().flatten().skip(1).position(is_rows) {
+            return Err(format!("dimension {} of input {name:?} is {rows:?} as well", axis + 1));
+        }
+    }
+    Ok(())
 }
 
-/// Whether all ports have a first dimension that varies and no other that does. How an exporter
-/// names the first dimension of an output says nothing, since many make a name up for each.
+/// Whether nothing but rows varies from call to call.
+pub(crate) fn only_rows_vary(inputs: &[Port]) -> bool {
+    let mut tails = inputs.iter().flat_map(|input| input.dims().iter().skip(1));
+    tails.all(|dim| matches!(dim, Dim::Fixed(_)))
+}
+
+/// Whether all ports have a first dimension that varies. How an exporter names that of an output
+/// says nothing, since many make a name up for each.
 fn open_first(side: Side, ports: &[Port]) -> Result<(), String> {
     if let Some(port) = ports.iter().find(|port| port.dims().is_empty()) {
         return Err(format!("{side} {:?} has no dimensions", port.name));
@@ -132,13 +145,6 @@ fn open_first(side: Side, ports: &[Port]) -> Result<(), String> {
         let name = &port.name;
         if let [Dim::Fixed(size), ..] = port.dims() {
             return Err(format!("the first dimension of {side} {name:?} is always {size}"));
-        }
-        let varies = |dim: &Dim| !matches!(dim, Dim::Fixed(_));
-        if let Some(axis) = port.dims().iter().skip(1).position(varies) {
-            return Err(format!(
-                "dimension {} of {side} {name:?} may differ from call to call",
-                axis + 1
-            ));
         }
     }
     Ok(())

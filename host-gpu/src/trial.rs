@@ -7,7 +7,7 @@ use bytes::Bytes;
 use half::{bf16, f16};
 use quern_types::{
     Batch, BatchAxis, DataType, Device, DeviceError, Engine, ModelSource, ModelSpec, Replica,
-    Tensor,
+    Tensor, TensorSpec,
 };
 
 use crate::{BatchCandidate, ModelOutline};
@@ -23,13 +23,21 @@ const SEED: u64 = 0x5eed;
 /// A graph may claim inputs of any size; a row of more elements than this is not tried.
 const MOST_ELEMENTS: u64 = 1 << 22;
 
+/// Lengths that dimensions beside the rows are given where they may differ from call to call, in
+/// the order in which they are tried: short ones as of sequences, then longer ones, as of pictures
+/// that a network makes smaller and smaller.
+const LENGTHS: [u64; 4] = [6, 9, 32, 224];
+/// Lengths with which rows must be independent, if the model runs with so many of them.
+const COMPARED: usize = 2;
+
 /// Integers that inputs are given, in the order in which they are tried: many different ones tell
 /// more, but many models take no more than zero and one, as masks and token types are.
 const INTEGERS: [(u8, u8); 2] = [(1, 8), (0, 1)];
 
 /// Loads a model on an engine, which validates it, and finds out whether the rows of its tensors
 /// are independent: the rows of two calls must come out of a run with both as out of a run of
-/// each. Where they don't, or the model can't be run on random inputs, calls run one by one.
+/// each. Other dimensions that may differ from call to call are the same in both, as in every run.
+/// Where they don't, or the model can't be run on random inputs, calls run one by one.
 pub async fn trial(
     device: &dyn Device,
     onnx: Bytes,
@@ -38,13 +46,15 @@ pub async fn trial(
     max_rows: u32,
 ) -> Result<BatchAxis, DeviceError> {
     let batch = BatchAxis::None { reason: "it is on trial".into() };
-    let spec = ModelSpec { signature: outline.signature.clone(), engine, batch };
-    let spec = Arc::new(spec);
+    let signature = outline.signature.clone();
+    let spec = Arc::new(ModelSpec { signature, engine, batch, max_delay: None });
     let replica = device.load(ModelSource { onnx, spec: spec.clone() }).await?;
     let reason = match &outline.batch {
         BatchCandidate::None { reason } => reason.clone(),
         BatchCandidate::Rows if max_rows < 2 => "it may run one row at a time only".into(),
-        BatchCandidate::Rows if !is_small(&spec) => "its rows are too large to be tried".into(),
+        BatchCandidate::Rows if !is_small(&spec, LENGTHS[0]) => {
+            "its rows are too large to be tried".into()
+        }
         BatchCandidate::Rows => match rows_mix(&*replica, &spec).await? {
             None => return Ok(BatchAxis::Rows { max: max_rows }),
             Some(reason) => reason,
@@ -53,60 +63,114 @@ pub async fn trial(
     Ok(BatchAxis::None { reason })
 }
 
-fn is_small(spec: &ModelSpec) -> bool {
+fn is_small(spec: &ModelSpec, length: u64) -> bool {
     spec.signature.inputs().iter().all(|input| {
-        let mut row = input.shape[1..].iter().map(|dim| dim.unsigned_abs());
+        let mut row = tail(input, length);
         row.try_fold(1u64, u64::checked_mul).is_some_and(|elements| elements <= MOST_ELEMENTS)
     })
 }
 
+/// The dimensions of an input but the first, those that may differ with this length.
+fn tail(input: &TensorSpec, length: u64) -> impl Iterator<Item = u64> {
+    input.shape[1..].iter().map(move |&dim| u64::try_from(dim).unwrap_or(length))
+}
+
+/// What random rows showed.
+enum Shown {
+    Independent,
+    /// They are not, and why.
+    Mixed(String),
+    /// Nothing, since the model does not run on them, and why.
+    Nothing(String),
+}
+
 /// Why the model's rows are not independent, as far as random rows show; none if they are.
 async fn rows_mix(replica: &dyn Replica, spec: &ModelSpec) -> Result<Option<String>, DeviceError> {
+    let inputs = spec.signature.inputs();
+    let vary = inputs.iter().any(|input| input.shape[1..].iter().any(|&dim| dim < 0));
+    let lengths = if vary { &LENGTHS[..] } else { &LENGTHS[..1] };
     let mut random = Random(SEED);
-    let mut failure = None;
-    for integers in INTEGERS {
-        let [a, b] = ROWS.map(|rows| random_call(spec, rows, integers, &mut random));
-        match compare(replica, &a, &b).await {
-            Err(DeviceError::Run { reason, .. }) => failure = Some(reason),
-            compared => return compared,
+    let (mut compared, mut failure) = (0, None);
+    for &length in lengths.iter().filter(|&&length| is_small(spec, length)) {
+        match try_length(replica, spec, length, &mut random).await? {
+            Shown::Independent => compared += 1,
+            Shown::Mixed(reason) => return Ok(Some(reason)),
+            Shown::Nothing(reason) => failure = Some(reason),
+        }
+        if compared == COMPARED {
+            break;
         }
     }
+    let failure = failure.filter(|_| compared == 0);
     Ok(failure.map(|reason| format!("it does not run on random inputs: {reason}")))
 }
 
-/// Runs two calls alone, and together in either order.
-async fn compare(
+async fn try_length(
     replica: &dyn Replica,
-    a: &[Tensor],
-    b: &[Tensor],
-) -> Result<Option<String>, DeviceError> {
-    let alone = [run(replica, a.to_vec()).await?, run(replica, b.to_vec()).await?];
+    spec: &ModelSpec,
+    length: u64,
+    random: &mut Random,
+) -> Result<Shown, DeviceError> {
+    let mut shown = Shown::Independent;
+    for integers in INTEGERS {
+        let [a, b] = ROWS.map(|rows| random_call(spec, rows, length, integers, random));
+        shown = compare(replica, &a, &b).await?;
+        if !matches!(shown, Shown::Nothing(_)) {
+            break;
+        }
+    }
+    Ok(shown)
+}
+
+/// Runs two calls alone, and together in either order.
+async fn compare(replica: &dyn Replica, a: &[Tensor], b: &[Tensor]) -> Result<Shown, DeviceError> {
+    let calls = [a, b];
+    let mut alone = Vec::new();
+    for call in calls {
+        match run(replica, call.to_vec()).await? {
+            Ok(outputs) => alone.push(outputs),
+            Err(reason) => return Ok(Shown::Nothing(reason)),
+        }
+    }
     for (first, second) in [(0, 1), (1, 0)] {
-        let calls = [a, b];
-        let together = run(replica, joined(calls[first], calls[second])).await?;
+        let together = match run(replica, joined(calls[first], calls[second])).await? {
+            Ok(outputs) => outputs,
+            Err(reason) => return Ok(Shown::Mixed(format!("calls don't run together: {reason}"))),
+        };
+        let rows = [ROWS[first] as u64, ROWS[second] as u64];
         let expected = alone[first].iter().zip(&alone[second]);
         for (output, (first_alone, second_alone)) in together.iter().zip(expected) {
-            let rows = [first_alone, second_alone].map(|tensor| tensor.shape()[0]);
-            let expected_rows = [first, second].map(|call| ROWS[call] as u64);
-            let name = output.name();
-            if rows != expected_rows || output.shape()[0] != rows[0] + rows[1] {
-                return Ok(Some(format!(
-                    "output {name:?} has not one row for each row of the inputs"
-                )));
-            }
-            if !agree(&joined_tensor(first_alone, second_alone), output) {
-                return Ok(Some(format!(
-                    "rows of output {name:?} depend on other rows of the inputs"
-                )));
+            if let Some(reason) = differs(rows, [first_alone, second_alone], output) {
+                return Ok(Shown::Mixed(reason));
             }
         }
     }
-    Ok(None)
+    Ok(Shown::Independent)
 }
 
-async fn run(replica: &dyn Replica, call: Vec<Tensor>) -> Result<Vec<Tensor>, DeviceError> {
-    let mut result = replica.run(0, Batch { calls: vec![call] }).await?;
-    Ok(result.calls.pop().unwrap_or_default())
+/// What is wrong with an output of two calls together, given that of each alone and their rows.
+fn differs(rows: [u64; 2], alone: [&Tensor; 2], together: &Tensor) -> Option<String> {
+    let name = together.name();
+    if alone.map(|tensor| tensor.shape()[0]) != rows || together.shape()[0] != rows[0] + rows[1] {
+        return Some(format!("output {name:?} has not one row for each row of the inputs"));
+    }
+    if alone.iter().any(|tensor| tensor.shape()[1..] != together.shape()[1..]) {
+        return Some(format!("the shape of output {name:?} depends on other rows of the inputs"));
+    }
+    let agrees = agree(&joined_tensor(alone[0], alone[1]), together);
+    (!agrees).then(|| format!("rows of output {name:?} depend on other rows of the inputs"))
+}
+
+/// The outputs of a call, or why the engine failed on it.
+async fn run(
+    replica: &dyn Replica,
+    call: Vec<Tensor>,
+) -> Result<Result<Vec<Tensor>, String>, DeviceError> {
+    match replica.run(0, Batch { calls: vec![call] }).await {
+        Ok(mut result) => Ok(Ok(result.calls.pop().unwrap_or_default())),
+        Err(DeviceError::Run { reason, .. }) => Ok(Err(reason)),
+        Err(error) => Err(error),
+    }
 }
 
 fn joined(first: &[Tensor], second: &[Tensor]) -> Vec<Tensor> {
@@ -145,16 +209,16 @@ fn close(expected: f64, actual: f64, tolerance: f64) -> bool {
         || (expected - actual).abs() <= tolerance * scale
 }
 
-/// A call of so many rows; every dimension but the first is fixed in a candidate.
+/// A call of so many rows, whose other dimensions have this length where they may differ.
 fn random_call(
     spec: &ModelSpec,
     rows: usize,
+    length: u64,
     integers: (u8, u8),
     random: &mut Random,
 ) -> Vec<Tensor> {
-    let tensor = |spec: &quern_types::TensorSpec| {
-        let mut shape: Vec<u64> = spec.shape.iter().map(|&dim| dim.unsigned_abs()).collect();
-        shape[0] = rows as u64;
+    let tensor = |spec: &TensorSpec| {
+        let shape: Vec<u64> = std::iter::once(rows as u64).chain(tail(spec, length)).collect();
         let elements = shape.iter().product();
         let data = random_elements(spec.dtype, elements, integers, random);
         Tensor::new(spec.name.clone(), spec.dtype, shape, data).expect("as many as the shape says")

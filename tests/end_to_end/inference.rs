@@ -96,6 +96,50 @@ async fn callers_at_the_same_time_get_their_own_answers() {
 }
 
 #[tokio::test]
+async fn a_request_of_more_rows_than_a_run_takes_is_answered_as_one() {
+    const ROWS: usize = 150;
+    let server = Server::start();
+    server.deploy_digits_model().await;
+    let pixels: Vec<f64> = (0..ROWS * 64).map(|index| (index / 64) as f64 / 10.0).collect();
+    let inputs = json!([{ "name": "image", "shape": [ROWS, 64], "datatype": "FP32",
+                          "data": pixels }]);
+    let answer = server.infer("digits-mlp", inputs).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.header("quern-batch-rows").parse::<usize>().is_ok_and(|rows| rows <= 64));
+    let json = answer.json();
+    let probabilities = output(&json, "probabilities");
+    assert_eq!(probabilities["shape"], json!([ROWS, 10]));
+    let numbers = |list: &Value| -> Vec<f64> {
+        list.as_array().expect("a list").iter().filter_map(Value::as_f64).collect()
+    };
+    let all = numbers(&probabilities["data"]);
+    for row in [0, 1, 63, 64, 75, 127, 128, ROWS - 1] {
+        let alone = server.infer("digits-mlp", image(row as f64 / 10.0, 1)).await.json();
+        let alone = numbers(&output(&alone, "probabilities")["data"]);
+        let pairs = all[row * 10..].iter().zip(&alone);
+        assert!(pairs.clone().count() == 10 && pairs.clone().all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+}
+
+#[tokio::test]
+async fn the_times_of_runs_are_shown() {
+    let server = Server::start();
+    server.deploy_digits_model().await;
+    assert_eq!(server.get("/v1/models/digits-mlp").await.json()["profile"], json!([]));
+    for _ in 0..3 {
+        assert_eq!(server.infer("digits-mlp", image(1.0, 3)).await.status, 200);
+    }
+    let profile = server.get("/v1/models/digits-mlp").await.json()["profile"].clone();
+    assert_eq!((&profile[0]["rows"], &profile[0]["runs"]), (&json!(4), &json!(3)), "{profile}");
+    assert!(profile[0]["mean_us"].is_u64() && profile[0]["deviation_us"].is_u64(), "{profile}");
+    let metrics = server.get("/metrics").await.text();
+    for name in ["quern_model_run_mean_seconds", "quern_model_run_deviation_seconds"] {
+        let series = metrics.lines().find(|line| line.starts_with(&format!("{name}{{")));
+        assert!(series.is_some_and(|line| line.contains("rows=\"4\"")), "{name} in {metrics}");
+    }
+}
+
+#[tokio::test]
 async fn versions_are_called_by_number() {
     let server = Server::start();
     server.deploy_digits_model().await;

@@ -60,7 +60,8 @@ pub(crate) async fn load(
     engine: Engine,
     batch: BatchAxis,
 ) -> Result<Arc<dyn Replica>, DeviceError> {
-    let spec = ModelSpec { signature: outline(onnx).signature, engine, batch };
+    let signature = outline(onnx).signature;
+    let spec = ModelSpec { signature, engine, batch, max_delay: None };
     let onnx = Bytes::copy_from_slice(onnx);
     device.load(ModelSource { onnx, spec: Arc::new(spec) }).await
 }

@@ -51,7 +51,7 @@ fn rows_are_a_candidate_only_where_every_tensor_has_them() {
             .encode()
     };
     let row: &[Dim] = &[Named("batch"), Fixed(3)];
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         (row, row, row, None),
         (&[Open, Fixed(3)], row, &[Named("y_dim_0"), Fixed(3)], None),
         (
@@ -64,11 +64,12 @@ fn rows_are_a_candidate_only_where_every_tensor_has_them() {
         (row, &[], row, Some("input \"b\" has no dimensions")),
         (row, row, &[Fixed(1)], Some("the first dimension of output \"y\" is always 1")),
         (row, row, &[], Some("output \"y\" has no dimensions")),
+        (&[Named("batch"), Named("length")], &[Open, Open], &[Open, Named("length")], None),
         (
-            &[Named("batch"), Named("length")],
+            &[Named("batch"), Fixed(3), Named("batch")],
             row,
             row,
-            Some("dimension 1 of input \"a\" may differ from call to call"),
+            Some("dimension 2 of input \"a\" is \"batch\" as well"),
         ),
     ];
     for (input, other, output, reason) in cases {

@@ -4,8 +4,8 @@ use quern_host_gpu::trial;
 use quern_types::{BatchAxis, DeviceError, Engine};
 
 use crate::{
-    device::{cpu, engines, outline, rows},
-    graphs::{Fixed, Graph, Named, Onnx, Open, doubling, two_by_two},
+    device::{cpu, engines, floats, load, outline, rows, run, values},
+    graphs::{Dim, Fixed, Graph, Named, Onnx, Open, doubling, two_by_two},
 };
 
 async fn tried(onnx: &[u8], engine: Engine, max: u32) -> Result<BatchAxis, DeviceError> {
@@ -50,6 +50,68 @@ async fn independent_rows_are_batched() {
 }
 
 #[tokio::test]
+async fn rows_whose_other_dimensions_vary_are_batched() {
+    let ids: &[Dim] = &[Named("batch"), Named("length")];
+    let embedding = Graph::default()
+        .input("ids", Onnx::Int64, ids)
+        .input("mask", Onnx::Int64, ids)
+        .floats("table", &[9, 2], &[0.5; 18])
+        .node("Gather", &["table", "ids"], "found")
+        .node("Identity", &["found"], "y")
+        .node("Mul", &["ids", "mask"], "masked")
+        .output("y", Onnx::Float, &[Named("batch"), Named("length"), Fixed(2)])
+        .output("masked", Onnx::Int64, ids);
+    let within = Graph::default()
+        .input("x", Onnx::Float, ids)
+        .output("y", Onnx::Float, ids)
+        .node("Softmax", &["x"], "y")
+        .with("axis", 1);
+    // A kernel of 16 fits into none of the short rows.
+    let wide = Graph::default()
+        .input("x", Onnx::Float, &[Named("batch"), Fixed(1), Named("length")])
+        .floats("kernel", &[1, 1, 16], &[0.25; 16])
+        .node("Conv", &["x", "kernel"], "y")
+        .output("y", Onnx::Float, &[Named("batch"), Fixed(1), Open]);
+    for engine in engines() {
+        for (name, model) in [("embedding", &embedding), ("within", &within), ("wide", &wide)] {
+            let axis = tried(&model.clone().encode(), engine, 16).await;
+            assert_eq!(axis, Ok(rows(16)), "{engine}: {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_of_equal_shapes_share_a_run_whatever_those_are() {
+    let ids: &[Dim] = &[Named("batch"), Named("length")];
+    let softmax = Graph::default()
+        .input("x", Onnx::Float, ids)
+        .output("y", Onnx::Float, ids)
+        .node("Softmax", &["x"], "y")
+        .with("axis", 1)
+        .encode();
+    let device = cpu();
+    for engine in engines() {
+        let replica = load(&device, &softmax, engine, rows(16)).await.expect("loads");
+        for length in [1, 3, 17] {
+            let call = |count: u64, seed: u64| {
+                let value = |index| ((index * 7 + seed) % 5) as f32;
+                let numbers: Vec<f32> = (0..count * length).map(value).collect();
+                vec![floats("x", &[count, length], &numbers)]
+            };
+            let calls = [call(1, 1), call(3, 2), call(2, 3)];
+            let together = run(&*replica, calls.to_vec()).await.expect("runs");
+            for (call, reply) in calls.into_iter().zip(together) {
+                let alone = run(&*replica, vec![call]).await.expect("runs");
+                assert_eq!(reply[0].shape(), alone[0][0].shape());
+                for (left, right) in values(&reply[0]).iter().zip(values(&alone[0][0])) {
+                    assert!((left - right).abs() < 1e-6, "{engine}: {left} and {right}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn rows_that_depend_on_each_other_are_not_batched() {
     let across = Graph::default()
         .input("x", Onnx::Float, &[Named("batch"), Fixed(3)])
@@ -61,7 +123,17 @@ async fn rows_that_depend_on_each_other_are_not_batched() {
         .output("y", Onnx::Float, &[Open, Fixed(3)])
         .integers("axes", &[1], &[0])
         .node("ReduceSum", &["x", "axes"], "y");
+    let any_length = Graph::default()
+        .input("x", Onnx::Float, &[Named("batch"), Named("length")])
+        .output("y", Onnx::Float, &[Named("batch"), Named("length")])
+        .node("Softmax", &["x"], "y")
+        .with("axis", 0);
     for engine in engines() {
+        assert_eq!(
+            reason(&any_length.clone().encode(), engine, 16).await,
+            "rows of output \"y\" depend on other rows of the inputs",
+            "{engine}"
+        );
         assert_eq!(
             reason(&across.clone().encode(), engine, 16).await,
             "rows of output \"y\" depend on other rows of the inputs",

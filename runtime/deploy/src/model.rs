@@ -55,5 +55,5 @@ async fn examine(
     let max_rows = manifest.max_batch.unwrap_or(parts.config.default_max_batch);
     let device = parts.device.as_ref();
     let batch = quern_host_gpu::trial(device, onnx, &outline, engine, max_rows).await?;
-    Ok(ModelSpec { signature, engine, batch })
+    Ok(ModelSpec { signature, engine, batch, max_delay: manifest.max_delay })
 }

@@ -9,7 +9,8 @@ use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
     Body, Call, Deadline, DeviceDescription, FunctionSpec, InvocationId, InvokeError, Limits,
-    ModelCall, ModelCalls, ModelError, Name, Routes, Served, TenantId, Tensor, VersionNumber,
+    ModelCall, ModelCalls, ModelError, Name, Priority, Routes, RunTimes, Served, TenantId, Tensor,
+    VersionNumber,
 };
 
 use crate::{
@@ -52,6 +53,8 @@ pub struct InferRequest {
     pub version: Option<VersionNumber>,
     /// How long the caller waits, if that is shorter than what the server allows.
     pub timeout: Option<Duration>,
+    /// How urgent it is.
+    pub priority: Priority,
     /// The inputs, not yet checked.
     pub inputs: Vec<Tensor>,
 }
@@ -84,21 +87,21 @@ impl Dispatcher {
         request: Request<Body>,
     ) -> Result<HttpReply, InvokeError> {
         let work = self.admit()?;
-        let (tenant, name) = (tenant.clone(), name.clone());
-        let invocation = Invocation { id, tenant, name, patience: None, work };
+        let (tenant, name, priority) = (tenant.clone(), name.clone(), Priority::default());
+        let invocation = Invocation { id, tenant, name, patience: None, priority, work };
         let (response, version) = self.functions.call_http(invocation, request).await?;
         Ok(HttpReply { response, version })
     }
 
     /// Calls a model or an inference function, whichever has the name.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
-        let InferRequest { id, tenant, target, version, timeout, inputs } = request;
+        let InferRequest { id, tenant, target, version, timeout, priority, inputs } = request;
         let work = self.admit()?;
         if self.routes().model(&tenant, &target).is_some() {
             let allowed = self.models.timeout();
             let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
             let deadline = Deadline::after(Instant::now(), allowed);
-            let call = Call { id, tenant, deadline };
+            let call = Call { id, tenant, deadline, priority };
             let call = ModelCall { call, model: target, version, inputs };
             let reply = self.models.infer(call).await?;
             let version = reply.served.version;
@@ -111,7 +114,7 @@ impl Dispatcher {
                 other => other,
             }
         })?;
-        let invocation = Invocation { id, tenant, name: target, patience: timeout, work };
+        let invocation = Invocation { id, tenant, name: target, patience: timeout, priority, work };
         let outputs = self.functions.infer(invocation, &found, inputs).await?;
         Ok(InferReply { outputs, version: found.number, served: None })
     }
@@ -124,6 +127,11 @@ impl Dispatcher {
     /// The limits that a function runs within at this moment.
     pub fn limits(&self, spec: &FunctionSpec) -> Limits {
         self.functions.loader.sandbox.limits(spec)
+    }
+
+    /// How long runs of a model's live version have taken; none while it is not loaded.
+    pub fn run_times(&self, tenant: &TenantId, model: &Name) -> Vec<RunTimes> {
+        self.models.run_times(tenant, model)
     }
 
     /// The devices that compute models.

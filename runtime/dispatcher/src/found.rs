@@ -155,6 +155,7 @@ mod tests {
             signature: signature(),
             engine: Engine::Tract,
             batch: BatchAxis::Rows { max: 8 },
+            max_delay: None,
         };
         let mut routes = Routes::default();
         let own = routes.tenant_mut(&TenantId::default());

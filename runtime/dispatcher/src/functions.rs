@@ -11,7 +11,7 @@ use quern_sandbox::{Function, Report, Sandbox};
 use quern_store::Store;
 use quern_types::{
     Body, ByteSize, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, ModelError, Name, TenantId, Tensor, Version, VersionNumber,
+    InvokeError, ModelError, Name, Priority, TenantId, Tensor, Version, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -84,6 +84,7 @@ pub(crate) struct Invocation {
     pub(crate) name: Name,
     /// How long the caller waits, if that is shorter than the function's own limit.
     pub(crate) patience: Option<Duration>,
+    pub(crate) priority: Priority,
     pub(crate) work: Work,
 }
 
@@ -253,7 +254,7 @@ impl Functions {
         invocation: Invocation,
         version: &Arc<Version<FunctionSpec>>,
     ) -> Result<Admitted, InvokeError> {
-        let Invocation { id, tenant, name, patience, work } = invocation;
+        let Invocation { id, tenant, name, patience, priority, work } = invocation;
         let started = Instant::now();
         let limits = self.loader.sandbox.limits(&version.spec);
         let allowed = patience.map_or(limits.timeout.0, |patience| patience.min(limits.timeout.0));
@@ -270,7 +271,7 @@ impl Functions {
             return Err(InvokeError::Busy { scope: "function", limit: loaded.concurrency });
         };
         let VersionKey { tenant, name, version } = key;
-        let call = Call { id, tenant: tenant.clone(), deadline };
+        let call = Call { id, tenant: tenant.clone(), deadline, priority };
         let author = Author { tenant, function: name, version, invocation: id };
         Ok(Admitted { loaded, call, author, started, _permit: permit, _work: work })
     }

@@ -12,10 +12,15 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, exponential_buckets,
 };
+use quern_scheduler::Refusal;
 use quern_types::{DeviceId, Engine, Name, TenantId};
 
 /// The labels of a replica.
-const REPLICA: [&str; 4] = ["tenant", "model", "engine", "device"];
+pub(crate) const REPLICA: [&str; 4] = ["tenant", "model", "engine", "device"];
+/// The labels of a replica, and why it refused a call.
+const REFUSED: [&str; 5] = ["tenant", "model", "engine", "device", "reason"];
+/// Why a queue can refuse a call.
+const REFUSALS: [&str; 4] = ["queue-full", "queue-memory", "expired", "too-late"];
 /// The labels of a function.
 const FUNCTION: [&str; 2] = ["tenant", "function"];
 /// How a request to a function can end.
@@ -32,6 +37,8 @@ pub(crate) struct ModelsMetrics {
     queue_seconds: HistogramVec,
     failures: IntCounterVec,
     waiting: IntGaugeVec,
+    waiting_bytes: IntGaugeVec,
+    refused: IntCounterVec,
     pub(crate) load_seconds: Histogram,
 }
 
@@ -40,8 +47,13 @@ pub(crate) struct ModelMetrics {
     pub(crate) queue_seconds: Histogram,
     pub(crate) failures: IntCounter,
     pub(crate) waiting: IntGauge,
+    pub(crate) waiting_bytes: IntGauge,
     batch_rows: Histogram,
     compute_seconds: Histogram,
+    /// In the order of [`REFUSALS`].
+    refused: [IntCounter; REFUSALS.len()],
+    /// In the order of [`REPLICA`].
+    labels: [String; REPLICA.len()],
 }
 
 impl ModelsMetrics {
@@ -83,6 +95,20 @@ impl ModelsMetrics {
                     &REPLICA,
                 )?,
             )?,
+            waiting_bytes: registered(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("quern_model_waiting_bytes", "Inputs of calls that wait for a lane"),
+                    &REPLICA,
+                )?,
+            )?,
+            refused: registered(
+                registry,
+                IntCounterVec::new(
+                    Opts::new("quern_model_refused_total", "Calls that the queue refused"),
+                    &REFUSED,
+                )?,
+            )?,
             load_seconds: registered(
                 registry,
                 Histogram::with_opts(
@@ -107,12 +133,17 @@ impl ModelsMetrics {
         let _labelled = self.labelled.enter((tenant.clone(), model.clone(), engine, device));
         let device = device.to_string();
         let labels = [tenant.as_str(), model.as_str(), engine.as_str(), &device];
+        let [tenant, model, engine, device] = labels;
+        let refused = |reason| [tenant, model, engine, device, reason];
         ModelMetrics {
             batch_rows: self.batch_rows.with_label_values(&labels),
             compute_seconds: self.compute_seconds.with_label_values(&labels),
             queue_seconds: self.queue_seconds.with_label_values(&labels),
             failures: self.failures.with_label_values(&labels),
             waiting: self.waiting.with_label_values(&labels),
+            waiting_bytes: self.waiting_bytes.with_label_values(&labels),
+            refused: REFUSALS.map(|reason| self.refused.with_label_values(&refused(reason))),
+            labels: labels.map(str::to_owned),
         }
     }
 
@@ -128,6 +159,12 @@ impl ModelsMetrics {
                 removed(self.queue_seconds.remove_label_values(&labels));
                 removed(self.failures.remove_label_values(&labels));
                 removed(self.waiting.remove_label_values(&labels));
+                removed(self.waiting_bytes.remove_label_values(&labels));
+                let [tenant, model, engine, device] = labels;
+                for reason in REFUSALS {
+                    let labels = [tenant, model, engine, device, reason];
+                    removed(self.refused.remove_label_values(&labels));
+                }
             }
             stays
         });
@@ -139,6 +176,22 @@ impl ModelMetrics {
     pub(crate) fn ran(&self, rows: u32, compute: Duration) {
         self.batch_rows.observe(f64::from(rows));
         self.compute_seconds.observe(compute.as_secs_f64());
+    }
+
+    /// The labels of the replica.
+    pub(crate) fn labels(&self) -> [&str; REPLICA.len()] {
+        self.labels.each_ref().map(String::as_str)
+    }
+
+    /// Takes down a call that the queue refused.
+    pub(crate) fn refused(&self, reason: Refusal) {
+        let reason = match reason {
+            Refusal::QueueFull => 0,
+            Refusal::MemoryFull => 1,
+            Refusal::Expired => 2,
+            Refusal::TooLate { .. } => 3,
+        };
+        self.refused[reason].inc();
     }
 }
 

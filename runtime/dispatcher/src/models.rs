@@ -7,17 +7,20 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, Deadline, Device, DeviceDescription, DeviceError, Engine, ModelCall, ModelCalls,
-    ModelError, ModelReply, ModelSource, ModelSpec, Name, Served, TenantId, Tensor, Version,
-    VersionNumber,
+    BatchAxis, ByteSize, Call, Device, DeviceDescription, DeviceError, Engine, ModelCall,
+    ModelCalls, ModelError, ModelReply, ModelSource, ModelSpec, Name, RunTimes, Served, TenantId,
+    Tensor, Version, VersionNumber,
 };
 
 use crate::{
     metrics::ModelsMetrics,
-    queue::{BatchQueue, Computed, Uncomputed},
+    queue::{BatchQueue, Computed, QueuedCall, Uncomputed},
     ready::{Ready, Room, VersionKey},
+    run_times::RunTimesCollector,
+    shapes::Shapes,
     statistics::{Answered, Counted, Counters, ModelStatistics, Statistics},
     unloaded::Unloaded,
 };
@@ -27,13 +30,19 @@ use crate::{
 pub struct ModelsConfig {
     /// Calls that wait for one model; more are refused.
     pub max_waiting: u32,
+    /// Bytes that the inputs of the calls which wait for one model have together.
+    pub waiting_memory: ByteSize,
     /// How long a call that names no time of its own may take.
     pub timeout: Duration,
 }
 
 impl Default for ModelsConfig {
     fn default() -> Self {
-        Self { max_waiting: 4_096, timeout: Duration::from_secs(30) }
+        Self {
+            max_waiting: 4_096,
+            waiting_memory: ByteSize::mib(256),
+            timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -70,7 +79,11 @@ impl Models {
         let replicas = Ready::new(Room::unlimited()?);
         let (unloaded, statistics) = (Unloaded::default(), Statistics::default());
         let shared = Shared { config, store, device, replicas, unloaded, statistics, metrics };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        let weak = Arc::downgrade(&shared);
+        let loaded = move || weak.upgrade().map_or_else(Vec::new, |shared| shared.queues());
+        registry.register(Box::new(RunTimesCollector::new(loaded)?))?;
+        Ok(Self { shared })
     }
 
     /// How long a call that names no time of its own may take.
@@ -81,6 +94,22 @@ impl Models {
     /// The devices that compute.
     pub(crate) fn devices(&self) -> Vec<DeviceDescription> {
         vec![self.shared.device.describe()]
+    }
+
+    /// How long runs of a model's live version have taken; none while it is not loaded.
+    pub(crate) fn run_times(&self, tenant: &TenantId, model: &Name) -> Vec<RunTimes> {
+        let Ok(version) = self.shared.resolve(tenant, model, None) else { return Vec::new() };
+        let key =
+            VersionKey { tenant: tenant.clone(), name: model.clone(), version: version.number };
+        let loaded = self.shared.replicas.loaded(&key);
+        let measured = loaded.map(|resident| resident.queue.profile());
+        let run_times = |of: quern_scheduler::Measured| RunTimes {
+            rows: of.rows,
+            runs: of.runs,
+            mean_us: of.mean_us,
+            deviation_us: of.deviation_us,
+        };
+        measured.unwrap_or_default().into_iter().map(run_times).collect()
     }
 
     /// Unloads what is deleted or was unloaded on request, and what was replaced and is no longer
@@ -174,11 +203,11 @@ impl Shared {
     }
 
     async fn infer(self: Arc<Self>, call: ModelCall) -> Result<ModelReply, ModelError> {
-        let ModelCall { call, model: name, version, inputs } = call;
-        let version = self.resolve(&call.tenant, &name, version)?;
-        let key = VersionKey { tenant: call.tenant, name, version: version.number };
+        let (tenant, name) = (call.call.tenant.clone(), call.model.clone());
+        let version = self.resolve(&tenant, &name, call.version)?;
+        let key = VersionKey { tenant, name, version: version.number };
         let begun = Instant::now();
-        let answer = self.answer(&key, &version, call.deadline, inputs).await;
+        let answer = self.answer(&key, &version, call).await;
         if answer.is_err() {
             self.statistics.of(&key).failed(begun.elapsed());
         }
@@ -189,10 +218,10 @@ impl Shared {
         self: &Arc<Self>,
         key: &VersionKey,
         version: &Arc<Version<ModelSpec>>,
-        deadline: Deadline,
-        inputs: Vec<Tensor>,
+        call: ModelCall,
     ) -> Result<ModelReply, ModelError> {
         let begun = Instant::now();
+        let ModelCall { call: Call { priority, deadline, .. }, inputs, .. } = call;
         let (name, spec) = (&key.name, &version.spec);
         if self.unloaded.contains(key) {
             return Err(ModelError::Unloaded { name: name.clone() });
@@ -208,19 +237,10 @@ impl Shared {
             || ModelError::DeadlineExceeded { name: name.clone(), allowed: deadline.allowed() };
         let resident = loaded.await.map_err(|_| expired())??;
         let queueing = Instant::now();
-        let computed = resident.queue.compute(inputs, rows, deadline).await;
-        let Computed { outputs, batch_rows, queued, compute } =
-            computed.map_err(|uncomputed| match uncomputed {
-                Uncomputed::QueueFull { waiting } => {
-                    ModelError::QueueFull { name: name.clone(), waiting }
-                }
-                Uncomputed::Expired => expired(),
-                Uncomputed::Device(error) => ModelError::Device { name: name.clone(), error },
-                Uncomputed::Lost => {
-                    let error = DeviceError::Lost { device: self.device.id() };
-                    ModelError::Device { name: name.clone(), error }
-                }
-            })?;
+        let call = QueuedCall { inputs, rows, priority, deadline };
+        let computed = resident.queue.compute(call).await;
+        let Computed { outputs, batch_rows, queued, compute } = computed
+            .map_err(|uncomputed| self.describe(uncomputed, name, spec, deadline.allowed()))?;
         let handover = queueing.elapsed().saturating_sub(queued + compute);
         let took = begun.elapsed();
         resident.counters.succeeded(Answered { rows, took, queued, handover, compute });
@@ -249,6 +269,36 @@ impl Shared {
         self.replicas.get(key, load, lost).await
     }
 
+    /// The queues of all that is loaded.
+    fn queues(&self) -> Vec<Arc<BatchQueue>> {
+        let loaded = self.replicas.all_loaded().into_iter();
+        loaded.map(|resident| resident.queue.clone()).collect()
+    }
+
+    /// Says of which model it is that a call was not computed.
+    fn describe(
+        &self,
+        uncomputed: Uncomputed,
+        name: &Name,
+        spec: &ModelSpec,
+        allowed: Duration,
+    ) -> ModelError {
+        let name = name.clone();
+        let error = match uncomputed {
+            Uncomputed::QueueFull { waiting } => return ModelError::QueueFull { name, waiting },
+            Uncomputed::MemoryFull { limit } => return ModelError::QueueMemory { name, limit },
+            Uncomputed::Expired => return ModelError::DeadlineExceeded { name, allowed },
+            Uncomputed::TooLate { needed } => return ModelError::TooLate { name, allowed, needed },
+            Uncomputed::Device(error) => error,
+            Uncomputed::Uneven { output } => DeviceError::Run {
+                engine: spec.engine,
+                reason: format!("it gave output {output:?} of different shapes for rows of a call"),
+            },
+            Uncomputed::Lost => DeviceError::Lost { device: self.device.id() },
+        };
+        ModelError::Device { name, error }
+    }
+
     /// Loads a version onto the device.
     async fn load(
         self: Arc<Self>,
@@ -266,16 +316,27 @@ impl Shared {
         let source = ModelSource { onnx, spec: version.spec.clone() };
         let loaded = self.device.load(source).await;
         let replica = loaded.map_err(|error| ModelError::Device { name: name.clone(), error })?;
-        let (max_rows, has_rows) = match version.spec.batch {
-            BatchAxis::Rows { max } => (max, true),
-            BatchAxis::None { .. } => (1, false),
+        let spec = &version.spec;
+        let (max_rows, shapes) = match spec.batch {
+            BatchAxis::Rows { max } => (max, Shapes::of(&spec.signature)),
+            BatchAxis::None { .. } => (1, Shapes::one()),
         };
+        let delay = spec.max_delay.map_or(Duration::ZERO, |delay| delay.0);
+        let config = BatcherConfig {
+            lanes: u16::try_from(replica.lanes()).unwrap_or(u16::MAX),
+            max_rows,
+            max_waiting: self.config.max_waiting,
+            max_waiting_bytes: self.config.waiting_memory.0,
+            max_delay_us: u64::try_from(delay.as_micros()).unwrap_or(u64::MAX),
+            one_bucket: shapes.are_one(),
+        };
+        let has_rows = matches!(spec.batch, BatchAxis::Rows { .. });
         let replica = Arc::new(Counted { replica, counters: counters.clone(), has_rows });
         let metrics = self.metrics.model(&tenant, &name, version.spec.engine, self.device.id());
         let took = start.elapsed();
         self.metrics.load_seconds.observe(took.as_secs_f64());
         tracing::info!(model = %name, version = %version.number, ?took, "model loaded");
-        let queue = BatchQueue::new(replica, max_rows, self.config.max_waiting, metrics);
+        let queue = BatchQueue::new(replica, config, shapes, metrics);
         Ok(Arc::new(Resident { queue: Arc::new(queue), counters }))
     }
 }

@@ -7,19 +7,44 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_scheduler::{Action, Arrival, Batcher, BatcherConfig, CallId, Event, LaneId, Refusal};
-use quern_types::{Batch, Deadline, DeviceError, Replica, Tensor};
+use quern_scheduler::{
+    Action, Arrival, Batcher, BatcherConfig, CallId, Event, LaneId, Measured, Part, Refusal,
+};
+use quern_types::{Batch, ByteSize, Deadline, DeviceError, Priority, Replica, Tensor};
 use tokio::sync::oneshot;
 
-use crate::metrics::ModelMetrics;
+use crate::{
+    metrics::{ModelMetrics, REPLICA},
+    shapes::Shapes,
+    split::{self, PartReply, Parts, Split},
+};
 
-/// What one call got from its batch.
+/// A call on its way into the queue.
+pub(crate) struct QueuedCall {
+    /// In the signature's order.
+    pub(crate) inputs: Vec<Tensor>,
+    /// The first dimension of all inputs; 1 for a model without a batch axis.
+    pub(crate) rows: u32,
+    pub(crate) priority: Priority,
+    pub(crate) deadline: Deadline,
+}
+
+/// What one call got from its batch, or from all batches that its parts ran in.
 #[derive(Debug)]
 pub(crate) struct Computed {
     pub(crate) outputs: Vec<Tensor>,
     pub(crate) batch_rows: u32,
     pub(crate) queued: Duration,
     pub(crate) compute: Duration,
+}
+
+/// What is sent back to a call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It ran in one piece.
+    Whole(Computed),
+    /// It ran in parts, which are still to be joined.
+    Parts(Parts),
 }
 
 /// Why a call was not computed.
@@ -30,21 +55,36 @@ pub(crate) enum Uncomputed {
         /// How many that is.
         waiting: usize,
     },
+    /// As many bytes of inputs as are allowed wait already.
+    MemoryFull {
+        /// How many that is.
+        limit: ByteSize,
+    },
     /// Its deadline passed.
     Expired,
+    /// Its deadline would have passed before it was done.
+    TooLate {
+        /// What it would have taken at least.
+        needed: Duration,
+    },
     /// The device failed.
     Device(DeviceError),
+    /// Its parts gave an output of different shapes.
+    Uneven {
+        /// The output.
+        output: Arc<str>,
+    },
     /// The run was lost.
     Lost,
 }
 
-type Reply = oneshot::Sender<Result<Computed, Uncomputed>>;
+pub(crate) type Reply = oneshot::Sender<Result<Answer, Uncomputed>>;
 
 /// The queue of one replica.
 pub(crate) struct BatchQueue {
     replica: Arc<dyn Replica>,
+    config: BatcherConfig,
     metrics: ModelMetrics,
-    max_waiting: u32,
     /// The scheduler counts microseconds from here.
     start: Instant,
     core: Mutex<Core>,
@@ -52,70 +92,121 @@ pub(crate) struct BatchQueue {
 
 struct Core {
     batcher: Batcher,
+    shapes: Shapes,
+    /// The calls of which any row has not been dispatched.
     calls: HashMap<CallId, Waiting>,
     /// Calls that the scheduler has not been told of yet; a task is on its way to tell it.
     arrived: Vec<Arrival>,
     next: u64,
+    /// When the task wakes up that ends a wait for more rows; none while there is none.
+    wakes_us: Option<u64>,
 }
 
 struct Waiting {
     inputs: Vec<Tensor>,
     rows: u32,
     arrived: Instant,
-    reply: Reply,
+    to: Recipient,
+}
+
+/// Whom the answer of a call is for.
+enum Recipient {
+    /// Its caller.
+    Caller(Reply),
+    /// The call as a whole, once its rows run in parts.
+    Split(Arc<Split>),
+    /// Nobody: it changes hands.
+    Nobody,
 }
 
 /// A batch on its way to a lane.
 struct Job {
     lane: LaneId,
-    calls: Vec<Waiting>,
+    parts: Vec<Running>,
+}
+
+/// Rows of one call in a batch.
+struct Running {
+    inputs: Vec<Tensor>,
+    rows: u32,
+    arrived: Instant,
+    to: Destination,
+}
+
+/// Where the outputs of these rows go.
+enum Destination {
+    Caller(Reply),
+    Split(PartReply),
 }
 
 impl BatchQueue {
-    /// A queue whose lanes are all free. `max_rows` is 1 for a model without a batch axis.
+    /// A queue whose lanes are all free; `config` says how many there are.
     pub(crate) fn new(
         replica: Arc<dyn Replica>,
-        max_rows: u32,
-        max_waiting: u32,
+        config: BatcherConfig,
+        shapes: Shapes,
         metrics: ModelMetrics,
     ) -> Self {
-        let lanes = u16::try_from(replica.lanes()).unwrap_or(u16::MAX);
-        let mut batcher = Batcher::new(BatcherConfig { lanes, max_rows, max_waiting });
-        for lane in 0..lanes {
+        let mut batcher = Batcher::new(config);
+        for lane in 0..config.lanes {
             // Nothing waits yet, so there is nothing to be done.
             let _ = batcher.step(Event::LaneFree { lane: LaneId(lane) }, 0);
         }
-        let core = Core { batcher, calls: HashMap::new(), arrived: Vec::new(), next: 0 };
-        Self { replica, metrics, max_waiting, start: Instant::now(), core: Mutex::new(core) }
+        let core = Core {
+            batcher,
+            shapes,
+            calls: HashMap::new(),
+            arrived: Vec::new(),
+            next: 0,
+            wakes_us: None,
+        };
+        Self { replica, config, metrics, start: Instant::now(), core: Mutex::new(core) }
     }
 
-    /// Computes one call, in a batch with others that wait. Dropping the future cancels the call.
+    /// Computes one call, in a batch with others that wait, or in several batches if it has more
+    /// rows than one takes. Dropping the future cancels the call.
     pub(crate) async fn compute(
         self: &Arc<Self>,
-        inputs: Vec<Tensor>,
-        rows: u32,
-        deadline: Deadline,
+        call: QueuedCall,
     ) -> Result<Computed, Uncomputed> {
+        let deadline = call.deadline.at();
         let (reply, answer) = oneshot::channel();
-        let call = self.arrive(Waiting { inputs, rows, arrived: Instant::now(), reply }, deadline);
+        let call = self.arrive(call, reply);
         let mut ticket = Ticket { queue: self, call, waits: true };
-        let answered = tokio::time::timeout_at(deadline.at().into(), answer).await;
-        ticket.waits = answered.is_err();
+        let answered = tokio::time::timeout_at(deadline.into(), answer).await;
+        // Of a call whose run was lost, other parts may wait.
+        ticket.waits = matches!(answered, Err(_) | Ok(Ok(Err(Uncomputed::Lost))));
         match answered {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(Ok(Answer::Whole(computed)))) => Ok(computed),
+            Ok(Ok(Ok(Answer::Parts(parts)))) => parts.join().await,
+            Ok(Ok(Err(uncomputed))) => Err(uncomputed),
             // The task that held the reply is gone, which only a panic in the host can do.
             Ok(Err(_)) => Err(Uncomputed::Lost),
             Err(_) => Err(Uncomputed::Expired),
         }
     }
 
-    fn arrive(self: &Arc<Self>, waiting: Waiting, deadline: Deadline) -> CallId {
+    /// How long runs have taken so far, by their rows.
+    pub(crate) fn profile(&self) -> Vec<Measured> {
+        self.lock().batcher.profile().all().collect()
+    }
+
+    /// The labels of its metrics.
+    pub(crate) fn labels(&self) -> [&str; REPLICA.len()] {
+        self.metrics.labels()
+    }
+
+    fn arrive(self: &Arc<Self>, call: QueuedCall, reply: Reply) -> CallId {
+        let QueuedCall { inputs, rows, priority, deadline } = call;
+        let deadline_us = self.micros(deadline.at());
+        let bytes = inputs.iter().map(|input| input.data().len() as u64).sum();
+        let (arrived, to) = (Instant::now(), Recipient::Caller(reply));
         let mut core = self.lock();
         let call = CallId(core.next);
         core.next += 1;
-        let deadline_us = self.micros(deadline.at());
-        core.arrived.push(Arrival { call, rows: waiting.rows, deadline_us });
-        core.calls.insert(call, waiting);
+        let bucket = core.shapes.bucket(&inputs);
+        core.arrived.push(Arrival { call, rows, bytes, bucket, priority, deadline_us });
+        core.calls.insert(call, Waiting { inputs, rows, arrived, to });
         if core.arrived.len() == 1 {
             tokio::spawn(self.clone().gather());
         }
@@ -135,7 +226,7 @@ impl BatchQueue {
         }
     }
 
-    fn gathered(&self) -> Vec<Job> {
+    fn gathered(self: &Arc<Self>) -> Vec<Job> {
         let mut core = self.lock();
         let mut calls = std::mem::take(&mut core.arrived);
         // Whoever left meanwhile is not computed.
@@ -145,15 +236,15 @@ impl BatchQueue {
 
     /// Tells the scheduler, and answers those whom it refuses; what it dispatches is for the
     /// caller to set off.
-    fn decide(&self, mut core: MutexGuard<'_, Core>, event: Event) -> Vec<Job> {
+    fn decide(self: &Arc<Self>, mut core: MutexGuard<'_, Core>, event: Event) -> Vec<Job> {
         let actions = core.batcher.step(event, self.micros(Instant::now()));
         let mut jobs = Vec::new();
         let mut refused = Vec::new();
         for action in actions {
             match action {
-                Action::Dispatch { lane, calls } => {
-                    let calls = calls.iter().filter_map(|call| core.calls.remove(call)).collect();
-                    jobs.push(Job { lane, calls });
+                Action::Dispatch { lane, parts } => {
+                    let parts = parts.iter().filter_map(|part| core.take(*part)).collect();
+                    jobs.push(Job { lane, parts });
                 }
                 Action::Reject { call, reason } => {
                     refused.extend(core.calls.remove(&call).map(|waiting| (waiting, reason)));
@@ -161,16 +252,51 @@ impl BatchQueue {
             }
         }
         self.metrics.waiting.set(core.batcher.waiting() as i64);
+        self.metrics.waiting_bytes.set(core.batcher.waiting_bytes() as i64);
+        self.wake_for_held(&mut core);
         drop(core);
         for (waiting, reason) in refused {
-            let uncomputed = match reason {
-                Refusal::QueueFull => Uncomputed::QueueFull { waiting: self.max_waiting as usize },
-                Refusal::Expired => Uncomputed::Expired,
-            };
-            // Whoever has left needs no answer.
-            let _ = waiting.reply.send(Err(uncomputed));
+            self.metrics.refused(reason);
+            waiting.to.refuse(self.uncomputed(reason));
         }
         jobs
+    }
+
+    fn uncomputed(&self, reason: Refusal) -> Uncomputed {
+        match reason {
+            Refusal::QueueFull => {
+                Uncomputed::QueueFull { waiting: self.config.max_waiting as usize }
+            }
+            Refusal::MemoryFull => {
+                Uncomputed::MemoryFull { limit: ByteSize(self.config.max_waiting_bytes) }
+            }
+            Refusal::Expired => Uncomputed::Expired,
+            Refusal::TooLate { needed_us } => {
+                Uncomputed::TooLate { needed: Duration::from_micros(needed_us) }
+            }
+        }
+    }
+
+    /// Sees to it that a batch which waits for more rows goes when its time is over. There is one
+    /// such task at a time, unless an earlier time needs another; each ends by that time.
+    fn wake_for_held(self: &Arc<Self>, core: &mut Core) {
+        let Some(until_us) = core.batcher.held_until_us() else { return };
+        if core.wakes_us.is_some_and(|wakes_us| wakes_us <= until_us) {
+            return;
+        }
+        core.wakes_us = Some(until_us);
+        let queue = self.clone();
+        tokio::spawn(async move {
+            // A microsecond later, since the moment itself was rounded down.
+            let wakes = queue.start + Duration::from_micros(until_us.saturating_add(1));
+            tokio::time::sleep_until(wakes.into()).await;
+            let mut core = queue.lock();
+            if core.wakes_us == Some(until_us) {
+                core.wakes_us = None;
+            }
+            let jobs = queue.decide(core, Event::Tick);
+            queue.set_off(jobs);
+        });
     }
 
     /// Runs each batch in a task of its own, so that a caller who leaves takes none with it. The
@@ -182,59 +308,80 @@ impl BatchQueue {
     }
 
     async fn run(self: Arc<Self>, job: Job) {
-        let Job { lane, calls } = job;
+        let Job { lane, parts } = job;
         let begun = Instant::now();
-        let rows = calls.iter().map(|call| call.rows).sum();
+        let rows = parts.iter().map(|part| part.rows).sum();
         let guard = LaneGuard { queue: &self, lane, done: None };
         // Kept for another try; the elements themselves are shared.
-        let inputs = calls.iter().map(|call| call.inputs.clone()).collect();
+        let inputs = parts.iter().map(|part| part.inputs.clone()).collect();
         match self.replica.run(usize::from(lane.0), Batch { calls: inputs }).await {
             Ok(result) => {
                 self.metrics.ran(rows, result.compute);
                 guard.free(rows, result.compute);
-                for (call, outputs) in calls.into_iter().zip(result.calls) {
-                    let queued = begun.duration_since(call.arrived);
+                for (part, outputs) in parts.into_iter().zip(result.calls) {
+                    let queued = begun.duration_since(part.arrived);
                     self.metrics.queue_seconds.observe(queued.as_secs_f64());
                     let compute = result.compute;
-                    let computed = Computed { outputs, batch_rows: rows, queued, compute };
-                    let _ = call.reply.send(Ok(computed));
+                    part.computed(Computed { outputs, batch_rows: rows, queued, compute });
                 }
             }
-            Err(DeviceError::Run { .. }) if calls.len() > 1 => {
+            Err(DeviceError::Run { .. }) if parts.len() > 1 => {
                 self.metrics.failures.inc();
-                self.run_each(lane, calls).await;
+                self.run_each(lane, parts).await;
             }
             Err(error) => {
                 self.metrics.failures.inc();
-                drop(guard);
-                for call in calls {
-                    let _ = call.reply.send(Err(Uncomputed::Device(error.clone())));
+                for part in parts {
+                    self.fail(part, error.clone());
                 }
             }
         }
     }
 
-    /// Computes the calls of a failed batch one by one: what one of them asked for must not fail
-    /// the others.
-    async fn run_each(&self, lane: LaneId, calls: Vec<Waiting>) {
-        for call in calls {
+    /// Computes the parts of a failed batch one by one: what one call asked for must not fail the
+    /// others.
+    async fn run_each(self: &Arc<Self>, lane: LaneId, parts: Vec<Running>) {
+        // Whoever has left meanwhile is not computed.
+        for part in parts.into_iter().filter(Running::is_wanted) {
             let begun = Instant::now();
-            let batch = Batch { calls: vec![call.inputs] };
-            let answer = match self.replica.run(usize::from(lane.0), batch).await {
+            let batch = Batch { calls: vec![part.inputs.clone()] };
+            match self.replica.run(usize::from(lane.0), batch).await {
                 Ok(mut result) => {
-                    self.metrics.ran(call.rows, result.compute);
+                    self.metrics.ran(part.rows, result.compute);
                     let outputs = result.calls.pop().unwrap_or_default();
-                    let (queued, compute) = (begun.duration_since(call.arrived), result.compute);
-                    Ok(Computed { outputs, batch_rows: call.rows, queued, compute })
+                    let (queued, compute) = (begun.duration_since(part.arrived), result.compute);
+                    let batch_rows = part.rows;
+                    part.computed(Computed { outputs, batch_rows, queued, compute });
                 }
                 Err(error) => {
                     self.metrics.failures.inc();
-                    Err(Uncomputed::Device(error))
+                    self.fail(part, error);
                 }
-            };
-            // Whoever has left needs no answer.
-            let _ = call.reply.send(answer);
+            }
         }
+    }
+
+    /// Answers the call of a part that failed; of a call in parts, no further row runs.
+    fn fail(self: &Arc<Self>, part: Running, error: DeviceError) {
+        match part.to {
+            Destination::Caller(reply) => {
+                // Whoever has left needs no answer.
+                let _ = reply.send(Err(Uncomputed::Device(error)));
+            }
+            Destination::Split(reply) => {
+                let call = reply.call();
+                reply.failed(Uncomputed::Device(error));
+                self.withdraw(call);
+            }
+        }
+    }
+
+    /// Takes a call out of the queue, with whatever of it has not been dispatched.
+    fn withdraw(self: &Arc<Self>, call: CallId) {
+        let mut core = self.lock();
+        core.calls.remove(&call);
+        let jobs = self.decide(core, Event::Cancel { call });
+        self.set_off(jobs);
     }
 
     fn micros(&self, at: Instant) -> u64 {
@@ -243,6 +390,61 @@ impl BatchQueue {
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// The rows that the scheduler dispatches; a call goes with its last ones. None if it has left,
+    /// which the scheduler would know.
+    fn take(&mut self, part: Part) -> Option<Running> {
+        let Part { call, first, rows } = part;
+        let waiting = self.calls.get_mut(&call)?;
+        if rows == waiting.rows {
+            let Waiting { inputs, rows, arrived, to } = self.calls.remove(&call)?;
+            let Recipient::Caller(reply) = to else { return None };
+            return Some(Running { inputs, rows, arrived, to: Destination::Caller(reply) });
+        }
+        let split = match std::mem::replace(&mut waiting.to, Recipient::Nobody) {
+            Recipient::Caller(reply) => Split::new(waiting.rows, reply),
+            Recipient::Split(split) => split,
+            Recipient::Nobody => return None,
+        };
+        waiting.to = Recipient::Split(split.clone());
+        let inputs = split::cut(&waiting.inputs, first, rows);
+        let (arrived, is_last) = (waiting.arrived, first + rows == waiting.rows);
+        if is_last {
+            self.calls.remove(&call);
+        }
+        let to = Destination::Split(split.part(part));
+        Some(Running { inputs, rows, arrived, to })
+    }
+}
+
+impl Recipient {
+    fn refuse(self, uncomputed: Uncomputed) {
+        match self {
+            // Whoever has left needs no answer.
+            Self::Caller(reply) => drop(reply.send(Err(uncomputed))),
+            Self::Split(split) => split.failed(uncomputed),
+            Self::Nobody => {}
+        }
+    }
+}
+
+impl Running {
+    fn is_wanted(&self) -> bool {
+        match &self.to {
+            Destination::Caller(reply) => !reply.is_closed(),
+            Destination::Split(reply) => reply.is_wanted(),
+        }
+    }
+
+    fn computed(self, computed: Computed) {
+        match self.to {
+            // Whoever has left needs no answer.
+            Destination::Caller(reply) => drop(reply.send(Ok(Answer::Whole(computed)))),
+            Destination::Split(reply) => reply.computed(computed),
+        }
     }
 }
 
@@ -286,98 +488,10 @@ struct Ticket<'a> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         if self.waits {
-            let mut core = self.queue.lock();
-            core.calls.remove(&self.call);
-            let jobs = self.queue.decide(core, Event::Cancel { call: self.call });
-            self.queue.set_off(jobs);
+            self.queue.withdraw(self.call);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::future::{BoxFuture, join_all};
-    use quern_types::{BatchResult, DataType, DeviceId, Engine, TenantId};
-
-    use super::*;
-    use crate::metrics::ModelsMetrics;
-
-    /// A replica that looks up one element of a table, and fails as a whole if any is beyond it.
-    struct Table(Vec<u8>);
-
-    impl Replica for Table {
-        fn lanes(&self) -> usize {
-            1
-        }
-
-        fn run(
-            &self,
-            _: usize,
-            batch: Batch,
-        ) -> BoxFuture<'static, Result<BatchResult, DeviceError>> {
-            let look_up = |call: Vec<Tensor>| {
-                let found = self.0.get(usize::from(call[0].data()[0])).ok_or_else(|| {
-                    DeviceError::Run { engine: Engine::Tract, reason: "out of range".into() }
-                })?;
-                Ok(vec![byte(*found)])
-            };
-            let calls = batch.calls.into_iter().map(look_up).collect();
-            let result = |calls| BatchResult { calls, compute: Duration::from_micros(1) };
-            Box::pin(std::future::ready(Result::map(calls, result)))
-        }
-    }
-
-    fn byte(value: u8) -> Tensor {
-        Tensor::new("x", DataType::Uint8, vec![1], vec![value]).expect("a tensor")
-    }
-
-    fn queue() -> Arc<BatchQueue> {
-        let name = "table".parse().expect("a name");
-        let metrics = ModelsMetrics::register(&prometheus::Registry::new()).expect("fresh").model(
-            &TenantId::default(),
-            &name,
-            Engine::Tract,
-            DeviceId::Cpu(0),
-        );
-        Arc::new(BatchQueue::new(Arc::new(Table(vec![10, 11, 12])), 8, 16, metrics))
-    }
-
-    fn soon() -> Deadline {
-        Deadline::after(Instant::now(), Duration::from_secs(10))
-    }
-
-    #[tokio::test]
-    async fn calls_that_come_together_share_a_batch_and_get_their_own() {
-        let queue = queue();
-        let asked = [2, 0, 1].map(|index| queue.compute(vec![byte(index)], 1, soon()));
-        for (computed, expected) in join_all(asked).await.into_iter().zip([12, 10, 11]) {
-            let computed = computed.expect("computed");
-            assert_eq!(computed.outputs, [byte(expected)]);
-            assert_eq!(computed.batch_rows, 3);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_call_that_fails_its_batch_fails_alone() {
-        let queue = queue();
-        let asked = [0, 9, 2].map(|index| queue.compute(vec![byte(index)], 1, soon()));
-        let answers = join_all(asked).await;
-        assert_eq!(answers[0].as_ref().expect("computed").outputs, [byte(10)]);
-        assert!(matches!(answers[1], Err(Uncomputed::Device(DeviceError::Run { .. }))));
-        assert_eq!(answers[2].as_ref().expect("computed").outputs, [byte(12)]);
-        assert!(queue.compute(vec![byte(1)], 1, soon()).await.is_ok(), "the lane is free again");
-    }
-
-    #[tokio::test]
-    async fn who_leaves_is_forgotten() {
-        let queue = queue();
-        {
-            let mut call = std::pin::pin!(queue.compute(vec![byte(0)], 1, soon()));
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            assert!(call.as_mut().poll(&mut context).is_pending());
-            assert_eq!(queue.lock().calls.len(), 1);
-        }
-        assert_eq!(queue.lock().calls.len(), 0);
-        assert!(queue.compute(vec![byte(1)], 1, soon()).await.is_ok());
-    }
-}
+mod tests;

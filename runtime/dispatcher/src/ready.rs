@@ -152,6 +152,17 @@ where
         slot.load(&self.0, load).await.unwrap_or_else(|| Err(lost()))
     }
 
+    /// The thing, if it is loaded; that it was asked for does not count.
+    pub(crate) fn loaded(&self, key: &VersionKey) -> Option<Arc<T>> {
+        self.0.slots.get(key).and_then(|slot| slot.value.get().cloned())
+    }
+
+    /// Everything that is loaded, that which was asked for last at the end.
+    pub(crate) fn all_loaded(&self) -> Vec<Arc<T>> {
+        let keys = self.0.loaded_newest_first().into_iter().rev();
+        keys.filter_map(|(_, key)| self.loaded(&key)).collect()
+    }
+
     /// Loads a thing that nobody has asked for yet. It counts as last asked for before everything
     /// that was, and the more recently the greater its `rank`. None if the load panicked.
     pub(crate) async fn warm<F>(
@@ -378,6 +389,9 @@ mod tests {
         let all = futures::future::join_all(all).await;
         assert!(all.iter().all(|loaded| loaded.as_deref() == Ok(&7)));
         assert_eq!(loads.load(Ordering::Relaxed), 1);
+        assert_eq!(ready.loaded(&key).as_deref(), Some(&7));
+        assert!(ready.loaded(&numbered(2)).is_none());
+        assert_eq!(ready.all_loaded(), [Arc::new(7)]);
     }
 
     #[tokio::test]

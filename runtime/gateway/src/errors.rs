@@ -424,6 +424,11 @@ mod tests {
                 model(ModelError::Rows { name: name.clone(), reason: "none".into() }),
             ),
             (Code::Busy, model(ModelError::QueueFull { name: name.clone(), waiting: 1 })),
+            (Code::Busy, model(ModelError::QueueMemory { name: name.clone(), limit })),
+            (
+                Code::TooLate,
+                model(ModelError::TooLate { name: name.clone(), allowed: time, needed: time }),
+            ),
             (
                 Code::DeadlineExceeded,
                 model(ModelError::DeadlineExceeded { name: name.clone(), allowed: time }),

@@ -50,6 +50,10 @@ pub(crate) fn show(gateway: &Gateway, class: Class, name: &Name) -> Result<Reply
             about["engine"] = json!(spec.engine);
             about["signature"] = json!(spec.signature);
             about["batch"] = json!(spec.batch);
+            if let Some(delay) = spec.max_delay {
+                about["max_delay"] = json!(delay);
+            }
+            about["profile"] = json!(gateway.dispatcher.run_times(&gateway.tenant, name));
             about
         }
     };

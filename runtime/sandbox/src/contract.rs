@@ -79,7 +79,9 @@ pub(crate) fn model_error_to_guest(error: &ModelError) -> GuestError {
         | ModelError::VersionNotFound { .. }
         | ModelError::Unloaded { .. } => GuestError::NotFound(text),
         ModelError::Signature { .. } | ModelError::Rows { .. } => GuestError::InvalidInput(text),
-        ModelError::QueueFull { .. } => GuestError::Overloaded(text),
+        ModelError::QueueFull { .. }
+        | ModelError::QueueMemory { .. }
+        | ModelError::TooLate { .. } => GuestError::Overloaded(text),
         ModelError::DeadlineExceeded { .. } => GuestError::TimedOut(text),
         ModelError::Device { .. } | ModelError::Unavailable { .. } => GuestError::Internal(text),
     }

@@ -14,7 +14,7 @@ use std::{
 use quern_sandbox::{ComponentError, Function, InferenceFunction, Report, Sandbox, SandboxConfig};
 use quern_types::{
     ByteSize, Call, DataType, Deadline, Digest, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, Limits, Period, Reuse, Signature, TenantId, Tensor, TensorSpec,
+    InvokeError, Limits, Period, Priority, Reuse, Signature, TenantId, Tensor, TensorSpec,
 };
 use support::services;
 use tempfile::TempDir;
@@ -86,7 +86,7 @@ const ECHO: &str = "(i32.store (i32.const 0) (i32.const 0))
 fn call() -> Call {
     let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
     let deadline = Deadline::after(Instant::now(), Duration::from_millis(1_000));
-    Call { id, tenant: TenantId::default(), deadline }
+    Call { id, tenant: TenantId::default(), deadline, priority: Priority::default() }
 }
 
 /// Deploys a guest, calls it once, and returns its answer and the report.

@@ -1,132 +1,62 @@
-//! Which calls of one model replica run together, on which lane, and when. Never waits for a
-//! bigger batch while a lane is idle, never reorders calls, never dispatches one that has expired.
+//! Which rows of one model replica's calls run together, on which lane, and when. Never dispatches
+//! a call that has expired, never mixes buckets, and never leaves a lane idle while a call waits,
+//! unless it is configured to wait for more and that pays.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::LatencyProfile;
+use crate::{
+    Action, Arrival, BatcherConfig, CallId, Event, LaneId, LatencyProfile, Part, Refusal,
+    waiting::{LEVELS, Turn, Waiting, WaitingCalls, level, places},
+};
 
-/// What one replica can do, and how much may wait for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatcherConfig {
-    /// Batches that it computes at the same time.
-    pub lanes: u16,
-    /// Most rows in one batch; 1 when the model has no batch axis.
-    pub max_rows: u32,
-    /// Most calls that wait; one more is refused.
-    pub max_waiting: u32,
-}
-
-/// Names a call. The caller hands them out in increasing order: the order of ids is the order of
-/// arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
-
-/// Names a lane of the replica, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LaneId(pub u16);
-
-/// A call that came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
-    /// Its id, above all earlier ones.
-    pub call: CallId,
-    /// Its rows.
-    pub rows: u32,
-    /// From this moment on nobody wants its answer.
-    pub deadline_us: u64,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Calls came in, at the same time as far as anybody can tell.
-    Arrivals {
-        /// The calls, in the order of their ids.
-        calls: Vec<Arrival>,
-    },
-    /// A lane can take a batch: after the model was loaded, or after a run that failed and so
-    /// measured nothing.
-    LaneFree {
-        /// The lane.
-        lane: LaneId,
-    },
-    /// A batch is done, and its lane is free.
-    Completion {
-        /// The lane.
-        lane: LaneId,
-        /// Rows of the batch.
-        rows: u32,
-        /// Time that it took on the device.
-        compute_us: u64,
-    },
-    /// Nobody wants the answer any more. Without effect on a call that does not wait.
-    Cancel {
-        /// The call.
-        call: CallId,
-    },
-    /// Time passed; see [`Batcher::next_tick_us`].
-    Tick,
-}
-
-/// What is to be done about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Run these calls together.
-    Dispatch {
-        /// On this lane, which is busy from now on.
-        lane: LaneId,
-        /// The calls in the order of their arrival; never none.
-        calls: Vec<CallId>,
-    },
-    /// Answer that it won't run.
-    Reject {
-        /// The call.
-        call: CallId,
-        /// Why.
-        reason: Refusal,
-    },
-}
-
-/// Why a call won't run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// As many calls as are allowed wait already.
-    QueueFull,
-    /// Its deadline has passed.
-    Expired,
-}
+/// Batches in a row that may pass over a level in which calls wait; then one begins there, so that
+/// the less urgent levels move on however much the more urgent ones ask for.
+pub(crate) const PATIENCE: u32 = 32;
 
 /// The batch queue of one model replica.
 ///
-/// Between two steps, calls wait only while every lane is busy. Every operation is logarithmic in
-/// the number of waiting calls, and a call that no longer waits leaves nothing behind.
+/// A batch begins with a call of the most urgent level, the one whose turn is first unless a
+/// deadline is near. It is filled up from the same bucket, in order of level and turn. A call with
+/// more rows than a batch holds runs in several parts: each waits for its turn, behind the calls
+/// that came before the part ahead of it was set off, and fills up what others leave free
+/// meanwhile. All other calls run in one piece.
 #[derive(Debug, Clone)]
 pub struct Batcher {
     config: BatcherConfig,
     idle: BTreeSet<LaneId>,
-    waiting: BTreeMap<CallId, Waiting>,
-    /// The rows of all waiting calls.
-    waiting_rows: u64,
-    /// The waiting calls again, by deadline.
-    deadlines: BTreeSet<(u64, CallId)>,
+    running: BTreeMap<LaneId, Running>,
+    waiting: WaitingCalls,
+    /// For each level the batches since its last that left calls of it waiting.
+    passed: [u32; LEVELS],
+    /// Until when the next batch waits for more rows, while a lane is idle.
+    held_until_us: Option<u64>,
     profile: LatencyProfile,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Waiting {
+struct Running {
+    since_us: u64,
     rows: u32,
-    deadline_us: u64,
+}
+
+/// A batch that is being put together.
+struct Gathering {
+    parts: Vec<Part>,
+    rows: u64,
+    levels: [bool; LEVELS],
 }
 
 impl Batcher {
     /// A batcher without calls, all of whose lanes are busy.
     pub fn new(config: BatcherConfig) -> Self {
+        let config = BatcherConfig { max_rows: config.max_rows.max(1), ..config };
         Self {
             config,
             idle: BTreeSet::new(),
-            waiting: BTreeMap::new(),
-            waiting_rows: 0,
-            deadlines: BTreeSet::new(),
+            running: BTreeMap::new(),
+            waiting: WaitingCalls::new(config.one_bucket),
+            passed: [0; LEVELS],
+            held_until_us: None,
             profile: LatencyProfile::default(),
         }
     }
@@ -138,13 +68,13 @@ impl Batcher {
         let mut actions = Vec::new();
         // A cancelled call is not refused as well, even if it has just expired.
         if let Event::Cancel { call } = event {
-            self.remove(call);
+            self.waiting.remove(call);
         }
         self.refuse_expired(now_us, &mut actions);
         match event {
             Event::Arrivals { calls } => {
-                for arrival in calls {
-                    self.arrive(arrival, now_us, &mut actions);
+                if !self.dispatch_at_once(&calls, now_us, &mut actions) {
+                    calls.iter().for_each(|arrival| self.arrive(arrival, now_us, &mut actions));
                 }
             }
             Event::LaneFree { lane } => self.free(lane),
@@ -154,15 +84,21 @@ impl Batcher {
             }
             Event::Cancel { .. } | Event::Tick => {}
         }
-        self.dispatch_waiting(&mut actions);
+        self.dispatch_waiting(now_us, &mut actions);
         self.refuse_surplus(&mut actions);
         actions
     }
 
-    /// The earliest deadline of a waiting call: the moment for a [`Event::Tick`], unless another
-    /// event comes before.
+    /// The moment for a [`Event::Tick`], unless another event comes before: the earliest deadline
+    /// of a waiting call, or the end of the wait for more.
     pub fn next_tick_us(&self) -> Option<u64> {
-        self.deadlines.first().map(|(deadline_us, _)| *deadline_us)
+        let deadline_us = self.waiting.next_deadline().map(|(deadline_us, _)| deadline_us);
+        deadline_us.into_iter().chain(self.held_until_us).min()
+    }
+
+    /// Until when calls wait for more although a lane is idle, if they do.
+    pub fn held_until_us(&self) -> Option<u64> {
+        self.held_until_us
     }
 
     /// How many calls wait.
@@ -170,309 +106,299 @@ impl Batcher {
         self.waiting.len()
     }
 
+    /// How many bytes their inputs have.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting.bytes()
+    }
+
     /// How long batches have taken so far.
     pub fn profile(&self) -> &LatencyProfile {
         &self.profile
     }
 
-    fn arrive(&mut self, arrival: Arrival, now_us: u64, actions: &mut Vec<Action>) {
-        let Arrival { call, rows, deadline_us } = arrival;
-        debug_assert!(self.waiting.last_key_value().is_none_or(|(last, _)| *last < call));
-        if deadline_us <= now_us {
-            actions.push(Action::Reject { call, reason: Refusal::Expired });
-            return;
+    /// Dispatches calls that come while nothing waits and a lane is idle, without taking them
+    /// through the queue, if there is nothing to decide: they are alike and fit into one batch, and
+    /// no deadline is near. Says whether it did.
+    fn dispatch_at_once(
+        &mut self,
+        calls: &[Arrival],
+        now_us: u64,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let Some(first) = calls.first() else { return false };
+        let mut left: u64 = calls.iter().map(|call| places(call.rows)).sum();
+        let is_plain = |call: &Arrival| {
+            let quick_us = self.quick_us(call.rows).unwrap_or(0);
+            (call.bucket, call.priority) == (first.bucket, first.priority)
+                && call.deadline_us > now_us
+                && call.deadline_us >= now_us.saturating_add(quick_us)
+        };
+        if self.idle.is_empty()
+            || !self.waiting.is_empty()
+            || self.config.max_delay_us > 0
+            || left > self.config.max_rows.into()
+            || !calls.iter().all(is_plain)
+        {
+            return false;
         }
-        self.waiting_rows += places(rows);
-        self.deadlines.insert((deadline_us, call));
-        self.waiting.insert(call, Waiting { rows, deadline_us });
+        let mut rest = calls;
+        // Ends with the last idle lane at the latest: its share is all that is left.
+        while !rest.is_empty() && !self.idle.is_empty() {
+            let share = left.div_ceil(self.idle.len() as u64);
+            let mut rows = 0;
+            let fits = |call: &&Arrival| {
+                let fits = rows == 0 || rows + places(call.rows) <= share;
+                rows += if fits { places(call.rows) } else { 0 };
+                fits
+            };
+            let (batch, others) = rest.split_at(rest.iter().take_while(fits).count());
+            let whole = |call: &Arrival| Part { call: call.call, first: 0, rows: call.rows };
+            self.dispatch(batch.iter().map(whole).collect(), rows, now_us, actions);
+            (rest, left) = (others, left - rows);
+        }
+        true
     }
 
-    /// Refuses the calls that came last, as many as wait beyond the limit.
-    fn refuse_surplus(&mut self, actions: &mut Vec<Action>) {
-        while self.waiting.len() > self.config.max_waiting as usize
-            && let Some((call, _)) = self.waiting.last_key_value()
-        {
-            let call = *call;
-            self.remove(call);
-            actions.push(Action::Reject { call, reason: Refusal::QueueFull });
+    fn arrive(&mut self, arrival: &Arrival, now_us: u64, actions: &mut Vec<Action>) {
+        let level = level(arrival.priority);
+        match self.admit(arrival, now_us) {
+            Ok(is_trial) => {
+                if self.waiting.is_empty_level(level) {
+                    self.passed[level] = 0;
+                }
+                self.waiting.insert(*arrival, now_us, is_trial);
+            }
+            Err(reason) => actions.push(Action::Reject { call: arrival.call, reason }),
         }
+    }
+
+    /// Whether a call can be done in time as far as anybody can tell, or else why not. It may also
+    /// be let in to see whether the profile is right, which `true` says.
+    fn admit(&mut self, arrival: &Arrival, now_us: u64) -> Result<bool, Refusal> {
+        if arrival.deadline_us <= now_us {
+            return Err(Refusal::Expired);
+        }
+        match self.earliest_end_us(arrival, now_us) {
+            Some(end_us) if end_us > arrival.deadline_us => {
+                if self.profile.refuses(arrival.rows.min(self.config.max_rows)) {
+                    return Err(Refusal::TooLate { needed_us: end_us - now_us });
+                }
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// When a call that comes now can be done at the earliest: all batches are quick, the calls
+    /// that run before it in any case fill theirs, and no lane is ever idle. None where that was
+    /// not measured.
+    fn earliest_end_us(&self, arrival: &Arrival, now_us: u64) -> Option<u64> {
+        let (most, lanes) = (self.config.max_rows, self.config.lanes.max(1));
+        let round = u64::from(most) * u64::from(lanes);
+        let part = if self.is_oversized(arrival) {
+            arrival.rows.div_ceil(lanes.into()).min(most)
+        } else {
+            arrival.rows
+        };
+        let own_us = self.quick_us(part)?;
+        let own_us = own_us.saturating_mul((places(arrival.rows) / round).max(1));
+        let rounds_before = self.waiting.rows_before(arrival) / round;
+        let before_us = self.quick_us(most).unwrap_or(0).saturating_mul(rounds_before);
+        let begin_us = self.lane_free_us(now_us);
+        Some(begin_us.saturating_add(before_us).saturating_add(own_us))
+    }
+
+    /// What a batch of so many rows takes if it is quick; none where that was not measured.
+    fn quick_us(&self, rows: u32) -> Option<u64> {
+        if self.config.one_bucket {
+            self.profile.quick_us(rows)
+        } else {
+            self.profile.fastest_us(rows)
+        }
+    }
+
+    /// When the next lane is free at the earliest.
+    fn lane_free_us(&self, now_us: u64) -> u64 {
+        if !self.idle.is_empty() || self.running.len() < usize::from(self.config.lanes) {
+            return now_us;
+        }
+        let end_us =
+            |run: &Running| run.since_us.saturating_add(self.quick_us(run.rows).unwrap_or(0));
+        self.running.values().map(end_us).min().map_or(now_us, |end_us| end_us.max(now_us))
+    }
+
+    fn refuse_expired(&mut self, now_us: u64, actions: &mut Vec<Action>) {
+        while let Some((deadline_us, call)) = self.waiting.next_deadline()
+            && deadline_us <= now_us
+        {
+            self.refuse(call, Refusal::Expired, actions);
+        }
+    }
+
+    /// Refuses what would run last, as much as waits beyond the limits; never a call that has run
+    /// in part.
+    fn refuse_surplus(&mut self, actions: &mut Vec<Action>) {
+        while let Some(reason) = self.surplus()
+            && let Some(call) = self.waiting.last_untouched()
+        {
+            self.refuse(call, reason, actions);
+        }
+    }
+
+    /// The limit that what waits exceeds.
+    fn surplus(&self) -> Option<Refusal> {
+        if self.waiting.len() > self.config.max_waiting as usize {
+            return Some(Refusal::QueueFull);
+        }
+        let is_heavy = self.waiting.bytes() > self.config.max_waiting_bytes;
+        is_heavy.then_some(Refusal::MemoryFull)
+    }
+
+    fn refuse(&mut self, call: CallId, reason: Refusal, actions: &mut Vec<Action>) {
+        self.waiting.remove(call);
+        actions.push(Action::Reject { call, reason });
     }
 
     fn free(&mut self, lane: LaneId) {
         debug_assert!(lane.0 < self.config.lanes, "{lane:?} of {}", self.config.lanes);
+        self.running.remove(&lane);
         if lane.0 < self.config.lanes {
             self.idle.insert(lane);
         }
     }
 
-    fn remove(&mut self, call: CallId) {
-        if let Some(Waiting { rows, deadline_us }) = self.waiting.remove(&call) {
-            self.waiting_rows -= places(rows);
-            self.deadlines.remove(&(deadline_us, call));
-        }
-    }
-
-    fn refuse_expired(&mut self, now_us: u64, actions: &mut Vec<Action>) {
-        while let Some((deadline_us, call)) = self.deadlines.first().copied()
-            && deadline_us <= now_us
-        {
-            self.remove(call);
-            actions.push(Action::Reject { call, reason: Refusal::Expired });
-        }
-    }
-
     /// Shares what waits among the idle lanes: they compute side by side.
-    fn dispatch_waiting(&mut self, actions: &mut Vec<Action>) {
-        while !self.waiting.is_empty() && !self.idle.is_empty() {
-            let share = self.waiting_rows.div_ceil(self.idle.len() as u64);
-            let calls = self.take_batch(share.min(self.config.max_rows.into()));
-            if let Some(lane) = self.idle.pop_first() {
-                actions.push(Action::Dispatch { lane, calls });
+    fn dispatch_waiting(&mut self, now_us: u64, actions: &mut Vec<Action>) {
+        self.held_until_us = None;
+        while !self.idle.is_empty()
+            && let Some(seed) = self.seed(now_us).copied()
+        {
+            if let Some(refusal) = self.too_late(&seed, now_us) {
+                self.refuse(seed.arrival.call, refusal, actions);
+                continue;
             }
+            self.held_until_us = self.hold_until_us(now_us);
+            if self.held_until_us.is_some() {
+                return;
+            }
+            let share = self.waiting.rows().div_ceil(self.idle.len() as u64);
+            let share = share.min(self.config.max_rows.into());
+            let batch = self.gather(&seed, share, now_us, actions);
+            self.dispatch(batch.parts, batch.rows, now_us, actions);
         }
     }
 
-    /// Takes calls from the front as long as their rows fit. The first always does: a call above
-    /// the limit is a batch that its client made, and goes alone.
-    fn take_batch(&mut self, most: u64) -> Vec<CallId> {
-        let mut calls = Vec::new();
-        let mut rows = 0;
-        while let Some(entry) = self.waiting.first_entry() {
-            let (call, next) = (*entry.key(), *entry.get());
-            let total = rows + places(next.rows);
-            if !calls.is_empty() && total > most {
+    fn dispatch(&mut self, parts: Vec<Part>, rows: u64, now_us: u64, actions: &mut Vec<Action>) {
+        if let Some(lane) = self.idle.pop_first() {
+            let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+            self.running.insert(lane, Running { since_us: now_us, rows });
+            actions.push(Action::Dispatch { lane, parts });
+        }
+    }
+
+    /// The call that the next batch begins with.
+    fn seed(&self, now_us: u64) -> Option<&Waiting> {
+        let has_calls = |level: &usize| !self.waiting.is_empty_level(*level);
+        let mut levels = (0..LEVELS).filter(has_calls);
+        let starved = levels.clone().find(|level| self.passed[*level] >= PATIENCE);
+        let level = starved.or_else(|| levels.next())?;
+        self.pressed(level, now_us).or_else(|| self.waiting.first_of(level))
+    }
+
+    /// The call of a level whose deadline comes first, if it would miss that by letting another
+    /// batch go before it.
+    fn pressed(&self, level: usize, now_us: u64) -> Option<&Waiting> {
+        let waiting = self.waiting.most_pressed_of(level)?;
+        let arrival = &waiting.arrival;
+        let most = self.config.max_rows;
+        let own_us = self.profile.slow_us(arrival.rows.min(most))?;
+        let end_us = now_us.saturating_add(self.profile.slow_us(most)?).saturating_add(own_us);
+        (end_us > arrival.deadline_us).then_some(waiting)
+    }
+
+    /// Why a call that could run now should not: even a quick batch would end after its deadline.
+    fn too_late(&mut self, waiting: &Waiting, now_us: u64) -> Option<Refusal> {
+        let rows = waiting.left().min(self.config.max_rows);
+        let needed_us = self.quick_us(rows).filter(|_| !waiting.is_trial)?;
+        let is_late = now_us.saturating_add(needed_us) > waiting.arrival.deadline_us;
+        (is_late && self.profile.refuses(rows)).then_some(Refusal::TooLate { needed_us })
+    }
+
+    /// Until when the next batch waits for more rows; none: it goes now. It waits only where that
+    /// is configured, while all that waits can be one batch, while no deadline suffers, and if
+    /// twice the rows are known to take less than one and a half times as long.
+    fn hold_until_us(&self, now_us: u64) -> Option<u64> {
+        let rows = u32::try_from(self.waiting.rows()).ok()?;
+        let most = self.config.max_rows;
+        let is_off = self.config.max_delay_us == 0;
+        if is_off || !self.waiting.is_one_bucket() || rows >= most || self.surplus().is_some() {
+            return None;
+        }
+        let more = rows.saturating_mul(2).min(most);
+        let [few_us, more_us] = [self.profile.usual_us(rows)?, self.profile.usual_us(more)?];
+        if 4 * u128::from(more_us) * u128::from(rows) >= 3 * u128::from(few_us) * u128::from(more) {
+            return None;
+        }
+        let patience_ends_us =
+            self.waiting.oldest()?.arrived_us.saturating_add(self.config.max_delay_us);
+        let (deadline_us, _) = self.waiting.next_deadline()?;
+        let slack_ends_us = deadline_us.saturating_sub(self.profile.slow_us(more)?);
+        Some(patience_ends_us.min(slack_ends_us)).filter(|until_us| *until_us > now_us)
+    }
+
+    /// Puts a batch together: the seed, then calls of its bucket from the front as long as their
+    /// rows fit. The seed always does, or as much of it as a batch holds.
+    fn gather(
+        &mut self,
+        seed: &Waiting,
+        most: u64,
+        now_us: u64,
+        actions: &mut Vec<Action>,
+    ) -> Gathering {
+        let mut batch = Gathering { parts: Vec::new(), rows: 0, levels: [false; LEVELS] };
+        let Arrival { rows, bucket, priority, .. } = seed.arrival;
+        let seed_most = if self.is_oversized(&seed.arrival) { most } else { places(rows) };
+        self.add(seed, seed_most, Turn::Ends, &mut batch);
+        while batch.rows < most
+            && let Some(waiting) = self.waiting.first_in(bucket).copied()
+        {
+            let arrival = &waiting.arrival;
+            if let Some(refusal) = self.too_late(&waiting, now_us) {
+                self.refuse(arrival.call, refusal, actions);
+                continue;
+            }
+            let room = most - batch.rows;
+            if !self.is_oversized(arrival) && places(arrival.rows) > room {
                 break;
             }
-            rows = total;
-            entry.remove();
-            self.waiting_rows -= places(next.rows);
-            self.deadlines.remove(&(next.deadline_us, call));
-            calls.push(call);
+            self.add(&waiting, room, Turn::Stays, &mut batch);
         }
-        calls
+        self.count_passes(level(priority), &batch.levels);
+        batch
     }
-}
 
-/// The rows that a call takes up; one without rows takes a place too, since without a batch axis
-/// it runs alone.
-fn places(rows: u32) -> u64 {
-    rows.max(1).into()
+    fn is_oversized(&self, arrival: &Arrival) -> bool {
+        arrival.rows > self.config.max_rows
+    }
+
+    fn add(&mut self, waiting: &Waiting, most: u64, then: Turn, batch: &mut Gathering) {
+        let part = self.waiting.take(waiting, u32::try_from(most).unwrap_or(u32::MAX), then);
+        batch.rows += places(part.rows);
+        batch.levels[level(waiting.arrival.priority)] = true;
+        batch.parts.push(part);
+    }
+
+    /// Counts the batch against the levels that it passed over.
+    fn count_passes(&mut self, seed: usize, served: &[bool; LEVELS]) {
+        for (level, passed) in self.passed.iter_mut().enumerate() {
+            if served[level] || self.waiting.is_empty_level(level) {
+                *passed = 0;
+            } else if level > seed {
+                *passed += 1;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LATE: u64 = 1_000_000;
-
-    fn batcher(lanes: u16, max_rows: u32, max_waiting: u32) -> Batcher {
-        Batcher::new(BatcherConfig { lanes, max_rows, max_waiting })
-    }
-
-    fn arrival(call: u64, rows: u32, deadline_us: u64) -> Event {
-        Event::Arrivals { calls: vec![Arrival { call: CallId(call), rows, deadline_us }] }
-    }
-
-    fn together(calls: std::ops::RangeInclusive<u64>) -> Event {
-        let arrival = |call| Arrival { call: CallId(call), rows: 1, deadline_us: LATE };
-        Event::Arrivals { calls: calls.map(arrival).collect() }
-    }
-
-    fn free(lane: u16) -> Event {
-        Event::LaneFree { lane: LaneId(lane) }
-    }
-
-    fn done(lane: u16) -> Event {
-        Event::Completion { lane: LaneId(lane), rows: 1, compute_us: 50 }
-    }
-
-    fn dispatch(lane: u16, calls: &[u64]) -> Action {
-        Action::Dispatch { lane: LaneId(lane), calls: calls.iter().copied().map(CallId).collect() }
-    }
-
-    fn reject(call: u64, reason: Refusal) -> Action {
-        Action::Reject { call: CallId(call), reason }
-    }
-
-    /// Feeds events at their times, and compares what each leads to.
-    fn check(mut batcher: Batcher, story: &[(u64, Event, &[Action])]) {
-        for (index, (now_us, event, expected)) in story.iter().enumerate() {
-            let actions = batcher.step(event.clone(), *now_us);
-            assert_eq!(actions, *expected, "step {index}, {event:?}");
-        }
-    }
-
-    #[test]
-    fn an_idle_lane_takes_a_call_at_once_the_lowest_first() {
-        check(
-            batcher(2, 8, 8),
-            &[
-                (0, free(1), &[]),
-                (0, free(0), &[]),
-                (1, arrival(1, 1, LATE), &[dispatch(0, &[1])]),
-                (2, arrival(2, 1, LATE), &[dispatch(1, &[2])]),
-                (3, arrival(3, 1, LATE), &[]),
-                (4, done(1), &[dispatch(1, &[3])]),
-            ],
-        );
-    }
-
-    #[test]
-    fn calls_that_come_together_share_the_idle_lanes() {
-        check(
-            batcher(3, 4, 8),
-            &[
-                (0, free(0), &[]),
-                (0, free(1), &[]),
-                (1, together(1..=5), &[dispatch(0, &[1, 2, 3]), dispatch(1, &[4, 5])]),
-                (2, done(0), &[]),
-                (3, together(6..=12), &[dispatch(0, &[6, 7, 8, 9])]),
-                (4, done(1), &[dispatch(1, &[10, 11, 12])]),
-            ],
-        );
-    }
-
-    #[test]
-    fn of_calls_that_come_together_the_last_are_refused() {
-        check(
-            batcher(1, 2, 2),
-            &[
-                (0, free(0), &[]),
-                (1, together(1..=5), &[dispatch(0, &[1, 2]), reject(5, Refusal::QueueFull)]),
-            ],
-        );
-    }
-
-    #[test]
-    fn calls_wait_for_the_model_to_load() {
-        check(
-            batcher(1, 8, 8),
-            &[
-                (0, arrival(1, 1, LATE), &[]),
-                (1, arrival(2, 1, LATE), &[]),
-                (9, free(0), &[dispatch(0, &[1, 2])]),
-            ],
-        );
-    }
-
-    #[test]
-    fn a_free_lane_takes_from_the_front_what_fits() {
-        check(
-            batcher(1, 8, 8),
-            &[
-                (0, arrival(1, 5, LATE), &[]),
-                (0, arrival(2, 3, LATE), &[]),
-                (0, arrival(3, 6, LATE), &[]),
-                (0, arrival(4, 3, LATE), &[]),
-                (0, arrival(5, 1, LATE), &[]),
-                (1, free(0), &[dispatch(0, &[1, 2])]),
-                (2, done(0), &[dispatch(0, &[3])]),
-                (3, done(0), &[dispatch(0, &[4, 5])]),
-            ],
-        );
-    }
-
-    #[test]
-    fn a_clients_own_big_batch_goes_alone() {
-        check(
-            batcher(1, 4, 8),
-            &[
-                (0, arrival(1, 1, LATE), &[]),
-                (0, arrival(2, 9, LATE), &[]),
-                (0, arrival(3, 1, LATE), &[]),
-                (1, free(0), &[dispatch(0, &[1])]),
-                (2, done(0), &[dispatch(0, &[2])]),
-                (3, done(0), &[dispatch(0, &[3])]),
-            ],
-        );
-    }
-
-    #[test]
-    fn without_a_batch_axis_each_call_runs_alone() {
-        check(
-            batcher(1, 1, 8),
-            &[
-                (0, arrival(1, 0, LATE), &[]),
-                (0, arrival(2, 0, LATE), &[]),
-                (1, free(0), &[dispatch(0, &[1])]),
-                (2, done(0), &[dispatch(0, &[2])]),
-            ],
-        );
-    }
-
-    #[test]
-    fn one_call_too_many_is_refused() {
-        check(
-            batcher(1, 8, 2),
-            &[
-                (0, free(0), &[]),
-                (0, arrival(1, 1, LATE), &[dispatch(0, &[1])]),
-                (0, arrival(2, 1, LATE), &[]),
-                (0, arrival(3, 1, LATE), &[]),
-                (0, arrival(4, 1, LATE), &[reject(4, Refusal::QueueFull)]),
-                (1, Event::Cancel { call: CallId(2) }, &[]),
-                (1, arrival(5, 1, LATE), &[]),
-                (2, done(0), &[dispatch(0, &[3, 5])]),
-            ],
-        );
-    }
-
-    #[test]
-    fn expired_calls_are_refused_by_whatever_comes_first() {
-        check(
-            batcher(1, 8, 2),
-            &[
-                (0, arrival(1, 1, 10), &[]),
-                (0, arrival(2, 1, 20), &[]),
-                (9, Event::Tick, &[]),
-                (10, Event::Tick, &[reject(1, Refusal::Expired)]),
-                (11, arrival(3, 1, LATE), &[]),
-                // Its room goes to the next.
-                (20, arrival(4, 1, LATE), &[reject(2, Refusal::Expired)]),
-                (21, arrival(5, 1, 21), &[reject(5, Refusal::Expired)]),
-                (LATE - 1, free(0), &[dispatch(0, &[3, 4])]),
-            ],
-        );
-    }
-
-    #[test]
-    fn a_cancelled_call_is_neither_run_nor_refused() {
-        check(
-            batcher(1, 8, 8),
-            &[
-                (0, arrival(1, 1, 10), &[]),
-                (0, arrival(2, 1, LATE), &[]),
-                (10, Event::Cancel { call: CallId(1) }, &[]),
-                (11, Event::Cancel { call: CallId(7) }, &[]),
-                (12, free(0), &[dispatch(0, &[2])]),
-                (13, Event::Cancel { call: CallId(2) }, &[]),
-            ],
-        );
-    }
-
-    #[test]
-    fn the_next_tick_is_the_earliest_deadline_that_waits() {
-        let mut batcher = batcher(1, 1, 8);
-        assert_eq!(batcher.next_tick_us(), None);
-        assert!(batcher.step(arrival(1, 1, 30), 0).is_empty());
-        assert!(batcher.step(arrival(2, 1, 20), 0).is_empty());
-        assert_eq!(batcher.next_tick_us(), Some(20));
-        assert!(batcher.step(Event::Cancel { call: CallId(2) }, 1).is_empty());
-        assert_eq!((batcher.next_tick_us(), batcher.waiting()), (Some(30), 1));
-        assert_eq!(batcher.step(free(0), 2), [dispatch(0, &[1])]);
-        assert_eq!((batcher.next_tick_us(), batcher.waiting()), (None, 0));
-    }
-
-    #[test]
-    fn completions_are_measured() {
-        let mut batcher = batcher(1, 8, 8);
-        assert!(
-            batcher
-                .step(Event::Completion { lane: LaneId(0), rows: 6, compute_us: 90 }, 0)
-                .is_empty()
-        );
-        assert_eq!(batcher.profile().average_us(8), Some(90));
-        assert!(batcher.step(free(0), 0).is_empty());
-        assert_eq!(batcher.profile().average_us(1), None);
-    }
-}
+mod tests;

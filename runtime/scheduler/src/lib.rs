@@ -2,9 +2,12 @@
 //! thread, never a hash order: the same events always give the same actions.
 
 mod batcher;
+mod event;
 mod profile;
 #[cfg(test)]
 mod properties;
+mod waiting;
 
-pub use batcher::{Action, Arrival, Batcher, BatcherConfig, CallId, Event, LaneId, Refusal};
-pub use profile::LatencyProfile;
+pub use batcher::Batcher;
+pub use event::{Action, Arrival, BatcherConfig, BucketId, CallId, Event, LaneId, Part, Refusal};
+pub use profile::{LatencyProfile, Measured};

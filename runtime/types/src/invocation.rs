@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
-    ByteSize, Deadline, Exceeded, InvocationId, Mismatch, ModelError, Name, Period, TenantId,
-    VersionNumber,
+    ByteSize, Deadline, Exceeded, InvocationId, Mismatch, ModelError, Name, Period, Priority,
+    TenantId, VersionNumber,
 };
 
-/// Who makes a request, and until when an answer is of use.
+/// Who makes a request, until when an answer is of use, and how urgent it is.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Names the request in logs and answers.
@@ -17,6 +17,8 @@ pub struct Call {
     pub tenant: TenantId,
     /// When the caller stops waiting.
     pub deadline: Deadline,
+    /// How urgent its calls of models are; a function's calls have that of its request.
+    pub priority: Priority,
 }
 
 /// The body of an HTTP request or response as it streams through.

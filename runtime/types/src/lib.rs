@@ -18,6 +18,7 @@ mod log;
 mod manifest;
 mod model;
 mod name;
+mod priority;
 mod quantity;
 mod signature;
 mod tensor;
@@ -37,8 +38,11 @@ pub use keyvalue::{BucketId, Change, KeyPage, KeyValue, KeyValueError};
 pub use limits::{Described, Exceeded, LimitRules, LimitValue, Limits, PartialLimits};
 pub use log::{LogLevel, UnknownLevel};
 pub use manifest::{FunctionManifest, InputRange, ManifestError, ModelManifest};
-pub use model::{BatchAxis, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Served};
+pub use model::{
+    BatchAxis, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, RunTimes, Served,
+};
 pub use name::{InvalidName, Name};
+pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
 pub use tensor::{DataType, Tensor, TensorError};

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
-    ByteSize, Engine, FunctionKind, FunctionSpec, Grants, LimitRules, Name, PartialLimits, Range,
-    Reuse, Signature, TensorSpec,
+    ByteSize, Engine, FunctionKind, FunctionSpec, Grants, LimitRules, Name, PartialLimits, Period,
+    Range, Reuse, Signature, TensorSpec,
 };
 
 /// Most keys of a function's configuration.
 const MAX_CONFIG_KEYS: usize = 256;
 /// Longest key of a function's configuration, in bytes.
 const MAX_CONFIG_KEY_BYTES: usize = 256;
+/// Longest that a manifest may have calls wait for others.
+const MAX_DELAY: Period = Period::from_millis(1_000);
 /// Bytes of a function's configuration, keys and values together.
 const MAX_CONFIG_BYTES: usize = 64 << 10;
 
@@ -35,6 +37,9 @@ pub struct ModelManifest {
     pub engine: Option<Engine>,
     /// Most rows in one batch; none: the server's default.
     pub max_batch: Option<u32>,
+    /// Longest that a call waits for others to share its run while a lane is idle; none: it never
+    /// does.
+    pub max_delay: Option<Period>,
     /// Ranges of values by input.
     pub inputs: Vec<InputRange>,
 }
@@ -126,6 +131,11 @@ impl ModelManifest {
         let manifest: Self = toml::from_str(text).map_err(|error| parse_error(text, &error))?;
         if manifest.max_batch == Some(0) {
             return Err(ManifestError("max_batch is zero: nothing could run".into()));
+        }
+        if let Some(delay) = manifest.max_delay.filter(|delay| *delay > MAX_DELAY) {
+            return Err(ManifestError(format!(
+                "max_delay is {delay}, above its limit {MAX_DELAY}"
+            )));
         }
         Ok(manifest)
     }
@@ -298,10 +308,14 @@ mod tests {
     #[test]
     fn model_manifests_are_strict_too() {
         let manifest = ModelManifest::parse(
-            "engine = 'tract'\nmax_batch = 8\n[[inputs]]\nname = 'x'\nrange = [0, 1]",
+            "engine = 'tract'\nmax_batch = 8\nmax_delay = '500us'\n[[inputs]]\nname = 'x'\n\
+             range = [0, 1]",
         )
         .expect("valid");
         assert_eq!(manifest.engine, Some(Engine::Tract));
+        assert_eq!(manifest.max_delay.map(|delay| delay.0.as_micros()), Some(500));
+        let endless = ModelManifest::parse("max_delay = '2s'").expect_err("too long");
+        assert_eq!(endless.to_string(), "max_delay is 2s, above its limit 1s");
         assert!(ModelManifest::parse("engine = 'torch'").is_err());
         assert!(ModelManifest::parse("max_batch = 0").is_err());
     }

@@ -6,7 +6,8 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Call, DeviceError, DeviceId, Engine, Mismatch, Name, Signature, TenantId, Tensor, VersionNumber,
+    ByteSize, Call, DeviceError, DeviceId, Engine, Mismatch, Name, Period, Signature, TenantId,
+    Tensor, VersionNumber,
 };
 
 /// A version of a model, all but its weights.
@@ -18,6 +19,10 @@ pub struct ModelSpec {
     pub engine: Engine,
     /// Whether calls can share a run.
     pub batch: BatchAxis,
+    /// Longest that a call waits for others to share its run while a lane is idle; none: it never
+    /// does. Without effect on a model whose calls don't share runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_delay: Option<Period>,
 }
 
 /// Whether the first dimension of every tensor counts independent rows, so that rows of several
@@ -68,12 +73,26 @@ pub struct Served {
     pub engine: Engine,
     /// The device it computed on.
     pub device: DeviceId,
-    /// Rows of the batch that the call was part of.
+    /// Rows of the batch that the call was part of; of a call in several parts, the rows of the
+    /// largest.
     pub batch_rows: u32,
-    /// Time in the queue.
+    /// Time in the queue, until its first rows ran.
     pub queued: Duration,
-    /// Time of the whole batch on the device.
+    /// Time of the whole batch on the device; of a call in several parts, of all their batches.
     pub compute: Duration,
+}
+
+/// How long runs of a model have taken of late, by their number of rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunTimes {
+    /// Most rows of these runs; they have more than half as many.
+    pub rows: u32,
+    /// How many there were since the model was loaded.
+    pub runs: u64,
+    /// Their time, in µs, recent ones counting more.
+    pub mean_us: u64,
+    /// How far from the mean they are, on average, in µs.
+    pub deviation_us: u64,
 }
 
 /// Calls to models of this node, whoever makes them: inverts the edge from the sandbox to the
@@ -133,6 +152,27 @@ pub enum ModelError {
         name: Name,
         /// Calls that wait.
         waiting: usize,
+    },
+    /// The inputs of waiting calls take up as much memory as is allowed.
+    #[error("model {name:?} has inputs of {limit} waiting, its limit: try again later")]
+    QueueMemory {
+        /// The model.
+        name: Name,
+        /// Bytes that may wait.
+        limit: ByteSize,
+    },
+    /// By the times of recent runs, the deadline would pass before an answer is there.
+    #[error(
+        "model {name:?} can't answer within {allowed:?}, it would take at least {needed:?}: try \
+         again later, or allow more time"
+    )]
+    TooLate {
+        /// The model.
+        name: Name,
+        /// The time that was allowed.
+        allowed: Duration,
+        /// From the decision on, by quick runs.
+        needed: Duration,
     },
     /// The deadline passed before an answer was there.
     #[error("model {name:?} did not answer within {allowed:?}")]

@@ -1,8 +1,8 @@
 //! Tensors on the host: little-endian, row-major, cheap to clone.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, ops::Range, str::FromStr, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// Element types, under the names of the Open Inference Protocol.
@@ -243,6 +243,48 @@ impl Tensor {
         byte_strings(data).map_while(Result::ok)
     }
 
+    /// Some of its rows, the slices of its first dimension; they share its data. None if it has
+    /// not so many.
+    pub fn rows(&self, rows: Range<u64>) -> Option<Self> {
+        let (&count, tail) = self.shape.split_first()?;
+        if rows.start > rows.end || rows.end > count {
+            return None;
+        }
+        let row_elements = element_count(tail)?;
+        let offset = |row: u64| {
+            let elements = usize::try_from(row * row_elements).ok()?;
+            match self.dtype.size() {
+                Some(size) => Some(elements * size),
+                None => Some(self.strings().take(elements).map(|text| 4 + text.len()).sum()),
+            }
+        };
+        let data = self.data.slice(offset(rows.start)?..offset(rows.end)?);
+        let mut shape = self.shape.clone();
+        shape[0] = rows.end - rows.start;
+        Some(Self { name: self.name.clone(), dtype: self.dtype, shape, data })
+    }
+
+    /// The rows of all parts, one after another; none if there are no parts, or they differ in
+    /// name, datatype or any dimension but the first.
+    pub fn join(parts: &[Self]) -> Option<Self> {
+        let first = parts.first()?;
+        let (_, tail) = first.shape.split_first()?;
+        let (mut count, mut bytes) = (0u64, 0);
+        for part in parts {
+            let (rows, other) = part.shape.split_first()?;
+            if other != tail || part.dtype != first.dtype || part.name != first.name {
+                return None;
+            }
+            count = count.checked_add(*rows)?;
+            bytes += part.data.len();
+        }
+        let mut data = BytesMut::with_capacity(bytes);
+        parts.iter().for_each(|part| data.extend_from_slice(&part.data));
+        let mut shape = first.shape.clone();
+        shape[0] = count;
+        Self::new(first.name.clone(), first.dtype, shape, data.freeze()).ok()
+    }
+
     /// The same tensor under another name.
     pub fn renamed(mut self, name: Arc<str>) -> Self {
         self.name = name;
@@ -346,6 +388,45 @@ mod tests {
                 Err(TensorError::Strings { .. })
             ));
         }
+    }
+
+    #[test]
+    fn rows_are_cut_out_and_joined_again() {
+        let numbers = Tensor::from_elements("x", DataType::Int16, vec![5, 2], vec![7i16; 10]);
+        let text = [b"\x01\0\0\0a".as_slice(), &[0; 4], b"\x02\0\0\0bc"].concat();
+        let texts = Tensor::new("s", DataType::Bytes, vec![3], text);
+        let empty = Tensor::new("e", DataType::Fp32, vec![4, 0], Bytes::new());
+        for whole in [numbers, texts, empty].map(|tensor| tensor.expect("valid")) {
+            let count = whole.shape()[0];
+            for cut in 0..=count {
+                let parts = [whole.rows(0..cut), whole.rows(cut..count)];
+                let parts = parts.map(|part| part.expect("within its rows"));
+                assert_eq!(parts[0].shape()[0], cut);
+                assert_eq!(Tensor::join(&parts).as_ref(), Some(&whole));
+            }
+            assert_eq!(whole.rows(0..count + 1), None);
+        }
+        let words = Tensor::new("s", DataType::Bytes, vec![2], vec![1, 0, 0, 0, b'a', 0, 0, 0, 0]);
+        let second = words.expect("two strings").rows(1..2).expect("two rows");
+        assert_eq!(second.strings().collect::<Vec<_>>(), [b""]);
+    }
+
+    #[test]
+    fn what_has_no_rows_or_does_not_fit_together_is_not_joined() {
+        let tensor = |name: &str, dtype, shape: &[u64], bytes: usize| {
+            Tensor::new(name, dtype, shape.to_vec(), vec![0; bytes]).expect("valid")
+        };
+        let first = tensor("x", DataType::Int8, &[2, 3], 6);
+        for other in [
+            tensor("y", DataType::Int8, &[2, 3], 6),
+            tensor("x", DataType::Uint8, &[2, 3], 6),
+            tensor("x", DataType::Int8, &[3, 2], 6),
+            tensor("x", DataType::Int8, &[], 1),
+        ] {
+            assert_eq!(Tensor::join(&[first.clone(), other]), None);
+        }
+        assert_eq!(Tensor::join(&[]), None);
+        assert_eq!(tensor("x", DataType::Int8, &[], 1).rows(0..1), None);
     }
 
     #[test]

@@ -63,6 +63,7 @@ codes! {
     EngineAbsent "engine-absent" SERVICE_UNAVAILABLE,
     DeviceError "device-error" INTERNAL_SERVER_ERROR,
     DeviceLost "device-lost" SERVICE_UNAVAILABLE,
+    TooLate "too-late" SERVICE_UNAVAILABLE,
     Unavailable "unavailable" SERVICE_UNAVAILABLE,
     NotLoaded "not-loaded" SERVICE_UNAVAILABLE,
     ShuttingDown "shutting-down" SERVICE_UNAVAILABLE,

@@ -45,7 +45,9 @@ impl Code {
             | Self::DeadlineExceeded
             | Self::Timeout
             | Self::CpuTimeExceeded => Grpc::DeadlineExceeded,
-            Self::DeviceLost | Self::Unavailable | Self::ShuttingDown => Grpc::Unavailable,
+            Self::DeviceLost | Self::TooLate | Self::Unavailable | Self::ShuttingDown => {
+                Grpc::Unavailable
+            }
             Self::MethodNotAllowed | Self::Unsupported => Grpc::Unimplemented,
             Self::Trap
             | Self::NoResponse

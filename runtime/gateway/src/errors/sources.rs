@@ -316,7 +316,10 @@ impl From<ModelError> for Failure {
             ModelError::Unloaded { .. } => Code::NotLoaded,
             ModelError::Signature { mismatch, .. } => mismatched(mismatch),
             ModelError::Rows { .. } => Code::SignatureMismatch,
-            ModelError::QueueFull { .. } => return Self::new(Code::Busy, error).retry_after(1),
+            ModelError::QueueFull { .. } | ModelError::QueueMemory { .. } => {
+                return Self::new(Code::Busy, error).retry_after(1);
+            }
+            ModelError::TooLate { .. } => return Self::new(Code::TooLate, error).retry_after(1),
             ModelError::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             ModelError::Device { name, error } => {
                 let failure = Self::from(error.clone());

@@ -49,6 +49,7 @@ impl Call {
             inputs,
             outputs,
             timeout,
+            priority,
             marks_final,
         } = read(&mut message).await?;
         let Target { name, version } = Target::parse(&model_name, &model_version)?;
@@ -64,6 +65,7 @@ impl Call {
             target: name,
             version,
             timeout: timeout.into_iter().chain(own).min(),
+            priority,
             inputs,
         };
         let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;

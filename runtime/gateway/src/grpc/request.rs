@@ -6,7 +6,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
-use quern_types::{DataType, Tensor};
+use quern_types::{DataType, Priority, Tensor};
 
 use super::{
     contents::Contents,
@@ -35,6 +35,8 @@ pub(crate) struct InferenceRequest {
     pub(crate) outputs: Vec<RequestedOutput>,
     /// How long the caller waits.
     pub(crate) timeout: Option<Duration>,
+    /// How urgent it is.
+    pub(crate) priority: Priority,
     /// Whether each response in a stream is to say that it is the last of its request.
     pub(crate) marks_final: bool,
 }
@@ -111,6 +113,7 @@ impl Outline {
                     let parameter = parameter("parameters", value)?;
                     match &*parameter.key {
                         "timeout" => request.timeout = timeout(&parameter)?,
+                        "priority" => request.priority = priority(&parameter)?,
                         "triton_enable_empty_final_response" => {
                             request.marks_final = parameter.as_bool().unwrap_or_default();
                         }
@@ -283,6 +286,12 @@ fn timeout(parameter: &Parameter) -> Result<Option<Duration>, FieldError> {
     Ok((microseconds > 0).then(|| Duration::from_micros(microseconds)))
 }
 
+fn priority(parameter: &Parameter) -> Result<Priority, FieldError> {
+    let wrong =
+        || FieldError::new("parameters.priority", "must be an integer that is not negative");
+    parameter.as_u64().map(Priority::from_parameter).ok_or_else(wrong)
+}
+
 fn room(field: &str, length: usize) -> Result<(), FieldError> {
     if length < MAX_TENSORS {
         return Ok(());
@@ -421,6 +430,7 @@ mod tests {
                 RequestedOutput { name: "score".into(), binary: None, classes: None },
             ],
             timeout: Some(Duration::from_micros(1500)),
+            priority: Priority::HIGHEST,
             marks_final: true,
         };
         assert_eq!(decode(&request), Ok(expected));

@@ -5,7 +5,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
-use quern_types::{DataType, Tensor};
+use quern_types::{DataType, Priority, Tensor};
 
 use super::{
     data::Outline,
@@ -37,6 +37,8 @@ pub(crate) struct InferenceRequest {
     pub(crate) binary_outputs: bool,
     /// How long the caller waits, if it says so.
     pub(crate) timeout: Option<Duration>,
+    /// How urgent it is.
+    pub(crate) priority: Priority,
 }
 
 /// An input, or what is known of it until its binary data are read.
@@ -59,9 +61,10 @@ impl InferenceRequest {
             _ => Err(unknown("id, inputs, outputs and parameters")),
         })?;
         let inputs = inputs.ok_or_else(|| DecodeError::field("inputs", MISSING))?;
-        let RequestParameters { binary_outputs, timeout } = parameters.unwrap_or_default();
+        let RequestParameters { binary_outputs, timeout, priority } =
+            parameters.unwrap_or_default();
         let (inputs, outputs) = (attach(inputs, binary)?, outputs.unwrap_or_default());
-        Ok(Self { id, inputs, outputs, binary_outputs, timeout })
+        Ok(Self { id, inputs, outputs, binary_outputs, timeout, priority })
     }
 }
 
@@ -228,6 +231,7 @@ mod tests {
             outputs: vec![output("label", Some(false))],
             binary_outputs: true,
             timeout: Some(Duration::from_micros(5)),
+            priority: Priority::default(),
         };
         let texts = [
             r#"{"id": "7", "inputs": [{"name": "image", "shape": [1, 4], "datatype": "FP32",
@@ -250,6 +254,7 @@ mod tests {
             outputs: vec![],
             binary_outputs: false,
             timeout: None,
+            priority: Priority::default(),
         };
         assert_eq!(decode(r#"{"inputs": []}"#), Ok(none));
     }

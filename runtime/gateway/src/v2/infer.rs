@@ -89,7 +89,7 @@ pub(crate) async fn infer(
         Form::Json => decode(body, None).await?,
         Form::Divided(json) => decode(body, Some(json)).await?,
     };
-    let InferenceRequest { id, inputs, outputs, binary_outputs, timeout } = decoded;
+    let InferenceRequest { id, inputs, outputs, binary_outputs, timeout, priority } = decoded;
     let wanted = Wanted::new(&found, outputs, binary_outputs)?;
     drop(found);
 
@@ -99,6 +99,7 @@ pub(crate) async fn infer(
         target: name.clone(),
         version,
         timeout,
+        priority,
         inputs,
     };
     let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;

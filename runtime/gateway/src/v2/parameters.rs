@@ -3,6 +3,8 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use quern_types::Priority;
+
 use super::{
     fields::{DecodeError, boolean, expected, members, once, string, unsigned},
     json::Cursor,
@@ -22,6 +24,8 @@ pub(crate) struct RequestParameters {
     pub(crate) binary_outputs: bool,
     /// How long the caller waits, if it says so.
     pub(crate) timeout: Option<Duration>,
+    /// How urgent the call is.
+    pub(crate) priority: Priority,
 }
 
 /// The parameters of an input.
@@ -46,13 +50,13 @@ impl RequestParameters {
         members(cursor, |cursor, key| match key {
             "binary_data_output" => once(&mut binary, || boolean(cursor)),
             "timeout" => once(&mut timeout, || unsigned::<u64>(cursor)),
-            // Its form is checked, though all calls have the same priority here.
             "priority" => once(&mut priority, || unsigned::<u64>(cursor)),
             "sequence_id" => sequence(cursor),
             _ => other(cursor),
         })?;
         let timeout = timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros);
-        Ok(Self { binary_outputs: binary.unwrap_or_default(), timeout })
+        let priority = Priority::from_parameter(priority.unwrap_or_default());
+        Ok(Self { binary_outputs: binary.unwrap_or_default(), timeout, priority })
     }
 }
 
@@ -128,7 +132,8 @@ mod tests {
             "sequence_id": 0, "sequence_start": false, "ratio": -1.5e3, "flag": false}"#;
         let read = RequestParameters::read(&mut Cursor::new(text));
         let timeout = Some(Duration::from_micros(1500));
-        assert_eq!(read, Ok(RequestParameters { binary_outputs: true, timeout }));
+        let priority = Priority::HIGHEST;
+        assert_eq!(read, Ok(RequestParameters { binary_outputs: true, timeout, priority }));
         for text in ["{}", r#"{"timeout": 0, "sequence_id": ""}"#] {
             let read = RequestParameters::read(&mut Cursor::new(text));
             assert_eq!(read, Ok(RequestParameters::default()), "{text}");

@@ -2,7 +2,7 @@
 //! signature and the size of the body, or the body is refused.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quern_types::{DataType, Signature, Tensor, TensorError, TensorSpec};
+use quern_types::{DataType, Priority, Signature, Tensor, TensorError, TensorSpec};
 
 use super::decode::InferenceRequest;
 
@@ -58,6 +58,7 @@ pub(crate) fn request(signature: &Signature, body: Bytes) -> Result<InferenceReq
         outputs: Vec::new(),
         binary_outputs: true,
         timeout: None,
+        priority: Priority::default(),
     })
 }
 

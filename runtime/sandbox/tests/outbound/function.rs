@@ -11,7 +11,9 @@ use http_body_util::{BodyExt, Empty};
 use quern_sandbox::{
     Function, HttpFunction, OutboundConfig, OutputStream, Piece, Report, Sandbox, SandboxConfig,
 };
-use quern_types::{Call, Deadline, Digest, FunctionKind, FunctionSpec, InvocationId, TenantId};
+use quern_types::{
+    Call, Deadline, Digest, FunctionKind, FunctionSpec, InvocationId, Priority, TenantId,
+};
 use tempfile::TempDir;
 
 use crate::support::services;
@@ -101,7 +103,8 @@ impl Guest {
     pub(crate) async fn fetch_within(&self, patience: Duration, query: &str) -> Outcome {
         let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
         let deadline = Deadline::after(Instant::now(), patience);
-        let call = Call { id, tenant: TenantId::default(), deadline };
+        let call =
+            Call { id, tenant: TenantId::default(), deadline, priority: Priority::default() };
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = Request::get(format!("http://host/?{query}")).body(body).expect("a request");
         let (sender, reported) = tokio::sync::oneshot::channel::<Report>();

@@ -158,6 +158,9 @@ section! {
         max_batch: Count<1, 65_536> = Count(64);
         /// Calls that wait for one model; more are refused.
         max_waiting: Count<1, 1_000_000> = Count(4_096);
+        /// Bytes that the inputs of the calls which wait for one model have together; calls beyond
+        /// it are refused.
+        waiting_memory: Size<65_536, TIB> = Size(ByteSize::mib(256));
         /// How long a call of a model may take that names no time of its own.
         timeout: Time<1, DAY> = Time(Period::from_millis(30_000));
     }
@@ -265,7 +268,11 @@ impl Models {
     }
 
     pub(crate) fn limits(&self) -> ModelsConfig {
-        ModelsConfig { max_waiting: self.max_waiting.0, timeout: self.timeout.0.0 }
+        ModelsConfig {
+            max_waiting: self.max_waiting.0,
+            waiting_memory: self.waiting_memory.0,
+            timeout: self.timeout.0.0,
+        }
     }
 }
 

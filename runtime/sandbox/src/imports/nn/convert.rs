@@ -59,6 +59,8 @@ pub(super) fn code_of(error: &ModelError) -> ErrorCode {
         ModelError::Signature { .. } | ModelError::Rows { .. } => ErrorCode::InvalidArgument,
         ModelError::DeadlineExceeded { .. } => ErrorCode::Timeout,
         ModelError::QueueFull { .. }
+        | ModelError::QueueMemory { .. }
+        | ModelError::TooLate { .. }
         | ModelError::Device { .. }
         | ModelError::Unavailable { .. } => ErrorCode::RuntimeError,
     }
@@ -94,7 +96,7 @@ fn kind_of(dtype: DataType) -> Option<TensorType> {
 mod tests {
     use std::time::Duration;
 
-    use quern_types::{DeviceError, Engine, Name, TensorSpec, VersionNumber};
+    use quern_types::{ByteSize, DeviceError, Engine, Name, TensorSpec, VersionNumber};
 
     use super::*;
 
@@ -173,6 +175,18 @@ mod tests {
                 ErrorCode::InvalidArgument,
             ),
             (ModelError::QueueFull { name: name.clone(), waiting: 1 }, ErrorCode::RuntimeError),
+            (
+                ModelError::QueueMemory { name: name.clone(), limit: ByteSize(1) },
+                ErrorCode::RuntimeError,
+            ),
+            (
+                ModelError::TooLate {
+                    name: name.clone(),
+                    allowed: Duration::ZERO,
+                    needed: Duration::ZERO,
+                },
+                ErrorCode::RuntimeError,
+            ),
             (
                 ModelError::DeadlineExceeded { name: name.clone(), allowed: Duration::ZERO },
                 ErrorCode::Timeout,
