@@ -16,6 +16,7 @@ mod limits;
 mod operations;
 mod reuse;
 mod traps;
+mod worker;
 
 use support::Guest;
 
