@@ -90,7 +90,11 @@ impl Computer {
                 })
             }
             Request::Unload { model } => {
-                self.loaded.models.write().unwrap_or_else(PoisonError::into_inner).remove(&model);
+                let models = &self.loaded.models;
+                let unloaded =
+                    models.write().unwrap_or_else(PoisonError::into_inner).remove(&model);
+                // Which takes its time; lanes look their models up meanwhile.
+                drop(unloaded);
                 Ok(Reply::Done)
             }
             Request::Run { model, inputs, room } => {
@@ -103,10 +107,10 @@ impl Computer {
                 let region = self.region.as_ref().ok_or("no memory for outputs")?;
                 let (outputs, compute_ns) = self.uncollected.take().ok_or("nothing to collect")?;
                 let room = Part { offset: 0, length: region.bytes() };
-                Ok(match place(region, room, &outputs).map_err(|error| error.to_string())? {
-                    Some(outputs) => Reply::Ran { compute_ns, outputs },
-                    None => return Err("the memory for outputs is too small".into()),
-                })
+                match place(region, room, &outputs).map_err(|error| error.to_string())? {
+                    Room::Found(outputs) => Ok(Reply::Ran { compute_ns, outputs }),
+                    Room::Needed { .. } => Err("the memory for outputs is too small".into()),
+                }
             }
         }
     }
@@ -142,21 +146,23 @@ impl Computer {
         };
         let compute_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         drop(program);
-        match place(&region, room, &outputs) {
-            Ok(Some(outputs)) => Ok(Reply::Ran { compute_ns, outputs }),
-            Ok(None) => {
-                let bytes = total(&outputs).map_err(|error| error.to_string());
-                match bytes {
-                    Ok(bytes) => {
-                        self.uncollected = Some((outputs, compute_ns));
-                        Ok(Reply::NoRoom { bytes })
-                    }
-                    Err(reason) => Ok(Reply::Failed { reason }),
-                }
+        Ok(match place(&region, room, &outputs) {
+            Ok(Room::Found(outputs)) => Reply::Ran { compute_ns, outputs },
+            Ok(Room::Needed { bytes }) => {
+                self.uncollected = Some((outputs, compute_ns));
+                Reply::NoRoom { bytes }
             }
-            Err(error) => Ok(Reply::Failed { reason: error.to_string() }),
-        }
+            Err(error) => Reply::Failed { reason: error.to_string() },
+        })
     }
+}
+
+/// Whether the room for outputs is large enough.
+enum Room {
+    /// They are there.
+    Found(Vec<Placed>),
+    /// They need so much.
+    Needed { bytes: u64 },
 }
 
 fn input(region: &Arc<Region>, placed: Placed, port: &Port) -> Result<Input, String> {
@@ -166,33 +172,22 @@ fn input(region: &Arc<Region>, placed: Placed, port: &Port) -> Result<Input, Str
     Ok(Input { name: port.name.clone(), dtype: placed.dtype, shape, parts: vec![data] })
 }
 
-/// Copies outputs into the room for them; none if there is too little.
-fn place(
-    region: &Region,
-    room: Part,
-    outputs: &[Output],
-) -> Result<Option<Vec<Placed>>, Misplaced> {
-    let end = room.offset.saturating_add(room.length);
+/// Copies outputs into the room for them, if it is large enough for all.
+fn place(region: &Region, room: Part, outputs: &[Output]) -> Result<Room, Misplaced> {
     let mut layout = Layout::behind(room.offset);
     let mut placed = Vec::with_capacity(outputs.len());
     for Output { dtype, shape, data } in outputs {
         let part = layout.place(data.len() as u64)?;
         placed.push(Placed { dtype: *dtype, shape: shape.clone(), part });
     }
+    let end = room.offset.saturating_add(room.length);
     if placed.iter().any(|output| output.part.offset + output.part.length > end) {
-        return Ok(None);
+        let mut layout = Layout::default();
+        outputs.iter().try_for_each(|output| layout.place(output.data.len() as u64).map(|_| ()))?;
+        return Ok(Room::Needed { bytes: layout.end() });
     }
     for (placed, output) in placed.iter().zip(outputs) {
         region.write(placed.part, std::slice::from_ref(&output.data))?;
     }
-    Ok(Some(placed))
-}
-
-/// What outputs take at the beginning of a region.
-fn total(outputs: &[Output]) -> Result<u64, Misplaced> {
-    let mut layout = Layout::default();
-    for output in outputs {
-        layout.place(output.data.len() as u64)?;
-    }
-    Ok(layout.end())
+    Ok(Room::Found(placed))
 }

@@ -141,11 +141,38 @@ async fn a_run_that_takes_too_long_is_lost_and_its_worker_replaced() {
 
 #[tokio::test]
 async fn a_model_that_takes_too_long_to_load_is_refused() {
-    let config = WorkerConfig { load_limit: Duration::ZERO, ..worker_config() };
-    let (device, onnx) = (start(config).await, doubling(Onnx::Float).encode());
+    let config = WorkerConfig { load_limit: Duration::from_millis(1), ..worker_config() };
+    let device = start(config).await;
+    let mut graph = Graph::default().input("m0", Onnx::Float, &[Named("batch"), Fixed(3)]);
+    for step in 0..2_000 {
+        let (before, after) = (format!("m{step}"), format!("m{}", step + 1));
+        graph = graph.node("Neg", &[before.as_str()], &after);
+    }
+    let onnx = graph.output("m2000", Onnx::Float, &[Named("batch"), Fixed(3)]).encode();
     let refused = load(&device, &onnx, Engine::Tract, rows(8)).await.map(|_| ());
     let Err(DeviceError::Load { reason, .. }) = refused else { panic!("{refused:?}") };
-    assert!(reason.contains("took longer than 0ns"), "{reason}");
+    assert!(reason.contains("took longer than 1ms"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_model_that_takes_all_memory_while_it_loads_is_refused_and_harms_no_other() {
+    let config = WorkerConfig { memory_bytes: Some(256 << 20), ..worker_config() };
+    let (device, onnx) = (start(config).await, doubling(Onnx::Float).encode());
+    let replica = load(&device, &onnx, Engine::Tract, rows(8)).await.expect("loads");
+    // A constant of 800 MB, that an engine computes before anybody asks for it.
+    let hungry = Graph::default()
+        .input("x", Onnx::Float, &[Fixed(1)])
+        .floats("one", &[1], &[1.])
+        .integers("shape", &[1], &[200_000_000])
+        .node("Expand", &["one", "shape"], "ones")
+        .node("Exp", &["ones"], "constant")
+        .node("Add", &["x", "constant"], "y")
+        .output("y", Onnx::Float, &[Fixed(200_000_000)])
+        .encode();
+    let refused = load(&device, &hungry, Engine::Tract, single()).await.map(|_| ());
+    let Err(DeviceError::Load { reason, .. }) = refused else { panic!("{refused:?}") };
+    assert!(reason.contains("crashed") || reason.contains("panicked"), "{reason}");
+    answered(&*replica).await;
 }
 
 #[tokio::test]
