@@ -21,6 +21,7 @@ mod region;
 mod replica;
 mod socket;
 mod supervisor;
+mod unbroken;
 
 pub use device::{Worker, WorkerConfig, WorkerError};
 pub use process::{DeviceWorkerError, run_device_worker};

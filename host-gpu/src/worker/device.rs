@@ -26,6 +26,7 @@ use super::{
     region,
     replica::{Model, WorkerReplica},
     supervisor::{Launch, State, Supervisor},
+    unbroken::Unbroken,
 };
 use crate::{
     cpu::{ID, processor},
@@ -225,11 +226,10 @@ impl Device for Worker {
                 .unwrap_or_else(|error| Err(io::Error::other(error)))
                 .map_err(|error| stopped(error.to_string()))?;
             let model = Arc::new(Model::new(shared.clone(), id, spec, onnx, metrics));
-            // A task of its own, so that nobody who leaves breaks off a conversation with the
-            // worker; it ends at the limit of a load.
             let loading = model.clone();
-            let loaded = shared.runtime.spawn(async move { loading.loaded().await.map(|_| ()) });
-            loaded.await.unwrap_or_else(|error| Err(stopped(error.to_string())))?;
+            let load = async move { loading.loaded().await.map(|_| ()) };
+            // It ends at the limit of a load.
+            Unbroken::new(shared.runtime.clone(), load).await?;
             Ok(Arc::new(WorkerReplica::new(model)) as Arc<dyn Replica>)
         })
     }

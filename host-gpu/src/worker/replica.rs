@@ -11,12 +11,13 @@ use std::{
 
 use futures::future::BoxFuture;
 use quern_types::{Batch, BatchResult, DeviceError, ModelSpec, Replica};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::Mutex;
 
 use super::{
     connection::{Connection, Failure},
     device::Shared,
     protocol::{ModelId, Port},
+    unbroken::Unbroken,
 };
 use crate::{batch, cpu::ID, engine::Input, metrics::EngineMetrics};
 
@@ -156,23 +157,16 @@ impl Replica for WorkerReplica {
         batch: Batch,
     ) -> BoxFuture<'static, Result<BatchResult, DeviceError>> {
         let model = self.model.clone();
-        Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let runtime = model.shared.runtime.clone();
-            // Once begun, a run goes on to its answer, whoever leaves: only then is the lane free.
-            // It ends with the answer or at the limit of a run.
-            runtime.spawn(async move {
-                if reply.is_closed() {
-                    return;
-                }
-                let result = model.compute(lane, &batch).await;
-                if result.is_err() {
-                    model.metrics.run_failures.inc();
-                }
-                drop(model);
-                let _ = reply.send(result);
-            });
-            answer.await.unwrap_or(Err(DeviceError::Lost { device: ID }))
-        })
+        let runtime = model.shared.runtime.clone();
+        let run = async move {
+            let result = model.compute(lane, &batch).await;
+            if result.is_err() {
+                model.metrics.run_failures.inc();
+            }
+            result
+        };
+        // Once begun, a run goes on to its answer, whoever leaves: only then is the lane free. It
+        // ends with the answer or at the limit of a run.
+        Box::pin(Unbroken::new(runtime, run))
     }
 }

@@ -146,7 +146,7 @@ section! {
         ort_library: Option<PathBuf> = None;
         /// The process that loads and computes models: "in-process" is the server itself;
         /// "worker" is a process of its own, without files, network and other programs, which
-        /// costs some microseconds a call. A model that crashes, hangs or attacks it can do no
+        /// costs a run some tens of microseconds. A model that crashes, hangs or attacks it can do no
         /// more harm than that its calls are lost and it is started anew.
         process: ModelProcess = ModelProcess::InProcess;
         /// Memory that the worker may have beside the tensors of its runs; a model that asks for
