@@ -1,5 +1,5 @@
 //! Prints how long a model's runs take on each engine of this machine, through the device as the
-//! server uses it: the median of many runs on one lane.
+//! server uses it, in this process and in a worker: the median of many runs on one lane.
 //!
 //!     cargo run --release -p quern-host-gpu --example run_times -- target/mlp.onnx
 
@@ -11,7 +11,7 @@ use std::{
 };
 
 use prometheus::Registry;
-use quern_host_gpu::{Cpu, CpuConfig, inspect};
+use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig, inspect, run_device_worker};
 use quern_types::{
     Batch, BatchAxis, Device, Engine, ModelSource, ModelSpec, Replica, Signature, Tensor,
 };
@@ -19,33 +19,61 @@ use quern_types::{
 const ROWS: [u64; 4] = [1, 8, 32, 64];
 const RUNS: usize = 3000;
 
-type Failure = Box<dyn std::error::Error>;
+/// What a worker is started with.
+const WORKER: &str = "device-worker";
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Failure> {
-    let path = env::args_os().nth(1).ok_or("usage: [ORT_DYLIB_PATH=…] run_times FILE.onnx")?;
-    let onnx = fs::read(path)?;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    let argument = env::args_os().nth(1).ok_or("usage: [ORT_DYLIB_PATH=…] run_times FILE.onnx")?;
+    if argument == WORKER {
+        match run_device_worker()? {}
+    }
+    // As the server's: a run that waits for a worker leaves its thread to others.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async { tokio::spawn(compare(fs::read(argument)?)).await? })
+}
+
+async fn compare(onnx: Vec<u8>) -> Result<(), Failure> {
     let signature = inspect(&onnx)?.signature;
     let ort_library = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    let device = Cpu::new(CpuConfig { lanes: 1, ort_library }, &Registry::new())?;
-    println!("{}", device.describe().name);
-    for status in device.describe().engines {
+    let here = CpuConfig { lanes: 1, ort_library: ort_library.clone() };
+    let worker = WorkerConfig {
+        program: env::current_exe()?,
+        arguments: vec![WORKER.into()],
+        environment: vec![],
+        lanes: 1,
+        ort_library,
+        memory_bytes: None,
+        run_limit: Duration::from_secs(60),
+        load_limit: Duration::from_secs(60),
+    };
+    let devices: [(&str, Box<dyn Device>); 2] = [
+        ("in this process", Box::new(Cpu::new(here, &Registry::new())?)),
+        ("in a worker", Box::new(Worker::start(worker, &Registry::new()).await?)),
+    ];
+    println!("{}", devices[0].1.describe().name);
+    for status in devices[0].1.describe().engines {
         let Some(version) = status.version else {
             println!("{}: {}", status.engine, status.absent.unwrap_or_default());
             continue;
         };
-        let replica = load(&device, &onnx, &signature, status.engine).await?;
+        let engine = status.engine;
         for rows in ROWS {
-            let (compute, whole) = measure(&*replica, &signature, rows).await?;
-            let engine = status.engine;
-            println!("{engine} {version}, {rows} rows: {compute:?} computing, {whole:?} in all");
+            for (place, device) in &devices {
+                let replica = load(&**device, &onnx, &signature, engine).await?;
+                let (compute, whole) = measure(&*replica, &signature, rows).await?;
+                println!(
+                    "{engine} {version}, {rows} rows, {place}: {compute:?} computing, {whole:?} in all"
+                );
+            }
         }
     }
     Ok(())
 }
 
 async fn load(
-    device: &Cpu,
+    device: &dyn Device,
     onnx: &[u8],
     signature: &Signature,
     engine: Engine,

@@ -5,24 +5,19 @@ use std::{fs, io, path::PathBuf, sync::Arc};
 
 use futures::future::BoxFuture;
 use prometheus::Registry;
-use quern_types::{
-    Device, DeviceDescription, DeviceError, DeviceId, Engine, EngineStatus, ModelSource, Replica,
-};
+use quern_types::{Device, DeviceDescription, DeviceError, DeviceId, Engine, ModelSource, Replica};
 
 use crate::{
     engine::{
-        Program, guarded,
+        self,
         onnxruntime::{OpenError, Runtime},
-        tract,
     },
     lanes::Lanes,
     metrics::Metrics,
-    outline,
     replica::{CpuReplica, Resident},
-    wire,
 };
 
-const ID: DeviceId = DeviceId::Cpu(0);
+pub(crate) const ID: DeviceId = DeviceId::Cpu(0);
 
 /// How to set up the CPU.
 #[derive(Debug, Clone)]
@@ -94,24 +89,6 @@ impl Cpu {
         let metrics = Metrics::register(registry)?;
         Ok(Self { name: processor(), lanes: Arc::new(lanes), runtime, metrics })
     }
-
-    /// The engine for models that don't ask for one: ONNX Runtime where it is present, since it is
-    /// the faster one on all but the smallest models.
-    pub fn preferred_engine(&self) -> Engine {
-        match self.runtime {
-            Some(_) => Engine::OnnxRuntime,
-            None => Engine::Tract,
-        }
-    }
-
-    fn status(&self, engine: Engine) -> EngineStatus {
-        let version = match engine {
-            Engine::OnnxRuntime => self.runtime.as_ref().map(|runtime| runtime.version.clone()),
-            Engine::Tract => Some(tract::VERSION.to_owned()),
-        };
-        let absent = version.is_none().then(absence);
-        EngineStatus { engine, version, absent }
-    }
 }
 
 impl Device for Cpu {
@@ -120,15 +97,19 @@ impl Device for Cpu {
     }
 
     fn describe(&self) -> DeviceDescription {
-        let engines = [Engine::OnnxRuntime, Engine::Tract];
-        let resident = |engine: &Engine| self.metrics.of(*engine).replicas.get();
+        let ort = self.runtime.as_ref().map(|runtime| &*runtime.version);
         DeviceDescription {
             id: ID,
             name: self.name.clone(),
             lanes: self.lanes.count(),
-            replicas: usize::try_from(engines.iter().map(resident).sum::<i64>()).unwrap_or(0),
-            engines: engines.map(|engine| self.status(engine)).into(),
+            replicas: self.metrics.replicas(),
+            engines: engine::statuses(ort),
+            worker: None,
         }
+    }
+
+    fn preferred_engine(&self) -> Engine {
+        engine::preferred(self.runtime.is_some())
     }
 
     fn load(
@@ -140,7 +121,7 @@ impl Device for Cpu {
         let metrics = self.metrics.of(engine);
         Box::pin(async move {
             let load = move || -> Result<Arc<dyn Replica>, DeviceError> {
-                let programs = programs(&source, runtime.as_ref(), lanes.count())?;
+                let programs = engine::load(engine, &source.onnx, runtime.as_ref(), lanes.count())?;
                 let resident = Resident::new(ID, source.spec, programs, metrics);
                 Ok(Arc::new(CpuReplica { resident: Arc::new(resident), lanes }))
             };
@@ -152,33 +133,8 @@ impl Device for Cpu {
     }
 }
 
-/// Loads a model on its engine, for each lane. Takes as long as the engine does: milliseconds to
-/// seconds.
-fn programs(
-    source: &ModelSource,
-    runtime: Option<&Runtime>,
-    lanes: usize,
-) -> Result<Vec<Box<dyn Program>>, DeviceError> {
-    let engine = source.spec.engine;
-    let load = match (engine, runtime) {
-        (Engine::Tract, _) => guarded(|| {
-            let model = wire::decode(&source.onnx).map_err(|error| error.to_string())?;
-            tract::load(&model, outline::rows_agree(&model), lanes)
-        }),
-        (Engine::OnnxRuntime, Some(runtime)) => guarded(|| runtime.load(&source.onnx, lanes)),
-        (Engine::OnnxRuntime, None) => {
-            return Err(DeviceError::EngineAbsent { engine, reason: absence() });
-        }
-    };
-    load.map_err(|reason| DeviceError::Load { engine, reason })
-}
-
-fn absence() -> String {
-    "no library was given: run `make ort`, or pass --ort-library".into()
-}
-
 /// The processor's name as Linux gives it.
-fn processor() -> String {
+pub(crate) fn processor() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = cpus.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;

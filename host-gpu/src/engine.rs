@@ -10,7 +10,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use quern_types::DataType;
+use quern_types::{DataType, DeviceError, Engine, EngineStatus};
+
+use crate::{outline, wire};
 
 /// A model ready to run on one lane. An engine makes one for each lane; they may share weights.
 pub(crate) trait Program: Send {
@@ -51,6 +53,47 @@ impl Input {
     }
 }
 
+/// Loads a model on its engine, for each lane. Takes as long as the engine does: milliseconds to
+/// seconds.
+pub(crate) fn load(
+    engine: Engine,
+    onnx: &[u8],
+    runtime: Option<&onnxruntime::Runtime>,
+    lanes: usize,
+) -> Result<Vec<Box<dyn Program>>, DeviceError> {
+    let loaded = match (engine, runtime) {
+        (Engine::Tract, _) => guarded(|| {
+            let model = wire::decode(onnx).map_err(|error| error.to_string())?;
+            tract::load(&model, outline::rows_agree(&model), lanes)
+        }),
+        (Engine::OnnxRuntime, Some(runtime)) => guarded(|| runtime.load(onnx, lanes)),
+        (Engine::OnnxRuntime, None) => {
+            return Err(DeviceError::EngineAbsent { engine, reason: absence() });
+        }
+    };
+    loaded.map_err(|reason| DeviceError::Load { engine, reason })
+}
+
+/// All engines, of which tract is always present; `ort` is the version of ONNX Runtime's library.
+pub(crate) fn statuses(ort: Option<&str>) -> Vec<EngineStatus> {
+    let status = |engine, version: Option<&str>| EngineStatus {
+        engine,
+        version: version.map(str::to_owned),
+        absent: version.is_none().then(absence),
+    };
+    vec![status(Engine::OnnxRuntime, ort), status(Engine::Tract, Some(tract::VERSION))]
+}
+
+/// The engine for models that don't ask for one: ONNX Runtime where it is present, since it is the
+/// faster one on all but the smallest models.
+pub(crate) fn preferred(ort_is_present: bool) -> Engine {
+    if ort_is_present { Engine::OnnxRuntime } else { Engine::Tract }
+}
+
+fn absence() -> String {
+    "no library was given: run `make ort`, or pass --ort-library".into()
+}
+
 /// Calls into an engine. A panic in there is an error of this call and nothing more: whatever
 /// state the engine had is dropped by its caller.
 pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
@@ -65,7 +108,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Engines print whole graphs into their errors.
-fn shortened(reason: &str) -> String {
+pub(crate) fn shortened(reason: &str) -> String {
     const MOST: usize = 600;
     match reason.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &reason[..end]),

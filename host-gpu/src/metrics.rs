@@ -40,6 +40,13 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Models resident on the device.
+    pub(crate) fn replicas(&self) -> usize {
+        let engines = [Engine::OnnxRuntime, Engine::Tract];
+        let resident = engines.iter().map(|engine| self.of(*engine).replicas.get()).sum::<i64>();
+        usize::try_from(resident).unwrap_or(0)
+    }
+
     pub(crate) fn of(&self, engine: Engine) -> EngineMetrics {
         let label = &[engine.as_str()];
         EngineMetrics {

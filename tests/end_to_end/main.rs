@@ -19,6 +19,7 @@ mod protocol;
 mod repository;
 mod reuse;
 mod traps;
+mod worker;
 
 use support::Guest;
 

@@ -9,7 +9,7 @@ use proptest::{
 use quern_types::{DataType, Tensor};
 
 use crate::{
-    device::{cpu, engines, floats, load, rows, run, run_reason, single, values},
+    device::{floats, load, rows, run, run_reason, single, targets, values},
     graphs::{Onnx, doubling, two_by_two},
 };
 
@@ -41,13 +41,13 @@ fn call(rows: &[Row], aligned: bool) -> Vec<Tensor> {
 #[test]
 fn any_split_into_batches_gives_each_call_its_own_rows() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (device, onnx) = (cpu(), two_by_two().encode());
+    let onnx = two_by_two().encode();
     let calls = prop::collection::vec(
         (prop::collection::vec(any::<Row>(), 1..5), any::<bool>(), any::<bool>()),
         1..12,
     );
-    for engine in engines() {
-        let replica = runtime.block_on(load(&device, &onnx, engine, rows(64))).expect("loads");
+    for (device, engine) in runtime.block_on(targets()) {
+        let replica = runtime.block_on(load(&*device, &onnx, engine, rows(64))).expect("loads");
         let mut runner =
             TestRunner::new(Config { cases: 100, failure_persistence: None, ..Config::default() });
         runner
@@ -82,7 +82,7 @@ fn any_split_into_batches_gives_each_call_its_own_rows() {
 
 #[tokio::test]
 async fn calls_that_can_not_share_a_run_are_refused_and_the_next_run_works() {
-    let (device, onnx) = (cpu(), two_by_two().encode());
+    let onnx = two_by_two().encode();
     let good = || call(&[([1, 2], [3, 4, 5])], true);
     let uneven = vec![floats("a", &[2, 2], &[0.; 4]), floats("b", &[1, 3], &[0.; 3])];
     let other_width = vec![floats("a", &[1, 3], &[0.; 3]), floats("b", &[1, 3], &[0.; 3])];
@@ -98,9 +98,9 @@ async fn calls_that_can_not_share_a_run_are_refused_and_the_next_run_works() {
         (rows(8), vec![integers], "input \"a\" has datatype INT32, not FP32"),
         (single(), vec![good(), good()], "2 calls can't share a run: the test says so"),
     ];
-    for engine in engines() {
+    for (device, engine) in targets().await {
         for (axis, calls, reason) in &cases {
-            let replica = load(&device, &onnx, engine, axis.clone()).await.expect("loads");
+            let replica = load(&*device, &onnx, engine, axis.clone()).await.expect("loads");
             assert_eq!(&run_reason(run(&*replica, calls.clone()).await), reason, "{engine}");
             assert!(run(&*replica, vec![good()]).await.is_ok(), "{engine} after {reason}");
         }
@@ -109,9 +109,9 @@ async fn calls_that_can_not_share_a_run_are_refused_and_the_next_run_works() {
 
 #[tokio::test]
 async fn a_cancelled_run_leaves_its_lane_usable() {
-    let (device, onnx) = (cpu(), doubling(Onnx::Float).encode());
-    for engine in engines() {
-        let replica = load(&device, &onnx, engine, rows(8)).await.expect("loads");
+    let onnx = doubling(Onnx::Float).encode();
+    for (device, engine) in targets().await {
+        let replica = load(&*device, &onnx, engine, rows(8)).await.expect("loads");
         for value in 0..20 {
             let batch = || quern_types::Batch {
                 calls: vec![vec![floats("x", &[1, 3], &[value as f32; 3])]],

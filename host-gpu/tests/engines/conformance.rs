@@ -1,18 +1,19 @@
-//! Every engine gives the same answers, for every element type that it has.
+//! Every engine gives the same answers, for every element type that it has, in this process and in
+//! a worker.
 
 use quern_host_gpu::inspect;
 use quern_types::{DataType, DeviceError, Engine, Tensor};
 
 use crate::{
-    device::{cpu, engines, floats, load, rows, run, single, values},
+    device::{floats, load, rows, run, single, targets, values},
     graphs::{Dim, Fixed, Graph, Named, Onnx, Open, doubling, two_by_two},
 };
 
 #[tokio::test]
 async fn inputs_and_outputs_keep_their_order_and_names() {
-    let (device, onnx) = (cpu(), two_by_two().encode());
-    for engine in engines() {
-        let replica = load(&device, &onnx, engine, rows(8)).await.expect("loads");
+    let onnx = two_by_two().encode();
+    for (device, engine) in targets().await {
+        let replica = load(&*device, &onnx, engine, rows(8)).await.expect("loads");
         let call = vec![
             floats("a", &[2, 2], &[1., -1., 2., -2.]),
             floats("b", &[2, 3], &[1., 0., 0., 0., 2., 4.]),
@@ -42,8 +43,7 @@ async fn every_element_type_of_an_engine_goes_in_and_comes_out() {
         (Onnx::Int32, DataType::Int32),
         (Onnx::Int64, DataType::Int64),
     ];
-    let device = cpu();
-    for engine in engines() {
+    for (device, engine) in targets().await {
         for (onnx, dtype) in types {
             let onnx = Graph::default()
                 .input("x", onnx, &[Open, Fixed(3)])
@@ -53,7 +53,7 @@ async fn every_element_type_of_an_engine_goes_in_and_comes_out() {
             let size = dtype.size().expect("a fixed size");
             let data: Vec<u8> = (0..3 * size).map(|byte| (byte % 2) as u8).collect();
             let tensor = Tensor::new("x", dtype, vec![1, 3], data.clone()).expect("a tensor");
-            let replica = load(&device, &onnx, engine, rows(8)).await;
+            let replica = load(&*device, &onnx, engine, rows(8)).await;
             if (engine, dtype) == (Engine::Tract, DataType::Bf16) {
                 let Err(DeviceError::Load { reason, .. }) = replica.map(|_| ()) else {
                     panic!("tract has no BF16")
@@ -72,16 +72,15 @@ async fn every_element_type_of_an_engine_goes_in_and_comes_out() {
 
 #[tokio::test]
 async fn shapes_that_differ_from_call_to_call_work_one_call_at_a_time() {
-    let device = cpu();
     let cases: [&[Dim]; 2] = [&[Open, Open], &[Named("height"), Named("width")]];
-    for engine in engines() {
+    for (device, engine) in targets().await {
         for dims in cases {
             let onnx = Graph::default()
                 .input("x", Onnx::Float, dims)
                 .output("y", Onnx::Float, dims)
                 .node("Add", &["x", "x"], "y")
                 .encode();
-            let replica = load(&device, &onnx, engine, single()).await.expect("loads");
+            let replica = load(&*device, &onnx, engine, single()).await.expect("loads");
             for shape in [[1, 4], [3, 2], [1, 1]] {
                 let ones = vec![1.; (shape[0] * shape[1]) as usize];
                 let call = vec![floats("x", &shape, &ones)];
@@ -95,14 +94,13 @@ async fn shapes_that_differ_from_call_to_call_work_one_call_at_a_time() {
 
 #[tokio::test]
 async fn a_scalar_goes_in_and_comes_out() {
-    let device = cpu();
     let onnx = Graph::default()
         .input("x", Onnx::Float, &[])
         .output("y", Onnx::Float, &[])
         .node("Neg", &["x"], "y")
         .encode();
-    for engine in engines() {
-        let replica = load(&device, &onnx, engine, single()).await.expect("loads");
+    for (device, engine) in targets().await {
+        let replica = load(&*device, &onnx, engine, single()).await.expect("loads");
         let replies = run(&*replica, vec![vec![floats("x", &[], &[1.5])]]).await.expect("runs");
         assert_eq!((replies[0][0].shape(), values(&replies[0][0])), (&[][..], vec![-1.5]));
     }
@@ -110,7 +108,6 @@ async fn a_scalar_goes_in_and_comes_out() {
 
 #[tokio::test]
 async fn weights_that_stand_among_the_inputs_are_not_asked_for() {
-    let device = cpu();
     let onnx = Graph::default()
         .input("w", Onnx::Float, &[Fixed(3)])
         .input("x", Onnx::Float, &[Named("batch"), Fixed(3)])
@@ -120,8 +117,8 @@ async fn weights_that_stand_among_the_inputs_are_not_asked_for() {
         .encode();
     let outline = inspect(&onnx).expect("a model");
     assert_eq!(outline.signature.inputs().len(), 1);
-    for engine in engines() {
-        let replica = load(&device, &onnx, engine, rows(4)).await.expect("loads");
+    for (device, engine) in targets().await {
+        let replica = load(&*device, &onnx, engine, rows(4)).await.expect("loads");
         let call = vec![floats("x", &[1, 3], &[1., 1., 2.])];
         let replies = run(&*replica, vec![call]).await.expect("runs");
         assert_eq!(values(&replies[0][0]), [1., 2., 6.], "{engine}");
@@ -130,9 +127,9 @@ async fn weights_that_stand_among_the_inputs_are_not_asked_for() {
 
 #[tokio::test]
 async fn each_lane_computes_on_its_own() {
-    let (device, onnx) = (cpu(), doubling(Onnx::Float).encode());
-    for engine in engines() {
-        let replica = load(&device, &onnx, engine, rows(8)).await.expect("loads");
+    let onnx = doubling(Onnx::Float).encode();
+    for (device, engine) in targets().await {
+        let replica = load(&*device, &onnx, engine, rows(8)).await.expect("loads");
         let runs = (0..replica.lanes() * 8).map(|index| {
             let (replica, value) = (replica.clone(), index as f32);
             let lane = index % replica.lanes();

@@ -1,14 +1,15 @@
-//! The device under test, with the engines that this machine has.
+//! The devices under test, with the engines that this machine has.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use prometheus::Registry;
-use quern_host_gpu::{Cpu, CpuConfig, ModelOutline, inspect};
+use quern_host_gpu::{Cpu, CpuConfig, ModelOutline, Worker, WorkerConfig, inspect};
 use quern_types::{
     Batch, BatchAxis, DataType, Device, DeviceError, Engine, ModelSource, ModelSpec, Replica,
     Tensor,
@@ -33,6 +34,39 @@ pub(crate) fn cpu() -> Cpu {
     Cpu::new(config, &Registry::new()).expect("the CPU is a device")
 }
 
+/// A worker is this program again, with the one test that takes the worker's part.
+pub(crate) fn worker_config() -> WorkerConfig {
+    let arguments = [
+        "worker::this_process_computes",
+        "--exact",
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ];
+    WorkerConfig {
+        program: env::current_exe().expect("this program's file"),
+        arguments: arguments.map(Into::into).into(),
+        environment: vec![],
+        lanes: LANES,
+        ort_library: library(),
+        memory_bytes: None,
+        run_limit: Duration::from_secs(60),
+        load_limit: Duration::from_secs(60),
+    }
+}
+
+pub(crate) async fn worker() -> Worker {
+    Worker::start(worker_config(), &Registry::new()).await.expect("a worker starts")
+}
+
+/// Each engine on the device of this process, and on that of a worker.
+pub(crate) async fn targets() -> Vec<(Arc<dyn Device>, Engine)> {
+    let devices: [Arc<dyn Device>; 2] = [Arc::new(cpu()), Arc::new(worker().await)];
+    let each =
+        |device: Arc<dyn Device>| engines().into_iter().map(move |engine| (device.clone(), engine));
+    devices.into_iter().flat_map(each).collect()
+}
+
 /// The engines to test; says so where one is absent.
 pub(crate) fn engines() -> Vec<Engine> {
     if library().is_some() {
@@ -55,7 +89,7 @@ pub(crate) fn single() -> BatchAxis {
 }
 
 pub(crate) async fn load(
-    device: &Cpu,
+    device: &dyn Device,
     onnx: &[u8],
     engine: Engine,
     batch: BatchAxis,

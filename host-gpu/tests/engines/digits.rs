@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use quern_host_gpu::trial;
 use quern_types::Tensor;
 
-use crate::device::{cpu, engines, floats, load, outline, rows, run, values};
+use crate::device::{floats, load, outline, rows, run, targets, values};
 
 fn file(name: &str) -> Vec<u8> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../functions/digits-mlp");
@@ -35,9 +35,9 @@ async fn held_out_accuracy_is_what_training_recorded() {
     let recorded: serde_json::Value = serde_json::from_slice(&file("accuracy.json")).expect("JSON");
     let images = held_out();
     assert_eq!(images.len(), 360);
-    let (device, onnx) = (cpu(), file("digits-mlp.onnx"));
-    for engine in engines() {
-        let replica = load(&device, &onnx, engine, rows(64)).await.expect("loads");
+    let onnx = file("digits-mlp.onnx");
+    for (device, engine) in targets().await {
+        let replica = load(&*device, &onnx, engine, rows(64)).await.expect("loads");
         let mut correct = 0;
         for images in images.chunks(40) {
             let call = |(pixels, _): &(Vec<f32>, usize)| -> Vec<Tensor> {
@@ -59,7 +59,7 @@ async fn held_out_accuracy_is_what_training_recorded() {
 
 #[tokio::test]
 async fn the_model_is_what_its_readme_says_and_its_rows_are_independent() {
-    let (device, onnx) = (cpu(), file("digits-mlp.onnx"));
+    let onnx = file("digits-mlp.onnx");
     let outline = outline(&onnx);
     let signature = serde_json::to_value(&outline.signature).expect("JSON");
     let expected = serde_json::json!({
@@ -67,8 +67,8 @@ async fn the_model_is_what_its_readme_says_and_its_rows_are_independent() {
         "outputs": [{"name": "probabilities", "dtype": "FP32", "shape": [-1, 10]}],
     });
     assert_eq!(signature, expected);
-    for engine in engines() {
-        let axis = trial(&device, onnx.clone().into(), &outline, engine, 64).await;
+    for (device, engine) in targets().await {
+        let axis = trial(&*device, onnx.clone().into(), &outline, engine, 64).await;
         assert_eq!(axis, Ok(rows(64)), "{engine}");
     }
 }

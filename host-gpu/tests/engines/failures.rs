@@ -7,7 +7,7 @@ use quern_host_gpu::{Cpu, CpuConfig, CpuError, trial};
 use quern_types::{Batch, DataType, Device, DeviceError, Engine, Tensor};
 
 use crate::{
-    device::{LANES, cpu, engines, floats, library, load, outline, rows, run, run_reason, values},
+    device::{LANES, cpu, floats, library, load, outline, rows, run, run_reason, targets, values},
     graphs::{Fixed, Graph, Named, Onnx, doubling},
 };
 
@@ -18,7 +18,6 @@ fn without_ort() -> Cpu {
 
 #[tokio::test]
 async fn a_run_that_fails_or_panics_is_an_error_and_the_lane_goes_on() {
-    let device = cpu();
     let onnx = Graph::default()
         .input("a", Onnx::Int32, &[Named("batch"), Fixed(1)])
         .input("b", Onnx::Int32, &[Named("batch"), Fixed(1)])
@@ -31,8 +30,8 @@ async fn a_run_that_fails_or_panics_is_an_error_and_the_lane_goes_on() {
         };
         vec![vec![one("a", a), one("b", b)]]
     };
-    for engine in engines() {
-        let replica = load(&device, &onnx, engine, rows(8)).await.expect("loads");
+    for (device, engine) in targets().await {
+        let replica = load(&*device, &onnx, engine, rows(8)).await.expect("loads");
         // tract divides integers as Rust does: by zero is a panic.
         let expected = match engine {
             Engine::Tract => "the engine panicked: attempt to divide by zero",
@@ -49,15 +48,14 @@ async fn a_run_that_fails_or_panics_is_an_error_and_the_lane_goes_on() {
 
 #[tokio::test]
 async fn outputs_that_do_not_fit_the_signature_are_refused() {
-    let device = cpu();
     // The file says that y has four columns; the graph makes three.
     let onnx = Graph::default()
         .input("x", Onnx::Float, &[Named("batch"), Fixed(3)])
         .output("y", Onnx::Float, &[Named("batch"), Fixed(4)])
         .node("Neg", &["x"], "y")
         .encode();
-    for engine in engines() {
-        let Ok(replica) = load(&device, &onnx, engine, rows(8)).await else {
+    for (device, engine) in targets().await {
+        let Ok(replica) = load(&*device, &onnx, engine, rows(8)).await else {
             assert_eq!(engine, Engine::OnnxRuntime, "tract does not look at declared outputs");
             continue;
         };
@@ -69,20 +67,21 @@ async fn outputs_that_do_not_fit_the_signature_are_refused() {
 
 #[tokio::test]
 async fn an_unknown_lane_is_named() {
-    let (device, onnx) = (cpu(), doubling(Onnx::Float).encode());
-    let replica = load(&device, &onnx, Engine::Tract, rows(8)).await.expect("loads");
-    let calls = vec![vec![floats("x", &[1, 3], &[0.; 3])]];
-    let reason = run_reason(replica.run(LANES, Batch { calls }).await);
-    assert_eq!(reason, "there is no lane 2 of 2");
+    let onnx = doubling(Onnx::Float).encode();
+    for (device, engine) in targets().await {
+        let replica = load(&*device, &onnx, engine, rows(8)).await.expect("loads");
+        let calls = vec![vec![floats("x", &[1, 3], &[0.; 3])]];
+        let reason = run_reason(replica.run(LANES, Batch { calls }).await);
+        assert_eq!(reason, "there is no lane 2 of 2", "{engine}");
+    }
 }
 
 #[tokio::test]
 async fn a_file_that_is_no_model_is_refused_by_each_engine() {
-    let device = cpu();
     let onnx = doubling(Onnx::Float).encode();
     let (outline, broken) = (outline(&onnx), b"not a model".to_vec());
-    for engine in engines() {
-        let tried = trial(&device, broken.clone().into(), &outline, engine, 8).await;
+    for (device, engine) in targets().await {
+        let tried = trial(&*device, broken.clone().into(), &outline, engine, 8).await;
         assert!(
             matches!(&tried, Err(DeviceError::Load { engine: by, .. }) if *by == engine),
             "{tried:?}"
@@ -151,9 +150,9 @@ fn a_device_needs_lanes_and_metrics_of_its_own() {
 
 #[tokio::test]
 async fn dropping_a_replica_releases_the_model() {
-    let (device, onnx) = (cpu(), doubling(Onnx::Float).encode());
-    for engine in engines() {
-        let replica = load(&device, &onnx, engine, rows(8)).await.expect("loads");
+    let onnx = doubling(Onnx::Float).encode();
+    for (device, engine) in targets().await {
+        let replica = load(&*device, &onnx, engine, rows(8)).await.expect("loads");
         assert_eq!(device.describe().replicas, 1, "{engine}");
         let calls = vec![vec![floats("x", &[1, 3], &[1., 2., 3.])]];
         let replies = run(&*replica, calls).await.expect("runs");

@@ -1,4 +1,5 @@
-//! The CPU device from the outside: real engines on small graphs that are built here.
+//! The CPU device from the outside, in this process and in a worker: real engines on small graphs
+//! that are built here.
 
 mod batching;
 mod conformance;
@@ -8,3 +9,4 @@ mod failures;
 mod graphs;
 mod inspection;
 mod trials;
+mod worker;

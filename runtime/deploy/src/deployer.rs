@@ -9,12 +9,11 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 use prometheus::Registry;
-use quern_host_gpu::Cpu;
 use quern_sandbox::Sandbox;
 use quern_store::{StageError, StagedBlob, Store, StoredRecord};
 use quern_types::{
-    ByteSize, Class, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec, Name, Routes,
-    TenantId, VersionNumber,
+    ByteSize, Class, Device, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec, Name,
+    Routes, TenantId, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -87,7 +86,7 @@ pub(crate) struct Parts {
     pub(crate) config: DeployConfig,
     pub(crate) store: Arc<Store>,
     pub(crate) sandbox: Arc<Sandbox>,
-    pub(crate) device: Arc<Cpu>,
+    pub(crate) device: Arc<dyn Device>,
     pub(crate) artifacts: Arc<Artifacts>,
     turns: Arc<Semaphore>,
 }
@@ -98,7 +97,7 @@ impl Deployer {
         config: DeployConfig,
         store: Arc<Store>,
         sandbox: Arc<Sandbox>,
-        device: Arc<Cpu>,
+        device: Arc<dyn Device>,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
         let artifacts = Arc::new(Artifacts::default());

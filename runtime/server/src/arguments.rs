@@ -43,6 +43,8 @@ pub(crate) enum Command {
     New(commands::new::New),
     Dev(commands::dev::Dev),
     Demo(commands::demo::Demo),
+    #[command(hide = true)]
+    DeviceWorker(commands::device_worker::DeviceWorker),
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ mod answer;
 mod error;
 
 pub(crate) use answer::{
-    Answer, Deployment, DeviceList, Inference, Listed, LogLine, Metadata, RolledBack,
-    TensorMetadata, VersionList,
+    Answer, Deployment, DeviceList, Inference, Listed, ListedMeasure, ListedWorker, LogLine,
+    Metadata, RolledBack, TensorMetadata, VersionList,
 };
 pub(crate) use error::{ClientError, Problem};
 

@@ -15,6 +15,7 @@ pub(crate) mod delete;
 pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod dev;
+pub(crate) mod device_worker;
 pub(crate) mod devices;
 pub(crate) mod infer;
 pub(crate) mod list;
@@ -52,6 +53,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::New(command) => new::run(command, session.json),
         Command::Dev(command) => dev::run(&session, command).await,
         Command::Demo(command) => demo::run(command, session.json).await,
+        // Run already, by `main`.
+        Command::DeviceWorker(_) => device_worker::run(),
     }
 }
 

@@ -13,8 +13,8 @@ mod source;
 
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
-use sections::{Deploy, Http, KeyValue, Logs, Models, Outbound, Sandbox};
-pub(crate) use sections::{LogFormat, Server};
+use sections::{Deploy, Http, KeyValue, Logs, Outbound, Sandbox};
+pub(crate) use sections::{LogFormat, ModelProcess, Models, Server};
 use source::{ConfigError, Source};
 
 /// What the limits of functions are for, as the reference says it.

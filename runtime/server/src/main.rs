@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 
 mod arguments;
@@ -21,25 +22,33 @@ mod scaffold;
 mod signals;
 mod wiring;
 
+use arguments::{Arguments, Command};
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     silence_telemetry();
-    let arguments = arguments::Arguments::parse();
+    let arguments = Arguments::parse();
     let json = arguments.json;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quern").build();
-    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let outcome = runtime.block_on(commands::run(arguments));
-        // Dropping it would wait for work on blocking threads whose result nobody wants any more.
-        runtime.shutdown_background();
-        outcome
-    });
+    let outcome = match arguments.command {
+        // It confines itself, with the threads that it starts and no others: before there are any.
+        Command::DeviceWorker(_) => commands::device_worker::run(),
+        _ => run(arguments),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error, json),
     }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quern").build()?;
+    let outcome = runtime.block_on(commands::run(arguments));
+    // Dropping it would wait for work on blocking threads whose result nobody wants any more.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// ONNX Runtime's library collects telemetry and leaves files of it, unless its environment says

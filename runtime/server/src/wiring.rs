@@ -7,19 +7,21 @@ use prometheus::{Registry, process_collector::ProcessCollector};
 use quern_deploy::{DeployConfig, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models};
 use quern_gateway::{Gateway, GatewayConfig};
-use quern_host_gpu::{Cpu, CpuConfig};
+use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
-use quern_types::Digest;
+use quern_types::{Device, Digest};
 
-use crate::config::{Config, Options};
+use crate::config::{Config, ModelProcess, Models as ModelOptions, Options};
 
-/// What has to be served, drained and closed.
+/// What has to be served, drained, closed and stopped.
 pub(crate) struct Parts {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) store: Arc<Store>,
+    /// The process that computes models, if it is not this one.
+    pub(crate) worker: Option<Arc<Worker>>,
 }
 
 /// Builds a server. The model side of the dispatcher comes first: sandboxes call it.
@@ -40,8 +42,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         .await
         .with_context(|| format!("can't open the data folder {}", server.data.display()))?;
     let store = Arc::new(store);
-    let cpu = CpuConfig { lanes: models.lanes()?, ort_library: models.ort_library.clone() };
-    let device = Arc::new(Cpu::new(cpu, &registry)?);
+    let (device, worker) = device(&models, &registry).await?;
 
     let max_batch = models.max_batch.0;
     let models = Models::new(models.limits(), Arc::clone(&store), device.clone(), &registry)?;
@@ -71,7 +72,38 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         version: env!("CARGO_PKG_VERSION"),
     };
     let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry)?;
-    Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store })
+    Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, worker })
+}
+
+/// Tells this program's allocator not to claim a gigabyte at its start, which counts against a
+/// limit from then on.
+const LAZY_MEMORY: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
+
+/// The device that computes models, in this process or in one of its own.
+async fn device(
+    models: &ModelOptions,
+    registry: &Registry,
+) -> Result<(Arc<dyn Device>, Option<Arc<Worker>>)> {
+    let (lanes, ort_library) = (models.lanes()?, models.ort_library.clone());
+    if models.process == ModelProcess::InProcess {
+        return Ok((Arc::new(Cpu::new(CpuConfig { lanes, ort_library }, registry)?), None));
+    }
+    let worker = WorkerConfig {
+        // This very program, also if there is another one by now where it was started from.
+        program: "/proc/self/exe".into(),
+        arguments: vec!["device-worker".into()],
+        environment: match models.worker_memory {
+            Some(_) => vec![(LAZY_MEMORY.0.into(), LAZY_MEMORY.1.into())],
+            None => vec![],
+        },
+        lanes,
+        ort_library,
+        memory_bytes: models.worker_memory.map(|memory| memory.0.0),
+        run_limit: models.worker_run_timeout.0.0,
+        load_limit: models.worker_load_timeout.0.0,
+    };
+    let worker = Arc::new(Worker::start(worker, registry).await?);
+    Ok((worker.clone(), Some(worker)))
 }
 
 /// The components of all kept versions of all functions.

@@ -48,6 +48,32 @@ pub struct DeviceDescription {
     pub engines: Vec<EngineStatus>,
     /// Models that are loaded.
     pub replicas: usize,
+    /// The process that computes; none: the server's own.
+    pub worker: Option<WorkerDescription>,
+}
+
+/// A process that computes for the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkerDescription {
+    /// The system's id of it; none while it is down.
+    pub process_id: Option<u32>,
+    /// Why it is down, where it is.
+    pub down: Option<String>,
+    /// How often it has been started.
+    pub starts: u64,
+    /// What it is kept from, as far as this system can.
+    pub confinement: Vec<Confinement>,
+}
+
+/// Something that a process is kept from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// What it is kept from.
+    pub measure: String,
+    /// By what of the system; none: it is not kept from it.
+    pub by: Option<String>,
+    /// Why it is not, where it is not.
+    pub absent: Option<String>,
 }
 
 /// Whether an engine can be used on a device.
@@ -93,6 +119,9 @@ pub trait Device: Send + Sync + 'static {
 
     /// What it is and what it has loaded.
     fn describe(&self) -> DeviceDescription;
+
+    /// The engine for models that don't ask for one.
+    fn preferred_engine(&self) -> Engine;
 
     /// Loads a model; the weights stay resident until the replica is dropped.
     fn load(

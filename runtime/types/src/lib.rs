@@ -26,8 +26,8 @@ mod tensor;
 pub use catalog::{Class, Deployed, Routes, TenantRoutes, Version};
 pub use deadline::Deadline;
 pub use device::{
-    Batch, BatchResult, Device, DeviceDescription, DeviceError, Engine, EngineStatus, ModelSource,
-    Replica,
+    Batch, BatchResult, Confinement, Device, DeviceDescription, DeviceError, Engine, EngineStatus,
+    ModelSource, Replica, WorkerDescription,
 };
 pub use digest::{Digest, DigestWriter, InvalidDigest};
 pub use function::{FunctionKind, FunctionSpec, Grants, Reuse};

@@ -179,6 +179,7 @@ mod tests {
             lanes,
             engines: vec![],
             replicas: 0,
+            worker: None,
         };
         let devices = [device(DeviceId::Cpu(0), 2), device(DeviceId::Cuda(1), 4)];
         json!(ModelConfig::new(&"m".parse().expect("a name"), found, &devices))

@@ -67,6 +67,22 @@ pub(crate) struct ListedDevice {
     pub(crate) lanes: u64,
     pub(crate) replicas: u64,
     pub(crate) engines: Vec<ListedEngine>,
+    pub(crate) worker: Option<ListedWorker>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedWorker {
+    pub(crate) process_id: Option<u32>,
+    pub(crate) down: Option<String>,
+    pub(crate) starts: u64,
+    pub(crate) confinement: Vec<ListedMeasure>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedMeasure {
+    pub(crate) measure: String,
+    pub(crate) by: Option<String>,
+    pub(crate) absent: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

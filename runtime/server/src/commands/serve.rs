@@ -92,7 +92,7 @@ async fn serve_until_stopped(
     stop: watch::Receiver<bool>,
     drain_timeout: Duration,
 ) {
-    let Parts { gateway, deployer, dispatcher, store } = parts;
+    let Parts { gateway, deployer, dispatcher, store, worker } = parts;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     stopped(stop).await;
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
@@ -109,6 +109,9 @@ async fn serve_until_stopped(
         Err(_) => tracing::warn!("some requests did not finish in time and are cut off"),
     }
     store.close().await;
+    if let Some(worker) = worker {
+        worker.stop();
+    }
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

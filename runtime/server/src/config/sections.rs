@@ -154,6 +154,18 @@ section! {
         /// of the working directory or of a folder above the program; without one, models run on
         /// tract. Flag: --ort-library.
         ort_library: Option<PathBuf> = None;
+        /// The process that loads and computes models: "in-process" is the server itself;
+        /// "worker" is a process of its own, without files, network and other programs, which
+        /// costs a run some tens of microseconds. A model that crashes, hangs or attacks it can do no
+        /// more harm than that its calls are lost and it is started anew.
+        process: ModelProcess = ModelProcess::InProcess;
+        /// Memory that the worker may have beside the tensors of its runs; a model that asks for
+        /// more ends it. Not set: no limit but the machine's.
+        worker_memory: Option<Size<268_435_456, TIB>> = None;
+        /// Longest time for one run in the worker, which is ended if it takes longer.
+        worker_run_timeout: Time<100, DAY> = Time(Period::from_millis(60_000));
+        /// The same for loading a model.
+        worker_load_timeout: Time<100, DAY> = Time(Period::from_millis(300_000));
         /// Rows in one run of a model whose manifest does not say.
         max_batch: Count<1, 65_536> = Count(64);
         /// Calls that wait for one model; more are refused.
@@ -200,6 +212,23 @@ impl Written for LogFormat {
         match self {
             Self::Text => "text".written(),
             Self::Json => "json".written(),
+        }
+    }
+}
+
+/// Where models are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ModelProcess {
+    InProcess,
+    Worker,
+}
+
+impl Written for ModelProcess {
+    fn written(&self) -> Option<String> {
+        match self {
+            Self::InProcess => "in-process".written(),
+            Self::Worker => "worker".written(),
         }
     }
 }

@@ -20,7 +20,7 @@ fn an_empty_file_is_the_default() {
 
 #[test]
 fn what_is_printed_is_what_is_read() {
-    let text = "[server]\nlog_format = 'json'\ndata = 'a \"b\"'\n[models]\nlanes = 3\n\
+    let text = "[server]\nlog_format = 'json'\ndata = 'a \"b\"'\n[models]\nlanes = 3\nprocess = 'worker'\n\
                 [http]\nmax_head = '10KB'\nhead_timeout = '1m 30s'\n\
                 [limits.ceilings]\nmemory = '32MiB'\nconcurrency = 7";
     let config = config(text).expect("valid");
@@ -30,6 +30,7 @@ fn what_is_printed_is_what_is_read() {
     assert_eq!(again.text(), printed);
     assert_eq!(again.options.server, config.options.server);
     assert_eq!(again.options.models.lanes, Some(Count(3)));
+    assert_eq!(again.options.models.process, ModelProcess::Worker);
     assert_eq!(again.options.http.max_head.0, ByteSize(10_000));
 }
 
@@ -87,6 +88,11 @@ fn what_is_wrong_is_named_with_file_line_and_key() {
         ("[http]\nhead_timeout = 'soon'", "line 2, http.head_timeout: \"soon\" is not a time"),
         ("[server]\nlisten = 'here'", "line 2, server.listen: invalid socket address"),
         ("[server]\nlog_format = 'xml'", "line 2, server.log_format: unknown variant `xml`"),
+        (
+            "[models]\nprocess = 'elsewhere'",
+            "line 2, models.process: unknown variant `elsewhere`, expected `in-process` or `worker`",
+        ),
+        ("[models]\nworker_memory = '1MiB'", "write \"256MiB\" to"),
         ("[models]\nlanes = 0", "line 2, models.lanes: 0 is out of bounds: write 1 to 1024"),
         ("[models]\nlanes = -1", "line 2, models.lanes: invalid value: integer `-1`"),
         ("[server]\ndata = 'a'\ndata = 'b'", "line 3: duplicate key"),

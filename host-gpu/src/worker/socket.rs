@@ -1,0 +1,181 @@
+//! Messages over the sockets between server and worker, each sent and received as a whole, and the
+//! open files that go with them. Waits only where the socket does.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::protocol::MAX_MESSAGE;
+
+/// Two ends of a connection that keeps messages apart. Neither is inherited by other programs.
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// Sends a message, and an open file with it.
+pub(super) fn send<M: Serialize>(
+    socket: impl AsFd,
+    message: &M,
+    file: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    if bytes.len() > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, too_long()));
+    }
+    let files = file.as_slice();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
+        return Err(io::Error::other("there is no room for a file"));
+    }
+    sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives a message; files that come with it are dropped. `UnexpectedEof` if the other end is
+/// gone, `InvalidData` if it is no such message.
+pub(super) fn receive<M: DeserializeOwned>(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<M> {
+    // Without room for files, the system takes none in.
+    receive_into(socket, buffer, &mut RecvAncillaryBuffer::default())
+}
+
+/// Receives a message, and the file with it if there is one.
+pub(super) fn receive_with_file<M: DeserializeOwned>(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+) -> io::Result<(M, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = receive_into(socket, buffer, &mut control)?;
+    let files = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(files) => Some(files),
+        _ => None,
+    });
+    Ok((message, files.flatten().next()))
+}
+
+/// Whether there is nobody at the other end any more.
+pub(super) fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+fn receive_into<M: DeserializeOwned>(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    control: &mut RecvAncillaryBuffer<'_>,
+) -> io::Result<M> {
+    let mut into = [IoSliceMut::new(buffer)];
+    let received = loop {
+        match recvmsg(&socket, &mut into, control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    let bytes = buffer.get(..received.bytes).unwrap_or_default();
+    let invalid = |problem: String| io::Error::new(io::ErrorKind::InvalidData, problem);
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(invalid(too_long()));
+    }
+    if bytes.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(invalid(format!("a message has {} bytes too many", rest.len()))),
+        Err(error) => Err(invalid(format!("a message can't be read: {error}"))),
+    }
+}
+
+fn too_long() -> String {
+    format!("a message takes more than {MAX_MESSAGE} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    fn buffer() -> Vec<u8> {
+        vec![0; MAX_MESSAGE]
+    }
+
+    #[test]
+    fn messages_arrive_apart_and_in_order() {
+        let (near, far) = pair().expect("a pair");
+        for number in [1u64, 300, 0] {
+            send(&near, &number, None).expect("sends");
+        }
+        for number in [1u64, 300, 0] {
+            assert_eq!(receive::<u64>(&far, &mut buffer()).expect("receives"), number);
+        }
+    }
+
+    #[test]
+    fn a_file_goes_with_its_message() {
+        let (near, far) = pair().expect("a pair");
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        send(&near, &1u8, Some(writer.as_fd())).expect("sends");
+        let (_, file) = receive_with_file::<u8>(&far, &mut buffer()).expect("receives");
+        let mut passed = std::fs::File::from(file.expect("a file"));
+        passed.write_all(b"both ").expect("writes");
+        writer.write_all(b"ends").expect("writes");
+        drop((passed, writer));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("reads");
+        assert_eq!(text, "both ends");
+    }
+
+    #[test]
+    fn whoever_takes_no_files_gets_none() {
+        let (near, far) = pair().expect("a pair");
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        send(&near, &1u8, Some(writer.as_fd())).expect("sends");
+        assert_eq!(receive::<u8>(&far, &mut buffer()).expect("receives"), 1);
+        drop(writer);
+        // Nobody holds the other end of the pipe any more.
+        assert_eq!(reader.read(&mut [0]).expect("the end"), 0);
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        let (near, far) = pair().expect("a pair");
+        let received = |far: &OwnedFd| {
+            let error = receive::<bool>(far, &mut buffer()).expect_err("no message");
+            (error.kind(), error.to_string())
+        };
+        let cases = [
+            (vec![7], "a message can't be read"),
+            (vec![1, 1], "a message has 1 bytes too many"),
+            (vec![1; MAX_MESSAGE + 1], "a message takes more than 131072 bytes"),
+        ];
+        for (bytes, problem) in cases {
+            rustix::io::write(&near, &bytes).expect("sends");
+            let (kind, text) = received(&far);
+            assert_eq!(kind, io::ErrorKind::InvalidData);
+            assert!(text.contains(problem), "{text}");
+        }
+        drop(near);
+        assert_eq!(received(&far).0, io::ErrorKind::UnexpectedEof);
+        let unsent = send(&far, &1u8, None).expect_err("nobody is there");
+        assert!(is_end(&unsent), "{unsent}");
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_not_sent() {
+        let (near, _far) = pair().expect("a pair");
+        let error = send(&near, &vec![0u8; MAX_MESSAGE], None).expect_err("too long");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+}
