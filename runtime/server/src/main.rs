@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod failure;
 mod inputs;
+mod memory;
 mod ort;
 mod output;
 mod project;

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{Config, Flags, LogFormat, Server},
     failure::{Failure, UsageError},
-    ort, output, signals,
+    memory, ort, output, signals,
     wiring::{self, Parts},
 };
 
@@ -40,6 +40,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     let data = config.options.server.data.clone();
     raise_open_files();
     let parts = wiring::build(find_ort_library(config)).await?;
+    memory::give_back_while_running();
     let listener = TcpListener::bind(listen).await.map_err(|error| Failure {
         message: format!("can't listen on {listen}: {error}"),
         hint: "is another server running there? choose another port with --listen".into(),
