@@ -13,6 +13,8 @@ mod http_handlers;
 mod imports;
 mod inference;
 mod limits;
+mod models;
+mod onnx;
 mod operations;
 mod reuse;
 mod traps;

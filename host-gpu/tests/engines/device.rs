@@ -60,7 +60,7 @@ pub(crate) async fn load(
     engine: Engine,
     batch: BatchAxis,
 ) -> Result<Arc<dyn Replica>, DeviceError> {
-    let spec = ModelSpec { signature: outline(onnx).signature, engine, batch };
+    let spec = ModelSpec::new(outline(onnx).signature, engine, batch);
     let onnx = Bytes::copy_from_slice(onnx);
     device.load(ModelSource { onnx, spec: Arc::new(spec) }).await
 }

@@ -91,8 +91,12 @@ impl Dispatcher {
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
         let InferRequest { id, tenant, target, version, inputs } = request;
         let work = self.admit()?;
-        if self.routes().model(&tenant, &target).is_some() {
-            let deadline = Deadline::after(Instant::now(), self.models.timeout());
+        let routes = self.routes();
+        let timeout =
+            routes.model(&tenant, &target).map(|model| self.models.timeout(model, version));
+        drop(routes);
+        if let Some(timeout) = timeout {
+            let deadline = Deadline::after(Instant::now(), timeout);
             let call = Call { id, tenant, deadline };
             let call = ModelCall { call, model: target, version, inputs };
             let reply = self.models.infer(call).await?;
@@ -121,11 +125,15 @@ impl Dispatcher {
         self.models.devices()
     }
 
-    /// Loads the functions that were in use before the last stop, in a task that ends when that is
-    /// done or the server drains. To be called once requests are taken.
+    /// Loads the models that are to be warm, and the functions that were in use before the last
+    /// stop, in a task that ends when that is done or the server drains. To be called once requests
+    /// are taken.
     pub fn warm(self: &Arc<Self>) {
         let dispatcher = self.clone();
-        tokio::spawn(async move { dispatcher.functions.warm(&dispatcher.drain).await });
+        tokio::spawn(async move {
+            dispatcher.models.warm(&dispatcher.drain).await;
+            dispatcher.functions.warm(&dispatcher.drain).await;
+        });
     }
 
     /// Refuses new work, notes which functions were in use, and waits for what is under way.

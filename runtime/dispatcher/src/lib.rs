@@ -7,6 +7,7 @@ mod functions;
 mod logs;
 mod metrics;
 mod models;
+mod offers;
 mod queue;
 mod ready;
 mod warmth;
