@@ -13,6 +13,7 @@ mod http_handlers;
 mod imports;
 mod inference;
 mod limits;
+mod model_tools;
 mod models;
 mod onnx;
 mod operations;
