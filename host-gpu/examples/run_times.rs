@@ -78,8 +78,7 @@ async fn load(
     signature: &Signature,
     engine: Engine,
 ) -> Result<Arc<dyn Replica>, Failure> {
-    let batch = BatchAxis::Rows { max: 64 };
-    let spec = ModelSpec { signature: signature.clone(), engine, batch, max_delay: None };
+    let spec = ModelSpec::new(signature.clone(), engine, BatchAxis::Rows { max: 64 });
     let onnx = bytes::Bytes::copy_from_slice(onnx);
     let source = ModelSource { onnx, spec: Arc::new(spec) };
     Ok(device.load(source).await?)

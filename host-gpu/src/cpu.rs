@@ -1,7 +1,7 @@
 //! The CPU as a device: finds its engines, loads models, and describes itself. Never answers with
 //! another engine than the one that a model is pinned to.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{fs, io, num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use futures::future::BoxFuture;
 use prometheus::Registry;
@@ -121,9 +121,12 @@ impl Device for Cpu {
         let metrics = self.metrics.of(engine);
         Box::pin(async move {
             let load = move || -> Result<Arc<dyn Replica>, DeviceError> {
-                let programs = engine::load(engine, &source.onnx, runtime.as_ref(), lanes.count())?;
-                let resident = Resident::new(ID, source.spec, programs, metrics);
-                Ok(Arc::new(CpuReplica { resident: Arc::new(resident), lanes }))
+                let most = source.spec.lanes.map_or(u32::MAX, NonZeroU32::get);
+                let count = lanes.count().min(usize::try_from(most).unwrap_or(usize::MAX));
+                let programs = engine::load(engine, &source.onnx, runtime.as_ref(), count)?;
+                let resident = Arc::new(Resident::new(ID, source.spec, programs, metrics));
+                let first = lanes.next(count);
+                Ok(Arc::new(CpuReplica { resident, lanes, first }))
             };
             let loaded = tokio::task::spawn_blocking(load).await;
             loaded.unwrap_or_else(|error| {

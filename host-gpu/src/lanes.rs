@@ -3,7 +3,10 @@
 
 use std::{
     io,
-    sync::mpsc::{SyncSender, TrySendError, sync_channel},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -17,6 +20,7 @@ const WAITING: usize = 256;
 /// A thread for each lane; dropping them waits for what runs.
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
+    taken: AtomicUsize,
 }
 
 struct Lane {
@@ -32,11 +36,20 @@ impl Lanes {
             let thread = thread::Builder::new().name(format!("cpu-lane-{index}")).spawn(work)?;
             Ok(Lane { jobs: Some(jobs), thread: Some(thread) })
         };
-        Ok(Self { lanes: (0..count).map(start).collect::<io::Result<_>>()? })
+        let lanes = (0..count).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { lanes, taken: AtomicUsize::new(0) })
     }
 
     pub(crate) fn count(&self) -> usize {
         self.lanes.len()
+    }
+
+    /// The first lane of a model that uses so many: models with few of them take turns.
+    pub(crate) fn next(&self, count: usize) -> usize {
+        match count < self.count() {
+            true => self.taken.fetch_add(count, Ordering::Relaxed) % self.count(),
+            false => 0,
+        }
     }
 
     /// Hands a job to a lane's thread. Never blocks; a job must not panic.
@@ -86,6 +99,13 @@ mod tests {
         let refused = lanes.submit(0, Box::new(|| ())).expect_err("the queue is full");
         assert_eq!(refused, "256 runs are waiting for lane 0 already");
         release.wait();
+    }
+
+    #[test]
+    fn models_with_few_lanes_take_turns() {
+        let lanes = Lanes::start(3).expect("threads");
+        assert_eq!([1, 1, 1, 1].map(|count| lanes.next(count)), [0, 1, 2, 0]);
+        assert_eq!([3, 2, 2].map(|count| lanes.next(count)), [0, 1, 0]);
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub enum InspectError {
         limit_bytes: u64,
     },
     /// Weights in another file.
-    #[error("tensor {tensor:?} has its data in another file: save the model as a single file")]
+    #[error(
+        "tensor {tensor:?} has its data in another file: deploy the model's folder, or save the model as a single file"
+    )]
     ExternalData {
         /// The tensor; may be nameless.
         tensor: String,
@@ -61,15 +63,15 @@ pub enum InspectError {
     /// Nothing comes out of the graph.
     #[error("the graph has no outputs")]
     NoOutputs,
-    /// A sequence, a map, or no type at all.
-    #[error(
-        "{side} {name:?} is not a tensor: sequences, maps and optional values are not supported"
-    )]
+    /// A sequence, a map, ….
+    #[error("{side} {name:?} is {found}: only dense tensors are supported")]
     NotATensor {
         /// Where it stands.
         side: Side,
         /// Its name.
         name: String,
+        /// What it is.
+        found: &'static str,
     },
     /// An element type that can't be served.
     #[error("{side} {name:?} has elements of ONNX type {found}, which is not supported")]
@@ -108,7 +110,14 @@ pub enum InspectError {
 /// Reads signature and candidate batch axis. Takes memory in proportion to the file, whatever it
 /// holds, and time in proportion unless an output's shape has to be inferred.
 pub fn inspect(onnx: &[u8]) -> Result<ModelOutline, InspectError> {
-    outline(&wire::decode(onnx)?)
+    outline(&wire::decode(onnx)?).map_err(|error| match error {
+        // What is decoded knows of tensors alone.
+        InspectError::NotATensor { side, name, found } => {
+            let found = wire::other_type(onnx, &name).unwrap_or(found);
+            InspectError::NotATensor { side, name, found }
+        }
+        other => other,
+    })
 }
 
 /// The same for a file that is decoded already.
@@ -154,8 +163,9 @@ fn must_agree(inputs: &[Port]) -> bool {
 
 /// The inputs that a caller gives: old files list weights among the inputs, too.
 fn given(graph: &pb::GraphProto) -> impl Iterator<Item = &pb::ValueInfoProto> {
+    let sparse = graph.sparse_initializer.iter().filter_map(|tensor| tensor.values.as_ref());
     let constants: std::collections::HashSet<&str> =
-        graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+        graph.initializer.iter().chain(sparse).map(|tensor| tensor.name.as_str()).collect();
     graph.input.iter().filter(move |info| !constants.contains(info.name.as_str()))
 }
 

@@ -32,7 +32,8 @@ impl Port {
     pub(crate) fn new(side: Side, info: &pb::ValueInfoProto) -> Result<Self, InspectError> {
         let value = info.r#type.as_ref().and_then(|kind| kind.value.as_ref());
         let Some(OnnxValue::TensorType(tensor)) = value else {
-            return Err(InspectError::NotATensor { side, name: info.name.clone() });
+            let found = "without a type";
+            return Err(InspectError::NotATensor { side, name: info.name.clone(), found });
         };
         let dtype = data_type(tensor).map_err(|found| InspectError::ElementType {
             side,

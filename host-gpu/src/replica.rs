@@ -28,6 +28,8 @@ const SHORT: Duration = Duration::from_micros(200);
 pub(crate) struct CpuReplica {
     pub(crate) resident: Arc<Resident>,
     pub(crate) lanes: Arc<Lanes>,
+    /// The device's lane that its own lane 0 is; the others follow it, around the end.
+    pub(crate) first: usize,
 }
 
 /// A loaded model.
@@ -123,7 +125,12 @@ impl Replica for CpuReplica {
         batch: Batch,
     ) -> BoxFuture<'static, Result<BatchResult, DeviceError>> {
         let (resident, lanes) = (self.resident.clone(), self.lanes.clone());
+        let thread = (self.first + lane) % lanes.count();
+        let own = self.lanes();
         Box::pin(async move {
+            if lane >= own {
+                return Err(resident.failed(format!("there is no lane {lane} of {own}")));
+            }
             if let Some(result) = resident.compute_inline(lane, &batch) {
                 return result;
             }
@@ -137,7 +144,7 @@ impl Replica for CpuReplica {
                     _ = reply.send(result);
                 }
             };
-            lanes.submit(lane, Box::new(job)).map_err(|reason| resident.failed(reason))?;
+            lanes.submit(thread, Box::new(job)).map_err(|reason| resident.failed(reason))?;
             answer.await.unwrap_or_else(|_| Err(DeviceError::Lost { device: resident.device }))
         })
     }

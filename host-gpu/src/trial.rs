@@ -1,7 +1,7 @@
 //! Finds out by running a model whether its rows are independent, so that calls may share a run.
 //! Never takes that from the file: a graph can mix its rows anywhere.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -10,7 +10,10 @@ use quern_types::{
     Tensor, TensorSpec,
 };
 
-use crate::{BatchCandidate, ModelOutline};
+use crate::{
+    BatchCandidate, ModelOutline,
+    sample::{self, INTEGERS, Random},
+};
 
 /// Rows of the two calls that are compared alone and together.
 const ROWS: [usize; 2] = [2, 3];
@@ -19,7 +22,6 @@ const ROWS: [usize; 2] = [2, 3];
 const TOLERANCE: f64 = 1e-4;
 /// Half-precision floats have three decimals.
 const HALF_TOLERANCE: f64 = 2e-2;
-const SEED: u64 = 0x5eed;
 /// A graph may claim inputs of any size; a row of more elements than this is not tried.
 const MOST_ELEMENTS: u64 = 1 << 22;
 
@@ -29,10 +31,6 @@ const MOST_ELEMENTS: u64 = 1 << 22;
 const LENGTHS: [u64; 4] = [6, 9, 32, 224];
 /// Lengths with which rows must be independent, if the model runs with so many of them.
 const COMPARED: usize = 2;
-
-/// Integers that inputs are given, in the order in which they are tried: many different ones tell
-/// more, but many models take no more than zero and one, as masks and token types are.
-const INTEGERS: [(u8, u8); 2] = [(1, 8), (0, 1)];
 
 /// Loads a model on an engine, which validates it, and finds out whether the rows of its tensors
 /// are independent: the rows of two calls must come out of a run with both as out of a run of
@@ -46,8 +44,9 @@ pub async fn trial(
     max_rows: u32,
 ) -> Result<BatchAxis, DeviceError> {
     let batch = BatchAxis::None { reason: "it is on trial".into() };
-    let signature = outline.signature.clone();
-    let spec = Arc::new(ModelSpec { signature, engine, batch, max_delay: None });
+    let spec = ModelSpec::new(outline.signature.clone(), engine, batch);
+    // It runs on one lane only, and some engines have weights for each.
+    let spec = Arc::new(ModelSpec { lanes: Some(NonZeroU32::MIN), ..spec });
     let replica = device.load(ModelSource { onnx, spec: spec.clone() }).await?;
     let reason = match &outline.batch {
         BatchCandidate::None { reason } => reason.clone(),
@@ -89,7 +88,7 @@ async fn rows_mix(replica: &dyn Replica, spec: &ModelSpec) -> Result<Option<Stri
     let inputs = spec.signature.inputs();
     let vary = inputs.iter().any(|input| input.shape[1..].iter().any(|&dim| dim < 0));
     let lengths = if vary { &LENGTHS[..] } else { &LENGTHS[..1] };
-    let mut random = Random(SEED);
+    let mut random = Random::new();
     let (mut compared, mut failure) = (0, None);
     for &length in lengths.iter().filter(|&&length| is_small(spec, length)) {
         match try_length(replica, spec, length, &mut random).await? {
@@ -113,8 +112,11 @@ async fn try_length(
 ) -> Result<Shown, DeviceError> {
     let mut shown = Shown::Independent;
     for integers in INTEGERS {
-        let [a, b] = ROWS.map(|rows| random_call(spec, rows, length, integers, random));
-        shown = compare(replica, &a, &b).await?;
+        let mut call = |rows| sample::call(&spec.signature, rows as u64, length, integers, random);
+        shown = match (call(ROWS[0]), call(ROWS[1])) {
+            (Ok(a), Ok(b)) => compare(replica, &a, &b).await?,
+            (Err(reason), _) | (_, Err(reason)) => return Ok(Shown::Mixed(reason)),
+        };
         if !matches!(shown, Shown::Nothing(_)) {
             break;
         }
@@ -207,58 +209,4 @@ fn close(expected: f64, actual: f64, tolerance: f64) -> bool {
     expected == actual
         || (expected.is_nan() && actual.is_nan())
         || (expected - actual).abs() <= tolerance * scale
-}
-
-/// A call of so many rows, whose other dimensions have this length where they may differ.
-fn random_call(
-    spec: &ModelSpec,
-    rows: usize,
-    length: u64,
-    integers: (u8, u8),
-    random: &mut Random,
-) -> Vec<Tensor> {
-    let tensor = |spec: &TensorSpec| {
-        let shape: Vec<u64> = std::iter::once(rows as u64).chain(tail(spec, length)).collect();
-        let elements = shape.iter().product();
-        let data = random_elements(spec.dtype, elements, integers, random);
-        Tensor::new(spec.name.clone(), spec.dtype, shape, data).expect("as many as the shape says")
-    };
-    spec.signature.inputs().iter().map(tensor).collect()
-}
-
-fn random_elements(
-    dtype: DataType,
-    count: u64,
-    (low, high): (u8, u8),
-    random: &mut Random,
-) -> Vec<u8> {
-    let size = dtype.size().unwrap_or(0);
-    let mut data = Vec::new();
-    for _ in 0..count {
-        let float = random.next() as f64 / u64::MAX as f64 * 2.0 - 1.0;
-        match dtype {
-            DataType::Bool => data.push((random.next() & 1) as u8),
-            DataType::Fp16 => data.extend(f16::from_f64(float).to_le_bytes()),
-            DataType::Bf16 => data.extend(bf16::from_f64(float).to_le_bytes()),
-            DataType::Fp32 => data.extend((float as f32).to_le_bytes()),
-            DataType::Fp64 => data.extend(float.to_le_bytes()),
-            _ => {
-                let integer = u64::from(low) + random.next() % u64::from(high - low + 1);
-                data.extend(&integer.to_le_bytes()[..size]);
-            }
-        }
-    }
-    data
-}
-
-/// SplitMix64: the same numbers in every trial, so that a deployment can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
 }

@@ -1,6 +1,6 @@
 //! Reads the protobuf framing of an ONNX file before anything decodes it: refuses files that
-//! would grow far beyond their size in memory, and files that refer to other files. Never
-//! allocates, and never looks into weights.
+//! would grow far beyond their size in memory, and files that refer to other files unless those
+//! are at hand. Never allocates, and never looks into weights.
 
 use prost::Message as _;
 use tract_onnx::pb;
@@ -16,19 +16,31 @@ const MAX_DEPTH: u32 = 100;
 
 /// Decodes an ONNX file that was found to be bounded and self-contained.
 pub(crate) fn decode(onnx: &[u8]) -> Result<pb::ModelProto, InspectError> {
-    if onnx.is_empty() {
-        return Err(InspectError::NotOnnx { reason: "it is empty".into() });
-    }
-    let limit = GROWTH * onnx.len() as u64 + FREE_BYTES;
-    let mut walk = Walk { decoded: 0, limit };
-    walk.message(Kind::Model, onnx, 0)?;
+    bounded(onnx, External::Refused)?;
     pb::ModelProto::decode(onnx)
         .map_err(|error| InspectError::NotOnnx { reason: error.to_string() })
 }
 
+/// Whether a file may refer to others.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum External {
+    Refused,
+    Allowed,
+}
+
+/// Refuses a file whose framing is broken, and one that would take far more memory than its size.
+pub(crate) fn bounded(onnx: &[u8], external: External) -> Result<(), InspectError> {
+    if onnx.is_empty() {
+        return Err(InspectError::NotOnnx { reason: "it is empty".into() });
+    }
+    let limit = GROWTH * onnx.len() as u64 + FREE_BYTES;
+    let mut walk = Walk { decoded: 0, limit, external };
+    walk.message(Kind::Model, onnx, 0)
+}
+
 /// The messages of ONNX that hold others; `Flat` for those that hold none.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     Model,
     Training,
     Function,
@@ -46,14 +58,14 @@ enum Kind {
 }
 
 /// The fields of a tensor that name another file, as numbered in `onnx.proto`.
-const EXTERNAL_DATA: u64 = 13;
-const DATA_LOCATION: u64 = 14;
+pub(crate) const EXTERNAL_DATA: u64 = 13;
+pub(crate) const DATA_LOCATION: u64 = 14;
 /// The value of `data_location` that means another file.
-const EXTERNAL: u64 = 1;
+pub(crate) const EXTERNAL: u64 = 1;
 
 /// The message that a field of `parent` holds, and what one takes in memory. Fields are numbered
 /// as in `onnx.proto`.
-fn child(parent: Kind, field: u64) -> Option<(Kind, usize)> {
+pub(crate) fn child(parent: Kind, field: u64) -> Option<(Kind, usize)> {
     use std::mem::size_of;
     Some(match (parent, field) {
         (Kind::Model, 7) | (Kind::Training, 1 | 2) | (Kind::Attribute, 6 | 11) => {
@@ -97,9 +109,39 @@ fn is_packed(parent: Kind, field: u64) -> bool {
     )
 }
 
+/// One field of a message.
+pub(crate) struct Field<'a> {
+    pub(crate) number: u64,
+    pub(crate) value: Value<'a>,
+}
+
+pub(crate) enum Value<'a> {
+    Integer(u64),
+    /// A message, a text, bytes or packed numbers.
+    Content(&'a [u8]),
+    Fixed,
+}
+
+/// Takes the first field off a message.
+pub(crate) fn field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, InspectError> {
+    let tag = varint(rest)?;
+    let value = match tag & 7 {
+        0 => Value::Integer(varint(rest)?),
+        1 => take(rest, 8).map(|_| Value::Fixed)?,
+        2 => {
+            let length = varint(rest)?;
+            Value::Content(take(rest, length)?)
+        }
+        5 => take(rest, 4).map(|_| Value::Fixed)?,
+        _ => return Err(malformed("it is not a protobuf message")),
+    };
+    Ok(Field { number: tag >> 3, value })
+}
+
 struct Walk {
     decoded: u64,
     limit: u64,
+    external: External,
 }
 
 impl Walk {
@@ -109,34 +151,21 @@ impl Walk {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let tag = varint(&mut rest)?;
-            let field = tag >> 3;
-            match tag & 7 {
-                0 => {
-                    let value = varint(&mut rest)?;
-                    self.grow(8)?;
-                    if (kind, field, value) == (Kind::Tensor, DATA_LOCATION, EXTERNAL) {
-                        return Err(external(bytes));
+            let Field { number, value } = field(&mut rest)?;
+            if self.external == External::Refused && is_external(kind, number, &value) {
+                return Err(external(bytes));
+            }
+            match value {
+                Value::Integer(_) => self.grow(8)?,
+                Value::Content(content) => match child(kind, number) {
+                    Some((child, size)) => {
+                        self.grow(size as u64)?;
+                        self.message(child, content, depth + 1)?;
                     }
-                }
-                1 => _ = take(&mut rest, 8)?,
-                2 => {
-                    let length = varint(&mut rest)?;
-                    let content = take(&mut rest, length)?;
-                    if (kind, field) == (Kind::Tensor, EXTERNAL_DATA) {
-                        return Err(external(bytes));
-                    }
-                    match child(kind, field) {
-                        Some((child, size)) => {
-                            self.grow(size as u64)?;
-                            self.message(child, content, depth + 1)?;
-                        }
-                        None if is_packed(kind, field) => self.grow(8 * length)?,
-                        None => self.grow(size_of::<String>() as u64 + length)?,
-                    }
-                }
-                5 => _ = take(&mut rest, 4)?,
-                _ => return Err(malformed("it is not a protobuf message")),
+                    None if is_packed(kind, number) => self.grow(8 * content.len() as u64)?,
+                    None => self.grow((size_of::<String>() + content.len()) as u64)?,
+                },
+                Value::Fixed => {}
             }
         }
         Ok(())
@@ -149,6 +178,50 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+/// Whether a field says that a tensor has its data in another file.
+pub(crate) fn is_external(kind: Kind, number: u64, value: &Value<'_>) -> bool {
+    kind == Kind::Tensor
+        && match value {
+            Value::Integer(location) => (number, *location) == (DATA_LOCATION, EXTERNAL),
+            Value::Content(_) => number == EXTERNAL_DATA,
+            Value::Fixed => false,
+        }
+}
+
+/// What the declared type of an input or output is, if it is no dense tensor.
+pub(crate) fn other_type(onnx: &[u8], name: &str) -> Option<&'static str> {
+    /// The fields of a model, graph and value that lead to a type, as in `onnx.proto`.
+    const GRAPH: u64 = 7;
+    const PORTS: [u64; 2] = [11, 12];
+    const NAME: u64 = 1;
+    const TYPE: u64 = 2;
+    let graphs = contents(onnx).filter(|(number, _)| *number == GRAPH);
+    let ports = graphs.flat_map(|(_, graph)| contents(graph));
+    let mut ports = ports.filter(|(number, _)| PORTS.contains(number)).map(|(_, port)| port);
+    let named = |port: &&[u8]| contents(port).any(|field| field == (NAME, name.as_bytes()));
+    let kind = contents(ports.find(named)?).find(|(number, _)| *number == TYPE)?.1;
+    contents(kind).find_map(|(number, _)| match number {
+        4 => Some("a sequence"),
+        5 => Some("a map"),
+        8 => Some("a sparse tensor"),
+        9 => Some("an optional value"),
+        _ => None,
+    })
+}
+
+/// The length-delimited fields of a message, up to where it is broken.
+fn contents(message: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    let mut rest = message;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            if let Field { number, value: Value::Content(content) } = field(&mut rest).ok()? {
+                return Some((number, content));
+            }
+        }
+        None
+    })
 }
 
 fn varint(rest: &mut &[u8]) -> Result<u64, InspectError> {
@@ -189,7 +262,7 @@ mod tests {
     use super::*;
 
     /// A length-delimited field.
-    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    fn content(number: u8, content: &[u8]) -> Vec<u8> {
         let mut bytes = vec![number << 3 | 2];
         let mut length = content.len();
         while length > 0x7f {
@@ -203,8 +276,8 @@ mod tests {
 
     #[test]
     fn a_small_file_that_decodes_to_gigabytes_is_refused() {
-        let attributes = field(5, &[]).repeat(2 << 20);
-        let bomb = field(7, &field(1, &attributes));
+        let attributes = content(5, &[]).repeat(2 << 20);
+        let bomb = content(7, &content(1, &attributes));
         assert!(matches!(decode(&bomb), Err(InspectError::Expands { .. })));
     }
 
@@ -212,7 +285,7 @@ mod tests {
     fn broken_framing_is_refused() {
         let mut nested = vec![];
         for _ in 0..60 {
-            nested = field(1, &field(5, &field(6, &nested)));
+            nested = content(1, &content(5, &content(6, &nested)));
         }
         let cases = [
             (vec![], "it is empty"),
@@ -221,7 +294,7 @@ mod tests {
             (vec![0xff; 11], "it is not a protobuf message"),
             (b"hello".to_vec(), "it is not a protobuf message"),
             (vec![0x0b], "it is not a protobuf message"),
-            (field(7, &nested), "its messages are nested too deeply"),
+            (content(7, &nested), "its messages are nested too deeply"),
         ];
         for (bytes, expected) in cases {
             let error = decode(&bytes).expect_err(expected);

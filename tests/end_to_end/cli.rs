@@ -36,20 +36,20 @@ fn quern(url: &str, folder: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Runs a command that must succeed, and returns what it prints.
-fn text(url: &str, folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn text(url: &str, folder: &Path, arguments: &[&str]) -> String {
     let output = quern(url, folder, arguments).output().expect("the program runs");
     assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
     String::from_utf8(output.stdout).expect("text")
 }
 
 /// Runs a command that must succeed, and returns the JSON that it prints.
-fn answer(url: &str, folder: &Path, arguments: &[&str]) -> Value {
+pub(crate) fn answer(url: &str, folder: &Path, arguments: &[&str]) -> Value {
     let text = text(url, folder, &[arguments, &["--json"]].concat());
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error} in {text}"))
 }
 
 /// Runs a command that must end with this exit code and say this.
-fn failure(url: &str, arguments: &[&str], code: i32, parts: &[&str]) {
+pub(crate) fn failure(url: &str, arguments: &[&str], code: i32, parts: &[&str]) {
     let output = quern(url, root(), arguments).output().expect("the program runs");
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");

@@ -2,6 +2,7 @@
 //! the present one is loaded by the first run that finds it missing, while the others wait.
 
 use std::{
+    num::NonZeroU32,
     os::fd::OwnedFd,
     sync::{
         Arc,
@@ -148,7 +149,8 @@ impl Drop for WorkerReplica {
 
 impl Replica for WorkerReplica {
     fn lanes(&self) -> usize {
-        self.model.shared.lanes
+        let most = self.model.spec.lanes.map_or(u32::MAX, NonZeroU32::get);
+        self.model.shared.lanes.min(usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     fn run(

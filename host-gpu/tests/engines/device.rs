@@ -94,8 +94,7 @@ pub(crate) async fn load(
     engine: Engine,
     batch: BatchAxis,
 ) -> Result<Arc<dyn Replica>, DeviceError> {
-    let signature = outline(onnx).signature;
-    let spec = ModelSpec { signature, engine, batch, max_delay: None };
+    let spec = ModelSpec::new(outline(onnx).signature, engine, batch);
     let onnx = Bytes::copy_from_slice(onnx);
     device.load(ModelSource { onnx, spec: Arc::new(spec) }).await
 }

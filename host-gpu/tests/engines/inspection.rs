@@ -111,10 +111,7 @@ fn each_fault_of_a_file_is_named() {
         named("x").node("Frobnicate", &["x"], "y").output_without_shape("y", Onnx::Float);
     let cases: [(Graph, &str); 9] = [
         (named("x"), "the graph has no outputs"),
-        (
-            sequence,
-            "input \"x\" is not a tensor: sequences, maps and optional values are not supported",
-        ),
+        (sequence, "input \"x\" is without a type: only dense tensors are supported"),
         (
             doubling(Onnx::String),
             "input \"x\" has elements of ONNX type STRING, which is not supported",
@@ -127,8 +124,14 @@ fn each_fault_of_a_file_is_named() {
             shapeless,
             "input \"x\" has no shape: export the model with one, with named dimensions where they may vary",
         ),
-        (external, "tensor \"w\" has its data in another file: save the model as a single file"),
-        (hidden, "tensor \"v\" has its data in another file: save the model as a single file"),
+        (
+            external,
+            "tensor \"w\" has its data in another file: deploy the model's folder, or save the model as a single file",
+        ),
+        (
+            hidden,
+            "tensor \"v\" has its data in another file: deploy the model's folder, or save the model as a single file",
+        ),
         (
             named("x").input("x", Onnx::Float, &[Open]).output("y", Onnx::Float, &[Open]),
             "the graph can't be called: input \"x\" is declared more than once",
@@ -150,6 +153,37 @@ fn each_fault_of_a_file_is_named() {
     assert!(matches!(inspect(b"\x00asm"), Err(InspectError::NotOnnx { .. })));
     let error = inspect(&doubling(Onnx::String).encode()).expect_err("strings");
     assert!(matches!(error, InspectError::ElementType { side: Side::Input, .. }));
+}
+
+#[test]
+fn a_value_that_is_no_dense_tensor_is_named_with_what_it_is() {
+    // What is decoded has no fields for these: written by hand, an empty message each.
+    let typed = |field: u8| {
+        let name = [&[1 << 3 | 2, 1][..], b"s"].concat();
+        let kind = [2 << 3 | 2, 2, field << 3 | 2, 0];
+        let port = [&name[..], &kind].concat();
+        let inside = doubling(Onnx::Float).0.encode_to_vec();
+        let graph = [&inside[..], &[12 << 3 | 2, port.len() as u8], &port].concat();
+        [&[7 << 3 | 2, graph.len() as u8][..], &graph].concat()
+    };
+    let cases = [
+        (4, "output \"s\" is a sequence: only dense tensors are supported"),
+        (5, "output \"s\" is a map: only dense tensors are supported"),
+        (8, "output \"s\" is a sparse tensor: only dense tensors are supported"),
+        (9, "output \"s\" is an optional value: only dense tensors are supported"),
+    ];
+    for (field, expected) in cases {
+        assert_eq!(inspect(&typed(field)).expect_err(expected).to_string(), expected);
+    }
+}
+
+#[test]
+fn sparse_weights_that_stand_among_the_inputs_are_not_asked_for() {
+    let mut graph = doubling(Onnx::Float).input("w", Onnx::Float, &[Fixed(3)]);
+    let values = crate::graphs::tensor("w", Onnx::Float, &[0], vec![]);
+    let sparse = pb::SparseTensorProto { values: Some(values), dims: vec![3], indices: None };
+    graph.0.sparse_initializer.push(sparse);
+    assert_eq!(described(&graph.encode()), "x FP32 [-1, 3] -> y FP32 [-1, 3]");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use quern_sandbox::Sandbox;
 use quern_store::{StageError, StagedBlob, Store, StoredRecord};
 use quern_types::{
     ByteSize, Class, Device, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec, Name,
-    Routes, TenantId, VersionNumber,
+    ReplicaOffers, Routes, TenantId, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -48,11 +48,41 @@ pub struct Deployer {
     slots: Arc<Semaphore>,
 }
 
+/// The parts of a server that deployments work with.
+pub struct DeployServices {
+    /// What is deployed.
+    pub store: Arc<Store>,
+    /// Validates and compiles components.
+    pub sandbox: Arc<Sandbox>,
+    /// Tries models.
+    pub device: Arc<dyn Device>,
+    /// Takes models that were warmed up.
+    pub offers: Arc<dyn ReplicaOffers>,
+}
+
 /// An upload on the disk, which counts as a deployment under way. Dropping it removes it.
 #[derive(Debug)]
 pub struct Staged {
     blob: StagedBlob,
     slot: OwnedSemaphorePermit,
+}
+
+/// An uploaded model.
+#[derive(Debug)]
+pub struct ModelUpload {
+    /// What it is uploaded as.
+    pub form: ModelForm,
+    /// The upload.
+    pub content: Staged,
+}
+
+/// What a model is uploaded as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelForm {
+    /// An ONNX file with all that belongs to it.
+    Onnx,
+    /// A tar archive of an ONNX file and the files that hold its weights.
+    Tar,
 }
 
 /// A version that is live now.
@@ -87,6 +117,7 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<Store>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) device: Arc<dyn Device>,
+    pub(crate) offers: Arc<dyn ReplicaOffers>,
     pub(crate) artifacts: Arc<Artifacts>,
     turns: Arc<Semaphore>,
 }
@@ -95,14 +126,13 @@ impl Deployer {
     /// A deployer over these parts of the server.
     pub fn new(
         config: DeployConfig,
-        store: Arc<Store>,
-        sandbox: Arc<Sandbox>,
-        device: Arc<dyn Device>,
+        services: DeployServices,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
+        let DeployServices { store, sandbox, device, offers } = services;
         let artifacts = Arc::new(Artifacts::default());
         let turns = Arc::new(Semaphore::new(AT_ONCE));
-        let parts = Parts { config, store, sandbox, device, artifacts, turns };
+        let parts = Parts { config, store, sandbox, device, offers, artifacts, turns };
         Ok(Self {
             parts: Arc::new(parts),
             metrics: DeployMetrics::register(registry)?,
@@ -152,20 +182,21 @@ impl Deployer {
         self.run(Class::Function, tenant, name, work).await
     }
 
-    /// Deploys a model: reads its signature, loads and tries it on its engine, and makes the
-    /// version live. Goes on to its end even if the caller stops waiting.
+    /// Deploys a model: reads its signature, loads and tries it on its engine, warms it up if its
+    /// manifest asks for that, and makes the version live. Goes on to its end even if the caller stops waiting.
     pub async fn deploy_model(
         &self,
         tenant: &TenantId,
         name: &Name,
         manifest: Option<&str>,
-        model: Staged,
+        model: ModelUpload,
     ) -> Result<Deployment, DeployError> {
         let manifest = model::parse(manifest);
         let (parts, owner, key) = (self.parts.clone(), tenant.clone(), name.clone());
         let work = async move {
-            let Staged { blob, slot: _slot } = model;
-            model::deploy(&parts, owner, key, manifest?, blob).await
+            let ModelUpload { form, content: Staged { blob, slot: _slot } } = model;
+            let model = model::Uploaded { tenant: owner, name: key, form, blob };
+            model::deploy(&parts, model, manifest?).await
         };
         self.run(Class::Model, tenant, name, work).await
     }
@@ -178,6 +209,9 @@ impl Deployer {
         name: &Name,
         to: Option<VersionNumber>,
     ) -> Result<VersionNumber, DeployError> {
+        if class == Class::Model {
+            model::prepare_rollback(&self.parts, tenant, name, to).await;
+        }
         let version = self.parts.store.catalog().rollback(tenant, class, name, to).await?;
         tracing::info!(%tenant, %class, %name, %version, "rolled back");
         Ok(version)

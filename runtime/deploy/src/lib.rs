@@ -5,10 +5,11 @@
 //! |---|---|
 //! | receive, digest, sync | store |
 //! | validate, compile | sandbox, on a blocking thread, few at a time |
-//! | inspect, try | device |
+//! | merge, inspect, try, warm up | device |
 //! | keep the blob, commit the row, switch the routes | store |
 //! | forget what no version needs | sandbox |
 
+mod archive;
 mod artifacts;
 mod deployer;
 mod digest;
@@ -17,7 +18,10 @@ mod function;
 mod metrics;
 mod model;
 
-pub use deployer::{DeployConfig, DeployedKind, Deployer, Deployment, Staged};
+pub use deployer::{
+    DeployConfig, DeployServices, DeployedKind, Deployer, Deployment, ModelForm, ModelUpload,
+    Staged,
+};
 pub use error::DeployError;
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{LogRecord, LogStream, StageError, StoredRecord};

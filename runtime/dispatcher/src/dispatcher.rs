@@ -97,8 +97,11 @@ impl Dispatcher {
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
         let InferRequest { id, tenant, target, version, timeout, priority, inputs } = request;
         let work = self.admit()?;
-        if self.routes().model(&tenant, &target).is_some() {
-            let allowed = self.models.timeout();
+        let routes = self.routes();
+        let allowed =
+            routes.model(&tenant, &target).map(|model| self.models.timeout(model, version));
+        drop(routes);
+        if let Some(allowed) = allowed {
             let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
             let deadline = Deadline::after(Instant::now(), allowed);
             let call = Call { id, tenant, deadline, priority };
@@ -139,11 +142,15 @@ impl Dispatcher {
         self.models.devices()
     }
 
-    /// Loads the functions that were in use before the last stop, in a task that ends when that is
-    /// done or the server drains. To be called once requests are taken.
+    /// Loads the models that are to be warm, and the functions that were in use before the last
+    /// stop, in a task that ends when that is done or the server drains. To be called once requests
+    /// are taken.
     pub fn warm(self: &Arc<Self>) {
         let dispatcher = self.clone();
-        tokio::spawn(async move { dispatcher.functions.warm(&dispatcher.drain).await });
+        tokio::spawn(async move {
+            dispatcher.models.warm(&dispatcher.drain).await;
+            dispatcher.functions.warm(&dispatcher.drain).await;
+        });
     }
 
     /// Refuses new work, notes which functions were in use, and waits for what is under way.

@@ -151,12 +151,7 @@ mod tests {
     /// The model `m`, the inference function `i` and the http function `h`.
     fn routes() -> Routes {
         let function = FunctionSpec::new;
-        let model = ModelSpec {
-            signature: signature(),
-            engine: Engine::Tract,
-            batch: BatchAxis::Rows { max: 8 },
-            max_delay: None,
-        };
+        let model = ModelSpec::new(signature(), Engine::Tract, BatchAxis::Rows { max: 8 });
         let mut routes = Routes::default();
         let own = routes.tenant_mut(&TenantId::default());
         let name = |text: &str| text.parse().expect("a name");

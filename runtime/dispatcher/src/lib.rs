@@ -8,6 +8,7 @@ mod functions;
 mod logs;
 mod metrics;
 mod models;
+mod offers;
 mod queue;
 mod ready;
 mod repository;

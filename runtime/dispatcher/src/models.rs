@@ -10,13 +10,15 @@ use futures::future::BoxFuture;
 use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, ByteSize, Call, Device, DeviceDescription, DeviceError, Engine, ModelCall,
-    ModelCalls, ModelError, ModelReply, ModelSource, ModelSpec, Name, RunTimes, Served, TenantId,
-    Tensor, Version, VersionNumber,
+    BatchAxis, ByteSize, Call, Deployed, Device, DeviceDescription, DeviceError, Digest, Engine,
+    ModelCall, ModelCalls, ModelError, ModelReply, ModelSource, ModelSpec, Name, Replica,
+    ReplicaOffers, RunTimes, Served, TenantId, Tensor, Version, VersionNumber,
 };
 
 use crate::{
+    drain::Drain,
     metrics::ModelsMetrics,
+    offers::Offers,
     queue::{BatchQueue, Computed, QueuedCall, Uncomputed},
     ready::{Ready, Room, VersionKey},
     run_times::RunTimesCollector,
@@ -56,6 +58,7 @@ struct Shared {
     store: Arc<Store>,
     device: Arc<dyn Device>,
     replicas: Ready<Resident, ModelError>,
+    offers: Offers,
     unloaded: Unloaded,
     statistics: Statistics,
     metrics: ModelsMetrics,
@@ -78,17 +81,48 @@ impl Models {
         let metrics = ModelsMetrics::register(registry)?;
         let replicas = Ready::new(Room::unlimited()?);
         let (unloaded, statistics) = (Unloaded::default(), Statistics::default());
-        let shared = Shared { config, store, device, replicas, unloaded, statistics, metrics };
-        let shared = Arc::new(shared);
+        let offers = Offers::default();
+        let shared = Arc::new(Shared {
+            config,
+            store,
+            device,
+            replicas,
+            offers,
+            unloaded,
+            statistics,
+            metrics,
+        });
         let weak = Arc::downgrade(&shared);
         let loaded = move || weak.upgrade().map_or_else(Vec::new, |shared| shared.queues());
         registry.register(Box::new(RunTimesCollector::new(loaded)?))?;
         Ok(Self { shared })
     }
 
-    /// How long a call that names no time of its own may take.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.shared.config.timeout
+    /// How long a call of this model may take that names no time of its own.
+    pub(crate) fn timeout(
+        &self,
+        model: &Deployed<ModelSpec>,
+        number: Option<VersionNumber>,
+    ) -> Duration {
+        // Of a version that is not kept it does not matter: its call is refused.
+        let own = model.version(number).ok().and_then(|version| version.spec.timeout);
+        own.map_or(self.shared.config.timeout, |timeout| timeout.0)
+    }
+
+    /// Loads the live versions whose manifests ask for a warm-up, one at a time, while `drain`
+    /// admits work: after a start, their first calls shall find them as they left them.
+    pub(crate) async fn warm(&self, drain: &Drain) {
+        let routes = self.shared.store.catalog().routes();
+        for (tenant, own) in routes.tenants() {
+            for (name, model) in &own.models {
+                let live = model.live();
+                if live.spec.warm_up.is_none() {
+                    continue;
+                }
+                let Some(_work) = drain.admit() else { return };
+                self.shared.clone().make_ready(tenant, name, live.number).await;
+            }
+        }
     }
 
     /// The devices that compute.
@@ -134,7 +168,7 @@ impl Models {
         name: &Name,
         version: &Arc<Version<ModelSpec>>,
     ) -> Result<(), ModelError> {
-        let allowed = self.timeout();
+        let allowed = self.shared.config.timeout;
         let key =
             VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
         let loaded = tokio::time::timeout(allowed, self.shared.resident(&key, version)).await;
@@ -185,7 +219,39 @@ impl ModelCalls for Models {
     }
 }
 
+impl ReplicaOffers for Models {
+    fn offer(&self, tenant: &TenantId, version: Digest, replica: &Arc<dyn Replica>) {
+        self.shared.offers.make(tenant, version, replica);
+    }
+
+    fn load(
+        &self,
+        tenant: &TenantId,
+        model: &Name,
+        version: VersionNumber,
+    ) -> BoxFuture<'static, ()> {
+        let (shared, tenant, model) = (self.shared.clone(), tenant.clone(), model.clone());
+        Box::pin(async move { shared.make_ready(&tenant, &model, version).await })
+    }
+}
+
 impl Shared {
+    /// Has a version loaded that nobody has called yet. What fails is left to the first call, which
+    /// answers with it.
+    async fn make_ready(self: Arc<Self>, tenant: &TenantId, name: &Name, number: VersionNumber) {
+        // What has been deleted meanwhile is no loss.
+        let Ok(version) = self.resolve(tenant, name, Some(number)) else { return };
+        let key = VersionKey { tenant: tenant.clone(), name: name.clone(), version: number };
+        let load = || self.clone().load(key.clone(), version);
+        match self.replicas.warm(&key, 0, load).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::warn!(%tenant, model = %name, %error, "not loaded ahead of calls");
+            }
+            None => tracing::error!(%tenant, model = %name, "loading failed in the host"),
+        }
+    }
+
     fn resolve(
         &self,
         tenant: &TenantId,
@@ -308,14 +374,10 @@ impl Shared {
         let counters = self.statistics.of(&key);
         let VersionKey { tenant, name, .. } = key;
         let start = Instant::now();
-        let read = self.store.blobs().read(&version.content).await;
-        let onnx = read.map_err(|error| ModelError::Unavailable {
-            name: name.clone(),
-            reason: error.to_string(),
-        })?;
-        let source = ModelSource { onnx, spec: version.spec.clone() };
-        let loaded = self.device.load(source).await;
-        let replica = loaded.map_err(|error| ModelError::Device { name: name.clone(), error })?;
+        let replica = match self.offers.take(&tenant, version.digest) {
+            Some(replica) => replica,
+            None => self.load_stored(&name, &version).await?,
+        };
         let spec = &version.spec;
         let (max_rows, shapes) = match spec.batch {
             BatchAxis::Rows { max } => (max, Shapes::of(&spec.signature)),
@@ -338,6 +400,24 @@ impl Shared {
         tracing::info!(model = %name, version = %version.number, ?took, "model loaded");
         let queue = BatchQueue::new(replica, config, shapes, metrics);
         Ok(Arc::new(Resident { queue: Arc::new(queue), counters }))
+    }
+
+    /// Loads a version from the store, and warms it up.
+    async fn load_stored(
+        &self,
+        name: &Name,
+        version: &Version<ModelSpec>,
+    ) -> Result<Arc<dyn Replica>, ModelError> {
+        let read = self.store.blobs().read(&version.content).await;
+        let onnx = read.map_err(|error| ModelError::Unavailable {
+            name: name.clone(),
+            reason: error.to_string(),
+        })?;
+        let failed = |error| ModelError::Device { name: name.clone(), error };
+        let source = ModelSource { onnx, spec: version.spec.clone() };
+        let replica = self.device.load(source).await.map_err(failed)?;
+        quern_host_gpu::warm_up(&*replica, &version.spec).await.map_err(failed)?;
+        Ok(replica)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Deploy, roll back and delete: takes uploads apart and hands them on. It validates nothing of
 //! what it is given.
 
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Body as _;
-use quern_deploy::{DeployedKind, Deployment};
+use quern_deploy::{DeployedKind, Deployment, ModelForm, ModelUpload};
 use quern_types::{ByteSize, Class, FunctionKind, Name, VersionNumber};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use crate::{
     Gateway,
     body::{self, Reply, ReplyBody, RequestBody},
     errors::{Code, Failure},
+    inspection,
     multipart::{self, MultipartError},
 };
 
@@ -40,13 +41,18 @@ pub(crate) async fn deploy(
             return Err(MultipartError::Malformed { reason }.into());
         }
         (Class::Model, Some(boundary)) => {
-            let stage = |field| deployer.stage(field);
+            let stage = |field: multer::Field<'static>| async move {
+                let form = model_form(field.headers());
+                Ok(ModelUpload { form, content: deployer.stage(field).await? })
+            };
             let upload = multipart::receive(body.parts(), boundary, "model", stage).await?;
             let manifest = upload.manifest.as_deref();
             deployer.deploy_model(tenant, &name, manifest, upload.payload).await?
         }
         (Class::Model, None) => {
-            let model = deployer.stage(Box::pin(body.parts())).await?;
+            let form = model_form(&head.headers);
+            let content = deployer.stage(Box::pin(body.parts())).await?;
+            let model = ModelUpload { form, content };
             deployer.deploy_model(tenant, &name, None, model).await?
         }
     };
@@ -54,6 +60,17 @@ pub(crate) async fn deploy(
     let mut reply = body::json(&describe(&deployment));
     *reply.status_mut() = status;
     Ok(reply)
+}
+
+/// What a model is uploaded as: what is not said to be an archive is an ONNX file, since few
+/// clients have a name for its type.
+fn model_form(headers: &HeaderMap) -> ModelForm {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    match essence.eq_ignore_ascii_case("application/x-tar") {
+        true => ModelForm::Tar,
+        false => ModelForm::Onnx,
+    }
 }
 
 fn describe(deployment: &Deployment) -> Value {
@@ -76,9 +93,7 @@ fn describe(deployment: &Deployment) -> Value {
         DeployedKind::Model(spec) => {
             about["kind"] = "model".into();
             about["url"] = format!("/v2/models/{name}/infer").into();
-            about["engine"] = json!(spec.engine);
-            about["signature"] = json!(spec.signature);
-            about["batch"] = json!(spec.batch);
+            inspection::describe_model(&mut about, spec);
         }
     }
     if let Some(compile) = compile {

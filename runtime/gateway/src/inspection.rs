@@ -47,17 +47,34 @@ pub(crate) fn show(gateway: &Gateway, class: Class, name: &Name) -> Result<Reply
             let model = find_model(&routes, &gateway.tenant, name)?;
             let spec = &model.live().spec;
             let mut about = summarise((name, model));
-            about["engine"] = json!(spec.engine);
-            about["signature"] = json!(spec.signature);
-            about["batch"] = json!(spec.batch);
-            if let Some(delay) = spec.max_delay {
-                about["max_delay"] = json!(delay);
-            }
+            describe_model(&mut about, spec);
             about["profile"] = json!(gateway.dispatcher.run_times(&gateway.tenant, name));
             about
         }
     };
     Ok(body::json(&about))
+}
+
+/// Adds what is known of a model; what its manifest does not say is left out.
+pub(crate) fn describe_model(about: &mut Value, spec: &ModelSpec) {
+    about["engine"] = json!(spec.engine);
+    about["signature"] = json!(spec.signature);
+    about["batch"] = json!(spec.batch);
+    if let Some(delay) = spec.max_delay {
+        about["max_delay"] = json!(delay);
+    }
+    if let Some(timeout) = spec.timeout {
+        about["timeout"] = json!(timeout);
+    }
+    if let Some(lanes) = spec.lanes {
+        about["lanes"] = json!(lanes);
+    }
+    if let Some(warm_up) = &spec.warm_up {
+        about["warm_up"] = json!(warm_up);
+    }
+    if !spec.labels.is_empty() {
+        about["labels"] = json!(spec.labels);
+    }
 }
 
 /// `GET /v1/{class}/{name}/versions`

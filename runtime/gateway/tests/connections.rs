@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use prometheus::Registry;
-use quern_deploy::{DeployConfig, Deployer};
+use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
 use quern_gateway::{EdgeLimits, Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
@@ -57,14 +57,14 @@ impl Edge {
         let functions =
             Functions::new(FunctionsConfig::default(), store.clone(), sandbox.clone(), &registry)
                 .expect("registers");
-        let dispatcher = Dispatcher::new(store.clone(), models, functions);
+        let dispatcher = Dispatcher::new(store.clone(), models.clone(), functions);
         let deploy = DeployConfig {
             max_upload: ByteSize::mib(1),
             default_max_batch: 8,
             limits: LimitRules::default(),
         };
-        let deployer = Deployer::new(deploy, store, sandbox, device, &registry);
-        let deployer = Arc::new(deployer.expect("registers"));
+        let services = DeployServices { store, sandbox, device, offers: models };
+        let deployer = Arc::new(Deployer::new(deploy, services, &registry).expect("registers"));
         let config = GatewayConfig { limits, callers_are_owners: true, version: "test" };
         let gateway = Gateway::new(config, deployer, dispatcher.clone(), registry);
         let gateway = gateway.expect("registers");

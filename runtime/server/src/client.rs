@@ -69,6 +69,13 @@ impl ServerUrl {
     }
 }
 
+/// A model to be uploaded.
+pub(crate) struct ModelUpload<'a> {
+    pub(crate) manifest: Option<String>,
+    pub(crate) content: &'a Path,
+    pub(crate) media_type: &'static str,
+}
+
 /// A connection pool to one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -106,20 +113,22 @@ impl Client {
         self.answer(self.http.put(url).multipart(form)).await
     }
 
-    /// Uploads an ONNX file, with a manifest if one is given.
+    /// Uploads a model, with a manifest if one is given.
     pub(crate) async fn deploy_model(
         &self,
         name: &Name,
-        manifest: Option<String>,
-        model: &Path,
+        upload: ModelUpload<'_>,
         progress: &ProgressBar,
     ) -> Result<Answer<Deployment>, ClientError> {
         let url = self.url.at(&["v1", "models", name.as_str()]);
+        let ModelUpload { manifest, content, media_type } = upload;
         let mut form = multipart::Form::new();
         if let Some(manifest) = manifest {
             form = form.text("manifest", manifest);
         }
-        let form = form.part("model", file_part(model, progress).await?);
+        let part = file_part(content, progress).await?;
+        let part = part.mime_str(media_type).map_err(|error| transport(&url, &error))?;
+        let form = form.part("model", part);
         self.answer(self.http.put(url).multipart(form)).await
     }
 

@@ -59,7 +59,7 @@ pub(crate) fn example<'a>(target: &str, inputs: impl Iterator<Item = &'a str>) -
 
 /// The shape that values have by their nesting; of flat values the one that the signature gives
 /// them.
-fn shape_of(values: &Value, spec: &TensorMetadata) -> Result<Vec<u64>, String> {
+pub(crate) fn shape_of(values: &Value, spec: &TensorMetadata) -> Result<Vec<u64>, String> {
     let nested = nesting(values);
     if nested.is_empty() {
         return Err("the values must be a JSON array".into());

@@ -15,6 +15,7 @@ mod config;
 mod failure;
 mod inputs;
 mod machine;
+mod memory;
 mod ort;
 mod output;
 mod project;

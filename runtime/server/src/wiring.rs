@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use prometheus::{Registry, process_collector::ProcessCollector};
-use quern_deploy::{DeployConfig, Deployer};
+use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models};
 use quern_gateway::{Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
@@ -60,12 +60,12 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let sandbox = Arc::new(Sandbox::new(sandbox, services, &registry)?);
     sandbox.retain(&deployed_components(&store))?;
     let functions = Functions::new(functions, Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
-    let dispatcher = Dispatcher::new(Arc::clone(&store), models, functions);
+    let dispatcher = Dispatcher::new(Arc::clone(&store), Arc::clone(&models), functions);
 
     let deploy =
         DeployConfig { max_upload: deploy.max_upload.0, default_max_batch: max_batch, limits };
-    let deployer = Deployer::new(deploy, Arc::clone(&store), sandbox, device, &registry)?;
-    let deployer = Arc::new(deployer);
+    let services = DeployServices { store: Arc::clone(&store), sandbox, device, offers: models };
+    let deployer = Arc::new(Deployer::new(deploy, services, &registry)?);
     let gateway = GatewayConfig {
         limits: http.limits(),
         callers_are_owners: server.is_private(),

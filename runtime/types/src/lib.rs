@@ -17,11 +17,13 @@ mod limits;
 mod log;
 mod manifest;
 mod model;
+mod model_manifest;
 mod name;
 mod priority;
 mod quantity;
 mod signature;
 mod tensor;
+mod warm_up;
 
 pub use catalog::{Class, Deployed, Routes, TenantRoutes, Version};
 pub use deadline::Deadline;
@@ -37,12 +39,15 @@ pub use invocation::{Body, BodyError, Call, GuestFault, InvokeError};
 pub use keyvalue::{BucketId, Change, KeyPage, KeyValue, KeyValueError};
 pub use limits::{Described, Exceeded, LimitRules, LimitValue, Limits, PartialLimits};
 pub use log::{LogLevel, UnknownLevel};
-pub use manifest::{FunctionManifest, InputRange, ManifestError, ModelManifest};
+pub use manifest::{FunctionManifest, ManifestError};
 pub use model::{
-    BatchAxis, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, RunTimes, Served,
+    BatchAxis, Labels, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, ReplicaOffers,
+    RunTimes, Served,
 };
+pub use model_manifest::{InputRange, ModelManifest, OutputLabels};
 pub use name::{InvalidName, Name};
 pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
 pub use tensor::{DataType, Tensor, TensorError};
+pub use warm_up::{SampleInput, SampleValue, WarmUp};

@@ -1,20 +1,18 @@
-//! Manifests: the TOML that describes a function or a model; unknown keys are errors.
+//! Manifests: the TOML that describes a function; unknown keys are errors.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use crate::{
-    ByteSize, Engine, FunctionKind, FunctionSpec, Grants, LimitRules, Name, PartialLimits, Period,
-    Range, Reuse, Signature, TensorSpec,
+    ByteSize, FunctionKind, FunctionSpec, Grants, LimitRules, Name, PartialLimits, Reuse,
+    Signature, TensorSpec,
 };
 
 /// Most keys of a function's configuration.
 const MAX_CONFIG_KEYS: usize = 256;
 /// Longest key of a function's configuration, in bytes.
 const MAX_CONFIG_KEY_BYTES: usize = 256;
-/// Longest that a manifest may have calls wait for others.
-const MAX_DELAY: Period = Period::from_millis(1_000);
 /// Bytes of a function's configuration, keys and values together.
 const MAX_CONFIG_BYTES: usize = 64 << 10;
 
@@ -29,35 +27,10 @@ pub struct FunctionManifest {
     pub spec: FunctionSpec,
 }
 
-/// The optional manifest of a model.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelManifest {
-    /// The engine to pin; none: the best that this server has.
-    pub engine: Option<Engine>,
-    /// Most rows in one batch; none: the server's default.
-    pub max_batch: Option<u32>,
-    /// Longest that a call waits for others to share its run while a lane is idle; none: it never
-    /// does.
-    pub max_delay: Option<Period>,
-    /// Ranges of values by input.
-    pub inputs: Vec<InputRange>,
-}
-
-/// The values that one input of a model accepts.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InputRange {
-    /// The input.
-    pub name: String,
-    /// Its values.
-    pub range: Range,
-}
-
 /// Why a manifest is refused; the message names the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ManifestError(String);
+pub struct ManifestError(pub(crate) String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,42 +98,6 @@ impl FunctionManifest {
     }
 }
 
-impl ModelManifest {
-    /// Parses and checks a manifest.
-    pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let manifest: Self = toml::from_str(text).map_err(|error| parse_error(text, &error))?;
-        if manifest.max_batch == Some(0) {
-            return Err(ManifestError("max_batch is zero: nothing could run".into()));
-        }
-        if let Some(delay) = manifest.max_delay.filter(|delay| *delay > MAX_DELAY) {
-            return Err(ManifestError(format!(
-                "max_delay is {delay}, above its limit {MAX_DELAY}"
-            )));
-        }
-        Ok(manifest)
-    }
-
-    /// A model's signature with the ranges of this manifest.
-    pub fn constrain(&self, signature: &Signature) -> Result<Signature, ManifestError> {
-        let mut inputs = signature.inputs().to_vec();
-        for (position, InputRange { name, range }) in self.inputs.iter().enumerate() {
-            if self.inputs[..position].iter().any(|earlier| earlier.name == *name) {
-                return Err(ManifestError(format!("input {name:?} has more than one range")));
-            }
-            let Some(input) = inputs.iter_mut().find(|input| *input.name == **name) else {
-                let known: Vec<_> =
-                    signature.inputs().iter().map(|input| format!("{:?}", input.name)).collect();
-                return Err(ManifestError(format!(
-                    "input {name:?} is not one of the model's, which are {}",
-                    known.join(", ")
-                )));
-            };
-            input.range = Some(*range);
-        }
-        Signature::new(inputs, signature.outputs().to_vec()).map_err(ManifestError)
-    }
-}
-
 /// Configuration is copied into the guest as a whole, and kept in memory for each function.
 fn check_config(config: &BTreeMap<String, String>) -> Result<(), String> {
     if config.len() > MAX_CONFIG_KEYS {
@@ -188,7 +125,7 @@ fn check_config(config: &BTreeMap<String, String>) -> Result<(), String> {
     Ok(())
 }
 
-fn parse_error(text: &str, error: &toml::de::Error) -> ManifestError {
+pub(crate) fn parse_error(text: &str, error: &toml::de::Error) -> ManifestError {
     let message = error.message().trim_end();
     match error.span() {
         Some(span) => {
@@ -203,7 +140,7 @@ fn parse_error(text: &str, error: &toml::de::Error) -> ManifestError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DataType, Limits};
+    use crate::Limits;
 
     #[test]
     fn defaults_fill_a_short_manifest() {
@@ -302,47 +239,6 @@ mod tests {
         for (text, expected) in cases {
             let error = FunctionManifest::parse(text).expect_err(expected).to_string();
             assert!(error.contains(expected), "{error:?} should contain {expected:?}");
-        }
-    }
-
-    #[test]
-    fn model_manifests_are_strict_too() {
-        let manifest = ModelManifest::parse(
-            "engine = 'tract'\nmax_batch = 8\nmax_delay = '500us'\n[[inputs]]\nname = 'x'\n\
-             range = [0, 1]",
-        )
-        .expect("valid");
-        assert_eq!(manifest.engine, Some(Engine::Tract));
-        assert_eq!(manifest.max_delay.map(|delay| delay.0.as_micros()), Some(500));
-        let endless = ModelManifest::parse("max_delay = '2s'").expect_err("too long");
-        assert_eq!(endless.to_string(), "max_delay is 2s, above its limit 1s");
-        assert!(ModelManifest::parse("engine = 'torch'").is_err());
-        assert!(ModelManifest::parse("max_batch = 0").is_err());
-    }
-
-    #[test]
-    fn ranges_apply_to_inputs_that_exist() {
-        let tensor = |name: &str, dtype| TensorSpec {
-            name: name.into(),
-            dtype,
-            shape: vec![-1],
-            range: None,
-        };
-        let inputs = vec![tensor("x", DataType::Fp32), tensor("mask", DataType::Bool)];
-        let signature = Signature::new(inputs, vec![]).expect("valid");
-        let constrained =
-            |text: &str| ModelManifest::parse(text).expect("a manifest").constrain(&signature);
-        let range = |name: &str| format!("[[inputs]]\nname = '{name}'\nrange = [0, 1]\n");
-        let with_range = constrained(&range("x")).expect("x exists");
-        assert!(with_range.inputs()[0].range.is_some() && with_range.inputs()[1].range.is_none());
-        assert_eq!(constrained(""), Ok(signature.clone()));
-        let cases = [
-            (range("y"), "input \"y\" is not one of the model's, which are \"x\", \"mask\""),
-            (range("x") + &range("x"), "input \"x\" has more than one range"),
-            (range("mask"), "input \"mask\": BOOL can't have a range"),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(constrained(&text).expect_err(expected).to_string(), expected);
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Models: what is known of one, how it is called, and what can go wrong.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteSize, Call, DeviceError, DeviceId, Engine, Mismatch, Name, Period, Signature, TenantId,
-    Tensor, VersionNumber,
+    ByteSize, Call, DeviceError, DeviceId, Digest, Engine, Mismatch, Name, Period, Replica,
+    Signature, TenantId, Tensor, VersionNumber, WarmUp,
 };
 
 /// A version of a model, all but its weights.
@@ -23,6 +23,38 @@ pub struct ModelSpec {
     /// does. Without effect on a model whose calls don't share runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_delay: Option<Period>,
+    /// How long a call that names no time of its own may take; none: as the server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+    /// Most of its batches that are computed at the same time; none: as many as the device has
+    /// lanes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<NonZeroU32>,
+    /// What it computes between being loaded and being called; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
+    /// What the places of an output's last dimension stand for, by output.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: Labels,
+}
+
+/// Labels by output, in the order of the output's last dimension.
+pub type Labels = BTreeMap<Arc<str>, Arc<[String]>>;
+
+impl ModelSpec {
+    /// A model whose manifest says nothing of how it is served.
+    pub fn new(signature: Signature, engine: Engine, batch: BatchAxis) -> Self {
+        Self {
+            signature,
+            engine,
+            batch,
+            max_delay: None,
+            timeout: None,
+            lanes: None,
+            warm_up: None,
+            labels: Labels::new(),
+        }
+    }
 }
 
 /// Whether the first dimension of every tensor counts independent rows, so that rows of several
@@ -104,6 +136,23 @@ pub trait ModelCalls: Send + Sync + 'static {
     /// Checks the inputs, queues the call, and resolves with its outputs. Dropping the future
     /// cancels the call.
     fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>>;
+}
+
+/// Takes replicas that a deployment has loaded and warmed up, so that the first call of what it
+/// makes live finds them: inverts the edge from the deployment to the dispatcher.
+pub trait ReplicaOffers: Send + Sync + 'static {
+    /// Offers the replica of a version, named by its digest, to whoever loads it next; until then
+    /// it stays loaded for as long as the caller holds it.
+    fn offer(&self, tenant: &TenantId, version: Digest, replica: &Arc<dyn Replica>);
+
+    /// Has a version loaded that is live or about to be, from what was offered for it if anything
+    /// was.
+    fn load(
+        &self,
+        tenant: &TenantId,
+        model: &Name,
+        version: VersionNumber,
+    ) -> BoxFuture<'static, ()>;
 }
 
 /// Why a call to a model has no answer.
@@ -198,4 +247,44 @@ pub enum ModelError {
         /// What failed.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DataType, SampleInput, SampleValue, TensorSpec};
+
+    fn spec() -> ModelSpec {
+        let tensor =
+            TensorSpec { name: "x".into(), dtype: DataType::Fp32, shape: vec![-1], range: None };
+        let signature = Signature::new(vec![tensor], vec![]).expect("valid");
+        ModelSpec::new(signature, Engine::Tract, BatchAxis::Rows { max: 8 })
+    }
+
+    /// If this changes, every model becomes a new version when it is deployed again, and the rows
+    /// of older catalogs can't be read.
+    #[test]
+    fn a_plain_spec_is_stored_as_it_always_was() {
+        let stored = concat!(
+            r#"{"signature":{"inputs":[{"name":"x","dtype":"FP32","shape":[-1]}],"outputs":[]},"#,
+            r#""engine":"tract","batch":{"rows":{"max":8}}}"#
+        );
+        assert_eq!(serde_json::to_string(&spec()).expect("JSON"), stored);
+        assert_eq!(serde_json::from_str::<ModelSpec>(stored).expect("a spec"), spec());
+    }
+
+    #[test]
+    fn what_a_manifest_says_comes_back_from_the_catalog() {
+        let data = vec![SampleValue::Integer(1), SampleValue::Float(0.5)];
+        let inputs = vec![SampleInput { name: "x".into(), shape: vec![2], data }];
+        let full = ModelSpec {
+            timeout: Some(Period::from_millis(1_500)),
+            lanes: NonZeroU32::new(1),
+            warm_up: Some(WarmUp { runs: 2, inputs }),
+            labels: Labels::from([("y".into(), vec!["cat".to_owned(), "dog".to_owned()].into())]),
+            ..spec()
+        };
+        let stored = serde_json::to_string(&full).expect("JSON");
+        assert_eq!(serde_json::from_str::<ModelSpec>(&stored).expect(&stored), full);
+    }
 }

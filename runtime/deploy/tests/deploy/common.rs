@@ -1,17 +1,23 @@
 //! What the tests share: a server's parts on a temporary folder, and things to deploy.
 
-use std::{convert::Infallible, path::Path, sync::Arc};
+use std::{
+    convert::Infallible,
+    path::Path,
+    sync::{Arc, Mutex, Weak},
+};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream};
 use prometheus::{Encoder, Registry, TextEncoder};
-use quern_deploy::{DeployConfig, DeployError, Deployer, Deployment};
+use quern_deploy::{
+    DeployConfig, DeployError, DeployServices, Deployer, Deployment, ModelForm, ModelUpload,
+};
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{
     ByteSize, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelCall, ModelCalls,
-    ModelError, ModelReply, ModelSpec, Name, TenantId,
+    ModelError, ModelReply, ModelSpec, Name, Replica, ReplicaOffers, TenantId, VersionNumber,
 };
 use tempfile::TempDir;
 
@@ -20,8 +26,31 @@ pub(crate) struct Server {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) store: Arc<Store>,
     pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) offers: Arc<Offers>,
     pub(crate) registry: Registry,
     pub(crate) folder: TempDir,
+}
+
+/// What deployments have offered, and what they have had loaded.
+#[derive(Default)]
+pub(crate) struct Offers {
+    pub(crate) offered: Mutex<Vec<(Digest, Weak<dyn Replica>)>>,
+    pub(crate) loaded: Mutex<Vec<(Name, u32)>>,
+}
+
+impl ReplicaOffers for Offers {
+    fn offer(&self, _: &TenantId, version: Digest, replica: &Arc<dyn Replica>) {
+        let mut offered = self.offered.lock().expect("no panic");
+        offered.push((version, Arc::downgrade(replica)));
+    }
+
+    fn load(&self, _: &TenantId, model: &Name, version: VersionNumber) -> BoxFuture<'static, ()> {
+        let offered = self.offered.lock().expect("no panic");
+        let (_, replica) = offered.last().expect("it was offered before");
+        assert!(replica.strong_count() > 0, "it is there until it is loaded");
+        self.loaded.lock().expect("no panic").push((model.clone(), version.get()));
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// A node on which no model can be called.
@@ -62,9 +91,15 @@ impl Server {
         let cpu = CpuConfig { lanes: 1, ort_library: None };
         let cpu = Arc::new(Cpu::new(cpu, &registry).expect("a device"));
         let config = DeployConfig { max_upload: ByteSize::mib(4), default_max_batch: 32, limits };
-        let deployer = Deployer::new(config, store.clone(), sandbox.clone(), cpu, &registry);
-        let deployer = Arc::new(deployer.expect("a deployer"));
-        Self { deployer, store, sandbox, registry, folder }
+        let offers = Arc::new(Offers::default());
+        let services = DeployServices {
+            store: store.clone(),
+            sandbox: sandbox.clone(),
+            device: cpu,
+            offers: offers.clone(),
+        };
+        let deployer = Deployer::new(config, services, &registry).expect("a deployer");
+        Self { deployer: Arc::new(deployer), store, sandbox, offers, registry, folder }
     }
 
     pub(crate) async fn deploy_function(
@@ -83,8 +118,19 @@ impl Server {
         manifest: Option<&str>,
         model: &[u8],
     ) -> Result<Deployment, DeployError> {
-        let staged = self.deployer.stage(upload(model)).await?;
-        self.deployer.deploy_model(&tenant(), &self::name(name), manifest, staged).await
+        self.deploy_model_as(ModelForm::Onnx, name, manifest, model).await
+    }
+
+    pub(crate) async fn deploy_model_as(
+        &self,
+        form: ModelForm,
+        name: &str,
+        manifest: Option<&str>,
+        model: &[u8],
+    ) -> Result<Deployment, DeployError> {
+        let content = self.deployer.stage(upload(model)).await?;
+        let model = ModelUpload { form, content };
+        self.deployer.deploy_model(&tenant(), &self::name(name), manifest, model).await
     }
 
     /// Whether there is compiled code of a component that can be loaded.
@@ -165,6 +211,17 @@ pub(crate) fn component(variant: i32) -> Vec<u8> {
         .expect("metadata");
     let mut encoder = wit_component::ComponentEncoder::default().module(&module).expect("a module");
     encoder.encode().expect("a component")
+}
+
+/// A tar archive of these files.
+pub(crate) fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, path, *content).expect("memory");
+    }
+    archive.into_inner().expect("memory")
 }
 
 /// The repository's model of handwritten digits.

@@ -187,12 +187,7 @@ mod tests {
 
     #[test]
     fn a_model_whose_calls_share_runs_has_dimensions_without_rows() {
-        let spec = |batch| ModelSpec {
-            signature: signature(),
-            engine: Engine::Tract,
-            batch,
-            max_delay: None,
-        };
+        let spec = |batch| ModelSpec::new(signature(), Engine::Tract, batch);
         let (deployed, live) = version(spec(BatchAxis::Rows { max: 8 }));
         let expected = json!({
             "name": "m", "platform": "tract_onnx", "backend": "tract",

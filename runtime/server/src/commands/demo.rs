@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::deploy;
 use crate::{
-    client::{Client, ServerUrl},
+    client::{Client, ModelUpload, ServerUrl},
     failure::Failure,
     output,
 };
@@ -115,7 +115,9 @@ async fn deploy_all(client: &Client, functions: &Path) -> Result<()> {
     let progress = output::byte_progress(0, "uploading digits-mlp".into());
     let model = functions.join("digits-mlp/digits-mlp.onnx");
     let name = "digits-mlp".parse()?;
-    let deployed = client.deploy_model(&name, None, &model, &progress).await;
+    let media_type = "application/octet-stream";
+    let upload = ModelUpload { manifest: None, content: &model, media_type };
+    let deployed = client.deploy_model(&name, upload, &progress).await;
     progress.finish_and_clear();
     let engine = deployed?.parsed.engine.unwrap_or_default();
     eprintln!("model    digits-mlp, on {engine}");

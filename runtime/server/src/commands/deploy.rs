@@ -78,6 +78,11 @@ async fn from_folder(command: &Deploy) -> Result<Upload> {
 fn from_file(command: &Deploy) -> Result<Upload> {
     std::fs::metadata(&command.path)
         .with_context(|| format!("can't read {}", command.path.display()))?;
+    if command.path.extension().is_some_and(|extension| extension == "onnx") {
+        let path = command.path.display();
+        let reason = format!("this is a model: quern model deploy {path} --name NAME");
+        return Err(UsageError(reason).into());
+    }
     let name = command
         .name
         .clone()
@@ -148,6 +153,9 @@ mod tests {
             let error = from_file(&command(file.path(), name, kind)).err().expect(expected);
             assert!(error.is::<UsageError>() && error.to_string().contains(expected), "{error}");
         }
+        let model = tempfile::Builder::new().suffix(".onnx").tempfile().expect("a file");
+        let error = from_file(&command(model.path(), Some("a"), None)).err().expect("a model");
+        assert!(error.to_string().contains("quern model deploy"), "{error}");
         let error = from_file(&command(Path::new("/nowhere.wasm"), Some("a"), None)).err();
         assert!(error.expect("no file").to_string().contains("/nowhere.wasm"));
     }

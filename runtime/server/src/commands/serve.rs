@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{Config, Flags, LogFormat, Server},
     failure::{Failure, UsageError},
-    ort, output, signals,
+    memory, ort, output, signals,
     wiring::{self, Parts},
 };
 
@@ -43,6 +43,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     let data = config.options.server.data.clone();
     raise_open_files();
     let parts = wiring::build(find_ort_library(config)).await?;
+    memory::give_back_while_running();
     let http = bind(listen, "--listen").await?;
     let grpc = match grpc_listen {
         Some(address) => Some(bind(address, "--grpc-listen").await?),

@@ -49,7 +49,7 @@ pub(crate) fn inference() -> FunctionSpec {
 
 pub(crate) fn model() -> ModelSpec {
     let batch = BatchAxis::Rows { max: 8 };
-    ModelSpec { signature: signature(), engine: Engine::Tract, batch, max_delay: None }
+    ModelSpec::new(signature(), Engine::Tract, batch)
 }
 
 pub(crate) async fn stage(store: &Store, content: &[u8]) -> StagedBlob {
