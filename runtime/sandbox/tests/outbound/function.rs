@@ -9,7 +9,8 @@ use std::{
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use quern_sandbox::{
-    Function, HttpFunction, OutboundConfig, OutputStream, Piece, Report, Sandbox, SandboxConfig,
+    Function, HttpFunction, OutboundConfig, OutputStream, Owner, Piece, Report, Sandbox,
+    SandboxConfig,
 };
 use quern_types::{Call, Deadline, Digest, FunctionKind, FunctionSpec, InvocationId, TenantId};
 use tempfile::TempDir;
@@ -75,7 +76,10 @@ impl Host {
         let content = Digest::of(&self.component);
         self.sandbox.validate(&self.component, spec).expect("valid");
         self.sandbox.compile(&content, &self.component, spec).expect("compiles");
-        let function = self.sandbox.load(&content, spec).expect("loads").expect("was compiled");
+        let owner =
+            Owner { tenant: TenantId::default(), function: "guest".parse().expect("a name") };
+        let function =
+            self.sandbox.load(&owner, &content, spec).expect("loads").expect("was compiled");
         let Function::Http(function) = function else { panic!("serves HTTP") };
         Guest(function)
     }
