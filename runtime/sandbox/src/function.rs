@@ -1,6 +1,6 @@
 //! Functions ready to be called: linked and type-checked once, instantiated for each request.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
 
 use quern_types::{Call, FunctionKind, FunctionSpec, Limits, ModelCalls, Name, Reuse, Signature};
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -124,13 +124,8 @@ fn http_entry(linked: InstancePre<State>) -> wasmtime::Result<ProxyPre<State>> {
 impl Setting {
     /// What a call needs to reach models.
     pub(crate) fn models(&self, call: Call) -> ModelAccess {
-        ModelAccess {
-            calls: self.models.clone(),
-            granted: self.granted.clone(),
-            call,
-            pending: 0,
-            room: Arc::new(AtomicU64::new(self.limits.memory.0)),
-        }
+        let (calls, granted) = (self.models.clone(), self.granted.clone());
+        ModelAccess::new(calls, granted, call, self.limits.memory.0)
     }
 
     /// What reports how a request went, of which `capture` has the output.
