@@ -183,12 +183,17 @@ impl ModelView<'_> {
         let reply = self.access.calls.infer(self.model_call(model, inputs));
         Ok(CallState::Running(tokio::spawn(async move {
             let reply = reply.await.map_err(|error| model_error_to_guest(&error))?;
-            let bytes = reply.outputs.iter().map(|tensor| tensor.data().len() as u64).sum();
-            let kept = kept.replaced(bytes).ok_or_else(|| no_room("outputs"))?;
-            // Copied now: the reply may be a part of what a whole batch was answered with.
-            Ok((all_to_guest(&reply.outputs), kept))
+            ended(reply.outputs, kept)
         })))
     }
+}
+
+/// What is kept of a call that has ended: a copy, for the outputs may be a part of what a whole batch
+/// was answered with.
+fn ended(outputs: Vec<Tensor>, kept: Kept) -> CallOutcome {
+    let bytes = outputs.iter().map(|tensor| tensor.data().len() as u64).sum();
+    let kept = kept.replaced(bytes).ok_or_else(|| no_room("outputs"))?;
+    Ok((all_to_guest(&outputs), kept))
 }
 
 fn no_room(what: &str) -> GuestError {
@@ -288,7 +293,34 @@ fn outcome_to_guest(
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use quern_types::DataType;
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_outputs_of_an_ended_call_hold_no_batch() {
+        /// What a whole batch was answered with.
+        struct Batch(#[expect(dead_code, reason = "what counts is that it is held")] Arc<()>);
+
+        impl AsRef<[u8]> for Batch {
+            fn as_ref(&self) -> &[u8] {
+                &[7; 4]
+            }
+        }
+
+        let held = Arc::new(());
+        let batch = Bytes::from_owner(Batch(held.clone()));
+        let output = Tensor::new("y", DataType::Uint8, vec![1], batch.slice(1..2));
+        drop(batch);
+        let room = Arc::new(Room { most: 10, left: AtomicU64::new(10) });
+        let kept = Kept::new(&room, 3).expect("there is room for its inputs");
+        let outputs = vec![output.expect("a tensor")];
+        let (outputs, _kept) = ended(outputs, kept).expect("there is room");
+        assert_eq!(outputs[0].data, [7]);
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!(room.left.load(Ordering::Relaxed), 9);
+    }
 
     #[test]
     fn what_is_kept_of_started_calls_is_bounded() {
