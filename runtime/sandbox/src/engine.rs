@@ -27,13 +27,13 @@ const TABLES: u32 = 4;
 const MOST_MEMORIES: u32 = 32;
 const MOST_TABLES: u32 = 64;
 
-/// An engine with pooled instances, or without where the pool can't be reserved.
-pub(crate) fn build(config: &SandboxConfig) -> Result<Engine, SandboxError> {
+/// An engine with pooled instances, or without where the pool can't be reserved; tells which.
+pub(crate) fn build(config: &SandboxConfig) -> Result<(Engine, bool), SandboxError> {
     if config.pooling {
         let mut pooled = common();
         pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
         match Engine::new(&pooled) {
-            Ok(engine) => return Ok(engine),
+            Ok(engine) => return Ok((engine, true)),
             Err(error) => tracing::warn!(
                 error = text(&error),
                 "the instance pool can't be reserved: instances are made on demand, which is \
@@ -43,7 +43,8 @@ pub(crate) fn build(config: &SandboxConfig) -> Result<Engine, SandboxError> {
     }
     let mut on_demand = common();
     on_demand.allocation_strategy(InstanceAllocationStrategy::OnDemand);
-    Engine::new(&on_demand).map_err(|error| SandboxError::Engine(text(&error)))
+    let engine = Engine::new(&on_demand).map_err(|error| SandboxError::Engine(text(&error)))?;
+    Ok((engine, false))
 }
 
 /// Instances of one component that half of the pool's memories and tables suffice for; at least

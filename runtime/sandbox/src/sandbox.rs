@@ -74,6 +74,7 @@ pub struct Sandbox {
     ticker: Ticker,
     busy: BusyThreads,
     instances: u32,
+    pooled: bool,
     ceilings: Limits,
     shelves: Arc<Shelves>,
     memory: Arc<MemoryPool>,
@@ -86,7 +87,7 @@ impl Sandbox {
         services: Services,
         registry: &prometheus::Registry,
     ) -> Result<Self, SandboxError> {
-        let engine = engine::build(&config)?;
+        let (engine, pooled) = engine::build(&config)?;
         let SandboxConfig { instances, memory, ceilings, .. } = config;
         let linker = state::linker(&engine).map_err(|error| SandboxError::Engine(text(&error)))?;
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
@@ -107,6 +108,7 @@ impl Sandbox {
             ticker,
             busy,
             instances,
+            pooled,
             ceilings,
             shelves,
             memory,
@@ -210,6 +212,7 @@ impl Sandbox {
         Setting {
             limits,
             instances: self.instances,
+            pooled: self.pooled,
             reuse: spec.reuse,
             shelves: self.shelves.clone(),
             memory,

@@ -18,7 +18,7 @@ use quern_types::{
     ByteSize, Call, DataType, Deadline, Digest, Exceeded, FunctionKind, FunctionSpec, InvocationId,
     InvokeError, Limits, Period, Reuse, Signature, TenantId, Tensor, TensorSpec,
 };
-use support::services;
+use support::{owner, services};
 use tempfile::TempDir;
 
 fn sandbox(folder: &Path, pooling: bool) -> Sandbox {
@@ -85,10 +85,6 @@ const ECHO: &str = "(i32.store (i32.const 0) (i32.const 0))
     (i32.store (i32.const 8) (local.get $count))
     (i32.const 0)";
 
-fn owner(function: &str) -> Owner {
-    Owner { tenant: TenantId::default(), function: function.parse().expect("a name") }
-}
-
 fn call() -> Call {
     let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
     let deadline = Deadline::after(Instant::now(), Duration::from_millis(1_000));
@@ -148,6 +144,22 @@ fn counter_of(owner: &Owner, sandbox: &Sandbox, spec: &FunctionSpec) -> Arc<Infe
     match sandbox.load(owner, &content, spec).expect("loads").expect("was compiled") {
         Function::Inference(function) => function,
         Function::Http(_) => panic!("an inference function"),
+    }
+}
+
+#[test]
+fn only_a_pool_lowers_the_concurrency_of_a_function() {
+    let folder = TempDir::new().expect("a folder");
+    let component = guest(ECHO);
+    let content = Digest::of(&component);
+    let limits = Limits { concurrency: 100, ..inference().limits };
+    let spec = FunctionSpec { limits, ..inference() };
+    // The pool has two memories for each of its eight instances.
+    for (pooling, concurrency) in [(true, 8), (false, 100)] {
+        let sandbox = sandbox(folder.path(), pooling);
+        sandbox.compile(&content, &component, &spec).expect("compiles");
+        let function = sandbox.load(&owner("guest"), &content, &spec).expect("loads");
+        assert_eq!(function.expect("was compiled").concurrency(), concurrency);
     }
 }
 

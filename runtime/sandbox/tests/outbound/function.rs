@@ -9,13 +9,12 @@ use std::{
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use quern_sandbox::{
-    Function, HttpFunction, OutboundConfig, OutputStream, Owner, Piece, Report, Sandbox,
-    SandboxConfig,
+    Function, HttpFunction, OutboundConfig, OutputStream, Piece, Report, Sandbox, SandboxConfig,
 };
 use quern_types::{Call, Deadline, Digest, FunctionKind, FunctionSpec, InvocationId, TenantId};
 use tempfile::TempDir;
 
-use crate::support::services;
+use crate::support::{owner, services};
 
 /// How long a test may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,10 +75,11 @@ impl Host {
         let content = Digest::of(&self.component);
         self.sandbox.validate(&self.component, spec).expect("valid");
         self.sandbox.compile(&content, &self.component, spec).expect("compiles");
-        let owner =
-            Owner { tenant: TenantId::default(), function: "guest".parse().expect("a name") };
-        let function =
-            self.sandbox.load(&owner, &content, spec).expect("loads").expect("was compiled");
+        let function = self
+            .sandbox
+            .load(&owner("guest"), &content, spec)
+            .expect("loads")
+            .expect("was compiled");
         let Function::Http(function) = function else { panic!("serves HTTP") };
         Guest(function)
     }
