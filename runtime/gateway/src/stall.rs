@@ -254,7 +254,8 @@ mod tests {
             }
             alarm.watch(context, true)
         });
-        tokio::spawn(turn).await.expect("no panic");
+        let turn = tokio::time::timeout(Duration::from_secs(30), tokio::spawn(turn));
+        turn.await.expect("it goes off").expect("no panic");
     }
 
     #[tokio::test]
