@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
-use quern_sandbox::{Function, HttpFunction, Sandbox, SandboxConfig, Services};
+use quern_sandbox::{Function, HttpFunction, Owner, Sandbox, SandboxConfig, Services};
 use quern_store::{Store as DataFolder, StoreConfig};
 use quern_types::{
     ByteSize, Call, Deadline, Digest, FunctionKind, FunctionSpec, ModelCall, ModelCalls,
@@ -277,7 +277,8 @@ async fn whole(folder: &std::path::Path, component: &[u8]) -> Result<Arc<HttpFun
     let sandbox = Box::leak(Box::new(Sandbox::new(config, services, &registry)?));
     let (content, spec) = (Digest::of(component), FunctionSpec::new(FunctionKind::Http));
     sandbox.compile(&content, component, &spec)?;
-    match sandbox.load(&content, &spec)?.context("it was compiled")? {
+    let owner = Owner { tenant: TenantId::default(), function: "guest".parse()? };
+    match sandbox.load(&owner, &content, &spec)?.context("it was compiled")? {
         Function::Http(function) => Ok(function),
         Function::Inference(_) => anyhow::bail!("it serves HTTP"),
     }

@@ -103,19 +103,34 @@ async fn a_lowered_ceiling_binds_what_was_deployed_before() {
 
 #[tokio::test]
 async fn no_function_takes_all_memory_that_instances_have() {
-    let file = File::new("[sandbox]\nmemory = '48MiB'");
+    let file = File::new("[sandbox]\nmemory = '8MiB'");
     let server = Server::start_with(&file.flag());
-    let own = with_limits(&MISBEHAVE, "memory = '40MiB'");
+    let own = with_limits(&MISBEHAVE, "memory = '40MiB'\ntimeout = '30s'");
     let deployed = server.upload("misbehave", own, MISBEHAVE.component()).await;
     assert_eq!(deployed.status, 201, "{}", deployed.text());
     server.deploy(&HELLO).await;
+    let limits = &server.get("/v1/functions/misbehave").await.json()["limits"];
+    assert_eq!(limits["memory"], format!("{}B", 4 << 20), "half of it: {limits}");
+    // What can never fit is not to be tried again.
     let refused = server.get("/f/misbehave/grow").await;
-    refused.assert_error(429, "busy", "24.0 MiB of memory already, the limit of the function");
-    assert_eq!(refused.headers["retry-after"], "1");
-    assert_eq!(server.get("/f/hello").await.status, 200);
-    while server.metric("quern_sandbox_instances").await > 0.0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    refused.assert_error(507, "out-of-memory", "limits.memory of 4.0 MiB");
+
+    // Each of these fits, but not all of them together.
+    let answers = join_all((0..16).map(|_| server.get("/f/misbehave/sleep?ms=2000"))).await;
+    let (slept, refused): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.status == 200);
+    assert!(!slept.is_empty() && !refused.is_empty());
+    for refused in refused {
+        refused.assert_error(429, "busy", "4.0 MiB of memory together, the limit of the function");
+        assert_eq!(refused.headers["retry-after"], "1");
     }
+    assert_eq!(server.get("/f/hello").await.status, 200);
+    let all_gone = async {
+        while server.metric("quern_sandbox_instances").await > 0.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_gone).await.expect("all instances go");
     assert_eq!(server.metric("quern_sandbox_instances_memory_bytes").await, 0.0);
 }
 
@@ -221,13 +236,16 @@ async fn a_flood_of_output_is_kept_within_its_bytes() {
         assert_eq!(printed.status, 200, "{}", printed.text());
         last = printed.header("quern-invocation").to_owned();
     }
-    let log = loop {
-        let log = server.get("/v1/functions/misbehave/logs?tail=1000").await.text();
-        if log.lines().any(|line| line.contains(&last) && line.contains("last words")) {
-            break log;
+    let whole = async {
+        loop {
+            let log = server.get("/v1/functions/misbehave/logs?tail=1000").await.text();
+            if log.lines().any(|line| line.contains(&last) && line.contains("last words")) {
+                return log;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     };
+    let log = tokio::time::timeout(Duration::from_secs(30), whole).await.expect("is logged");
     assert!(log.len() < 80 << 10, "{} bytes are kept of 300 KB", log.len());
 }
 

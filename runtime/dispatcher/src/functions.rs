@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use quern_sandbox::{Function, Report, Sandbox};
+use quern_sandbox::{Function, Owner, Report, Sandbox};
 use quern_store::Store;
 use quern_types::{
     Body, ByteSize, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
@@ -317,11 +317,11 @@ impl Loader {
     ) -> Result<Arc<Loaded>, InvokeError> {
         let unavailable =
             |reason: String| InvokeError::Unavailable { name: key.name.clone(), reason };
-        let function = match self.link(&version).await.map_err(unavailable)? {
+        let function = match self.link(&key, &version).await.map_err(unavailable)? {
             Some(function) => function,
             None => {
                 self.compile(&version).await.map_err(unavailable)?;
-                let linked = self.link(&version).await.map_err(unavailable)?;
+                let linked = self.link(&key, &version).await.map_err(unavailable)?;
                 linked.ok_or_else(|| unavailable("its compiled code vanished".into()))?
             }
         };
@@ -332,10 +332,15 @@ impl Loader {
         Ok(Arc::new(Loaded { function, concurrency, permits, metrics }))
     }
 
-    async fn link(&self, version: &Version<FunctionSpec>) -> Result<Option<Function>, String> {
+    async fn link(
+        &self,
+        key: &VersionKey,
+        version: &Version<FunctionSpec>,
+    ) -> Result<Option<Function>, String> {
         let (sandbox, content, spec) =
             (self.sandbox.clone(), version.content, version.spec.clone());
-        let load = tokio::task::spawn_blocking(move || sandbox.load(&content, &spec));
+        let owner = Owner { tenant: key.tenant.clone(), function: key.name.clone() };
+        let load = tokio::task::spawn_blocking(move || sandbox.load(&owner, &content, &spec));
         load.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 

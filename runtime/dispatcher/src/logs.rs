@@ -49,12 +49,16 @@ pub(crate) fn write(logs: &FunctionLogs, author: Author, report: Report) {
         let dropped = report.output.dropped_bytes;
         append(LogStream::System, format!("{dropped} bytes beyond limits.log were not kept"));
     }
-    // A request that found no room is no news of the function.
     if let Some(failure) = report.failure
-        && !matches!(failure.error, InvokeError::Busy { .. })
+        && is_news(&failure.error)
     {
         append(LogStream::System, failure.detail);
     }
+}
+
+/// Whether a failure says something about the function: that a request found no room does not.
+fn is_news(error: &InvokeError) -> bool {
+    !matches!(error, InvokeError::Busy { .. } | InvokeError::MemoryFull { .. })
 }
 
 fn printed(stream: OutputStream) -> LogStream {
@@ -85,7 +89,17 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use quern_types::ByteSize;
+
     use super::*;
+
+    #[test]
+    fn that_a_request_found_no_room_is_no_news_of_the_function() {
+        let limit = ByteSize(1);
+        assert!(!is_news(&InvokeError::Busy { scope: "server", limit: 1 }));
+        assert!(!is_news(&InvokeError::MemoryFull { scope: "server", limit }));
+        assert!(is_news(&InvokeError::NoResponse));
+    }
 
     #[test]
     fn long_texts_are_parted_at_the_ends_of_lines() {

@@ -43,7 +43,8 @@ impl Alarm {
             sleep.as_mut().reset(Instant::now() + *allowed);
             *armed = true;
         }
-        sleep.as_mut().poll(context)
+        // The time is up even where the task has had its turn.
+        Pin::new(&mut coop::unconstrained(sleep.as_mut())).poll(context)
     }
 }
 
@@ -69,6 +70,11 @@ impl<S> Progressing<S> {
         context: &mut Context<'_>,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        if outcome.is_pending() && !coop::has_budget_remaining() {
+            // It may wait for its next turn alone, and not for the client.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Poll::Ready(Ok(bytes)) = outcome {
             take_turns(context, bytes);
         }
@@ -213,6 +219,43 @@ mod tests {
             Poll::Ready(written)
         });
         assert_eq!(tokio::spawn(turn).await.expect("no panic"), 512 << 10);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_waits_for_its_turn_is_not_a_client_that_stalls() {
+        let mut server = Progressing::new(tokio::io::sink(), Duration::ZERO);
+        let mut turns = 0;
+        let turn = std::future::poll_fn(move |context| {
+            turns += 1;
+            if turns == 1 {
+                while let Poll::Ready(turn) = coop::poll_proceed(context) {
+                    turn.made_progress();
+                }
+                let written = server.wrote(context, Poll::Pending);
+                assert!(written.is_pending() && !server.alarm.armed);
+                return Poll::Pending;
+            }
+            Pin::new(&mut server).poll_write(context, b"x")
+        });
+        let written = tokio::spawn(turn).await.expect("no panic");
+        assert_eq!(written.expect("nobody stalls"), 1);
+    }
+
+    #[tokio::test]
+    async fn an_alarm_goes_off_though_the_task_has_had_its_turn() {
+        let mut alarm = Alarm::new(Duration::ZERO);
+        let turn = std::future::poll_fn(move |context| {
+            if coop::has_budget_remaining() {
+                while let Poll::Ready(turn) = coop::poll_proceed(context) {
+                    turn.made_progress();
+                }
+                // Until the clock's next tick, by which the time is up.
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            alarm.watch(context, true)
+        });
+        let turn = tokio::time::timeout(Duration::from_secs(30), tokio::spawn(turn));
+        turn.await.expect("it goes off").expect("no panic");
     }
 
     #[tokio::test]

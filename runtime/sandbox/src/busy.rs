@@ -94,11 +94,14 @@ impl Sorter {
         self.tendency.load(Ordering::Relaxed) >= MOSTLY_BUSY
     }
 
+    /// Counts a guest that has ended, of itself or with whoever waited for it. One that is nearly
+    /// busy counts for neither: the clocks of the two kinds of threads differ.
     fn record(&self, used: Duration) {
         let tendency = self.tendency.load(Ordering::Relaxed);
-        let now = match used > SHORT {
-            true => (tendency + 1).min(2 * MOSTLY_BUSY),
-            false => tendency.saturating_sub(1),
+        let now = match used {
+            used if used > SHORT => (tendency + 1).min(2 * MOSTLY_BUSY),
+            used if used > SHORT / 2 => tendency,
+            _ => tendency.saturating_sub(1),
         };
         // Functions whose guests are all alike write nothing. Should two write at the same time,
         // one of them does not count.
@@ -183,12 +186,21 @@ impl<F: Future> Future for Away<F> {
         drop(at_home);
         *used += turn;
         if polled.is_ready() {
-            sorter.record(*used);
+            sorter.record(std::mem::take(used));
         } else if turn >= LONG {
             // The system would let a short request wait to the end of this thread's time slice.
             std::thread::yield_now();
         }
         polled
+    }
+}
+
+impl<F> Drop for Away<F> {
+    fn drop(&mut self) {
+        // It did not end of itself: a limit did it, or its client has left.
+        if self.used > SHORT {
+            self.sorter.record(self.used);
+        }
     }
 }
 
@@ -263,6 +275,39 @@ mod tests {
         assert!(first.await.is_pending());
         drop(guest);
         dropped.await.expect("is dropped");
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_is_nearly_busy_counts_for_neither() {
+        let sorter = BusyThreads::start().expect("threads").sorter();
+        for (used, tendency) in [
+            (2 * SHORT, 1),
+            (SHORT, 1),
+            (SHORT / 2, 0),
+            (Duration::ZERO, 0),
+            (2 * SHORT, 1),
+            (2 * SHORT, 2),
+        ] {
+            sorter.record(used);
+            assert_eq!(sorter.tendency.load(Ordering::Relaxed), tendency);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_guest_that_does_not_end_of_itself_is_counted() {
+        let sorter = BusyThreads::start().expect("threads").sorter();
+        let away = |used| Away {
+            guest: Box::pin(std::future::ready(())),
+            home: Handle::current(),
+            used,
+            sorter: sorter.clone(),
+        };
+        drop(away(2 * SHORT));
+        assert_eq!(sorter.tendency.load(Ordering::Relaxed), 1);
+        drop(away(Duration::ZERO));
+        assert_eq!(sorter.tendency.load(Ordering::Relaxed), 1);
+        away(2 * SHORT).await;
+        assert_eq!(sorter.tendency.load(Ordering::Relaxed), 2, "counted once");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Functions ready to be called: linked and type-checked once, instantiated for each request.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
 
 use quern_types::{Call, FunctionKind, FunctionSpec, Limits, ModelCalls, Name, Reuse, Signature};
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -48,6 +48,8 @@ pub(crate) struct Setting {
     pub(crate) limits: Limits,
     /// Instances that the server can have at the same time.
     pub(crate) instances: u32,
+    /// Whether they come from a pool.
+    pub(crate) pooled: bool,
     pub(crate) reuse: Option<Reuse>,
     pub(crate) shelves: Arc<Shelves>,
     pub(crate) memory: Arc<MemoryShare>,
@@ -75,7 +77,7 @@ impl Function {
     }
 
     /// Requests that it may run at the same time: its limit, or fewer where their memories and
-    /// tables would be more than half of what the pool has.
+    /// tables would be more than half of what the pool has, if there is one.
     pub fn concurrency(&self) -> u32 {
         let (component, setting) = match self {
             Self::Http(function) => (function.instances.component(), &function.instances.setting),
@@ -83,6 +85,9 @@ impl Function {
                 (function.instances.component(), &function.instances.setting)
             }
         };
+        if !setting.pooled {
+            return setting.limits.concurrency;
+        }
         let needs = component.resources_required();
         setting.limits.concurrency.min(engine::instances_of_one(setting.instances, needs))
     }
@@ -124,13 +129,8 @@ fn http_entry(linked: InstancePre<State>) -> wasmtime::Result<ProxyPre<State>> {
 impl Setting {
     /// What a call needs to reach models.
     pub(crate) fn models(&self, call: Call) -> ModelAccess {
-        ModelAccess {
-            calls: self.models.clone(),
-            granted: self.granted.clone(),
-            call,
-            pending: 0,
-            room: Arc::new(AtomicU64::new(self.limits.memory.0)),
-        }
+        let (calls, granted) = (self.models.clone(), self.granted.clone());
+        ModelAccess::new(calls, granted, call, self.limits.memory.0)
     }
 
     /// What reports how a request went, of which `capture` has the output.

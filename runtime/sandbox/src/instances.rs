@@ -86,6 +86,7 @@ impl<E: Entry> Instances<E> {
         let shelf = setting.reuse.map(|reuse| Arc::new(Shelf::new(reuse.idle.0)));
         if let Some(shelf) = &shelf {
             setting.shelves.add(shelf);
+            setting.memory.add(shelf);
         }
         Self { entry, setting, shelf }
     }
@@ -165,7 +166,8 @@ impl<E: Entry> Instances<E> {
             instance.served += 1;
             if instance.served < reuse.requests && instance.is_at_rest() {
                 reporter.close();
-                shelf.put(instance);
+                let bytes = instance.store.data().allowance.taken_bytes();
+                shelf.put(instance, bytes);
             }
         }
     }

@@ -33,6 +33,7 @@ pub use component::ComponentError;
 pub use error::SandboxError;
 pub use function::{Function, HttpFunction, InferenceFunction};
 pub use imports::Services;
+pub use memory::Owner;
 pub use outbound::OutboundConfig;
 pub use output::{GuestOutput, OutputStream, Piece};
 pub use report::{Failure, Report};

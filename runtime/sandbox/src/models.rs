@@ -25,8 +25,32 @@ pub(crate) struct ModelAccess {
     pub(crate) granted: Arc<[Name]>,
     pub(crate) call: Call,
     pub(crate) pending: usize,
-    /// Bytes that the host may still keep for calls that were started.
-    pub(crate) room: Arc<AtomicU64>,
+    room: Arc<Room>,
+}
+
+/// Bytes that the host may keep for calls that were started.
+struct Room {
+    most: u64,
+    left: AtomicU64,
+}
+
+impl ModelAccess {
+    /// Access to these models, whose started calls may keep so many bytes.
+    pub(crate) fn new(
+        calls: Arc<dyn ModelCalls>,
+        granted: Arc<[Name]>,
+        call: Call,
+        room_bytes: u64,
+    ) -> Self {
+        let room = Room { most: room_bytes, left: AtomicU64::new(room_bytes) };
+        Self { calls, granted, call, pending: 0, room: Arc::new(room) }
+    }
+
+    /// Whether no call is under way and nothing is kept of one: what was cancelled may end a little
+    /// later.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.pending == 0 && self.room.left.load(Ordering::Relaxed) == self.room.most
+    }
 }
 
 /// Models for one invocation, together with the table that its handles live in.
@@ -56,37 +80,51 @@ pub struct PendingCall {
 }
 
 enum CallState {
-    Running(JoinHandle<Result<(ModelReply, Kept), GuestError>>),
-    Ended(Result<(Vec<GuestTensor>, Kept), GuestError>),
+    Running(JoinHandle<CallOutcome>),
+    Ended(CallOutcome),
     Taken,
 }
+
+type CallOutcome = Result<(Vec<GuestTensor>, Kept), GuestError>;
 
 /// Bytes that the host keeps for a call that was started: of its inputs until it ends, of its
 /// outputs until they are taken.
 struct Kept {
-    room: Arc<AtomicU64>,
+    room: Arc<Room>,
     bytes: u64,
 }
 
 impl Kept {
     /// None where there is no room.
-    fn new(room: &Arc<AtomicU64>, bytes: u64) -> Option<Self> {
-        let less = |room: u64| room.checked_sub(bytes);
-        room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
-        Some(Self { room: room.clone(), bytes })
+    fn new(room: &Arc<Room>, bytes: u64) -> Option<Self> {
+        room.take(bytes).then(|| Self { room: room.clone(), bytes })
     }
 
-    /// What is kept instead of this.
-    fn replaced(self, bytes: u64) -> Option<Self> {
-        let room = self.room.clone();
-        drop(self);
-        Self::new(&room, bytes)
+    /// What is kept instead of this; none where there is no room for more. There always is for less.
+    fn replaced(mut self, bytes: u64) -> Option<Self> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.room.take(more).then_some(())?,
+            None => self.room.give_back(self.bytes - bytes),
+        }
+        self.bytes = bytes;
+        Some(self)
+    }
+}
+
+impl Room {
+    fn take(&self, bytes: u64) -> bool {
+        let less = |left: u64| left.checked_sub(bytes);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.room.fetch_add(self.bytes, Ordering::Relaxed);
+        self.room.give_back(self.bytes);
     }
 }
 
@@ -105,8 +143,7 @@ impl Pollable for PendingCall {
             let outcome = task.await;
             let outcome =
                 outcome.unwrap_or_else(|_| Err(GuestError::Internal("the call was lost".into())));
-            let to_guest = |(reply, kept): (ModelReply, _)| (all_to_guest(&reply.outputs), kept);
-            self.state = CallState::Ended(outcome.map(to_guest));
+            self.state = CallState::Ended(outcome);
         }
     }
 }
@@ -146,11 +183,17 @@ impl ModelView<'_> {
         let reply = self.access.calls.infer(self.model_call(model, inputs));
         Ok(CallState::Running(tokio::spawn(async move {
             let reply = reply.await.map_err(|error| model_error_to_guest(&error))?;
-            let bytes = reply.outputs.iter().map(|tensor| tensor.data().len() as u64).sum();
-            let kept = kept.replaced(bytes).ok_or_else(|| no_room("outputs"))?;
-            Ok((reply, kept))
+            ended(reply.outputs, kept)
         })))
     }
+}
+
+/// What is kept of a call that has ended: a copy, for the outputs may be a part of what a whole batch
+/// was answered with.
+fn ended(outputs: Vec<Tensor>, kept: Kept) -> CallOutcome {
+    let bytes = outputs.iter().map(|tensor| tensor.data().len() as u64).sum();
+    let kept = kept.replaced(bytes).ok_or_else(|| no_room("outputs"))?;
+    Ok((all_to_guest(&outputs), kept))
 }
 
 fn no_room(what: &str) -> GuestError {
@@ -250,18 +293,47 @@ fn outcome_to_guest(
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use quern_types::DataType;
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_outputs_of_an_ended_call_hold_no_batch() {
+        /// What a whole batch was answered with.
+        struct Batch(#[expect(dead_code, reason = "what counts is that it is held")] Arc<()>);
+
+        impl AsRef<[u8]> for Batch {
+            fn as_ref(&self) -> &[u8] {
+                &[7; 4]
+            }
+        }
+
+        let held = Arc::new(());
+        let batch = Bytes::from_owner(Batch(held.clone()));
+        let output = Tensor::new("y", DataType::Uint8, vec![1], batch.slice(1..2));
+        drop(batch);
+        let room = Arc::new(Room { most: 10, left: AtomicU64::new(10) });
+        let kept = Kept::new(&room, 3).expect("there is room for its inputs");
+        let outputs = vec![output.expect("a tensor")];
+        let (outputs, _kept) = ended(outputs, kept).expect("there is room");
+        assert_eq!(outputs[0].data, [7]);
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!(room.left.load(Ordering::Relaxed), 9);
+    }
 
     #[test]
     fn what_is_kept_of_started_calls_is_bounded() {
-        let room = Arc::new(AtomicU64::new(100));
+        let room = Arc::new(Room { most: 100, left: AtomicU64::new(100) });
         let one = Kept::new(&room, 60).expect("there is room for its inputs");
         assert!(Kept::new(&room, 41).is_none());
         let other = Kept::new(&room, 40).expect("there is room for its inputs");
         let one = one.replaced(10).expect("there is room for its outputs");
         assert!(other.replaced(91).is_none());
-        assert_eq!(room.load(Ordering::Relaxed), 90);
+        assert_eq!(room.left.load(Ordering::Relaxed), 90);
+        let one = one.replaced(100).expect("there is room for more");
+        assert!(Kept::new(&room, 1).is_none());
         drop(one);
-        assert_eq!(room.load(Ordering::Relaxed), 100);
+        assert_eq!(room.left.load(Ordering::Relaxed), 100);
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     function::Setting,
     idle::Shelves,
     imports::Granted,
-    memory::{MemoryPool, MemoryShare},
+    memory::{MemoryPool, MemoryShare, Owner},
     metrics::Metrics,
     outbound::{Network, OutboundConfig},
     state::{self, State},
@@ -40,7 +40,7 @@ pub struct SandboxConfig {
     pub pooling: bool,
     /// Instances that can exist at the same time.
     pub instances: u32,
-    /// Linear memory of all instances together.
+    /// Memory of all instances together: linear memories and tables. Each function can have half.
     pub memory: ByteSize,
     /// What no function can exceed, whatever limits it was deployed with. The pool's slots are
     /// made for it.
@@ -74,6 +74,7 @@ pub struct Sandbox {
     ticker: Ticker,
     busy: BusyThreads,
     instances: u32,
+    pooled: bool,
     ceilings: Limits,
     shelves: Arc<Shelves>,
     memory: Arc<MemoryPool>,
@@ -86,7 +87,7 @@ impl Sandbox {
         services: Services,
         registry: &prometheus::Registry,
     ) -> Result<Self, SandboxError> {
-        let engine = engine::build(&config)?;
+        let (engine, pooled) = engine::build(&config)?;
         let SandboxConfig { instances, memory, ceilings, .. } = config;
         let linker = state::linker(&engine).map_err(|error| SandboxError::Engine(text(&error)))?;
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
@@ -107,6 +108,7 @@ impl Sandbox {
             ticker,
             busy,
             instances,
+            pooled,
             ceilings,
             shelves,
             memory,
@@ -114,9 +116,12 @@ impl Sandbox {
     }
 
     /// The limits that a function runs within: its own, each lowered to the operator's ceiling,
-    /// which may be lower now than when it was deployed. Nothing else lowers them.
+    /// which may be lower now than when it was deployed, and its memory to what one function can
+    /// have. Nothing else lowers them.
     pub fn limits(&self, spec: &FunctionSpec) -> Limits {
-        spec.limits.capped(&self.ceilings)
+        let mut limits = spec.limits.capped(&self.ceilings);
+        limits.memory = limits.memory.min(ByteSize(self.memory.share_bytes()));
+        limits
     }
 
     /// Checks that `component` is one, exports what its kind needs, and imports nothing that is
@@ -134,7 +139,9 @@ impl Sandbox {
         spec: &FunctionSpec,
     ) -> Result<Duration, ComponentError> {
         let start = Instant::now();
-        if self.load(content, spec).is_ok_and(|function| function.is_some()) {
+        // For nobody's calls: only whether it can be linked is of interest.
+        let memory = Arc::new(MemoryShare::new(self.memory.clone()));
+        if self.link(memory.clone(), content, spec).is_ok_and(|function| function.is_some()) {
             return Ok(start.elapsed());
         }
         let compile = |error| ComponentError::Compile { reason: text(&error) };
@@ -143,7 +150,7 @@ impl Sandbox {
         // a component that could not be instantiated.
         // SAFETY: the engine itself has just made these bytes.
         let compiled = unsafe { Component::deserialize(&self.engine, &code) }.map_err(compile)?;
-        Function::link(&self.linker, &compiled, spec, self.setting(spec))
+        Function::link(&self.linker, &compiled, spec, self.setting(spec, memory))
             .map_err(|error| ComponentError::Invalid { reason: text(&error) })?;
         self.artifacts
             .write(content, &code)
@@ -153,9 +160,20 @@ impl Sandbox {
         Ok(took)
     }
 
-    /// Makes a function ready from its kept machine code; none if this engine has not compiled it.
+    /// Makes a version of a function ready from its kept machine code; none if this engine has not
+    /// compiled it. It shares its memory with all other versions that are loaded.
     pub fn load(
         &self,
+        owner: &Owner,
+        content: &Digest,
+        spec: &FunctionSpec,
+    ) -> Result<Option<Function>, SandboxError> {
+        self.link(self.memory.share(owner), content, spec)
+    }
+
+    fn link(
+        &self,
+        memory: Arc<MemoryShare>,
         content: &Digest,
         spec: &FunctionSpec,
     ) -> Result<Option<Function>, SandboxError> {
@@ -170,7 +188,7 @@ impl Sandbox {
         // nobody but the server's own user, who could seal anything, can change it.
         let component = unsafe { Component::deserialize_file(&self.engine, code.path()) };
         let component = component.map_err(link)?;
-        let function = Function::link(&self.linker, &component, spec, self.setting(spec));
+        let function = Function::link(&self.linker, &component, spec, self.setting(spec, memory));
         self.metrics.load_seconds.observe(start.elapsed().as_secs_f64());
         function.map(Some).map_err(link)
     }
@@ -189,14 +207,15 @@ impl Sandbox {
         self.artifacts.remove(content);
     }
 
-    fn setting(&self, spec: &FunctionSpec) -> Setting {
+    fn setting(&self, spec: &FunctionSpec, memory: Arc<MemoryShare>) -> Setting {
         let limits = self.limits(spec);
         Setting {
             limits,
             instances: self.instances,
+            pooled: self.pooled,
             reuse: spec.reuse,
             shelves: self.shelves.clone(),
-            memory: Arc::new(MemoryShare::new(self.memory.clone())),
+            memory,
             granted: spec.grants.models.clone().into(),
             models: self.services.models.clone(),
             imports: Granted::new(spec, &self.services),

@@ -117,7 +117,7 @@ impl State {
     /// Whether nothing of the last request goes on, and no limit was hit in it. All that `renew`
     /// leaves alone must be as it was before.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.models.pending == 0 && self.outbound.is_at_rest() && self.allowance.refused().is_none()
+        self.models.is_at_rest() && self.outbound.is_at_rest() && self.allowance.refused().is_none()
     }
 
     /// Handles that the guest holds.

@@ -11,12 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_sandbox::{ComponentError, Function, InferenceFunction, Report, Sandbox, SandboxConfig};
+use quern_sandbox::{
+    ComponentError, Function, InferenceFunction, Owner, Report, Sandbox, SandboxConfig,
+};
 use quern_types::{
     ByteSize, Call, DataType, Deadline, Digest, Exceeded, FunctionKind, FunctionSpec, InvocationId,
     InvokeError, Limits, Period, Priority, Reuse, Signature, TenantId, Tensor, TensorSpec,
 };
-use support::services;
+use support::{owner, services};
 use tempfile::TempDir;
 
 fn sandbox(folder: &Path, pooling: bool) -> Sandbox {
@@ -98,7 +100,8 @@ async fn run(
     let content = Digest::of(component);
     sandbox.validate(component, spec).expect("valid");
     sandbox.compile(&content, component, spec).expect("compiles");
-    let function = sandbox.load(&content, spec).expect("loads").expect("was compiled");
+    let function =
+        sandbox.load(&owner("guest"), &content, spec).expect("loads").expect("was compiled");
     let Function::Inference(function) = function else { panic!("an inference function") };
     let input = Tensor::new("x", DataType::Uint8, vec![3], vec![1, 2, 3]).expect("a tensor");
     let (sender, report) = mpsc::channel();
@@ -131,13 +134,59 @@ const COUNT: &str = "(i32.store (i32.const 512) (i32.add (i32.load (i32.const 51
 
 /// A function that counts, ready to be called.
 fn counter(sandbox: &Sandbox, spec: &FunctionSpec) -> Arc<InferenceFunction> {
+    counter_of(&owner("guest"), sandbox, spec)
+}
+
+fn counter_of(owner: &Owner, sandbox: &Sandbox, spec: &FunctionSpec) -> Arc<InferenceFunction> {
     let component = guest(COUNT);
     let content = Digest::of(&component);
     sandbox.compile(&content, &component, spec).expect("compiles");
-    match sandbox.load(&content, spec).expect("loads").expect("was compiled") {
+    match sandbox.load(owner, &content, spec).expect("loads").expect("was compiled") {
         Function::Inference(function) => function,
         Function::Http(_) => panic!("an inference function"),
     }
+}
+
+#[test]
+fn only_a_pool_lowers_the_concurrency_of_a_function() {
+    let folder = TempDir::new().expect("a folder");
+    let component = guest(ECHO);
+    let content = Digest::of(&component);
+    let limits = Limits { concurrency: 100, ..inference().limits };
+    let spec = FunctionSpec { limits, ..inference() };
+    // The pool has two memories for each of its eight instances.
+    for (pooling, concurrency) in [(true, 8), (false, 100)] {
+        let sandbox = sandbox(folder.path(), pooling);
+        sandbox.compile(&content, &component, &spec).expect("compiles");
+        let function = sandbox.load(&owner("guest"), &content, &spec).expect("loads");
+        assert_eq!(function.expect("was compiled").concurrency(), concurrency);
+    }
+}
+
+/// Bytes of the memory of an instance that counts.
+const COUNTER_BYTES: u64 = 65_536;
+
+#[tokio::test]
+async fn versions_of_a_function_share_its_memory_and_their_idle_instances_give_way() {
+    let folder = TempDir::new().expect("a folder");
+    let config = SandboxConfig {
+        pooling: false,
+        memory: ByteSize(2 * COUNTER_BYTES),
+        ..SandboxConfig::new(folder.path().join("artifacts"))
+    };
+    let registry = prometheus::Registry::new();
+    let sandbox = Sandbox::new(config, services(), &registry).expect("a sandbox");
+    let reuse = Some(Reuse { requests: 100, idle: Period::from_millis(60_000) });
+    let spec = FunctionSpec { reuse, ..inference() };
+    assert_eq!(sandbox.limits(&spec).memory, ByteSize(COUNTER_BYTES), "more can never be had");
+    let [old, new] = [(); 2].map(|()| counter(&sandbox, &spec));
+    let other = counter_of(&owner("other"), &sandbox, &spec);
+    assert_eq!((count(&old).await, count(&old).await), (Ok(1), Ok(2)));
+    assert_eq!(count(&other).await, Ok(1));
+    // There is room for one instance of a function, whichever version it is of.
+    assert_eq!((count(&new).await, count(&new).await), (Ok(1), Ok(2)));
+    assert_eq!(count(&other).await, Ok(2), "another's gave no way");
+    assert_eq!(count(&old).await, Ok(1));
 }
 
 async fn count(function: &Arc<InferenceFunction>) -> Result<u8, InvokeError> {
@@ -361,7 +410,10 @@ fn an_export_of_another_type_is_refused_when_it_is_compiled() {
     let content = Digest::of(&component);
     let refused = sandbox.compile(&content, &component, &http).expect_err("refused");
     assert!(matches!(refused, ComponentError::Invalid { .. }), "{refused:?}");
-    assert!(sandbox.load(&content, &http).expect("readable").is_none(), "nothing is kept");
+    assert!(
+        sandbox.load(&owner("guest"), &content, &http).expect("readable").is_none(),
+        "nothing is kept"
+    );
 }
 
 #[test]
@@ -384,13 +436,13 @@ fn code_that_this_node_has_not_sealed_is_never_loaded() {
         // The file itself is read-only; only another one can take its place.
         let _ = fs::remove_file(&file);
         fs::write(&file, bad).expect("writable");
-        assert!(sandbox.load(&content, &spec).expect("readable").is_none());
+        assert!(sandbox.load(&owner("guest"), &content, &spec).expect("readable").is_none());
         assert!(!file.exists(), "what is not sealed is removed");
     }
     fs::write(&file, &good).expect("writable");
-    assert!(sandbox.load(&content, &spec).expect("readable").is_some());
+    assert!(sandbox.load(&owner("guest"), &content, &spec).expect("readable").is_some());
     sandbox.forget(&content);
-    assert!(sandbox.load(&content, &spec).expect("readable").is_none());
+    assert!(sandbox.load(&owner("guest"), &content, &spec).expect("readable").is_none());
 }
 
 #[tokio::test]
@@ -402,7 +454,8 @@ async fn loaded_code_needs_its_file_no_longer() {
     sandbox.compile(&content, &component, &spec).expect("compiles");
     let file = artifact(folder.path(), &content);
     assert!(fs::metadata(&file).expect("is there").permissions().readonly());
-    let function = sandbox.load(&content, &spec).expect("readable").expect("is there");
+    let function =
+        sandbox.load(&owner("guest"), &content, &spec).expect("readable").expect("is there");
     let size = fs::metadata(&file).expect("is there").len();
     assert!(function.memory_bytes() >= size, "{} < {size}", function.memory_bytes());
     sandbox.forget(&content);
@@ -419,7 +472,7 @@ fn compiled_code_survives_a_restart() {
     let content = Digest::of(&component);
     sandbox(folder.path(), false).compile(&content, &component, &spec).expect("compiles");
     let again = sandbox(folder.path(), false);
-    assert!(again.load(&content, &spec).expect("readable").is_some());
+    assert!(again.load(&owner("guest"), &content, &spec).expect("readable").is_some());
 }
 
 #[test]
@@ -432,8 +485,8 @@ fn code_that_a_crash_left_behind_is_removed() {
         sandbox.compile(&Digest::of(component), component, &spec).expect("compiles");
     }
     sandbox.retain(&HashSet::from([Digest::of(&kept)])).expect("writable");
-    assert!(sandbox.load(&Digest::of(&kept), &spec).expect("readable").is_some());
-    assert!(sandbox.load(&Digest::of(&left), &spec).expect("readable").is_none());
+    assert!(sandbox.load(&owner("guest"), &Digest::of(&kept), &spec).expect("readable").is_some());
+    assert!(sandbox.load(&owner("guest"), &Digest::of(&left), &spec).expect("readable").is_none());
 }
 
 fn artifact(folder: &Path, content: &Digest) -> PathBuf {

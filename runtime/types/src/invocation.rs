@@ -79,8 +79,11 @@ pub enum InvokeError {
         /// The limit.
         limit: u32,
     },
-    /// Instances have as much linear memory as they may.
-    #[error("instances have {limit} of memory already, the limit of the {scope}: try again later")]
+    /// Together with this one, instances would have more memory than they may.
+    #[error(
+        "instances would have more than {limit} of memory together, the limit of the {scope}: try \
+         again later"
+    )]
     MemoryFull {
         /// Whose limit: "function" or "server".
         scope: &'static str,

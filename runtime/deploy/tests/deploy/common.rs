@@ -13,7 +13,7 @@ use quern_deploy::{
     DeployConfig, DeployError, DeployServices, Deployer, Deployment, ModelForm, ModelUpload,
 };
 use quern_host_gpu::{Cpu, CpuConfig};
-use quern_sandbox::{Sandbox, SandboxConfig, Services};
+use quern_sandbox::{Owner, Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{
     ByteSize, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelCall, ModelCalls,
@@ -135,7 +135,8 @@ impl Server {
 
     /// Whether there is compiled code of a component that can be loaded.
     pub(crate) fn is_compiled(&self, component: &[u8], spec: &FunctionSpec) -> bool {
-        self.sandbox.load(&Digest::of(component), spec).expect("loads").is_some()
+        let owner = Owner { tenant: tenant(), function: name("any") };
+        self.sandbox.load(&owner, &Digest::of(component), spec).expect("loads").is_some()
     }
 
     /// How many blobs, and how many compiled components there are.

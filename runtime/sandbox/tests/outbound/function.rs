@@ -16,7 +16,7 @@ use quern_types::{
 };
 use tempfile::TempDir;
 
-use crate::support::services;
+use crate::support::{owner, services};
 
 /// How long a test may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,7 +77,11 @@ impl Host {
         let content = Digest::of(&self.component);
         self.sandbox.validate(&self.component, spec).expect("valid");
         self.sandbox.compile(&content, &self.component, spec).expect("compiles");
-        let function = self.sandbox.load(&content, spec).expect("loads").expect("was compiled");
+        let function = self
+            .sandbox
+            .load(&owner("guest"), &content, spec)
+            .expect("loads")
+            .expect("was compiled");
         let Function::Http(function) = function else { panic!("serves HTTP") };
         Guest(function)
     }

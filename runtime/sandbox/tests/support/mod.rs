@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use quern_sandbox::Services;
+use quern_sandbox::{Owner, Services};
 use quern_types::{
     BucketId, Change, KeyPage, KeyValue, KeyValueError, ModelCall, ModelCalls, ModelError,
     ModelReply, ModelSpec, Name, TenantId,
@@ -13,6 +13,11 @@ use quern_types::{
 /// The services of a node without models and pairs.
 pub(crate) fn services() -> Services {
     Services { models: Arc::new(NoModels), key_value: Arc::new(NoPairs) }
+}
+
+/// Whoever has no tenant of its own, and its function of this name.
+pub(crate) fn owner(function: &str) -> Owner {
+    Owner { tenant: TenantId::default(), function: function.parse().expect("a name") }
 }
 
 /// A node on which no model is deployed.

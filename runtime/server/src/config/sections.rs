@@ -107,9 +107,10 @@ section! {
         pooling: bool = true;
         /// Instances that the pool has. No function's limits.concurrency can exceed it.
         instances: Count<1, 100_000> = Count(1_000);
-        /// Linear memory that the instances of all functions have together; each function can have
-        /// half of it. Requests that need more are refused. Not set: half of the machine's or the
-        /// container's memory, without a bound where the system does not tell that.
+        /// Memory that the instances of all functions have together, for linear memories and
+        /// tables. Each function can have half of it, which lowers its limits.memory; requests that
+        /// find none are refused. Not set: half of the machine's or the container's memory, without
+        /// a bound where the system does not tell that.
         memory: Option<Size<1_048_576, TIB>> = None;
         /// Memory for the code of loaded functions. Where it is short, those that were called least
         /// recently are unloaded until their next call. Flag: --code-memory.
