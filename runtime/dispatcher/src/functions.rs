@@ -213,18 +213,20 @@ impl Functions {
         self.loader.metrics.retain(|tenant, name| routes().function(tenant, name).is_some());
     }
 
-    /// Makes the code of a version ready, and takes calls of all versions of its function again.
+    /// Takes calls of all versions of a function again, and makes the code of one of them ready.
     pub(crate) async fn load(
         &self,
         tenant: &TenantId,
         name: &Name,
         version: &Arc<Version<FunctionSpec>>,
     ) -> Result<(), InvokeError> {
+        // First, so that the sweep leaves what is made ready, however long that takes and whoever
+        // waits.
+        self.unloaded.forget(tenant, name);
         let key =
             VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
         let load = || self.loader.clone().load(key.clone(), version.clone());
         self.ready.get(&key, load, || lost(name)).await?;
-        self.unloaded.forget(tenant, name);
         Ok(())
     }
 

@@ -127,7 +127,7 @@ impl Models {
         metrics.retain(|tenant, name| routes().model(tenant, name).is_some());
     }
 
-    /// Loads a version, and takes calls of all versions of its model again.
+    /// Takes calls of all versions of a model again, and loads one of them.
     pub(crate) async fn load(
         &self,
         tenant: &TenantId,
@@ -135,11 +135,12 @@ impl Models {
         version: &Arc<Version<ModelSpec>>,
     ) -> Result<(), ModelError> {
         let allowed = self.timeout();
+        // First, so that the sweep leaves what is loaded, however long that takes and whoever waits.
+        self.shared.unloaded.forget(tenant, name);
         let key =
             VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
         let loaded = tokio::time::timeout(allowed, self.shared.resident(&key, version)).await;
         loaded.map_err(|_| ModelError::DeadlineExceeded { name: name.clone(), allowed })??;
-        self.shared.unloaded.forget(tenant, name);
         Ok(())
     }
 

@@ -43,7 +43,7 @@ impl Dispatcher {
         Ok(self.readiness_of(&key(tenant, name, found.version()), &found)?)
     }
 
-    /// Loads the live version, and takes calls of all versions again.
+    /// Takes calls of all versions again, and loads the live one. It goes on should the caller leave.
     pub async fn load(&self, tenant: &TenantId, name: &Name) -> Result<(), InvokeError> {
         let _work = self.admit()?;
         match Found::find(&self.routes(), tenant, name, None)? {
@@ -125,3 +125,6 @@ impl Dispatcher {
 fn key(tenant: &TenantId, name: &Name, version: VersionNumber) -> VersionKey {
     VersionKey { tenant: tenant.clone(), name: name.clone(), version }
 }
+
+#[cfg(test)]
+mod tests;
