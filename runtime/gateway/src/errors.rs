@@ -175,7 +175,7 @@ mod tests {
         route::{Route, RouteError},
         v2::{
             ClassError, Coding, CodingError, DecodeError, EncodeError, HeaderError, OutputError,
-            RawError, RegionError, SelectError, SettingError,
+            RawError, RegionError, SettingError,
         },
     };
 
@@ -283,16 +283,11 @@ mod tests {
             (Code::Busy, CodingError::Read(ReadError::NoRoom { total: limit }).into()),
             (Code::SignatureMismatch, OutputError::Name(mismatch(Side::Output)).into()),
             (Code::InvalidRequest, OutputError::NoJson { name: x(), dtype }.into()),
-            (Code::InvalidRequest, OutputError::NoClasses { name: x(), dtype }.into()),
             (
                 Code::InvalidRequest,
-                SelectError::Output(OutputError::NoJson { name: x(), dtype }).into(),
+                OutputError::Classes(ClassError::NoOrder { name: x(), dtype }).into(),
             ),
-            (
-                Code::InvalidRequest,
-                SelectError::Classes(ClassError::NoOrder { name: x(), dtype }).into(),
-            ),
-            (Code::Internal, SelectError::Classes(ClassError::Tensor(tensor())).into()),
+            (Code::Internal, OutputError::Classes(ClassError::Tensor(tensor())).into()),
             (Code::InvalidJson, SettingError::Malformed { reason: x() }.into()),
             (Code::Unsupported, SettingError::Unknown { name: x(), known: x() }.into()),
             (Code::Unsupported, SettingError::Fixed { name: x(), value: json!(1) }.into()),

@@ -51,8 +51,7 @@ impl House {
             bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
         };
         let store = Arc::new(Store::open(store, &registry).await.expect("a store"));
-        let models =
-            Models::new(ModelsConfig::default(), store.clone(), Arc::new(Slow), &registry);
+        let models = Models::new(ModelsConfig::default(), store.clone(), Arc::new(Slow), &registry);
         let models = Arc::new(models.expect("new metrics"));
         let config =
             SandboxConfig { pooling: false, ..SandboxConfig::new(folder.path().join("artifacts")) };

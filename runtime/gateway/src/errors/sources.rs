@@ -16,7 +16,7 @@ use crate::{
     route::RouteError,
     v2::{
         ClassError, CodingError, DecodeError, EncodeError, HeaderError, OutputError, RawError,
-        RegionError, SelectError, SettingError,
+        RegionError, SettingError,
     },
 };
 
@@ -119,19 +119,10 @@ impl From<CodingError> for Failure {
 
 impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
-        let code = match error {
-            OutputError::Name(_) => Code::SignatureMismatch,
-            OutputError::NoJson { .. } | OutputError::NoClasses { .. } => Code::InvalidRequest,
-        };
-        Self::new(code, error)
-    }
-}
-
-impl From<SelectError> for Failure {
-    fn from(error: SelectError) -> Self {
         match error {
-            SelectError::Output(error) => error.into(),
-            SelectError::Classes(error) => error.into(),
+            OutputError::Name(_) => Self::new(Code::SignatureMismatch, error),
+            OutputError::NoJson { .. } => Self::new(Code::InvalidRequest, error),
+            OutputError::Classes(error) => error.into(),
         }
     }
 }

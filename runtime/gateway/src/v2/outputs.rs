@@ -43,13 +43,8 @@ pub(crate) enum OutputError {
         dtype: DataType,
     },
     /// Classes of what has none.
-    #[error("output {name:?} is {dtype}: only outputs of numbers have a classification")]
-    NoClasses {
-        /// The output.
-        name: String,
-        /// Its type.
-        dtype: DataType,
-    },
+    #[error(transparent)]
+    Classes(#[from] ClassError),
 }
 
 /// What a request wants of the outputs.
@@ -108,7 +103,7 @@ impl Wanted {
         if wanted.is_some_and(|output| output.classes.is_some()) {
             return match classes::has_order(dtype) {
                 true => Ok(()),
-                false => Err(OutputError::NoClasses { name, dtype }),
+                false => Err(ClassError::NoOrder { name, dtype }.into()),
             };
         }
         let binary = wanted.and_then(|output| output.binary).unwrap_or(self.binary);
@@ -119,12 +114,12 @@ impl Wanted {
     }
 
     /// The outputs in the order and form asked for.
-    pub(crate) fn select(&self, given: Vec<Tensor>) -> Result<Vec<Output>, SelectError> {
+    pub(crate) fn select(&self, given: Vec<Tensor>) -> Result<Vec<Output>, OutputError> {
         if self.outputs.is_empty() {
             let binary = self.binary;
             return Ok(given.into_iter().map(|tensor| Output { tensor, binary }).collect());
         }
-        let find = |wanted: &RequestedOutput| -> Result<Output, SelectError> {
+        let find = |wanted: &RequestedOutput| -> Result<Output, OutputError> {
             // Missing only if another version, with another signature, went live meanwhile.
             let found = given.iter().find(|tensor| **tensor.name() == *wanted.name);
             let tensor = found.ok_or_else(|| {
@@ -139,17 +134,6 @@ impl Wanted {
         };
         self.outputs.iter().map(find).collect()
     }
-}
-
-/// Why the outputs that came back are not what was asked for.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(crate) enum SelectError {
-    /// One can't be had as asked for.
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    /// One has no classes.
-    #[error(transparent)]
-    Classes(#[from] ClassError),
 }
 
 #[cfg(test)]
