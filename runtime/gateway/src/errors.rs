@@ -274,6 +274,7 @@ mod tests {
             (Code::InvalidRequest, MessageError::Count { found: "none" }.into()),
             (Code::InvalidRequest, MessageError::Malformed { reason: reason() }.into()),
             (Code::InvalidRequest, RawError::Data(tensor()).into()),
+            (Code::Busy, RawError::Read(ReadError::NoRoom { total: limit }).into()),
             (Code::InvalidRequest, CodingError::Unknown { encoding: x() }.into()),
             (
                 Code::InvalidRequest,

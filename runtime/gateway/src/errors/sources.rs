@@ -100,7 +100,13 @@ impl From<HeaderError> for Failure {
 
 impl From<RawError> for Failure {
     fn from(error: RawError) -> Self {
-        Self::new(Code::InvalidRequest, error)
+        match error {
+            RawError::Inputs { .. }
+            | RawError::Shape { .. }
+            | RawError::Size { .. }
+            | RawError::Data(_) => Self::new(Code::InvalidRequest, error),
+            RawError::Read(ref cause) => Self { detail: error.to_string(), ..cause.clone().into() },
+        }
     }
 }
 

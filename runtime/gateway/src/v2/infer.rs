@@ -28,7 +28,8 @@ use crate::{
 
 /// JSON above this leaves the async threads while it is decoded: it takes longer than 500 µs.
 const LARGE_JSON: usize = 256 << 10;
-/// Bodies above this leave them even if they are binary: their strings and booleans are checked.
+/// Bodies above this leave them even if they are binary: their strings and booleans are checked,
+/// and a body that is one string is copied behind its length.
 const LARGE_BODY: usize = 4 << 20;
 /// Tensors above this leave the async threads while they are encoded.
 const LARGE_OUTPUT: usize = 128 << 10;
@@ -85,7 +86,11 @@ pub(crate) async fn infer(
     let form = Form::of(&head.headers)?;
     let body = receive(gateway, &head.headers, body).await?;
     let decoded = match form {
-        Form::Raw => raw::request(found.signature(), body.into_bytes())?,
+        Form::Raw => {
+            let (found, room, length) = (found.clone(), gateway.body_room.clone(), body.len());
+            let read = move || raw::request(found.signature(), body, &room);
+            if length > LARGE_BODY { off_thread(read).await?? } else { read()? }
+        }
         Form::Json => decode(body, None).await?,
         Form::Divided(json) => decode(body, Some(json)).await?,
     };
