@@ -143,7 +143,10 @@ impl Functions {
         let (tenant, name) = (invocation.tenant.clone(), invocation.name.clone());
         let key = VersionKey { tenant, name, version: version.number };
         let patience = invocation.patience;
-        let outcome = self.run(invocation, version, inputs).await;
+        let outcome = match self.readiness(&key) {
+            Ok(()) => self.run(invocation, version, inputs).await,
+            Err(unloaded) => Err(unloaded.into()),
+        };
         let (took, counters) = (begun.elapsed(), self.statistics.of(&key));
         match &outcome {
             Ok(_) => {
@@ -262,7 +265,6 @@ impl Functions {
         let allowed = patience.map_or(limits.timeout.0, |patience| patience.min(limits.timeout.0));
         let deadline = Deadline::after(started, allowed);
         let key = VersionKey { tenant, name, version: version.number };
-        self.readiness(&key)?;
         let load = || self.loader.clone().start_cold(key.clone(), version.clone());
         let load = self.ready.get(&key, load, || lost(&key.name));
         let loaded = tokio::time::timeout_at(deadline.at().into(), load)
