@@ -31,7 +31,7 @@ const LARGE_JSON: usize = 256 << 10;
 /// Bodies above this leave them even if they are binary: their strings and booleans are checked,
 /// and a body that is one string is copied behind its length.
 const LARGE_BODY: usize = 4 << 20;
-/// Tensors above this leave the async threads while they are encoded.
+/// Outputs above this leave the async threads while they become JSON or classes.
 const LARGE_OUTPUT: usize = 128 << 10;
 /// Answers above this leave the async threads while they are compressed.
 const LARGE_ANSWER: usize = 32 << 10;
@@ -166,8 +166,7 @@ impl Given {
 }
 
 async fn reply(given: Given, coding: Option<Coding>) -> Result<Reply, Failure> {
-    let large =
-        given.outputs.iter().map(|output| output.data().len()).sum::<usize>() > LARGE_OUTPUT;
+    let large = given.wanted.work(&given.outputs) > LARGE_OUTPUT;
     let encoded = if large { off_thread(|| given.encode()).await?? } else { given.encode()? };
     let json_length = encoded.binary.as_ref().map(|_| encoded.json.len());
     let length = encoded.len();
