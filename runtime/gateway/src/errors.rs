@@ -52,6 +52,8 @@ pub(crate) struct Failure {
     allow: Option<&'static str>,
     /// The limit that a function ran into.
     limit: Option<Exceeded>,
+    /// Whether it only says that something is not ready, which was the question.
+    is_not_ready: bool,
     /// Where a guest trapped, the innermost function first; for the function's owner alone.
     trace: Vec<String>,
 }
@@ -76,6 +78,7 @@ impl Failure {
             retry_after: None,
             allow: None,
             limit: None,
+            is_not_ready: false,
             trace: Vec::new(),
         }
     }
@@ -95,9 +98,21 @@ impl Failure {
         self
     }
 
+    /// The same as the answer to whether something is ready, to which the protocol's "no" is a
+    /// status of 4xx: that a later try may succeed is no fault of the server there.
+    pub(crate) fn not_ready(mut self) -> Self {
+        self.is_not_ready = true;
+        self
+    }
+
     /// The status of an answer that says so, whatever protocol it is in.
     pub(crate) fn status(&self) -> StatusCode {
-        self.code.status()
+        match self.code.status() {
+            status if self.is_not_ready && status == StatusCode::SERVICE_UNAVAILABLE => {
+                StatusCode::BAD_REQUEST
+            }
+            status => status,
+        }
     }
 
     /// Writes the cause to the log, and tells the client where to find it.
@@ -117,7 +132,7 @@ impl Failure {
         let Audience { family, invocation, owner } = audience;
         self.log(invocation);
         let status = self.status();
-        let Self { code, detail, cause: _, retry_after, allow, limit, trace } = self;
+        let Self { code, detail, retry_after, allow, limit, trace, .. } = self;
         let (kind, body) = match family {
             Family::Problem => {
                 let mut problem = json!({

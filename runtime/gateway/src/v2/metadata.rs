@@ -62,7 +62,7 @@ pub(crate) fn model_ready(gateway: &Gateway, target: &Target) -> Result<Reply, F
         Ok(()) => Ok(body::json(&json!({"name": name, "ready": true}))),
         // Nothing else than a model or an inference function is there for the protocol.
         Err(error @ InvokeError::WrongKind { .. }) => Err(Failure::new(Code::NotFound, error)),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Failure::from(error).not_ready()),
     }
 }
 
