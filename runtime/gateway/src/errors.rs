@@ -269,6 +269,7 @@ mod tests {
             (Code::Unsupported, DecodeError::Unsupported { field: x(), problem: "no" }.into()),
             (Code::InvalidRequest, DecodeError::Binary(tensor()).into()),
             (Code::InvalidRequest, HeaderError::Malformed { value: x() }.into()),
+            (Code::InvalidRequest, HeaderError::Repeated.into()),
             (Code::InvalidRequest, HeaderError::TooLong { json: 2, body: 1 }.into()),
             (Code::InvalidRequest, RawError::Inputs { inputs: 2 }.into()),
             (Code::InvalidRequest, RawError::Shape { name: x(), shape: vec![] }.into()),

@@ -50,6 +50,9 @@ pub(crate) enum HeaderError {
         /// Its value.
         value: String,
     },
+    /// It is there twice, and the body could be divided in two ways.
+    #[error("header Inference-Header-Content-Length is given more than once")]
+    Repeated,
     /// It is longer than the body.
     #[error(
         "header Inference-Header-Content-Length is {json}, but the body has {body} bytes altogether"
@@ -116,7 +119,11 @@ pub(crate) async fn infer(
 
 impl Form {
     fn of(headers: &HeaderMap) -> Result<Self, HeaderError> {
-        let Some(value) = headers.get(JSON_LENGTH) else { return Ok(Self::Json) };
+        let mut values = headers.get_all(JSON_LENGTH).iter();
+        let Some(value) = values.next() else { return Ok(Self::Json) };
+        if values.next().is_some() {
+            return Err(HeaderError::Repeated);
+        }
         let text = value.to_str().unwrap_or_default();
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse().ok().filter(|_| digits) {
@@ -245,6 +252,9 @@ mod tests {
             let malformed = HeaderError::Malformed { value: value.into() };
             assert_eq!(of(value), Err(malformed));
         }
+        let twice = ["17", "17"].map(|value| (JSON_LENGTH, HeaderValue::from_static(value)));
+        let twice = HeaderMap::from_iter(twice);
+        assert_eq!(Form::of(&twice), Err(HeaderError::Repeated));
     }
 
     fn given(bytes: usize, binary: bool) -> Given {
