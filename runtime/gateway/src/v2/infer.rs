@@ -177,7 +177,8 @@ async fn reply(given: Given, coding: Option<Coding>) -> Result<Reply, Failure> {
     let encoded = if large { off_thread(|| given.encode()).await?? } else { given.encode()? };
     let json_length = encoded.binary.as_ref().map(|_| encoded.json.len());
     let length = encoded.len();
-    let coding = coding.filter(|_| length >= SMALL_ANSWER);
+    let is_small = length < SMALL_ANSWER;
+    let coding = coding.filter(|_| !is_small);
     let body = match coding {
         None => match encoded.binary {
             None => ReplyBody::full(encoded.json),
@@ -200,9 +201,11 @@ async fn reply(given: Given, coding: Option<Coding>) -> Result<Reply, Failure> {
         }
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if !is_small {
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
     if let Some(coding) = coding {
         headers.insert(CONTENT_ENCODING, coding.header());
-        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     }
     Ok(reply)
 }
@@ -274,6 +277,9 @@ mod tests {
         for (bytes, binary) in [(3, false), (3, true), (5_000, true), (200_000, false)] {
             let plain = reply(given(bytes, binary), None).await.expect("an answer");
             let zipped = reply(given(bytes, binary), Some(Coding::Gzip)).await.expect("an answer");
+            for reply in [&plain, &zipped] {
+                assert_eq!(reply.headers().contains_key(VARY), bytes >= SMALL_ANSWER, "{bytes}");
+            }
             let json = plain.headers().get(JSON_LENGTH).cloned();
             assert_eq!(
                 (json.is_some(), zipped.headers().get(JSON_LENGTH)),
