@@ -98,6 +98,11 @@ impl Failure {
         self
     }
 
+    /// What the client is told.
+    pub(crate) fn into_detail(self) -> String {
+        self.detail
+    }
+
     /// The same as the answer to whether something is ready, to which the protocol's "no" is a
     /// status of 4xx: that a later try may succeed is no fault of the server there.
     pub(crate) fn not_ready(mut self) -> Self {
@@ -292,6 +297,7 @@ mod tests {
             (Code::InvalidRequest, RawError::Data(tensor()).into()),
             (Code::Busy, RawError::Read(ReadError::NoRoom { total: limit }).into()),
             (Code::InvalidRequest, CodingError::Unknown { encoding: x() }.into()),
+            (Code::InvalidRequest, CodingError::NotHere { encoding: x() }.into()),
             (
                 Code::InvalidRequest,
                 CodingError::Broken { coding: Coding::Gzip, reason: x() }.into(),

@@ -113,9 +113,9 @@ impl From<RawError> for Failure {
 impl From<CodingError> for Failure {
     fn from(error: CodingError) -> Self {
         match error {
-            CodingError::Unknown { .. } | CodingError::Broken { .. } => {
-                Self::new(Code::InvalidRequest, error)
-            }
+            CodingError::Unknown { .. }
+            | CodingError::NotHere { .. }
+            | CodingError::Broken { .. } => Self::new(Code::InvalidRequest, error),
             CodingError::Read(ref cause) => {
                 Self { detail: error.to_string(), ..cause.clone().into() }
             }

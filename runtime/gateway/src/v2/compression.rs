@@ -47,6 +47,12 @@ pub(crate) enum CodingError {
         /// The encoding.
         encoding: String,
     },
+    /// Any encoding, where no body needs one.
+    #[error("Content-Encoding {encoding:?} is for inference alone: send the body as it is")]
+    NotHere {
+        /// The encoding.
+        encoding: String,
+    },
     /// It is not what it says.
     #[error("body is not {coding}: {reason}")]
     Broken {
@@ -80,6 +86,17 @@ impl Coding {
             };
             CodingError::Unknown { encoding: encoding.chars().take(80).collect() }
         })
+    }
+
+    /// Refuses a body that has an encoding.
+    pub(crate) fn refuse(headers: &HeaderMap) -> Result<(), CodingError> {
+        let encoding = match Self::of_body(headers) {
+            Ok(None) => return Ok(()),
+            Ok(Some(coding)) => coding.to_string(),
+            Err(CodingError::Unknown { encoding }) => encoding,
+            Err(error) => return Err(error),
+        };
+        Err(CodingError::NotHere { encoding })
     }
 
     /// The encoding that a client likes best of those that there are; none if it takes neither, or
@@ -276,6 +293,16 @@ mod tests {
         ] {
             let encoding = encoding.to_owned();
             assert_eq!(of(values), Err(CodingError::Unknown { encoding }));
+        }
+    }
+
+    #[test]
+    fn where_no_body_has_an_encoding_all_are_refused() {
+        let refuse = |values: &[&'static str]| Coding::refuse(&headers(CONTENT_ENCODING, values));
+        assert_eq!((refuse(&[]), refuse(&["identity"])), (Ok(()), Ok(())));
+        for encoding in ["gzip", "deflate", "br"] {
+            let refused = CodingError::NotHere { encoding: encoding.to_owned() };
+            assert_eq!(refuse(&[encoding]), Err(refused));
         }
     }
 
