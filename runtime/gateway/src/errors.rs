@@ -272,7 +272,7 @@ mod tests {
             (Code::InvalidJson, DecodeError::NotUtf8 { at: 1 }.into()),
             (Code::InvalidOutput, EncodeError::NotText { output: "x".into(), index: 1 }.into()),
             (Code::Unsupported, DecodeError::Unsupported { field: x(), problem: "no" }.into()),
-            (Code::InvalidRequest, DecodeError::Binary(tensor()).into()),
+            (Code::InvalidRequest, DecodeError::Binary { index: 0, error: tensor() }.into()),
             (Code::InvalidRequest, HeaderError::Malformed { value: x() }.into()),
             (Code::InvalidRequest, HeaderError::Repeated.into()),
             (Code::InvalidRequest, HeaderError::TooLong { json: 2, body: 1 }.into()),

@@ -85,7 +85,7 @@ impl From<DecodeError> for Failure {
             | DecodeError::Syntax(_)
             | DecodeError::Field { .. }
             | DecodeError::Data { .. } => Code::InvalidJson,
-            DecodeError::Binary(_) => Code::InvalidRequest,
+            DecodeError::Binary { .. } => Code::InvalidRequest,
             DecodeError::Unsupported { .. } => Code::Unsupported,
         };
         Self::new(code, error)

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quern_types::{DataType, Priority, Tensor};
+use quern_types::{DataType, Priority, Tensor, element_count};
 
 use super::{
     contents::Contents,
@@ -195,9 +195,8 @@ impl Input {
             }
         }
         let dtype = dtype.ok_or_else(|| FieldError::new("datatype", "is missing"))?;
-        let elements = shape.iter().try_fold(1u64, |count, dim| count.checked_mul(*dim));
         let too_many = || FieldError::new("shape", format!("{shape:?} has too many elements"));
-        let elements = elements.ok_or_else(too_many)?;
+        let elements = element_count(&shape).ok_or_else(too_many)?;
         Ok(Self { name, dtype, elements, shape, contents })
     }
 

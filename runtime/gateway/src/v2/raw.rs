@@ -2,7 +2,9 @@
 //! signature and the size of the body, or the body is refused.
 
 use bytes::Bytes;
-use quern_types::{ByteSize, DataType, Priority, Signature, Tensor, TensorError, TensorSpec};
+use quern_types::{
+    ByteSize, DataType, Priority, Signature, Tensor, TensorError, TensorSpec, element_count,
+};
 
 use super::decode::InferenceRequest;
 use crate::{
@@ -95,7 +97,7 @@ fn plain(input: &TensorSpec, size: usize, body: Bytes) -> Result<Tensor, RawErro
         input.shape.iter().map(|dim| u64::try_from(*dim).unwrap_or(open)).collect::<Vec<_>>()
     });
     let fits = |shape: &Vec<u64>| {
-        shape.iter().try_fold(size as u64, |bytes, dim| bytes.checked_mul(*dim)) == Some(bytes)
+        element_count(shape).and_then(|elements| elements.checked_mul(size as u64)) == Some(bytes)
     };
     let shape = shape.filter(fits).ok_or_else(|| RawError::Size {
         name: input.name.to_string(),
