@@ -226,8 +226,7 @@ impl Functions {
         // First, so that the sweep leaves what is made ready, however long that takes and whoever
         // waits.
         self.unloaded.forget(tenant, name);
-        let key =
-            VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
+        let key = VersionKey::new(tenant, name, version.number);
         let load = || self.loader.clone().load(key.clone(), version.clone());
         self.ready.get(&key, load, || lost(name)).await?;
         Ok(())

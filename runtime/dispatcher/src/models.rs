@@ -94,8 +94,7 @@ impl Models {
     /// How long runs of a model's live version have taken; none while it is not loaded.
     pub(crate) fn run_times(&self, tenant: &TenantId, model: &Name) -> Vec<RunTimes> {
         let Ok(version) = self.shared.resolve(tenant, model, None) else { return Vec::new() };
-        let key =
-            VersionKey { tenant: tenant.clone(), name: model.clone(), version: version.number };
+        let key = VersionKey::new(tenant, model, version.number);
         let loaded = self.shared.replicas.loaded(&key);
         let measured = loaded.map(|queue| queue.profile());
         let run_times = |of: quern_scheduler::Measured| RunTimes {
@@ -132,8 +131,7 @@ impl Models {
         let allowed = self.timeout();
         // First, so that the sweep leaves what is loaded, however long that takes and whoever waits.
         self.shared.unloaded.forget(tenant, name);
-        let key =
-            VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
+        let key = VersionKey::new(tenant, name, version.number);
         let loaded = tokio::time::timeout(allowed, self.shared.queue(&key, version)).await;
         loaded.map_err(|_| ModelError::DeadlineExceeded { name: name.clone(), allowed })??;
         Ok(())

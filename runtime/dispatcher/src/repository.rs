@@ -40,7 +40,7 @@ impl Dispatcher {
         number: Option<VersionNumber>,
     ) -> Result<(), InvokeError> {
         let found = Found::find(&self.routes(), tenant, name, number)?;
-        Ok(self.readiness_of(&key(tenant, name, found.version()), &found)?)
+        Ok(self.readiness_of(&VersionKey::new(tenant, name, found.version()), &found)?)
     }
 
     /// Takes calls of all versions again, and loads the live one. It goes on should the caller leave.
@@ -58,7 +58,7 @@ impl Dispatcher {
     pub fn unload(&self, tenant: &TenantId, name: &Name) -> Result<(), InvokeError> {
         let found = Found::find(&self.routes(), tenant, name, None)?;
         let versions = found.versions().into_iter();
-        let keys = versions.map(|version| key(tenant, name, version));
+        let keys = versions.map(|version| VersionKey::new(tenant, name, version));
         match found {
             Found::Model(..) => self.models.unload(keys),
             Found::Function(..) => self.functions.unload(keys),
@@ -80,7 +80,9 @@ impl Dispatcher {
                 let mut versions = found.versions();
                 versions.retain(|version| number.is_none_or(|number| number == *version));
                 let versions = versions.into_iter();
-                versions.map(|version| (key(tenant, name, version), found.clone())).collect()
+                versions
+                    .map(|version| (VersionKey::new(tenant, name, version), found.clone()))
+                    .collect()
             }
         };
         let read = |(key, found): &(VersionKey, Found)| match found {
@@ -104,7 +106,9 @@ impl Dispatcher {
             let found = move |version: &Arc<Version<ModelSpec>>| {
                 Found::Model(model.clone(), version.clone())
             };
-            model.versions().map(move |version| (key(tenant, name, version.number), found(version)))
+            model
+                .versions()
+                .map(move |version| (VersionKey::new(tenant, name, version.number), found(version)))
         });
         let functions = own.functions.iter().flat_map(|(name, function)| {
             let versions =
@@ -112,7 +116,8 @@ impl Dispatcher {
             let found = move |version: &Arc<Version<FunctionSpec>>| {
                 Found::Function(function.clone(), version.clone())
             };
-            versions.map(move |version| (key(tenant, name, version.number), found(version)))
+            versions
+                .map(move |version| (VersionKey::new(tenant, name, version.number), found(version)))
         });
         let mut versions: Vec<_> = models.chain(functions).collect();
         versions.sort_by(|(one, _), (other, _)| {
@@ -120,10 +125,6 @@ impl Dispatcher {
         });
         versions
     }
-}
-
-fn key(tenant: &TenantId, name: &Name, version: VersionNumber) -> VersionKey {
-    VersionKey { tenant: tenant.clone(), name: name.clone(), version }
 }
 
 #[cfg(test)]

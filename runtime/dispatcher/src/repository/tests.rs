@@ -82,7 +82,7 @@ fn abandon(load: impl Future) {
 async fn a_load_that_nobody_waits_for_takes_effect() {
     let house = House::new().await;
     let (tenant, name) = (TenantId::default(), "m".parse().expect("a name"));
-    let key = || key(&tenant, &name, VersionNumber::FIRST);
+    let key = || VersionKey::new(&tenant, &name, VersionNumber::FIRST);
     let signature = || Signature::new(vec![], vec![]).expect("valid");
 
     let House { models, functions, .. } = &house;
