@@ -28,7 +28,9 @@ pub(crate) use decode::InferenceRequest;
 pub(crate) use encode::EncodeError;
 pub(crate) use fields::DecodeError;
 pub(crate) use infer::{HeaderError, describe, infer};
-pub(crate) use metadata::{EXTENSIONS, live, model_metadata, model_ready, ready, server_metadata};
+pub(crate) use metadata::{
+    EXTENSIONS, live, model_metadata, model_ready, platform, ready, server_metadata,
+};
 pub(crate) use outputs::{OutputError, RequestedOutput, Wanted};
 pub(crate) use parameters::{NO_SEQUENCES, NO_SHARED_MEMORY};
 pub(crate) use raw::RawError;
