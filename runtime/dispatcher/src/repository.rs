@@ -55,14 +55,22 @@ impl Dispatcher {
     /// Refuses calls of all versions that are kept at this moment, until they are loaded on request,
     /// and drops what is loaded of them once the calls under way have ended. A version that is
     /// deployed later is not concerned.
-    pub fn unload(&self, tenant: &TenantId, name: &Name) -> Result<(), InvokeError> {
+    pub async fn unload(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        name: &Name,
+    ) -> Result<(), InvokeError> {
         let found = Found::find(&self.routes(), tenant, name, None)?;
         let versions = found.versions().into_iter();
-        let keys = versions.map(|version| VersionKey::new(tenant, name, version));
-        match found {
-            Found::Model(..) => self.models.unload(keys),
-            Found::Function(..) => self.functions.unload(keys),
-        }
+        let keys: Vec<_> = versions.map(|version| VersionKey::new(tenant, name, version)).collect();
+        let dispatcher = self.clone();
+        // Off the async threads: an engine takes its time to let go of a model.
+        let unload = move || match found {
+            Found::Model(..) => dispatcher.models.unload(keys),
+            Found::Function(..) => dispatcher.functions.unload(keys),
+        };
+        let unloaded = tokio::task::spawn_blocking(unload).await;
+        unloaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         Ok(())
     }
 

@@ -64,7 +64,7 @@ pub(crate) async fn unload_model(
         "unload_dependents" => Ok(()),
         _ => other(cursor),
     })?;
-    gateway.dispatcher.unload(&gateway.tenant, &name)?;
+    gateway.dispatcher.unload(&gateway.tenant, &name).await?;
     Ok(Response::new(ReplyBody::empty()))
 }
 
