@@ -107,7 +107,7 @@ async fn what_is_unloaded_takes_no_calls_until_it_is_loaded() {
     assert_eq!(replicas().await, 0);
     let unloaded = "model \"digits-mlp\" is unloaded";
     let ready = server.get("/v2/models/digits-mlp/ready").await;
-    ready.assert_error(503, "not-loaded", unloaded);
+    ready.assert_error(400, "not-loaded", unloaded);
     let call = server.infer("digits-mlp", image_json(1)).await;
     call.assert_error(503, "not-loaded", unloaded);
     let through = server.infer("digits", image_json(1)).await;
@@ -139,7 +139,7 @@ async fn a_version_deployed_after_an_unload_is_ready() {
     assert_eq!(server.infer("digits-mlp", image_json(1)).await.header("quern-version"), "2");
     assert_eq!(server.get("/v2/models/digits-mlp/ready").await.status, 200);
     let first = server.get("/v2/models/digits-mlp/versions/1/ready").await;
-    first.assert_error(503, "not-loaded", "digits-mlp");
+    first.assert_error(400, "not-loaded", "digits-mlp");
     assert_eq!(server.post("/v2/repository/models/digits-mlp/load", "").await.status, 200);
     assert_eq!(server.get("/v2/models/digits-mlp/versions/1/ready").await.status, 200);
 }

@@ -88,14 +88,6 @@ impl Found {
         }
     }
 
-    /// What computes it, as the Open Inference Protocol calls that.
-    pub fn platform(&self) -> String {
-        match self.engine() {
-            Some(engine) => format!("{engine}_onnx"),
-            None => "wasm_component".into(),
-        }
-    }
-
     /// Most rows in one run, where the first dimension of every tensor counts rows.
     pub fn max_rows(&self) -> Option<u32> {
         match self {
@@ -171,14 +163,14 @@ mod tests {
 
     #[test]
     fn models_and_inference_functions_are_found_by_name_and_version() {
-        for (name, version, number, platform, max_rows, versions) in [
-            ("m", None, 3, "tract_onnx", Some(8), vec![1, 3]),
-            ("m", Some(1), 1, "tract_onnx", Some(8), vec![1, 3]),
-            ("i", Some(2), 2, "wasm_component", None, vec![2]),
+        for (name, version, number, engine, max_rows, versions) in [
+            ("m", None, 3, Some(Engine::Tract), Some(8), vec![1, 3]),
+            ("m", Some(1), 1, Some(Engine::Tract), Some(8), vec![1, 3]),
+            ("i", Some(2), 2, None, None, vec![2]),
         ] {
             let found = find(name, version).expect(name);
             assert_eq!((found.version().get(), found.max_rows()), (number, max_rows));
-            assert_eq!(found.platform(), platform);
+            assert_eq!(found.engine(), engine);
             let numbers = found.versions().into_iter().map(VersionNumber::get);
             assert_eq!(numbers.collect::<Vec<_>>(), versions);
             assert_eq!(found.signature(), &signature());

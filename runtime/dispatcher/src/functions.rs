@@ -143,7 +143,10 @@ impl Functions {
         let (tenant, name) = (invocation.tenant.clone(), invocation.name.clone());
         let key = VersionKey { tenant, name, version: version.number };
         let patience = invocation.patience;
-        let outcome = self.run(invocation, version, inputs).await;
+        let outcome = match self.readiness(&key) {
+            Ok(()) => self.run(invocation, version, inputs).await,
+            Err(unloaded) => Err(unloaded.into()),
+        };
         let (took, counters) = (begun.elapsed(), self.statistics.of(&key));
         match &outcome {
             Ok(_) => {
@@ -213,18 +216,19 @@ impl Functions {
         self.loader.metrics.retain(|tenant, name| routes().function(tenant, name).is_some());
     }
 
-    /// Makes the code of a version ready, and takes calls of all versions of its function again.
+    /// Takes calls of all versions of a function again, and makes the code of one of them ready.
     pub(crate) async fn load(
         &self,
         tenant: &TenantId,
         name: &Name,
         version: &Arc<Version<FunctionSpec>>,
     ) -> Result<(), InvokeError> {
-        let key =
-            VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
+        // First, so that the sweep leaves what is made ready, however long that takes and whoever
+        // waits.
+        self.unloaded.forget(tenant, name);
+        let key = VersionKey::new(tenant, name, version.number);
         let load = || self.loader.clone().load(key.clone(), version.clone());
         self.ready.get(&key, load, || lost(name)).await?;
-        self.unloaded.forget(tenant, name);
         Ok(())
     }
 
@@ -260,7 +264,6 @@ impl Functions {
         let allowed = patience.map_or(limits.timeout.0, |patience| patience.min(limits.timeout.0));
         let deadline = Deadline::after(started, allowed);
         let key = VersionKey { tenant, name, version: version.number };
-        self.readiness(&key)?;
         let load = || self.loader.clone().start_cold(key.clone(), version.clone());
         let load = self.ready.get(&key, load, || lost(&key.name));
         let loaded = tokio::time::timeout_at(deadline.at().into(), load)

@@ -23,7 +23,7 @@ use crate::{
     ready::{Ready, Room, VersionKey},
     run_times::RunTimesCollector,
     shapes::Shapes,
-    statistics::{Answered, Counted, Counters, ModelStatistics, Statistics},
+    statistics::{Answered, ModelStatistics, Statistics},
     unloaded::Unloaded,
 };
 
@@ -57,17 +57,11 @@ struct Shared {
     config: ModelsConfig,
     store: Arc<Store>,
     device: Arc<dyn Device>,
-    replicas: Ready<Resident, ModelError>,
+    replicas: Ready<BatchQueue, ModelError>,
     offers: Offers,
     unloaded: Unloaded,
     statistics: Statistics,
     metrics: ModelsMetrics,
-}
-
-/// A version that is loaded.
-struct Resident {
-    queue: Arc<BatchQueue>,
-    counters: Arc<Counters>,
 }
 
 impl Models {
@@ -93,7 +87,8 @@ impl Models {
             metrics,
         });
         let weak = Arc::downgrade(&shared);
-        let loaded = move || weak.upgrade().map_or_else(Vec::new, |shared| shared.queues());
+        let loaded =
+            move || weak.upgrade().map_or_else(Vec::new, |shared| shared.replicas.all_loaded());
         registry.register(Box::new(RunTimesCollector::new(loaded)?))?;
         Ok(Self { shared })
     }
@@ -133,10 +128,9 @@ impl Models {
     /// How long runs of a model's live version have taken; none while it is not loaded.
     pub(crate) fn run_times(&self, tenant: &TenantId, model: &Name) -> Vec<RunTimes> {
         let Ok(version) = self.shared.resolve(tenant, model, None) else { return Vec::new() };
-        let key =
-            VersionKey { tenant: tenant.clone(), name: model.clone(), version: version.number };
+        let key = VersionKey::new(tenant, model, version.number);
         let loaded = self.shared.replicas.loaded(&key);
-        let measured = loaded.map(|resident| resident.queue.profile());
+        let measured = loaded.map(|queue| queue.profile());
         let run_times = |of: quern_scheduler::Measured| RunTimes {
             rows: of.rows,
             runs: of.runs,
@@ -161,7 +155,7 @@ impl Models {
         metrics.retain(|tenant, name| routes().model(tenant, name).is_some());
     }
 
-    /// Loads a version, and takes calls of all versions of its model again.
+    /// Takes calls of all versions of a model again, and loads one of them.
     pub(crate) async fn load(
         &self,
         tenant: &TenantId,
@@ -169,11 +163,11 @@ impl Models {
         version: &Arc<Version<ModelSpec>>,
     ) -> Result<(), ModelError> {
         let allowed = self.shared.config.timeout;
-        let key =
-            VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
-        let loaded = tokio::time::timeout(allowed, self.shared.resident(&key, version)).await;
-        loaded.map_err(|_| ModelError::DeadlineExceeded { name: name.clone(), allowed })??;
+        // First, so that the sweep leaves what is loaded, however long that takes and whoever waits.
         self.shared.unloaded.forget(tenant, name);
+        let key = VersionKey::new(tenant, name, version.number);
+        let loaded = tokio::time::timeout(allowed, self.shared.queue(&key, version)).await;
+        loaded.map_err(|_| ModelError::DeadlineExceeded { name: name.clone(), allowed })??;
         Ok(())
     }
 
@@ -298,18 +292,18 @@ impl Shared {
             .map_err(|mismatch| ModelError::Signature { name: name.clone(), mismatch })?;
         let rows = rows(spec, &inputs)
             .map_err(|reason| ModelError::Rows { name: name.clone(), reason })?;
-        let loaded = tokio::time::timeout_at(deadline.at().into(), self.resident(key, version));
+        let loaded = tokio::time::timeout_at(deadline.at().into(), self.queue(key, version));
         let expired =
             || ModelError::DeadlineExceeded { name: name.clone(), allowed: deadline.allowed() };
-        let resident = loaded.await.map_err(|_| expired())??;
+        let queue = loaded.await.map_err(|_| expired())??;
         let queueing = Instant::now();
         let call = QueuedCall { inputs, rows, priority, deadline };
-        let computed = resident.queue.compute(call).await;
+        let computed = queue.compute(call).await;
         let Computed { outputs, batch_rows, queued, compute } = computed
             .map_err(|uncomputed| self.describe(uncomputed, name, spec, deadline.allowed()))?;
         let handover = queueing.elapsed().saturating_sub(queued + compute);
         let took = begun.elapsed();
-        resident.counters.succeeded(Answered { rows, took, queued, handover, compute });
+        queue.counters().succeeded(Answered { rows, took, queued, handover, compute });
         let served = Served {
             version: version.number,
             engine: spec.engine,
@@ -321,24 +315,18 @@ impl Shared {
         Ok(ModelReply { outputs, served })
     }
 
-    /// The version as it is loaded; loads it first if need be.
-    async fn resident(
+    /// The queue of the version; loads it first if need be.
+    async fn queue(
         self: &Arc<Self>,
         key: &VersionKey,
         version: &Arc<Version<ModelSpec>>,
-    ) -> Result<Arc<Resident>, ModelError> {
+    ) -> Result<Arc<BatchQueue>, ModelError> {
         let load = || self.clone().load(key.clone(), version.clone());
         let lost = || ModelError::Unavailable {
             name: key.name.clone(),
             reason: "loading it failed in the host".into(),
         };
         self.replicas.get(key, load, lost).await
-    }
-
-    /// The queues of all that is loaded.
-    fn queues(&self) -> Vec<Arc<BatchQueue>> {
-        let loaded = self.replicas.all_loaded().into_iter();
-        loaded.map(|resident| resident.queue.clone()).collect()
     }
 
     /// Says of which model it is that a call was not computed.
@@ -370,7 +358,7 @@ impl Shared {
         self: Arc<Self>,
         key: VersionKey,
         version: Arc<Version<ModelSpec>>,
-    ) -> Result<Arc<Resident>, ModelError> {
+    ) -> Result<Arc<BatchQueue>, ModelError> {
         let counters = self.statistics.of(&key);
         let VersionKey { tenant, name, .. } = key;
         let start = Instant::now();
@@ -392,14 +380,11 @@ impl Shared {
             max_delay_us: u64::try_from(delay.as_micros()).unwrap_or(u64::MAX),
             one_bucket: shapes.are_one(),
         };
-        let has_rows = matches!(spec.batch, BatchAxis::Rows { .. });
-        let replica = Arc::new(Counted { replica, counters: counters.clone(), has_rows });
         let metrics = self.metrics.model(&tenant, &name, version.spec.engine, self.device.id());
         let took = start.elapsed();
         self.metrics.load_seconds.observe(took.as_secs_f64());
         tracing::info!(model = %name, version = %version.number, ?took, "model loaded");
-        let queue = BatchQueue::new(replica, config, shapes, metrics);
-        Ok(Arc::new(Resident { queue: Arc::new(queue), counters }))
+        Ok(Arc::new(BatchQueue::new(replica, config, shapes, metrics, counters)))
     }
 
     /// Loads a version from the store, and warms it up.

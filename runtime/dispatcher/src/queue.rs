@@ -1,6 +1,8 @@
 //! The batch queue of one model replica: holds the calls, asks the scheduler what to do with them,
 //! and does it.
 
+mod guards;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,10 +15,12 @@ use quern_scheduler::{
 use quern_types::{Batch, ByteSize, Deadline, DeviceError, Priority, Replica, Tensor};
 use tokio::sync::oneshot;
 
+use self::guards::{LaneGuard, Ticket};
 use crate::{
     metrics::{ModelMetrics, REPLICA},
     shapes::Shapes,
     split::{self, PartReply, Parts, Split},
+    statistics::Counters,
 };
 
 /// A call on its way into the queue.
@@ -85,6 +89,7 @@ pub(crate) struct BatchQueue {
     replica: Arc<dyn Replica>,
     config: BatcherConfig,
     metrics: ModelMetrics,
+    counters: Arc<Counters>,
     /// The scheduler counts microseconds from here.
     start: Instant,
     core: Mutex<Core>,
@@ -146,6 +151,7 @@ impl BatchQueue {
         config: BatcherConfig,
         shapes: Shapes,
         metrics: ModelMetrics,
+        counters: Arc<Counters>,
     ) -> Self {
         let mut batcher = Batcher::new(config);
         for lane in 0..config.lanes {
@@ -160,7 +166,8 @@ impl BatchQueue {
             next: 0,
             wakes_us: None,
         };
-        Self { replica, config, metrics, start: Instant::now(), core: Mutex::new(core) }
+        let (start, core) = (Instant::now(), Mutex::new(core));
+        Self { replica, config, metrics, counters, start, core }
     }
 
     /// Computes one call, in a batch with others that wait, or in several batches if it has more
@@ -194,6 +201,11 @@ impl BatchQueue {
     /// The labels of its metrics.
     pub(crate) fn labels(&self) -> [&str; REPLICA.len()] {
         self.metrics.labels()
+    }
+
+    /// What is counted of its version.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     fn arrive(self: &Arc<Self>, call: QueuedCall, reply: Reply) -> CallId {
@@ -316,7 +328,7 @@ impl BatchQueue {
         let inputs = parts.iter().map(|part| part.inputs.clone()).collect();
         match self.replica.run(usize::from(lane.0), Batch { calls: inputs }).await {
             Ok(result) => {
-                self.metrics.ran(rows, result.compute);
+                self.ran(rows, result.compute, begun);
                 guard.free(rows, result.compute);
                 for (part, outputs) in parts.into_iter().zip(result.calls) {
                     let queued = begun.duration_since(part.arrived);
@@ -347,7 +359,7 @@ impl BatchQueue {
             let batch = Batch { calls: vec![part.inputs.clone()] };
             match self.replica.run(usize::from(lane.0), batch).await {
                 Ok(mut result) => {
-                    self.metrics.ran(part.rows, result.compute);
+                    self.ran(part.rows, result.compute, begun);
                     let outputs = result.calls.pop().unwrap_or_default();
                     let (queued, compute) = (begun.duration_since(part.arrived), result.compute);
                     let batch_rows = part.rows;
@@ -359,6 +371,12 @@ impl BatchQueue {
                 }
             }
         }
+    }
+
+    /// Takes down a run that has succeeded.
+    fn ran(&self, rows: u32, compute: Duration, begun: Instant) {
+        self.metrics.ran(rows, compute);
+        self.counters.ran(rows, compute, begun.elapsed().saturating_sub(compute));
     }
 
     /// Answers the call of a part that failed; of a call in parts, no further row runs.
@@ -444,51 +462,6 @@ impl Running {
             // Whoever has left needs no answer.
             Destination::Caller(reply) => drop(reply.send(Ok(Answer::Whole(computed)))),
             Destination::Split(reply) => reply.computed(computed),
-        }
-    }
-}
-
-/// A lane in use: given back when this is dropped, also by a panic, so that no lane is ever lost.
-struct LaneGuard<'a> {
-    queue: &'a Arc<BatchQueue>,
-    lane: LaneId,
-    done: Option<(u32, Duration)>,
-}
-
-impl LaneGuard<'_> {
-    /// Gives the lane back before its callers are answered, so that the next batch does not wait
-    /// for them.
-    fn free(mut self, rows: u32, compute: Duration) {
-        self.done = Some((rows, compute));
-    }
-}
-
-impl Drop for LaneGuard<'_> {
-    fn drop(&mut self) {
-        let lane = self.lane;
-        let event = match self.done {
-            Some((rows, compute)) => {
-                let compute_us = u64::try_from(compute.as_micros()).unwrap_or(u64::MAX);
-                Event::Completion { lane, rows, compute_us }
-            }
-            None => Event::LaneFree { lane },
-        };
-        let jobs = self.queue.decide(self.queue.lock(), event);
-        self.queue.set_off(jobs);
-    }
-}
-
-/// A call that waits for its answer; dropped without one, it is taken out of the queue.
-struct Ticket<'a> {
-    queue: &'a Arc<BatchQueue>,
-    call: CallId,
-    waits: bool,
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        if self.waits {
-            self.queue.withdraw(self.call);
         }
     }
 }

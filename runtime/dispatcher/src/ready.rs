@@ -72,6 +72,10 @@ struct Slot<T, E> {
 type Loading<T, E> = Shared<BoxFuture<'static, Option<Result<Arc<T>, E>>>>;
 
 impl VersionKey {
+    pub(crate) fn new(tenant: &TenantId, name: &Name, version: VersionNumber) -> Self {
+        Self { tenant: tenant.clone(), name: name.clone(), version }
+    }
+
     /// Whether the version still exists, given what is deployed under its name.
     pub(crate) fn is_kept<Spec>(&self, deployed: Option<&Arc<Deployed<Spec>>>) -> bool {
         deployed.is_some_and(|deployed| deployed.version(Some(self.version)).is_ok())

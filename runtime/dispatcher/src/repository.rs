@@ -40,10 +40,10 @@ impl Dispatcher {
         number: Option<VersionNumber>,
     ) -> Result<(), InvokeError> {
         let found = Found::find(&self.routes(), tenant, name, number)?;
-        Ok(self.readiness_of(&key(tenant, name, found.version()), &found)?)
+        Ok(self.readiness_of(&VersionKey::new(tenant, name, found.version()), &found)?)
     }
 
-    /// Loads the live version, and takes calls of all versions again.
+    /// Takes calls of all versions again, and loads the live one. It goes on should the caller leave.
     pub async fn load(&self, tenant: &TenantId, name: &Name) -> Result<(), InvokeError> {
         let _work = self.admit()?;
         match Found::find(&self.routes(), tenant, name, None)? {
@@ -55,14 +55,22 @@ impl Dispatcher {
     /// Refuses calls of all versions that are kept at this moment, until they are loaded on request,
     /// and drops what is loaded of them once the calls under way have ended. A version that is
     /// deployed later is not concerned.
-    pub fn unload(&self, tenant: &TenantId, name: &Name) -> Result<(), InvokeError> {
+    pub async fn unload(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        name: &Name,
+    ) -> Result<(), InvokeError> {
         let found = Found::find(&self.routes(), tenant, name, None)?;
         let versions = found.versions().into_iter();
-        let keys = versions.map(|version| key(tenant, name, version));
-        match found {
-            Found::Model(..) => self.models.unload(keys),
-            Found::Function(..) => self.functions.unload(keys),
-        }
+        let keys: Vec<_> = versions.map(|version| VersionKey::new(tenant, name, version)).collect();
+        let dispatcher = self.clone();
+        // Off the async threads: an engine takes its time to let go of a model.
+        let unload = move || match found {
+            Found::Model(..) => dispatcher.models.unload(keys),
+            Found::Function(..) => dispatcher.functions.unload(keys),
+        };
+        let unloaded = tokio::task::spawn_blocking(unload).await;
+        unloaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         Ok(())
     }
 
@@ -80,7 +88,9 @@ impl Dispatcher {
                 let mut versions = found.versions();
                 versions.retain(|version| number.is_none_or(|number| number == *version));
                 let versions = versions.into_iter();
-                versions.map(|version| (key(tenant, name, version), found.clone())).collect()
+                versions
+                    .map(|version| (VersionKey::new(tenant, name, version), found.clone()))
+                    .collect()
             }
         };
         let read = |(key, found): &(VersionKey, Found)| match found {
@@ -104,7 +114,9 @@ impl Dispatcher {
             let found = move |version: &Arc<Version<ModelSpec>>| {
                 Found::Model(model.clone(), version.clone())
             };
-            model.versions().map(move |version| (key(tenant, name, version.number), found(version)))
+            model
+                .versions()
+                .map(move |version| (VersionKey::new(tenant, name, version.number), found(version)))
         });
         let functions = own.functions.iter().flat_map(|(name, function)| {
             let versions =
@@ -112,7 +124,8 @@ impl Dispatcher {
             let found = move |version: &Arc<Version<FunctionSpec>>| {
                 Found::Function(function.clone(), version.clone())
             };
-            versions.map(move |version| (key(tenant, name, version.number), found(version)))
+            versions
+                .map(move |version| (VersionKey::new(tenant, name, version.number), found(version)))
         });
         let mut versions: Vec<_> = models.chain(functions).collect();
         versions.sort_by(|(one, _), (other, _)| {
@@ -122,6 +135,5 @@ impl Dispatcher {
     }
 }
 
-fn key(tenant: &TenantId, name: &Name, version: VersionNumber) -> VersionKey {
-    VersionKey { tenant: tenant.clone(), name: name.clone(), version }
-}
+#[cfg(test)]
+mod tests;

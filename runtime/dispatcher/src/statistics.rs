@@ -3,16 +3,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant, SystemTime},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use dashmap::DashMap;
-use futures::future::BoxFuture;
-use quern_types::{Batch, BatchResult, DeviceError, Name, Replica, Tensor, VersionNumber};
+use quern_types::{Name, VersionNumber};
 
 use crate::ready::VersionKey;
 
@@ -71,18 +67,22 @@ pub struct BatchStatistics {
 #[derive(Debug, Default)]
 pub(crate) struct Statistics(DashMap<VersionKey, Arc<Counters>>);
 
-/// The counters of one version.
+/// The counters of one version. All of a call, and all of a run, are changed under one lock, so that
+/// whoever reads them finds neither in parts.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
-    last_ms: AtomicU64,
-    inferences: AtomicU64,
-    executions: AtomicU64,
-    success: Meter,
-    failure: Meter,
-    queue: Meter,
-    handover: Meter,
-    compute: Meter,
-    batches: Mutex<BTreeMap<u32, Sizes>>,
+pub(crate) struct Counters(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    last: Option<SystemTime>,
+    inferences: u64,
+    executions: u64,
+    success: Tally,
+    failure: Tally,
+    queue: Tally,
+    handover: Tally,
+    compute: Tally,
+    batches: BTreeMap<u32, Sizes>,
 }
 
 /// A call that succeeded.
@@ -93,12 +93,6 @@ pub(crate) struct Answered {
     pub(crate) queued: Duration,
     pub(crate) handover: Duration,
     pub(crate) compute: Duration,
-}
-
-#[derive(Debug, Default)]
-struct Meter {
-    count: AtomicU64,
-    ns: AtomicU64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -131,24 +125,27 @@ impl Statistics {
 impl Counters {
     /// Takes down a call that succeeded.
     pub(crate) fn succeeded(&self, call: Answered) {
-        self.inferences.fetch_add(call.rows.into(), Relaxed);
-        self.success.add(call.took);
-        self.queue.add(call.queued);
-        self.handover.add(call.handover);
-        self.compute.add(call.compute);
-        self.called();
+        let mut counts = self.lock();
+        counts.inferences += u64::from(call.rows);
+        counts.success.add(call.took);
+        counts.queue.add(call.queued);
+        counts.handover.add(call.handover);
+        counts.compute.add(call.compute);
+        counts.called();
     }
 
     /// Takes down a call that failed.
     pub(crate) fn failed(&self, took: Duration) {
-        self.failure.add(took);
-        self.called();
+        let mut counts = self.lock();
+        counts.failure.add(took);
+        counts.called();
     }
 
     /// Takes down a run that succeeded: the engine's part, and the rest.
     pub(crate) fn ran(&self, rows: u32, compute: Duration, handover: Duration) {
-        self.executions.fetch_add(1, Relaxed);
-        let mut batches = self.lock();
+        let mut counts = self.lock();
+        counts.executions += 1;
+        let batches = &mut counts.batches;
         if batches.len() < MAX_SIZES || batches.contains_key(&rows) {
             let sizes = batches.entry(rows).or_default();
             sizes.handover.add(handover);
@@ -156,49 +153,37 @@ impl Counters {
         }
     }
 
-    fn called(&self) {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.fetch_max(now_ms, Relaxed);
-    }
-
-    fn read(&self, key: &VersionKey) -> ModelStatistics {
-        let last_ms = self.last_ms.load(Relaxed);
-        let last = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(last_ms));
+    /// What they say now.
+    pub(crate) fn read(&self, key: &VersionKey) -> ModelStatistics {
         let size = |(&rows, &Sizes { handover, compute }): (&u32, &Sizes)| BatchStatistics {
             rows,
             handover,
             compute,
         };
-        let batches = self.lock().iter().map(size).collect();
+        let counts = self.lock();
         ModelStatistics {
             name: key.name.clone(),
             version: key.version,
-            last_inference: last.filter(|_| last_ms > 0),
-            inferences: self.inferences.load(Relaxed),
-            executions: self.executions.load(Relaxed),
-            success: self.success.read(),
-            failure: self.failure.read(),
-            queue: self.queue.read(),
-            handover: self.handover.read(),
-            compute: self.compute.read(),
-            batches,
+            last_inference: counts.last,
+            inferences: counts.inferences,
+            executions: counts.executions,
+            success: counts.success,
+            failure: counts.failure,
+            queue: counts.queue,
+            handover: counts.handover,
+            compute: counts.compute,
+            batches: counts.batches.iter().map(size).collect(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Sizes>> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Meter {
-    fn add(&self, time: Duration) {
-        self.count.fetch_add(1, Relaxed);
-        self.ns.fetch_add(nanos(time), Relaxed);
-    }
-
-    fn read(&self) -> Tally {
-        Tally { count: self.count.load(Relaxed), ns: self.ns.load(Relaxed) }
+impl Counts {
+    fn called(&mut self) {
+        self.last = self.last.max(Some(SystemTime::now()));
     }
 }
 
@@ -213,53 +198,9 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A replica whose runs are counted.
-pub(crate) struct Counted {
-    pub(crate) replica: Arc<dyn Replica>,
-    pub(crate) counters: Arc<Counters>,
-    /// Whether the first dimension of every input counts rows.
-    pub(crate) has_rows: bool,
-}
-
-impl Counted {
-    fn rows(&self, batch: &Batch) -> u32 {
-        if !self.has_rows {
-            return 1;
-        }
-        let of_call = |call: &Vec<Tensor>| {
-            call.first().and_then(|input| input.shape().first().copied()).unwrap_or(1)
-        };
-        let rows = batch.calls.iter().map(of_call).fold(0, u64::saturating_add);
-        u32::try_from(rows).unwrap_or(u32::MAX)
-    }
-}
-
-impl Replica for Counted {
-    fn lanes(&self) -> usize {
-        self.replica.lanes()
-    }
-
-    fn run(
-        &self,
-        lane: usize,
-        batch: Batch,
-    ) -> BoxFuture<'static, Result<BatchResult, DeviceError>> {
-        let (rows, counters) = (self.rows(&batch), self.counters.clone());
-        let begun = Instant::now();
-        let run = self.replica.run(lane, batch);
-        Box::pin(async move {
-            let result = run.await;
-            if let Ok(BatchResult { compute, .. }) = &result {
-                counters.ran(rows, *compute, begun.elapsed().saturating_sub(*compute));
-            }
-            result
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use quern_types::{DataType, Engine, TenantId};
+    use quern_types::TenantId;
 
     use super::*;
 
@@ -311,46 +252,5 @@ mod tests {
         let read = counters.read(&key(1));
         assert_eq!((read.executions, read.batches.len()), (1_001, MAX_SIZES));
         assert_eq!(read.batches[0].compute.count, 2);
-    }
-
-    /// A replica that fails where there is nothing to compute.
-    struct Instantly;
-
-    impl Replica for Instantly {
-        fn lanes(&self) -> usize {
-            3
-        }
-
-        fn run(
-            &self,
-            _: usize,
-            batch: Batch,
-        ) -> BoxFuture<'static, Result<BatchResult, DeviceError>> {
-            let result = match batch.calls.is_empty() {
-                true => Err(DeviceError::Run { engine: Engine::Tract, reason: "empty".into() }),
-                false => Ok(BatchResult { calls: batch.calls, compute: MS }),
-            };
-            Box::pin(std::future::ready(result))
-        }
-    }
-
-    #[tokio::test]
-    async fn runs_are_counted_by_the_rows_of_their_calls() {
-        let call = |rows| {
-            let data = vec![0u8; rows as usize];
-            vec![Tensor::new("x", DataType::Uint8, vec![rows], data).expect("a tensor")]
-        };
-        for (has_rows, expected) in [(true, 5), (false, 1)] {
-            let counters = Arc::new(Counters::default());
-            let replica = Arc::new(Instantly);
-            let counted = Counted { replica, counters: counters.clone(), has_rows };
-            assert_eq!(counted.lanes(), 3);
-            let run = counted.run(0, Batch { calls: vec![call(2), call(3)] });
-            assert_eq!(run.await.expect("runs").calls.len(), 2);
-            assert!(counted.run(0, Batch { calls: vec![] }).await.is_err());
-            let read = counters.read(&key(1));
-            assert_eq!((read.executions, read.batches[0].rows), (1, expected));
-            assert_eq!(read.batches[0].compute, Tally { count: 1, ns: 1_000_000 });
-        }
     }
 }

@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use quern_types::{Name, TenantId};
@@ -12,36 +15,43 @@ use crate::ready::VersionKey;
 
 /// The unloaded versions of models, or of functions.
 #[derive(Debug, Default)]
-pub(crate) struct Unloaded(RwLock<HashSet<VersionKey>>);
+pub(crate) struct Unloaded {
+    versions: RwLock<HashSet<VersionKey>>,
+    /// How many there are. Every call asks, and there are none as a rule: then it takes no lock,
+    /// which all calls of all models would share.
+    count: AtomicUsize,
+}
 
 impl Unloaded {
     pub(crate) fn contains(&self, key: &VersionKey) -> bool {
-        let unloaded = self.read();
-        !unloaded.is_empty() && unloaded.contains(key)
+        !self.is_empty()
+            && self.versions.read().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
     pub(crate) fn note(&self, keys: impl IntoIterator<Item = VersionKey>) {
-        self.write().extend(keys);
+        self.change(|versions| versions.extend(keys));
     }
 
     /// Forgets all versions of a name.
     pub(crate) fn forget(&self, tenant: &TenantId, name: &Name) {
-        self.write().retain(|key| key.tenant != *tenant || key.name != *name);
+        self.retain(|key| key.tenant != *tenant || key.name != *name);
     }
 
     /// Forgets the versions that `keep` says no to.
     pub(crate) fn retain(&self, keep: impl Fn(&VersionKey) -> bool) {
-        if !self.read().is_empty() {
-            self.write().retain(keep);
+        if !self.is_empty() {
+            self.change(|versions| versions.retain(keep));
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashSet<VersionKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashSet<VersionKey>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    fn change(&self, change: impl FnOnce(&mut HashSet<VersionKey>)) {
+        let mut versions = self.versions.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut versions);
+        self.count.store(versions.len(), Ordering::Release);
     }
 }
 
@@ -70,5 +80,8 @@ mod tests {
         assert!(!unloaded.contains(&key("a", 2)) && unloaded.contains(&key("b", 1)));
         unloaded.retain(|key| key.name.as_str() != "b");
         assert!(!unloaded.contains(&key("b", 1)));
+        assert!(unloaded.is_empty());
+        unloaded.note([key("b", 1)]);
+        assert!(unloaded.contains(&key("b", 1)) && !unloaded.contains(&key("a", 1)));
     }
 }

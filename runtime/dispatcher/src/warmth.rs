@@ -33,8 +33,7 @@ impl Functions {
             // What has been deleted meanwhile is no loss.
             let Ok(version) = self.resolve(tenant, name, None) else { continue };
             let Some(work) = drain.admit() else { return };
-            let key =
-                VersionKey { tenant: tenant.clone(), name: name.clone(), version: version.number };
+            let key = VersionKey::new(tenant, name, version.number);
             let start = Instant::now();
             let load = || self.loader.clone().load(key.clone(), version);
             match self.ready.warm(&key, rank, load).await {

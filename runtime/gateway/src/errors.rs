@@ -52,6 +52,8 @@ pub(crate) struct Failure {
     allow: Option<&'static str>,
     /// The limit that a function ran into.
     limit: Option<Exceeded>,
+    /// Whether it only says that something is not ready, which was the question.
+    is_not_ready: bool,
     /// Where a guest trapped, the innermost function first; for the function's owner alone.
     trace: Vec<String>,
 }
@@ -76,6 +78,7 @@ impl Failure {
             retry_after: None,
             allow: None,
             limit: None,
+            is_not_ready: false,
             trace: Vec::new(),
         }
     }
@@ -95,9 +98,26 @@ impl Failure {
         self
     }
 
+    /// What the client is told.
+    pub(crate) fn into_detail(self) -> String {
+        self.detail
+    }
+
+    /// The same as the answer to whether something is ready, to which the protocol's "no" is a
+    /// status of 4xx: that a later try may succeed is no fault of the server there.
+    pub(crate) fn not_ready(mut self) -> Self {
+        self.is_not_ready = true;
+        self
+    }
+
     /// The status of an answer that says so, whatever protocol it is in.
     pub(crate) fn status(&self) -> StatusCode {
-        self.code.status()
+        match self.code.status() {
+            status if self.is_not_ready && status == StatusCode::SERVICE_UNAVAILABLE => {
+                StatusCode::BAD_REQUEST
+            }
+            status => status,
+        }
     }
 
     /// Writes the cause to the log, and tells the client where to find it.
@@ -117,7 +137,7 @@ impl Failure {
         let Audience { family, invocation, owner } = audience;
         self.log(invocation);
         let status = self.status();
-        let Self { code, detail, cause: _, retry_after, allow, limit, trace } = self;
+        let Self { code, detail, retry_after, allow, limit, trace, .. } = self;
         let (kind, body) = match family {
             Family::Problem => {
                 let mut problem = json!({
@@ -175,7 +195,7 @@ mod tests {
         route::{Route, RouteError},
         v2::{
             ClassError, Coding, CodingError, DecodeError, EncodeError, HeaderError, OutputError,
-            RawError, RegionError, SelectError, SettingError,
+            RawError, RegionError, SettingError,
         },
     };
 
@@ -252,8 +272,9 @@ mod tests {
             (Code::InvalidJson, DecodeError::NotUtf8 { at: 1 }.into()),
             (Code::InvalidOutput, EncodeError::NotText { output: "x".into(), index: 1 }.into()),
             (Code::Unsupported, DecodeError::Unsupported { field: x(), problem: "no" }.into()),
-            (Code::InvalidRequest, DecodeError::Binary(tensor()).into()),
+            (Code::InvalidRequest, DecodeError::Binary { index: 0, error: tensor() }.into()),
             (Code::InvalidRequest, HeaderError::Malformed { value: x() }.into()),
+            (Code::InvalidRequest, HeaderError::Repeated.into()),
             (Code::InvalidRequest, HeaderError::TooLong { json: 2, body: 1 }.into()),
             (Code::InvalidRequest, RawError::Inputs { inputs: 2 }.into()),
             (Code::InvalidRequest, RawError::Shape { name: x(), shape: vec![] }.into()),
@@ -274,7 +295,9 @@ mod tests {
             (Code::InvalidRequest, MessageError::Count { found: "none" }.into()),
             (Code::InvalidRequest, MessageError::Malformed { reason: reason() }.into()),
             (Code::InvalidRequest, RawError::Data(tensor()).into()),
+            (Code::Busy, RawError::Read(ReadError::NoRoom { total: limit }).into()),
             (Code::InvalidRequest, CodingError::Unknown { encoding: x() }.into()),
+            (Code::InvalidRequest, CodingError::NotHere { encoding: x() }.into()),
             (
                 Code::InvalidRequest,
                 CodingError::Broken { coding: Coding::Gzip, reason: x() }.into(),
@@ -283,16 +306,11 @@ mod tests {
             (Code::Busy, CodingError::Read(ReadError::NoRoom { total: limit }).into()),
             (Code::SignatureMismatch, OutputError::Name(mismatch(Side::Output)).into()),
             (Code::InvalidRequest, OutputError::NoJson { name: x(), dtype }.into()),
-            (Code::InvalidRequest, OutputError::NoClasses { name: x(), dtype }.into()),
             (
                 Code::InvalidRequest,
-                SelectError::Output(OutputError::NoJson { name: x(), dtype }).into(),
+                OutputError::Classes(ClassError::NoOrder { name: x(), dtype }).into(),
             ),
-            (
-                Code::InvalidRequest,
-                SelectError::Classes(ClassError::NoOrder { name: x(), dtype }).into(),
-            ),
-            (Code::Internal, SelectError::Classes(ClassError::Tensor(tensor())).into()),
+            (Code::Internal, OutputError::Classes(ClassError::Tensor(tensor())).into()),
             (Code::InvalidJson, SettingError::Malformed { reason: x() }.into()),
             (Code::Unsupported, SettingError::Unknown { name: x(), known: x() }.into()),
             (Code::Unsupported, SettingError::Fixed { name: x(), value: json!(1) }.into()),

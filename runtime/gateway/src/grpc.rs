@@ -245,7 +245,7 @@ impl Call {
                 Framed::new(&RepositoryModelLoadResponse {})
             }
             Method::RepositoryModelUnload => {
-                control::unload(gateway, &messages.only_as().await?)?;
+                control::unload(gateway, &messages.only_as().await?).await?;
                 Framed::new(&RepositoryModelUnloadResponse {})
             }
             Method::LogSettings => {

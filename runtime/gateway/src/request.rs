@@ -96,18 +96,12 @@ impl Gateway {
             Route::ServerMetadata => Ok(v2::server_metadata(self)),
             Route::ModelConfig(target) => v2::model_config(self, &target),
             Route::Statistics(target) => v2::statistics(self, target.as_ref()),
-            Route::RepositoryIndex => {
-                Box::pin(v2::repository_index(self, request.into_body())).await
-            }
-            Route::LoadModel(name) => {
-                Box::pin(v2::load_model(self, name, request.into_body())).await
-            }
-            Route::UnloadModel(name) => {
-                Box::pin(v2::unload_model(self, name, request.into_body())).await
-            }
+            Route::RepositoryIndex => Box::pin(v2::repository_index(self, request)).await,
+            Route::LoadModel(name) => Box::pin(v2::load_model(self, name, request)).await,
+            Route::UnloadModel(name) => Box::pin(v2::unload_model(self, name, request)).await,
             Route::Settings(subject) => v2::settings(self, &subject),
             Route::ChangeSettings(subject) => {
-                Box::pin(v2::change_settings(self, subject, request.into_body())).await
+                Box::pin(v2::change_settings(self, subject, request)).await
             }
             Route::Regions(region) => v2::regions(region.as_deref()),
             Route::RegisterRegion => v2::register_region(),

@@ -20,7 +20,7 @@ mod repository;
 mod settings;
 mod statistics;
 
-pub(crate) use classes::ClassError;
+pub(crate) use classes::{ClassError, class_count};
 pub(crate) use compression::{Coding, CodingError};
 pub(crate) use config::{DynamicBatching, InstanceGroup, ModelConfig, TensorConfig, model_config};
 #[cfg(any(test, fuzzing))]
@@ -28,8 +28,10 @@ pub(crate) use decode::InferenceRequest;
 pub(crate) use encode::EncodeError;
 pub(crate) use fields::DecodeError;
 pub(crate) use infer::{HeaderError, describe, infer};
-pub(crate) use metadata::{EXTENSIONS, live, model_metadata, model_ready, ready, server_metadata};
-pub(crate) use outputs::{OutputError, RequestedOutput, SelectError, Wanted};
+pub(crate) use metadata::{
+    EXTENSIONS, live, model_metadata, model_ready, platform, ready, server_metadata,
+};
+pub(crate) use outputs::{OutputError, RequestedOutput, Wanted};
 pub(crate) use parameters::{NO_SEQUENCES, NO_SHARED_MEMORY};
 pub(crate) use raw::RawError;
 pub(crate) use receive::off_thread;

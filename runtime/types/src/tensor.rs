@@ -113,11 +113,16 @@ pub struct Tensor {
     data: Bytes,
 }
 
+/// As much of a name as an error shows: callers choose how long it is.
+fn short(name: &str) -> String {
+    name.chars().take(80).collect()
+}
+
 /// Why parts don't make a [`Tensor`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TensorError {
     /// The product of the dimensions does not fit.
-    #[error("tensor {name:?}: shape {shape:?} has too many elements")]
+    #[error("tensor {:?}: shape {shape:?} has too many elements", short(name))]
     TooLarge {
         /// The tensor.
         name: Arc<str>,
@@ -125,7 +130,10 @@ pub enum TensorError {
         shape: Vec<u64>,
     },
     /// Shape and data disagree.
-    #[error("tensor {name:?}: shape {shape:?} of {dtype} needs {expected} bytes, got {actual}")]
+    #[error(
+        "tensor {:?}: shape {shape:?} of {dtype} needs {expected} bytes, got {actual}",
+        short(name)
+    )]
     Length {
         /// The tensor.
         name: Arc<str>,
@@ -139,7 +147,10 @@ pub enum TensorError {
         actual: u64,
     },
     /// The byte strings of a BYTES tensor don't add up.
-    #[error("tensor {name:?}: data are not {elements} byte strings with their lengths before them")]
+    #[error(
+        "tensor {:?}: data are not {elements} byte strings with their lengths before them",
+        short(name)
+    )]
     Strings {
         /// The tensor.
         name: Arc<str>,
@@ -147,7 +158,7 @@ pub enum TensorError {
         elements: u64,
     },
     /// A BOOL element is neither 0 nor 1.
-    #[error("tensor {name:?}: element {index} of BOOL is {value}, not 0 or 1")]
+    #[error("tensor {:?}: element {index} of BOOL is {value}, not 0 or 1", short(name))]
     Bool {
         /// The tensor.
         name: Arc<str>,
@@ -293,7 +304,7 @@ impl Tensor {
 }
 
 /// The number of elements of a shape; none if it does not fit.
-pub(crate) fn element_count(shape: &[u64]) -> Option<u64> {
+pub fn element_count(shape: &[u64]) -> Option<u64> {
     shape.iter().try_fold(1u64, |count, dim| count.checked_mul(*dim))
 }
 
@@ -349,6 +360,15 @@ impl ByteStrings<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_show_the_beginning_of_a_long_name() {
+        let name = "é".repeat(1_000);
+        let error = Tensor::new(name, DataType::Bool, vec![1], vec![2]).expect_err("not 0 or 1");
+        let shown = "é".repeat(80);
+        let message = format!("tensor \"{shown}\": element 0 of BOOL is 2, not 0 or 1");
+        assert_eq!(error.to_string(), message);
+    }
 
     #[test]
     fn shape_and_data_must_agree() {

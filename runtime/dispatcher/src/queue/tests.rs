@@ -9,10 +9,12 @@ use std::{
 
 use futures::future::{BoxFuture, join_all};
 use proptest::{collection::vec, prelude::*};
-use quern_types::{BatchResult, DataType, DeviceId, Engine, Signature, TenantId, TensorSpec};
+use quern_types::{
+    BatchResult, DataType, DeviceId, Engine, Signature, TenantId, TensorSpec, VersionNumber,
+};
 
 use super::*;
-use crate::metrics::ModelsMetrics;
+use crate::{metrics::ModelsMetrics, ready::VersionKey};
 
 /// A byte that no run survives which has it.
 const POISON: u8 = 255;
@@ -135,7 +137,8 @@ fn queue_with(replica: &Arc<Increment>, config: BatcherConfig) -> Arc<BatchQueue
     let spec =
         TensorSpec { name: "x".into(), dtype: DataType::Uint8, shape: vec![-1, -1], range: None };
     let shapes = Shapes::of(&Signature::new(vec![spec], vec![]).expect("a signature"));
-    Arc::new(BatchQueue::new(Arc::new(Increments(replica.clone())), config, shapes, metrics))
+    let (replica, counters) = (Arc::new(Increments(replica.clone())), Arc::default());
+    Arc::new(BatchQueue::new(replica, config, shapes, metrics, counters))
 }
 
 fn queue(replica: &Arc<Increment>) -> Arc<BatchQueue> {
@@ -166,6 +169,21 @@ async fn a_call_that_fails_its_batch_fails_alone() {
     assert!(poisoned(&answers[1]));
     assert_eq!(answers[2].as_ref().expect("computed").outputs[0].data()[..], [3]);
     assert!(queue.compute(row(1)).await.is_ok(), "the lane is free again");
+}
+
+#[tokio::test]
+async fn runs_are_counted_by_their_rows_when_they_succeed() {
+    let queue = queue(&Increment::new(1, 8));
+    let asked = [2, 0, 1].map(|byte| queue.compute(row(byte)));
+    assert!(join_all(asked).await.iter().all(Result::is_ok));
+    // Of a run that fails, what each of its calls asked for is tried alone.
+    let asked = [0, POISON].map(|byte| queue.compute(row(byte)));
+    assert_eq!(join_all(asked).await.iter().filter(|answer| answer.is_ok()).count(), 1);
+    let (tenant, name) = (TenantId::default(), "increment".parse().expect("a name"));
+    let key = VersionKey { tenant, name, version: VersionNumber::FIRST };
+    let read = queue.counters().read(&key);
+    let runs: Vec<_> = read.batches.iter().map(|size| (size.rows, size.compute.count)).collect();
+    assert_eq!((read.executions, &runs[..]), (2, &[(1, 1), (3, 1)][..]));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
     route::RouteError,
     v2::{
         ClassError, CodingError, DecodeError, EncodeError, HeaderError, OutputError, RawError,
-        RegionError, SelectError, SettingError,
+        RegionError, SettingError,
     },
 };
 
@@ -85,7 +85,7 @@ impl From<DecodeError> for Failure {
             | DecodeError::Syntax(_)
             | DecodeError::Field { .. }
             | DecodeError::Data { .. } => Code::InvalidJson,
-            DecodeError::Binary(_) => Code::InvalidRequest,
+            DecodeError::Binary { .. } => Code::InvalidRequest,
             DecodeError::Unsupported { .. } => Code::Unsupported,
         };
         Self::new(code, error)
@@ -100,16 +100,22 @@ impl From<HeaderError> for Failure {
 
 impl From<RawError> for Failure {
     fn from(error: RawError) -> Self {
-        Self::new(Code::InvalidRequest, error)
+        match error {
+            RawError::Inputs { .. }
+            | RawError::Shape { .. }
+            | RawError::Size { .. }
+            | RawError::Data(_) => Self::new(Code::InvalidRequest, error),
+            RawError::Read(ref cause) => Self { detail: error.to_string(), ..cause.clone().into() },
+        }
     }
 }
 
 impl From<CodingError> for Failure {
     fn from(error: CodingError) -> Self {
         match error {
-            CodingError::Unknown { .. } | CodingError::Broken { .. } => {
-                Self::new(Code::InvalidRequest, error)
-            }
+            CodingError::Unknown { .. }
+            | CodingError::NotHere { .. }
+            | CodingError::Broken { .. } => Self::new(Code::InvalidRequest, error),
             CodingError::Read(ref cause) => {
                 Self { detail: error.to_string(), ..cause.clone().into() }
             }
@@ -119,19 +125,10 @@ impl From<CodingError> for Failure {
 
 impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
-        let code = match error {
-            OutputError::Name(_) => Code::SignatureMismatch,
-            OutputError::NoJson { .. } | OutputError::NoClasses { .. } => Code::InvalidRequest,
-        };
-        Self::new(code, error)
-    }
-}
-
-impl From<SelectError> for Failure {
-    fn from(error: SelectError) -> Self {
         match error {
-            SelectError::Output(error) => error.into(),
-            SelectError::Classes(error) => error.into(),
+            OutputError::Name(_) => Self::new(Code::SignatureMismatch, error),
+            OutputError::NoJson { .. } => Self::new(Code::InvalidRequest, error),
+            OutputError::Classes(error) => error.into(),
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn load(
     Ok(gateway.dispatcher.load(&gateway.tenant, &name).await?)
 }
 
-pub(super) fn unload(
+pub(super) async fn unload(
     gateway: &Gateway,
     request: &RepositoryModelUnloadRequest,
 ) -> Result<(), Failure> {
@@ -69,7 +69,7 @@ pub(super) fn unload(
         return Err(CallError::Unsupported { call: "unload_dependents", reason }.into());
     }
     let name = request.model_name.parse().map_err(RouteError::Name)?;
-    Ok(gateway.dispatcher.unload(&gateway.tenant, &name)?)
+    Ok(gateway.dispatcher.unload(&gateway.tenant, &name).await?)
 }
 
 /// There is one repository, which has no name.

@@ -22,7 +22,7 @@ use crate::{
 
 /// Inputs above this are read off the async threads: it takes longer than 500 µs.
 const LARGE_INPUT: usize = 1 << 20;
-/// Outputs above this leave the async threads while they are sorted.
+/// Outputs above this leave the async threads while they become classes.
 const LARGE_OUTPUT: usize = 128 << 10;
 
 /// What came of a request.
@@ -95,8 +95,8 @@ async fn read(message: &mut Collected) -> Result<InferenceRequest, Failure> {
 
 /// The outputs in the order and form asked for.
 async fn select(given: Vec<Tensor>, wanted: Wanted) -> Result<Vec<Tensor>, Failure> {
-    let size = given.iter().map(|output| output.data().len()).sum::<usize>();
+    let is_large = wanted.work(&given) > LARGE_OUTPUT;
     let select = move || wanted.select(given);
-    let outputs = if size > LARGE_OUTPUT { v2::off_thread(select).await? } else { select() }?;
+    let outputs = if is_large { v2::off_thread(select).await? } else { select() }?;
     Ok(outputs.into_iter().map(|output| output.tensor).collect())
 }

@@ -47,7 +47,7 @@ pub(super) fn model_metadata(
     Ok(ModelMetadataResponse {
         name: name.to_string(),
         versions: found.versions().iter().map(VersionNumber::to_string).collect(),
-        platform: found.platform(),
+        platform: v2::platform(found.engine()),
         inputs: signature.inputs().iter().map(describe).collect(),
         outputs: signature.outputs().iter().map(describe).collect(),
     })

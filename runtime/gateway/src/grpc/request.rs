@@ -3,17 +3,17 @@
 //! signatures. What a protobuf library would make of a hostile message takes a hundred times its
 //! size; this takes no more than `Outline::cost` says.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use quern_types::{DataType, Priority, Tensor};
+use quern_types::{DataType, Priority, Tensor, element_count};
 
 use super::{
     contents::Contents,
     parameter::Parameter,
     wire::{Fields, Malformed, Value},
 };
-use crate::v2::{NO_SEQUENCES, NO_SHARED_MEMORY, RequestedOutput};
+use crate::v2::{NO_SEQUENCES, NO_SHARED_MEMORY, RequestedOutput, class_count};
 
 /// Most inputs, and most outputs asked for.
 const MAX_TENSORS: usize = 1024;
@@ -195,9 +195,8 @@ impl Input {
             }
         }
         let dtype = dtype.ok_or_else(|| FieldError::new("datatype", "is missing"))?;
-        let elements = shape.iter().try_fold(1u64, |count, dim| count.checked_mul(*dim));
         let too_many = || FieldError::new("shape", format!("{shape:?} has too many elements"));
-        let elements = elements.ok_or_else(too_many)?;
+        let elements = element_count(&shape).ok_or_else(too_many)?;
         Ok(Self { name, dtype, elements, shape, contents })
     }
 
@@ -228,10 +227,12 @@ fn requested_output(message: Bytes) -> Result<RequestedOutput, FieldError> {
                 let parameter = parameter("parameters", value)?;
                 parameter.refuse_shared_memory()?;
                 if parameter.key == "classification" {
-                    let count = parameter.as_u64().and_then(|count| u32::try_from(count).ok());
+                    let field = "parameters.classification";
                     let problem = "must be an integer that is not negative";
-                    let problem = || FieldError::new("parameters.classification", problem);
-                    output.classes = NonZeroU32::new(count.ok_or_else(problem)?);
+                    let asked =
+                        parameter.as_u64().ok_or_else(|| FieldError::new(field, problem))?;
+                    output.classes =
+                        class_count(asked).map_err(|error| FieldError::new(field, error))?;
                 }
             }
             _ => {}
@@ -358,6 +359,8 @@ fn dimensions(shape: &mut Vec<u64>, value: Value) -> Result<(), FieldError> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use prost::Message;
 
     use super::*;
@@ -541,6 +544,11 @@ mod tests {
             (
                 wanted(ParameterChoice::Int64Param(-1)),
                 "outputs[0].parameters.classification: must be an integer that is not negative",
+            ),
+            (
+                wanted(ParameterChoice::Int64Param(1_025)),
+                "outputs[0].parameters.classification: is more than 1024, the most classes that \
+                 an answer has",
             ),
             (
                 late(ParameterChoice::StringParam("1".into())),

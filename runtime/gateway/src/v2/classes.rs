@@ -1,9 +1,23 @@
 //! The classification extension: the highest elements of an output, as the strings
 //! `value:index`. Nothing has labels yet, which would follow them.
 
-use std::{fmt::Debug, io::Write, num::NonZeroU32};
+use std::{cmp::Ordering, collections::BinaryHeap, fmt::Debug, io::Write, num::NonZeroU32};
 
 use quern_types::{DataType, Tensor, TensorError};
+
+/// Most classes of one row.
+const MAX_CLASSES: u32 = 1_024;
+
+/// More classes are asked for than one row can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is more than {MAX_CLASSES}, the most classes that an answer has")]
+pub(crate) struct TooManyClasses;
+
+/// The number of classes that is asked for; 0 asks for the tensor itself.
+pub(crate) fn class_count(asked: u64) -> Result<Option<NonZeroU32>, TooManyClasses> {
+    let count = u32::try_from(asked).ok().filter(|count| *count <= MAX_CLASSES);
+    Ok(NonZeroU32::new(count.ok_or(TooManyClasses)?))
+}
 
 /// Why a tensor has no classes.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -74,29 +88,60 @@ fn classes_of<T: PartialOrd + Debug>(
     let mut data = Vec::new();
     if row_length > 0 {
         for row in elements.chunks(row_length) {
-            highest(row, count).for_each(|index| append(&mut data, &row[index], index));
+            for Ranked { value, index } in highest(row, count) {
+                append(&mut data, value, index);
+            }
         }
     }
     let shape = rows.into_iter().chain([count as u64]).collect();
     Ok(Tensor::new(tensor.name().clone(), DataType::Bytes, shape, data)?)
 }
 
-/// The indices of the `count` highest elements, the highest first.
-fn highest<T: PartialOrd>(row: &[T], count: usize) -> impl Iterator<Item = usize> {
-    let is_number = |element: &T| element.partial_cmp(element).is_some();
-    let descending = |one: &usize, other: &usize| {
-        let (one, other, order) = (&row[*one], &row[*other], one.cmp(other));
-        let by_value = other.partial_cmp(one);
-        by_value.unwrap_or_else(|| is_number(other).cmp(&is_number(one))).then(order)
-    };
-    let mut indices: Vec<usize> = (0..row.len()).collect();
-    if count < indices.len() {
-        indices.select_nth_unstable_by(count, descending);
-        indices.truncate(count);
+/// The `count` highest elements, the highest first. No more than these are held at a time, however
+/// many there are to choose from.
+fn highest<T: PartialOrd>(row: &[T], count: usize) -> Vec<Ranked<'_, T>> {
+    let mut best = BinaryHeap::with_capacity(count);
+    for (index, value) in row.iter().enumerate() {
+        let element = Ranked { value, index };
+        if best.len() < count {
+            best.push(element);
+        } else if let Some(mut last) = best.peek_mut()
+            && element < *last
+        {
+            *last = element;
+        }
     }
-    indices.sort_unstable_by(descending);
-    indices.into_iter()
+    best.into_sorted_vec()
 }
+
+/// An element of a row; what is less comes before what is greater.
+struct Ranked<'a, T> {
+    value: &'a T,
+    index: usize,
+}
+
+impl<T: PartialOrd> Ord for Ranked<'_, T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let is_number = |one: &Self| one.value.partial_cmp(one.value).is_some();
+        let descending = other.value.partial_cmp(self.value);
+        let descending = descending.unwrap_or_else(|| is_number(other).cmp(&is_number(self)));
+        descending.then(self.index.cmp(&other.index))
+    }
+}
+
+impl<T: PartialOrd> PartialOrd for Ranked<'_, T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: PartialOrd> PartialEq for Ranked<'_, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: PartialOrd> Eq for Ranked<'_, T> {}
 
 /// Appends one string behind its length. The value is written in full, and never longer than 32
 /// characters: that is what `Debug` is of a number.
@@ -156,6 +201,31 @@ mod tests {
         let expected = strings(&["2.0:2", "1.0:1", "1.0:3", "-inf:4", "NaN:0"]);
         assert_eq!(classes(&tensor, 5, false).1, expected);
         assert_eq!(classes(&tensor, 3, false).1, expected[..3]);
+    }
+
+    #[test]
+    fn so_many_classes_can_be_asked_for_and_no_more() {
+        assert_eq!(class_count(0), Ok(None));
+        for count in [1, MAX_CLASSES] {
+            assert_eq!(class_count(count.into()), Ok(NonZeroU32::new(count)));
+        }
+        for count in [u64::from(MAX_CLASSES) + 1, 1 << 32, u64::MAX] {
+            assert_eq!(class_count(count), Err(TooManyClasses));
+        }
+        let message = "is more than 1024, the most classes that an answer has";
+        assert_eq!(TooManyClasses.to_string(), message);
+    }
+
+    #[test]
+    fn the_highest_of_many_are_found_wherever_they_are() {
+        let row: Vec<u32> = (0..1_000).map(|index| index * 7_919 % 1_000).collect();
+        let mut expected: Vec<_> = row.iter().copied().zip(0usize..).collect();
+        expected.sort_by_key(|(value, index)| (std::cmp::Reverse(*value), *index));
+        for count in [1, 2, 17, 999, 1_000] {
+            let found = highest(&row, count).into_iter();
+            let found: Vec<_> = found.map(|Ranked { value, index }| (*value, index)).collect();
+            assert_eq!(found, expected[..count], "{count}");
+        }
     }
 
     #[test]

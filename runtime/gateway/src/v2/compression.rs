@@ -47,6 +47,12 @@ pub(crate) enum CodingError {
         /// The encoding.
         encoding: String,
     },
+    /// Any encoding, where no body needs one.
+    #[error("Content-Encoding {encoding:?} is for inference alone: send the body as it is")]
+    NotHere {
+        /// The encoding.
+        encoding: String,
+    },
     /// It is not what it says.
     #[error("body is not {coding}: {reason}")]
     Broken {
@@ -82,25 +88,42 @@ impl Coding {
         })
     }
 
-    /// The encoding that a client likes best of those that there are; none if it takes neither.
+    /// Refuses a body that has an encoding.
+    pub(crate) fn refuse(headers: &HeaderMap) -> Result<(), CodingError> {
+        let encoding = match Self::of_body(headers) {
+            Ok(None) => return Ok(()),
+            Ok(Some(coding)) => coding.to_string(),
+            Err(CodingError::Unknown { encoding }) => encoding,
+            Err(error) => return Err(error),
+        };
+        Err(CodingError::NotHere { encoding })
+    }
+
+    /// The encoding that a client likes best of those that there are; none if it takes neither, or
+    /// would rather have what is not compressed.
     pub(crate) fn accepted(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(ACCEPT_ENCODING).iter();
         let texts = values.filter_map(|value| value.to_str().ok());
         let mut weights = [None; 2];
-        let mut any = 0.0;
+        let (mut any, mut identity) = (0.0, 0.0);
         for choice in texts.flat_map(|text| text.split(',')) {
             let (name, parameters) = choice.split_once(';').unwrap_or((choice, ""));
-            let weight = parameters.trim().strip_prefix("q=").map_or(Some(1.0), |q| q.parse().ok());
+            let weight = match parameters.trim().split_once('=') {
+                Some(("q" | "Q", weight)) => weight.parse().ok(),
+                _ => Some(1.0),
+            };
             let weight = weight.filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(0.0f32);
             match name.trim().to_ascii_lowercase().as_str() {
                 "gzip" | "x-gzip" => weights[0] = Some(weight),
                 "deflate" => weights[1] = Some(weight),
+                "identity" => identity = weight,
                 "*" => any = weight,
                 _ => {}
             }
         }
         let [gzip, deflate] = weights.map(|weight| weight.unwrap_or(any));
         match (gzip, deflate) {
+            (gzip, deflate) if gzip.max(deflate) < identity => None,
             (gzip, deflate) if gzip > 0.0 && gzip >= deflate => Some(Self::Gzip),
             (_, deflate) if deflate > 0.0 => Some(Self::Deflate),
             _ => None,
@@ -274,8 +297,18 @@ mod tests {
     }
 
     #[test]
+    fn where_no_body_has_an_encoding_all_are_refused() {
+        let refuse = |values: &[&'static str]| Coding::refuse(&headers(CONTENT_ENCODING, values));
+        assert_eq!((refuse(&[]), refuse(&["identity"])), (Ok(()), Ok(())));
+        for encoding in ["gzip", "deflate", "br"] {
+            let refused = CodingError::NotHere { encoding: encoding.to_owned() };
+            assert_eq!(refuse(&[encoding]), Err(refused));
+        }
+    }
+
+    #[test]
     fn a_client_gets_the_encoding_that_it_likes_best() {
-        let cases: [(&[&'static str], Option<Coding>); 12] = [
+        let cases: [(&[&'static str], Option<Coding>); 17] = [
             (&[], None),
             (&["gzip"], Some(Coding::Gzip)),
             (&["deflate"], Some(Coding::Deflate)),
@@ -288,6 +321,11 @@ mod tests {
             (&["br, identity"], None),
             (&["gzip;q=high"], None),
             (&[" GZIP ; q=1.0 "], Some(Coding::Gzip)),
+            (&["gzip;Q=0, deflate;Q=0.5"], Some(Coding::Deflate)),
+            (&["identity, gzip;q=0.5"], None),
+            (&["gzip;q=0.5", "identity;q=0.8, *;q=0.1"], None),
+            (&["identity;q=0.5, gzip;q=0.8"], Some(Coding::Gzip)),
+            (&["identity, gzip"], Some(Coding::Gzip)),
         ];
         for (values, expected) in cases {
             let headers = headers(ACCEPT_ENCODING, values);

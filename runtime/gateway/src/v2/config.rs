@@ -8,6 +8,7 @@ use quern_types::{DataType, DeviceDescription, DeviceId, Name, TensorSpec};
 use serde::Serialize;
 use serde_json::json;
 
+use super::metadata::platform;
 use crate::{
     Gateway,
     body::{self, Reply},
@@ -92,7 +93,7 @@ impl ModelConfig {
         let groups = devices.iter().filter(|_| found.engine().is_some()).map(InstanceGroup::new);
         Self {
             name: name.clone(),
-            platform: found.platform(),
+            platform: platform(found.engine()),
             backend: found.engine().map_or("wasm", |engine| engine.as_str()),
             version_policy: VersionPolicy { all: Empty {} },
             max_batch_size: max_rows.unwrap_or(0),

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use quern_types::{DataType, Tensor, TensorError};
+use quern_types::{DataType, Tensor, TensorError, element_count};
 
 use super::json::{Cursor, Number, SyntaxError};
 
@@ -126,8 +126,7 @@ impl Outline<'_> {
     }
 
     fn elements(&self) -> Result<u64, Fault> {
-        let product = self.shape.iter().try_fold(1u64, |count, dim| count.checked_mul(*dim));
-        product.ok_or_else(|| Fault::TooLarge { shape: self.shape.to_vec() })
+        element_count(self.shape).ok_or_else(|| Fault::TooLarge { shape: self.shape.to_vec() })
     }
 }
 

@@ -85,7 +85,8 @@ fn attach(inputs: Vec<Input>, mut binary: Bytes) -> Result<Vec<Tensor>, DecodeEr
                     );
                     DecodeError::Field { field, problem }
                 })?;
-                Tensor::new(name, dtype, shape, binary.split_to(size))?
+                let tensor = Tensor::new(name, dtype, shape, binary.split_to(size));
+                tensor.map_err(|error| DecodeError::Binary { index, error })?
             }
         });
     }
@@ -318,7 +319,7 @@ mod tests {
             (
                 one("FP32", "[3]", "8"),
                 &[0; 8],
-                "binary data of tensor \"x\": shape [3] of FP32 needs 12 bytes, got 8",
+                "inputs[0]: binary data of tensor \"x\": shape [3] of FP32 needs 12 bytes, got 8",
             ),
             (
                 one("FP32", "[1]", "4"),
@@ -333,22 +334,22 @@ mod tests {
             (
                 one("FP32", "[9999999999,9999999999]", "4"),
                 &[0; 4],
-                "binary data of tensor \"x\": shape [9999999999, 9999999999] has too many elements",
+                "inputs[0]: binary data of tensor \"x\": shape [9999999999, 9999999999] has too many elements",
             ),
             (
                 one("BOOL", "[2]", "2"),
                 &[1, 2],
-                "binary data of tensor \"x\": element 1 of BOOL is 2, not 0 or 1",
+                "inputs[0]: binary data of tensor \"x\": element 1 of BOOL is 2, not 0 or 1",
             ),
             (
                 one("BYTES", "[1]", "5"),
                 &[2, 0, 0, 0, b'x'],
-                "binary data of tensor \"x\": data are not 1 byte strings with their lengths before them",
+                "inputs[0]: binary data of tensor \"x\": data are not 1 byte strings with their lengths before them",
             ),
             (
                 one("BYTES", "[1]", "8"),
                 &[0; 8],
-                "binary data of tensor \"x\": data are not 1 byte strings with their lengths before them",
+                "inputs[0]: binary data of tensor \"x\": data are not 1 byte strings with their lengths before them",
             ),
             (
                 r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[1],"parameters":{"binary_data_size":1}}]}"#.into(),

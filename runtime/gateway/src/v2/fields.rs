@@ -47,8 +47,13 @@ pub(crate) enum DecodeError {
         error: DataError,
     },
     /// Binary data are not what the input's shape and datatype say.
-    #[error("binary data of {0}")]
-    Binary(#[from] TensorError),
+    #[error("inputs[{index}]: binary data of {error}")]
+    Binary {
+        /// Which input it is.
+        index: usize,
+        /// What is wrong with them.
+        error: TensorError,
+    },
 }
 
 impl DecodeError {

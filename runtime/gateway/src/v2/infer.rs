@@ -28,9 +28,10 @@ use crate::{
 
 /// JSON above this leaves the async threads while it is decoded: it takes longer than 500 µs.
 const LARGE_JSON: usize = 256 << 10;
-/// Bodies above this leave them even if they are binary: their strings and booleans are checked.
+/// Bodies above this leave them even if they are binary: their strings and booleans are checked,
+/// and a body that is one string is copied behind its length.
 const LARGE_BODY: usize = 4 << 20;
-/// Tensors above this leave the async threads while they are encoded.
+/// Outputs above this leave the async threads while they become JSON or classes.
 const LARGE_OUTPUT: usize = 128 << 10;
 /// Answers above this leave the async threads while they are compressed.
 const LARGE_ANSWER: usize = 32 << 10;
@@ -49,6 +50,9 @@ pub(crate) enum HeaderError {
         /// Its value.
         value: String,
     },
+    /// It is there twice, and the body could be divided in two ways.
+    #[error("header Inference-Header-Content-Length is given more than once")]
+    Repeated,
     /// It is longer than the body.
     #[error(
         "header Inference-Header-Content-Length is {json}, but the body has {body} bytes altogether"
@@ -85,7 +89,11 @@ pub(crate) async fn infer(
     let form = Form::of(&head.headers)?;
     let body = receive(gateway, &head.headers, body).await?;
     let decoded = match form {
-        Form::Raw => raw::request(found.signature(), body.into_bytes())?,
+        Form::Raw => {
+            let (found, room, length) = (found.clone(), gateway.body_room.clone(), body.len());
+            let read = move || raw::request(found.signature(), body, &room);
+            if length > LARGE_BODY { off_thread(read).await?? } else { read()? }
+        }
         Form::Json => decode(body, None).await?,
         Form::Divided(json) => decode(body, Some(json)).await?,
     };
@@ -111,7 +119,11 @@ pub(crate) async fn infer(
 
 impl Form {
     fn of(headers: &HeaderMap) -> Result<Self, HeaderError> {
-        let Some(value) = headers.get(JSON_LENGTH) else { return Ok(Self::Json) };
+        let mut values = headers.get_all(JSON_LENGTH).iter();
+        let Some(value) = values.next() else { return Ok(Self::Json) };
+        if values.next().is_some() {
+            return Err(HeaderError::Repeated);
+        }
         let text = value.to_str().unwrap_or_default();
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse().ok().filter(|_| digits) {
@@ -161,12 +173,12 @@ impl Given {
 }
 
 async fn reply(given: Given, coding: Option<Coding>) -> Result<Reply, Failure> {
-    let large =
-        given.outputs.iter().map(|output| output.data().len()).sum::<usize>() > LARGE_OUTPUT;
+    let large = given.wanted.work(&given.outputs) > LARGE_OUTPUT;
     let encoded = if large { off_thread(|| given.encode()).await?? } else { given.encode()? };
     let json_length = encoded.binary.as_ref().map(|_| encoded.json.len());
     let length = encoded.len();
-    let coding = coding.filter(|_| length >= SMALL_ANSWER);
+    let is_small = length < SMALL_ANSWER;
+    let coding = coding.filter(|_| !is_small);
     let body = match coding {
         None => match encoded.binary {
             None => ReplyBody::full(encoded.json),
@@ -189,9 +201,11 @@ async fn reply(given: Given, coding: Option<Coding>) -> Result<Reply, Failure> {
         }
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if !is_small {
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
     if let Some(coding) = coding {
         headers.insert(CONTENT_ENCODING, coding.header());
-        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     }
     Ok(reply)
 }
@@ -241,6 +255,9 @@ mod tests {
             let malformed = HeaderError::Malformed { value: value.into() };
             assert_eq!(of(value), Err(malformed));
         }
+        let twice = ["17", "17"].map(|value| (JSON_LENGTH, HeaderValue::from_static(value)));
+        let twice = HeaderMap::from_iter(twice);
+        assert_eq!(Form::of(&twice), Err(HeaderError::Repeated));
     }
 
     fn given(bytes: usize, binary: bool) -> Given {
@@ -260,6 +277,9 @@ mod tests {
         for (bytes, binary) in [(3, false), (3, true), (5_000, true), (200_000, false)] {
             let plain = reply(given(bytes, binary), None).await.expect("an answer");
             let zipped = reply(given(bytes, binary), Some(Coding::Gzip)).await.expect("an answer");
+            for reply in [&plain, &zipped] {
+                assert_eq!(reply.headers().contains_key(VARY), bytes >= SMALL_ANSWER, "{bytes}");
+            }
             let json = plain.headers().get(JSON_LENGTH).cloned();
             assert_eq!(
                 (json.is_some(), zipped.headers().get(JSON_LENGTH)),

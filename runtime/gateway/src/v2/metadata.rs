@@ -1,7 +1,7 @@
 //! What the protocol says about the server and about models, without running anything.
 
 use quern_dispatcher::Found;
-use quern_types::{InvokeError, TensorSpec, VersionNumber};
+use quern_types::{Engine, InvokeError, TensorSpec, VersionNumber};
 use serde_json::{Value, json};
 
 use crate::{
@@ -49,7 +49,7 @@ pub(crate) fn model_metadata(gateway: &Gateway, target: &Target) -> Result<Reply
     Ok(body::json(&json!({
         "name": name,
         "versions": versions.iter().map(VersionNumber::to_string).collect::<Vec<_>>(),
-        "platform": found.platform(),
+        "platform": platform(found.engine()),
         "inputs": signature.inputs().iter().map(describe).collect::<Vec<_>>(),
         "outputs": signature.outputs().iter().map(describe).collect::<Vec<_>>(),
     })))
@@ -62,10 +62,34 @@ pub(crate) fn model_ready(gateway: &Gateway, target: &Target) -> Result<Reply, F
         Ok(()) => Ok(body::json(&json!({"name": name, "ready": true}))),
         // Nothing else than a model or an inference function is there for the protocol.
         Err(error @ InvokeError::WrongKind { .. }) => Err(Failure::new(Code::NotFound, error)),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Failure::from(error).not_ready()),
+    }
+}
+
+/// What computes a version, as the protocol calls that; functions have no engine.
+pub(crate) fn platform(engine: Option<Engine>) -> String {
+    match engine {
+        Some(engine) => format!("{engine}_onnx"),
+        None => "wasm_component".into(),
     }
 }
 
 fn describe(spec: &TensorSpec) -> Value {
     json!({"name": spec.name, "datatype": spec.dtype, "shape": spec.shape})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_named_as_in_the_protocol() {
+        for (engine, expected) in [
+            (Some(Engine::Tract), "tract_onnx"),
+            (Some(Engine::OnnxRuntime), "onnxruntime_onnx"),
+            (None, "wasm_component"),
+        ] {
+            assert_eq!(platform(engine), expected);
+        }
+    }
 }

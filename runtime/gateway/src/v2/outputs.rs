@@ -43,13 +43,8 @@ pub(crate) enum OutputError {
         dtype: DataType,
     },
     /// Classes of what has none.
-    #[error("output {name:?} is {dtype}: only outputs of numbers have a classification")]
-    NoClasses {
-        /// The output.
-        name: String,
-        /// Its type.
-        dtype: DataType,
-    },
+    #[error(transparent)]
+    Classes(#[from] ClassError),
 }
 
 /// What a request wants of the outputs.
@@ -108,7 +103,7 @@ impl Wanted {
         if wanted.is_some_and(|output| output.classes.is_some()) {
             return match classes::has_order(dtype) {
                 true => Ok(()),
-                false => Err(OutputError::NoClasses { name, dtype }),
+                false => Err(ClassError::NoOrder { name, dtype }.into()),
             };
         }
         let binary = wanted.and_then(|output| output.binary).unwrap_or(self.binary);
@@ -118,13 +113,26 @@ impl Wanted {
         }
     }
 
+    /// The bytes of the outputs that take work: those which become classes or JSON. Others are
+    /// passed on as they are, or not at all.
+    pub(crate) fn work(&self, given: &[Tensor]) -> usize {
+        let takes_work = |tensor: &&Tensor| {
+            let wanted = self.outputs.iter().find(|output| *output.name == **tensor.name());
+            match wanted {
+                Some(output) => output.classes.is_some() || !output.binary.unwrap_or(self.binary),
+                None => self.outputs.is_empty() && !self.binary,
+            }
+        };
+        given.iter().filter(takes_work).map(|tensor| tensor.data().len()).sum()
+    }
+
     /// The outputs in the order and form asked for.
-    pub(crate) fn select(&self, given: Vec<Tensor>) -> Result<Vec<Output>, SelectError> {
+    pub(crate) fn select(&self, given: Vec<Tensor>) -> Result<Vec<Output>, OutputError> {
         if self.outputs.is_empty() {
             let binary = self.binary;
             return Ok(given.into_iter().map(|tensor| Output { tensor, binary }).collect());
         }
-        let find = |wanted: &RequestedOutput| -> Result<Output, SelectError> {
+        let find = |wanted: &RequestedOutput| -> Result<Output, OutputError> {
             // Missing only if another version, with another signature, went live meanwhile.
             let found = given.iter().find(|tensor| **tensor.name() == *wanted.name);
             let tensor = found.ok_or_else(|| {
@@ -139,17 +147,6 @@ impl Wanted {
         };
         self.outputs.iter().map(find).collect()
     }
-}
-
-/// Why the outputs that came back are not what was asked for.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(crate) enum SelectError {
-    /// One can't be had as asked for.
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    /// One has no classes.
-    #[error(transparent)]
-    Classes(#[from] ClassError),
 }
 
 #[cfg(test)]
@@ -213,6 +210,25 @@ mod tests {
         for (outputs, binary, message) in cases {
             let error = wanted(outputs, binary).check(&known).err();
             assert_eq!(error.map(|error| error.to_string()).as_deref(), message, "{outputs:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_becomes_json_or_classes_takes_work() {
+        let given = [("a", 2), ("b", 30)].map(|(name, bytes)| {
+            Tensor::new(name, DataType::Uint8, vec![bytes as u64], vec![7; bytes]).expect("bytes")
+        });
+        let cases: [(&[RequestedOutput], bool, usize); 7] = [
+            (&[], false, 32),
+            (&[], true, 0),
+            (&[output("a", None, 0)], false, 2),
+            (&[output("a", None, 0)], true, 0),
+            (&[output("a", Some(false), 0), output("b", None, 0)], true, 2),
+            (&[output("a", Some(true), 0), output("b", Some(true), 1)], false, 30),
+            (&[output("c", None, 0)], false, 0),
+        ];
+        for (outputs, binary, bytes) in cases {
+            assert_eq!(wanted(outputs, binary).work(&given), bytes, "{outputs:?} {binary}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::{num::NonZeroU32, time::Duration};
 use quern_types::Priority;
 
 use super::{
+    classes::class_count,
     fields::{DecodeError, boolean, expected, members, once, string, unsigned},
     json::Cursor,
 };
@@ -79,13 +80,16 @@ impl OutputParameters {
         let (mut binary, mut classes) = (None, None);
         members(cursor, |cursor, key| match key {
             "binary_data" => once(&mut binary, || boolean(cursor)),
-            "classification" => once(&mut classes, || unsigned(cursor)),
+            "classification" => once(&mut classes, || {
+                let asked = unsigned::<u64>(cursor)?;
+                class_count(asked).map_err(|error| DecodeError::field("", error.to_string()))
+            }),
             "shared_memory_region" | "shared_memory_byte_size" | "shared_memory_offset" => {
                 Err(DecodeError::unsupported(NO_SHARED_MEMORY))
             }
             _ => other(cursor),
         })?;
-        Ok(Self { binary, classes: classes.and_then(NonZeroU32::new) })
+        Ok(Self { binary, classes: classes.flatten() })
     }
 }
 
@@ -183,11 +187,18 @@ mod tests {
             complaint(InputParameters::read, size),
             "binary_data_size: expected an integer that is not negative, found -7"
         );
-        let classes = r#"{"classification": 4294967296}"#;
-        assert_eq!(
-            complaint(OutputParameters::read, classes),
-            "classification: expected an integer that is not negative, found 4294967296"
-        );
+        for (classes, message) in [
+            (
+                r#"{"classification": 1.5}"#,
+                "classification: expected an integer that is not negative, found 1.5",
+            ),
+            (
+                r#"{"classification": 1025}"#,
+                "classification: is more than 1024, the most classes that an answer has",
+            ),
+        ] {
+            assert_eq!(complaint(OutputParameters::read, classes), message);
+        }
         let region = r#"{"shared_memory_region": "a"}"#;
         let refusal = "shared_memory_region: shared memory is not allowed on this server";
         assert_eq!(complaint(InputParameters::read, region), refusal);

@@ -1,10 +1,16 @@
 //! A body without JSON: the binary data of a model's only input. Its shape follows from the
 //! signature and the size of the body, or the body is refused.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use quern_types::{DataType, Priority, Signature, Tensor, TensorError, TensorSpec};
+use bytes::Bytes;
+use quern_types::{
+    ByteSize, DataType, Priority, Signature, Tensor, TensorError, TensorSpec, element_count,
+};
 
 use super::decode::InferenceRequest;
+use crate::{
+    body::ReadError,
+    collect::{BodyRoom, Collected},
+};
 
 /// Why a body alone is no request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,16 +47,24 @@ pub(crate) enum RawError {
     /// The data are not what the type wants.
     #[error("the body as {0}")]
     Data(#[from] TensorError),
+    /// There is no room for what becomes of the body.
+    #[error("the body as a string: {0}")]
+    Read(#[from] ReadError),
 }
 
-/// The request that a body means on its own; its outputs come as binary data.
-pub(crate) fn request(signature: &Signature, body: Bytes) -> Result<InferenceRequest, RawError> {
+/// The request that a body means on its own; its outputs come as binary data. What becomes of the
+/// body has its room until it is dropped, as the body has.
+pub(crate) fn request(
+    signature: &Signature,
+    body: Collected,
+    room: &BodyRoom,
+) -> Result<InferenceRequest, RawError> {
     let [input] = signature.inputs() else {
         return Err(RawError::Inputs { inputs: signature.inputs().len() });
     };
     let tensor = match input.dtype.size() {
-        Some(size) => plain(input, size, body)?,
-        None => string(input, body)?,
+        Some(size) => plain(input, size, body.into_bytes())?,
+        None => string(input, &body, room)?,
     };
     Ok(InferenceRequest {
         id: None,
@@ -83,7 +97,7 @@ fn plain(input: &TensorSpec, size: usize, body: Bytes) -> Result<Tensor, RawErro
         input.shape.iter().map(|dim| u64::try_from(*dim).unwrap_or(open)).collect::<Vec<_>>()
     });
     let fits = |shape: &Vec<u64>| {
-        shape.iter().try_fold(size as u64, |bytes, dim| bytes.checked_mul(*dim)) == Some(bytes)
+        element_count(shape).and_then(|elements| elements.checked_mul(size as u64)) == Some(bytes)
     };
     let shape = shape.filter(fits).ok_or_else(|| RawError::Size {
         name: input.name.to_string(),
@@ -95,16 +109,17 @@ fn plain(input: &TensorSpec, size: usize, body: Bytes) -> Result<Tensor, RawErro
 }
 
 /// A single byte string: all of the body.
-fn string(input: &TensorSpec, body: Bytes) -> Result<Tensor, RawError> {
+fn string(input: &TensorSpec, body: &[u8], room: &BodyRoom) -> Result<Tensor, RawError> {
     let length = u32::try_from(body.len()).map_err(|_| unclear(input))?;
     if !input.shape.iter().all(|dim| matches!(dim, -1 | 1)) {
         return Err(unclear(input));
     }
-    let mut data = BytesMut::with_capacity(4 + body.len());
-    data.put_u32_le(length);
-    data.put(body);
+    let prefix = length.to_le_bytes();
+    let mut data = room.growing(ByteSize((prefix.len() + body.len()) as u64));
+    data.push(&prefix)?;
+    data.push(body)?;
     let shape = vec![1; input.shape.len()];
-    Ok(Tensor::new(input.name.clone(), input.dtype, shape, data.freeze())?)
+    Ok(Tensor::new(input.name.clone(), input.dtype, shape, data.finish().into_bytes())?)
 }
 
 fn unclear(input: &TensorSpec) -> RawError {
@@ -114,14 +129,27 @@ fn unclear(input: &TensorSpec) -> RawError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EdgeLimits;
 
     fn spec(dtype: DataType, shape: &[i64]) -> TensorSpec {
         TensorSpec { name: "x".into(), dtype, shape: shape.to_vec(), range: None }
     }
 
+    /// Room for a body of 1 MiB, or several that have that much together.
+    fn room() -> BodyRoom {
+        BodyRoom::new(&EdgeLimits { body_memory: ByteSize::mib(1), ..EdgeLimits::default() })
+    }
+
+    fn collected(body: &[u8], room: &BodyRoom) -> Collected {
+        let mut collected = room.growing(ByteSize::mib(1));
+        collected.push(body).expect("has room");
+        collected.finish()
+    }
+
     fn input(dtype: DataType, shape: &[i64], body: &[u8]) -> Result<Tensor, String> {
         let signature = Signature::new(vec![spec(dtype, shape)], vec![]).expect("valid");
-        let request = request(&signature, Bytes::copy_from_slice(body));
+        let room = room();
+        let request = request(&signature, collected(body, &room), &room);
         let mut request = request.map_err(|error| error.to_string())?;
         assert!(request.binary_outputs && request.outputs.is_empty());
         Ok(request.inputs.remove(0))
@@ -200,8 +228,26 @@ mod tests {
         let mut other = spec(DataType::Fp32, &[1]);
         other.name = "y".into();
         let two = Signature::new(vec![spec(DataType::Fp32, &[1]), other], vec![]).expect("valid");
-        let error = request(&two, Bytes::new()).expect_err("two inputs");
+        let room = room();
+        let error = request(&two, collected(b"", &room), &room).expect_err("two inputs");
         let message = "a body without JSON needs one input, but there are 2: name them in JSON";
         assert_eq!(error.to_string(), message);
+    }
+
+    #[test]
+    fn a_string_has_room_until_it_is_answered() {
+        let signature = Signature::new(vec![spec(DataType::Bytes, &[1])], vec![]).expect("valid");
+        let (room, most) = (room(), 1 << 20);
+        let string = |length: usize| {
+            let body = collected(&vec![b'x'; length], &room);
+            request(&signature, body, &room).map_err(|error| error.to_string())
+        };
+        let too_much = string(most).expect_err("there is room for the body alone");
+        assert!(too_much.starts_with("the body as a string: "), "{too_much}");
+        let held = string(most / 2 - 4).expect("has room");
+        let mut rest = room.share(0);
+        assert!(rest.cover(most / 2 + 1).is_err());
+        drop(held);
+        assert_eq!(rest.cover(most), Ok(()));
     }
 }

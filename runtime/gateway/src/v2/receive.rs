@@ -1,6 +1,6 @@
 //! Bodies as they arrive: collected, and decompressed where they are compressed. Never decoded.
 
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use quern_types::ByteSize;
 
 use super::compression::Coding;
@@ -27,8 +27,10 @@ pub(super) async fn receive(
 /// The body of a request for anything else.
 pub(super) async fn receive_control(
     gateway: &Gateway,
-    body: RequestBody,
+    request: Request<RequestBody>,
 ) -> Result<Collected, Failure> {
+    Coding::refuse(request.headers())?;
+    let body = request.into_body();
     Ok(body.collect(CONTROL, &gateway.body_room).await?)
 }
 

@@ -1,7 +1,7 @@
 //! The model repository extension: listing, loading and unloading what is deployed. Deploying is
 //! another door: nothing gets into the repository here, and nothing out of it.
 
-use http::Response;
+use http::{Request, Response};
 use quern_dispatcher::IndexEntry;
 use quern_types::{ModelError, Name};
 use serde_json::{Value, json};
@@ -21,9 +21,9 @@ use crate::{
 /// `POST /v2/repository/index`
 pub(crate) async fn repository_index(
     gateway: &Gateway,
-    body: RequestBody,
+    request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let body = receive_control(gateway, body).await?;
+    let body = receive_control(gateway, request).await?;
     let ready_alone = read_index(body.as_ref())?;
     let mut entries = gateway.dispatcher.index(&gateway.tenant);
     entries.retain(|entry| entry.readiness.is_ok() || !ready_alone);
@@ -34,9 +34,9 @@ pub(crate) async fn repository_index(
 pub(crate) async fn load_model(
     gateway: &Gateway,
     name: Name,
-    body: RequestBody,
+    request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let body = receive_control(gateway, body).await?;
+    let body = receive_control(gateway, request).await?;
     read_parameters(body.as_ref(), |cursor, key| match key {
         "config" => Err(DecodeError::unsupported(
             "a model is served as it was deployed: deploy it anew with PUT /v1/models/{name}",
@@ -54,9 +54,9 @@ pub(crate) async fn load_model(
 pub(crate) async fn unload_model(
     gateway: &Gateway,
     name: Name,
-    body: RequestBody,
+    request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let body = receive_control(gateway, body).await?;
+    let body = receive_control(gateway, request).await?;
     read_parameters(body.as_ref(), |cursor, key| match key {
         "unload_dependents" if boolean(cursor)? => Err(DecodeError::unsupported(
             "nothing is unloaded together with a model: unload each by its name",
@@ -64,7 +64,7 @@ pub(crate) async fn unload_model(
         "unload_dependents" => Ok(()),
         _ => other(cursor),
     })?;
-    gateway.dispatcher.unload(&gateway.tenant, &name)?;
+    gateway.dispatcher.unload(&gateway.tenant, &name).await?;
     Ok(Response::new(ReplyBody::empty()))
 }
 
@@ -112,7 +112,7 @@ fn describe(entry: &IndexEntry) -> Value {
 pub(crate) fn state(readiness: &Result<(), ModelError>) -> (&'static str, String) {
     match readiness {
         Ok(()) => ("READY", String::new()),
-        Err(error) => ("UNAVAILABLE", error.to_string()),
+        Err(error) => ("UNAVAILABLE", Failure::from(error.clone()).into_detail()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The settings that the protocol lets clients read and change: of traces, of which there are none,
 //! and of the log, which the server was started with. They can be read; nothing changes them.
 
+use http::Request;
 use quern_dispatcher::Found;
 use serde_json::{Map, Value, json};
 use tracing::level_filters::LevelFilter;
@@ -49,9 +50,9 @@ pub(crate) fn settings(gateway: &Gateway, subject: &Subject) -> Result<Reply, Fa
 pub(crate) async fn change_settings(
     gateway: &Gateway,
     subject: Subject,
-    body: RequestBody,
+    request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let body = receive_control(gateway, body).await?;
+    let body = receive_control(gateway, request).await?;
     let asked = read(body.as_ref())?;
     Ok(body::json(&Value::Object(agree(gateway, &subject, asked)?)))
 }
