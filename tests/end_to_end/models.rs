@@ -89,6 +89,25 @@ async fn a_manifest_is_shown_and_kept_over_a_restart() {
 }
 
 #[tokio::test]
+async fn classes_have_the_labels_of_the_manifest() {
+    let server = Server::start();
+    let labels: Vec<_> = (0..10).map(|digit| format!("the digit {digit}")).collect();
+    let manifest = format!("[[outputs]]\nname = 'probabilities'\nlabels = {labels:?}");
+    created(&deploy(&server, "digits", &manifest, digits_model()).await);
+    let image =
+        json!({ "name": "image", "shape": [1, 64], "datatype": "FP32", "data": vec![0; 64] });
+    let output = json!({ "name": "probabilities", "parameters": { "classification": 10 } });
+    let body = json!({ "inputs": [image], "outputs": [output] }).to_string();
+    let answer = server.post("/v2/models/digits/infer", body).await.json();
+    let classes = answer["outputs"][0]["data"].as_array().expect("ten strings");
+    assert_eq!(classes.len(), 10);
+    for class in classes {
+        let parts: Vec<_> = class.as_str().expect("a string").split(':').collect();
+        assert_eq!(parts[2], format!("the digit {}", parts[1]), "{class}");
+    }
+}
+
+#[tokio::test]
 async fn a_warm_model_is_loaded_before_its_first_call() {
     let server = Server::start();
     for engine in engines(&server).await {

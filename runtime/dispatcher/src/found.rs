@@ -88,6 +88,14 @@ impl Found {
         }
     }
 
+    /// What the places of an output's last dimension stand for, where the manifest says so.
+    pub fn labels(&self, output: &str) -> Option<Arc<[String]>> {
+        match self {
+            Self::Model(_, version) => version.spec.labels.get(output).cloned(),
+            Self::Function(..) => None,
+        }
+    }
+
     /// Most rows in one run, where the first dimension of every tensor counts rows.
     pub fn max_rows(&self) -> Option<u32> {
         match self {

@@ -1,7 +1,9 @@
-//! The classification extension: the highest elements of an output, as the strings
-//! `value:index`. Nothing has labels yet, which would follow them.
+//! The classification extension: the highest elements of an output, as the strings `value:index`,
+//! or `value:index:label` where the output has labels.
 
-use std::{cmp::Ordering, collections::BinaryHeap, fmt::Debug, io::Write, num::NonZeroU32};
+use std::{
+    cmp::Ordering, collections::BinaryHeap, fmt::Debug, io::Write, num::NonZeroU32, sync::Arc,
+};
 
 use quern_types::{DataType, Tensor, TensorError};
 
@@ -35,6 +37,20 @@ pub(crate) enum ClassError {
     Tensor(#[from] TensorError),
 }
 
+/// How many classes there are to be, and what they are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) count: NonZeroU32,
+    /// Of the places of the output's last dimension.
+    pub(crate) labels: Option<Arc<[String]>>,
+}
+
+impl Choice {
+    fn label(&self, place: usize) -> Option<&str> {
+        self.labels.as_ref()?.get(place).map(String::as_str)
+    }
+}
+
 /// Whether the elements of a type can be compared as numbers.
 pub(crate) fn has_order(dtype: DataType) -> bool {
     !matches!(dtype, DataType::Bool | DataType::Bytes)
@@ -44,12 +60,12 @@ pub(crate) fn has_order(dtype: DataType) -> bool {
 /// Equal ones come in the order of their indices, and NaN after all numbers.
 pub(crate) fn classify(
     tensor: &Tensor,
-    count: NonZeroU32,
     has_rows: bool,
+    choice: &Choice,
 ) -> Result<Tensor, ClassError> {
     macro_rules! of {
         ($type:ty) => {
-            classes_of(tensor, &tensor.to_elements::<$type>(), count, has_rows)
+            classes_of(tensor, &tensor.to_elements::<$type>(), has_rows, choice)
         };
     }
     match tensor.dtype() {
@@ -74,8 +90,8 @@ pub(crate) fn classify(
 fn classes_of<T: PartialOrd + Debug>(
     tensor: &Tensor,
     elements: &[T],
-    count: NonZeroU32,
     has_rows: bool,
+    choice: &Choice,
 ) -> Result<Tensor, ClassError> {
     let rows = tensor.shape().first().copied().filter(|_| has_rows);
     // No more rows than elements: a row without elements has no classes.
@@ -84,12 +100,15 @@ fn classes_of<T: PartialOrd + Debug>(
         Some(rows) => elements.len() / rows,
         None => elements.len(),
     };
-    let count = usize::try_from(count.get()).unwrap_or(usize::MAX).min(row_length);
+    let count = usize::try_from(choice.count.get()).unwrap_or(usize::MAX).min(row_length);
+    // Labels are of the places of the last dimension, of which a row may have several.
+    let places = tensor.shape().last().and_then(|&places| usize::try_from(places).ok());
     let mut data = Vec::new();
     if row_length > 0 {
         for row in elements.chunks(row_length) {
             for Ranked { value, index } in highest(row, count) {
-                append(&mut data, value, index);
+                let place = places.and_then(|places| index.checked_rem(places));
+                append(&mut data, value, index, place.and_then(|place| choice.label(place)));
             }
         }
     }
@@ -145,11 +164,15 @@ impl<T: PartialOrd> Eq for Ranked<'_, T> {}
 
 /// Appends one string behind its length. The value is written in full, and never longer than 32
 /// characters: that is what `Debug` is of a number.
-fn append(data: &mut Vec<u8>, value: &impl Debug, index: usize) {
+fn append(data: &mut Vec<u8>, value: &impl Debug, index: usize, label: Option<&str>) {
     let start = data.len();
     data.extend_from_slice(&[0; 4]);
     write!(data, "{value:?}:{index}").expect("memory takes all that is written");
-    let length = u32::try_from(data.len() - start - 4).expect("two numbers are short");
+    if let Some(label) = label {
+        data.push(b':');
+        data.extend_from_slice(label.as_bytes());
+    }
+    let length = u32::try_from(data.len() - start - 4).expect("a manifest has at most 1 MiB");
     data[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
@@ -159,7 +182,8 @@ mod tests {
 
     fn classes(tensor: &Tensor, count: u32, has_rows: bool) -> (Vec<u64>, Vec<String>) {
         let count = NonZeroU32::new(count).expect("not zero");
-        let found = classify(tensor, count, has_rows).expect("has classes");
+        let choice = Choice { count, labels: None };
+        let found = classify(tensor, has_rows, &choice).expect("has classes");
         assert_eq!((found.dtype(), found.name()), (DataType::Bytes, tensor.name()));
         let strings = found.strings().map(|text| String::from_utf8_lossy(text).into_owned());
         (found.shape().to_vec(), strings.collect())
@@ -179,6 +203,16 @@ mod tests {
         assert_eq!(classes(&tensor, 2, false), (vec![2], strings(&["3.3:1", "2.4:3"])));
         let all = strings(&["3.3:1", "2.4:3", "1.1:0", "0.5:2"]);
         assert_eq!(classes(&tensor, 9, false), (vec![4], all));
+    }
+
+    #[test]
+    fn labels_are_of_the_places_of_the_last_dimension() {
+        let tensor = floats(&[1, 2, 3], &[1., 2., 3., 6., 5., 4.]);
+        let labels = Some(["cat", "dog"].map(str::to_owned).into());
+        let choice = Choice { count: NonZeroU32::new(3).expect("not zero"), labels };
+        let found = classify(&tensor, true, &choice).expect("has classes");
+        let strings: Vec<_> = found.strings().map(String::from_utf8_lossy).collect();
+        assert_eq!(strings, ["6.0:3:cat", "5.0:4:dog", "4.0:5"]);
     }
 
     #[test]
@@ -257,7 +291,8 @@ mod tests {
         for dtype in [DataType::Bool, DataType::Bytes] {
             assert!(!has_order(dtype));
             let tensor = Tensor::new("x", dtype, vec![0], vec![]).expect("empty");
-            let error = classify(&tensor, NonZeroU32::MIN, false).expect_err("no order");
+            let choice = Choice { count: NonZeroU32::MIN, labels: None };
+            let error = classify(&tensor, false, &choice).expect_err("no order");
             let message =
                 format!("output \"x\" is {dtype}: only outputs of numbers have a classification");
             assert_eq!(error.to_string(), message);

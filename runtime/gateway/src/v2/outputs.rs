@@ -1,12 +1,12 @@
 //! The outputs that a request asks for: whether they exist and can have the form asked for, and
 //! picking them out of what came back. Nothing is encoded here.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, sync::Arc};
 
 use quern_dispatcher::Found;
 use quern_types::{DataType, Mismatch, Side, Tensor, TensorSpec, Violation};
 
-use super::classes::{self, ClassError};
+use super::classes::{self, Choice, ClassError};
 
 /// One output as a request asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(crate) struct Wanted {
     binary: bool,
     /// Whether the first dimension counts rows, each of which has classes of its own.
     has_rows: bool,
+    /// The labels of those whose classes are asked for, in the order of the outputs.
+    labels: Vec<Option<Arc<[String]>>>,
 }
 
 impl Wanted {
@@ -66,7 +68,11 @@ impl Wanted {
         binary: bool,
     ) -> Result<Self, OutputError> {
         let has_rows = found.max_rows().is_some();
-        let wanted = Self { outputs, binary, has_rows };
+        let labels = |output: &RequestedOutput| {
+            output.classes.is_some().then(|| found.labels(&output.name)).flatten()
+        };
+        let labels = outputs.iter().map(labels).collect();
+        let wanted = Self { outputs, binary, has_rows, labels };
         wanted.check(found.signature().outputs())?;
         Ok(wanted)
     }
@@ -74,7 +80,8 @@ impl Wanted {
     /// Outputs that need no check.
     #[cfg(test)]
     pub(super) fn of(outputs: Vec<RequestedOutput>) -> Self {
-        Self { outputs, binary: false, has_rows: false }
+        let labels = vec![None; outputs.len()];
+        Self { outputs, binary: false, has_rows: false, labels }
     }
 
     fn check(&self, known: &[TensorSpec]) -> Result<(), OutputError> {
@@ -132,7 +139,7 @@ impl Wanted {
             let binary = self.binary;
             return Ok(given.into_iter().map(|tensor| Output { tensor, binary }).collect());
         }
-        let find = |wanted: &RequestedOutput| -> Result<Output, OutputError> {
+        let find = |(wanted, labels): (&RequestedOutput, &Option<_>)| -> Result<_, OutputError> {
             // Missing only if another version, with another signature, went live meanwhile.
             let found = given.iter().find(|tensor| **tensor.name() == *wanted.name);
             let tensor = found.ok_or_else(|| {
@@ -140,12 +147,15 @@ impl Wanted {
                 OutputError::Name(Mismatch { side: Side::Output, name, violation })
             })?;
             let tensor = match wanted.classes {
-                Some(count) => classes::classify(tensor, count, self.has_rows)?,
+                Some(count) => {
+                    let choice = Choice { count, labels: labels.clone() };
+                    classes::classify(tensor, self.has_rows, &choice)?
+                }
                 None => tensor.clone(),
             };
             Ok(Output { tensor, binary: wanted.binary.unwrap_or(self.binary) })
         };
-        self.outputs.iter().map(find).collect()
+        self.outputs.iter().zip(&self.labels).map(find).collect()
     }
 }
 
@@ -162,7 +172,7 @@ mod tests {
     }
 
     fn wanted(outputs: &[RequestedOutput], binary: bool) -> Wanted {
-        Wanted { outputs: outputs.to_vec(), binary, has_rows: false }
+        Wanted { binary, ..Wanted::of(outputs.to_vec()) }
     }
 
     #[test]
