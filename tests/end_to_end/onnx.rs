@@ -43,6 +43,35 @@ pub(crate) fn failing() -> Vec<u8> {
     model_with(&nodes, &[], (2, 3), &bytes(5, &shape.concat()))
 }
 
+/// An ONNX file that takes seconds to compute: the product of large matrices, again and again.
+pub(crate) fn slow_model() -> Vec<u8> {
+    const SIDE: u64 = 2_000;
+    let tensor_type = |dims: &[u64]| {
+        let dims = dims.iter().flat_map(|&dim| bytes(1, &varint_field(1, dim))).collect::<Vec<_>>();
+        bytes(1, &[varint_field(1, FLOAT), bytes(2, &dims)].concat())
+    };
+    let port =
+        |name: &str, dims| [bytes(1, name.as_bytes()), bytes(2, &tensor_type(dims))].concat();
+    let node = |operator: &str, inputs: [&str; 2], output: &str| {
+        let inputs = inputs.map(|input| bytes(1, input.as_bytes())).concat();
+        let output = bytes(2, output.as_bytes());
+        bytes(1, &[inputs, output, bytes(4, operator.as_bytes())].concat())
+    };
+    let sides = [SIDE.to_le_bytes(), SIDE.to_le_bytes()].concat();
+    let shape =
+        [varint_field(1, 2), varint_field(2, INT64), bytes(8, b"shape"), bytes(9, &sides)].concat();
+    let mut graph = node("Expand", ["x", "shape"], "m0");
+    for step in 0..40 {
+        graph.extend(node("MatMul", [&format!("m{step}"), "m0"], &format!("m{}", step + 1)));
+    }
+    graph.extend(bytes(2, b"slow"));
+    graph.extend(bytes(5, &shape));
+    graph.extend(bytes(11, &port("x", &[1])));
+    graph.extend(bytes(12, &port("m40", &[SIDE, SIDE])));
+    let operators = bytes(8, &varint_field(2, 17));
+    [varint_field(1, 8), bytes(7, &graph), operators].concat()
+}
+
 /// A model of one input `x` and one output `y`, both of rows.
 fn model(nodes: &[(&str, &[&str], &str)], weights: &[Weight], columns: (u64, u64)) -> Vec<u8> {
     model_with(nodes, weights, columns, &[])

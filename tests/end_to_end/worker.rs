@@ -16,7 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Answer, Server, digits_model};
+use crate::{
+    onnx::slow_model,
+    support::{Answer, Server, digits_model},
+};
 
 /// Starts a server with a worker; `options` are those of `[models]`.
 fn start(options: &str) -> Server {
@@ -292,54 +295,4 @@ async fn a_worker_ends_with_its_server_however_that_ends() {
 fn is_zombie(process: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:\tZ"))
-}
-
-/// An ONNX file that takes seconds to compute: the product of large matrices, again and again.
-fn slow_model() -> Vec<u8> {
-    const FLOAT: u64 = 1;
-    const INT64: u64 = 7;
-    const SIDE: u64 = 2_000;
-    let tensor_type = |dims: &[u64]| {
-        let dims = dims.iter().flat_map(|&dim| field(1, &number(1, dim))).collect::<Vec<_>>();
-        field(1, &[number(1, FLOAT), field(2, &dims)].concat())
-    };
-    let port =
-        |name: &str, dims| [field(1, name.as_bytes()), field(2, &tensor_type(dims))].concat();
-    let node = |operator: &str, inputs: [&str; 2], output: &str| {
-        let inputs = inputs.map(|input| field(1, input.as_bytes())).concat();
-        let output = field(2, output.as_bytes());
-        field(1, &[inputs, output, field(4, operator.as_bytes())].concat())
-    };
-    let sides = [SIDE.to_le_bytes(), SIDE.to_le_bytes()].concat();
-    let shape = [number(1, 2), number(2, INT64), field(8, b"shape"), field(9, &sides)].concat();
-    let mut graph = node("Expand", ["x", "shape"], "m0");
-    for step in 0..40 {
-        graph.extend(node("MatMul", [&format!("m{step}"), "m0"], &format!("m{}", step + 1)));
-    }
-    graph.extend(field(2, b"slow"));
-    graph.extend(field(5, &shape));
-    graph.extend(field(11, &port("x", &[1])));
-    graph.extend(field(12, &port("m40", &[SIDE, SIDE])));
-    let operators = field(8, &number(2, 17));
-    [number(1, 8), field(7, &graph), operators].concat()
-}
-
-/// A field of a protobuf message that holds bytes.
-fn field(key: u64, content: &[u8]) -> Vec<u8> {
-    [varint(key << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
-}
-
-/// One that holds a number.
-fn number(key: u64, value: u64) -> Vec<u8> {
-    [varint(key << 3), varint(value)].concat()
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value > 0x7f {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
 }
