@@ -7,7 +7,7 @@ mod infer;
 mod messages;
 mod parameter;
 #[rustfmt::skip]
-#[allow(missing_docs, unreachable_pub, clippy::all)]
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "prost generates it so")]
 pub mod protocol;
 mod queries;
 mod request;

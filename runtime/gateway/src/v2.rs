@@ -25,6 +25,7 @@ pub(crate) use compression::{Coding, CodingError};
 pub(crate) use config::{DynamicBatching, InstanceGroup, ModelConfig, TensorConfig, model_config};
 #[cfg(any(test, fuzzing))]
 pub(crate) use decode::InferenceRequest;
+pub(crate) use decode::{MAX_DIMENSIONS, MAX_NAME, MAX_TENSORS};
 pub(crate) use encode::EncodeError;
 pub(crate) use fields::DecodeError;
 pub(crate) use infer::{HeaderError, describe, infer};

@@ -13,14 +13,10 @@ use super::{
     parameter::Parameter,
     wire::{Fields, Malformed, Value},
 };
-use crate::v2::{NO_SEQUENCES, NO_SHARED_MEMORY, RequestedOutput, class_count};
-
-/// Most inputs, and most outputs asked for.
-const MAX_TENSORS: usize = 1024;
-/// Most bytes of a tensor's name, which may be in every message about it.
-const MAX_NAME: usize = 1024;
-/// Most dimensions of a tensor.
-const MAX_DIMENSIONS: usize = 16;
+use crate::v2::{
+    MAX_DIMENSIONS, MAX_NAME, MAX_TENSORS, NO_SEQUENCES, NO_SHARED_MEMORY, RequestedOutput,
+    class_count,
+};
 
 /// What a caller asks for.
 #[derive(Debug, Default, PartialEq)]

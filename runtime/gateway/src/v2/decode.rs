@@ -19,11 +19,11 @@ use super::{
 };
 
 /// Most inputs, and most outputs asked for.
-const MAX_TENSORS: usize = 1024;
+pub(crate) const MAX_TENSORS: usize = 1024;
 /// Most dimensions of a tensor.
-const MAX_DIMENSIONS: usize = 16;
+pub(crate) const MAX_DIMENSIONS: usize = 16;
 /// Longest name of a tensor, in bytes.
-const MAX_NAME: usize = 1024;
+pub(crate) const MAX_NAME: usize = 1024;
 
 /// What a caller asks for.
 #[derive(Debug, PartialEq)]
