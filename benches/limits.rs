@@ -38,7 +38,7 @@ use wasmtime_wasi_http::{
 use support::{
     load::{progress, quantile},
     process::root,
-    report::{Table, publish},
+    report::{Table, aim, publish},
 };
 
 mod support {
@@ -46,7 +46,6 @@ mod support {
     pub(crate) mod load;
     #[expect(dead_code, reason = "everything runs in this process")]
     pub(crate) mod process;
-    #[expect(dead_code, reason = "there are no aims")]
     pub(crate) mod report;
 }
 
@@ -54,6 +53,8 @@ const HELLO: &str = "target/functions/wasm32-wasip2/release/hello.wasm";
 /// Calls in a round, and rounds, in each of which every variant has its turn.
 const CALLS: usize = 2_000;
 const ROUNDS: usize = 7;
+/// Most µs that making and dropping an instance should take.
+const INSTANCE_AIM_US: f64 = 10.0;
 
 /// The mechanisms, each on top of those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,9 +99,18 @@ async fn main() -> Result<()> {
         table.row([name.into(), format!("{p50:.2} µs"), more]);
         before = Some(p50);
     }
+    let limited = steps.last().context("there are steps")?;
+    let mut us = Vec::new();
+    for _ in 0..ROUNDS {
+        us.push(round(|| limited.instance()).await?);
+    }
+    let instance = quantile(&mut us, 0.5);
+    progress(format!("instance and drop: {instance:.2} µs"));
     let text = format!(
         "In this process, without sockets, on one thread; medians over {ROUNDS} rounds of the p50 \
-         of {CALLS} calls.\n\n{table}"
+         of {CALLS} calls.\n\n{table}\nAn instance alone, made and dropped without a call, on \
+         wasmtime with the limits: {instance:.2} µs; aim {}.",
+        aim(&format!("≤ {INSTANCE_AIM_US} µs"), instance <= INSTANCE_AIM_US)
     );
     publish("limits", "What limits cost", &text)
 }
@@ -172,6 +182,12 @@ impl Raw {
             store.set_hostcall_fuel(64 << 20);
         }
         store
+    }
+
+    /// Makes an instance and drops it.
+    async fn instance(&self) -> Result<()> {
+        let mut store = self.store();
+        self.entry.instantiate_async(&mut store).await.map(drop).map_err(plain)
     }
 
     async fn call(&self) -> Result<()> {
