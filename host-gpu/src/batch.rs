@@ -142,15 +142,15 @@ fn scatter(
             spec.name, output.shape
         ));
     }
-    let row_bytes = output.data.len().checked_div(total).unwrap_or(0);
-    let mut start = 0;
-    for (rows, reply) in rows.iter().zip(replies) {
-        let end = start + rows * row_bytes;
-        let mut shape = output.shape.clone();
-        shape[0] = *rows as u64;
-        let part = Output { dtype: output.dtype, shape, data: output.data.slice(start..end) };
-        reply.push(tensor(spec, part)?);
-        start = end;
+    let mut rest = tensor(spec, output)?;
+    for (rows, reply) in rows.iter().map(|&rows| rows as u64).zip(replies) {
+        let all = rest.shape()[0];
+        let (part, others) = (rest.rows(0..rows), rest.rows(rows..all));
+        let (Some(part), Some(others)) = (part, others) else {
+            return Err(format!("output {:?} has too few rows", spec.name));
+        };
+        reply.push(part);
+        rest = others;
     }
     Ok(())
 }

@@ -90,6 +90,7 @@ fn data_type(tensor: &OnnxTensor) -> Result<DataType, String> {
         OnnxType::Bfloat16 => DataType::Bf16,
         OnnxType::Float => DataType::Fp32,
         OnnxType::Double => DataType::Fp64,
+        OnnxType::String => DataType::Bytes,
         other => return Err(other.as_str_name().to_owned()),
     })
 }

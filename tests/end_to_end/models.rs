@@ -14,7 +14,7 @@ use reqwest::{Method, multipart};
 use serde_json::{Value, json};
 
 use crate::{
-    onnx::{self, Data, adding, failing, floats, multiplying},
+    onnx::{self, Data, adding, echoing_texts, failing, floats, multiplying},
     support::{Answer, Server, answer, digits_model},
 };
 
@@ -171,6 +171,37 @@ async fn a_call_that_names_no_time_has_that_of_its_model() {
     refused.assert_error(504, "deadline-exceeded", "within 1ms");
     created(&deploy(&server, "patient", "engine = 'tract'\ntimeout = '1m'", model).await);
     assert_eq!(server.infer("patient", row(512)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_model_of_texts_takes_them_in_json_and_in_binary() {
+    let server = Server::start();
+    let refused = deploy(&server, "t", "engine = 'tract'", echoing_texts()).await;
+    refused.assert_error(422, "invalid-model", "tract has no inputs of String, as \"x\" is");
+    if !engines(&server).await.contains(&"onnxruntime".into()) {
+        eprintln!("skipped for want of ONNX Runtime");
+        return;
+    }
+    let manifest = "[warm_up]\n[[warm_up.inputs]]\nname = 'x'\nshape = [1, 2]\ndata = ['a', '']";
+    let deployed = created(&deploy(&server, "t", manifest, echoing_texts()).await);
+    assert_eq!(deployed["batch"]["rows"]["max"], 64, "{deployed}");
+    let texts = json!([{ "name": "x", "shape": [2, 2], "datatype": "BYTES",
+                         "data": ["one", "", "zw\u{f6}lf", "\0"] }]);
+    let output = &server.infer("t", texts).await.json()["outputs"][0];
+    assert_eq!(output["datatype"], "BYTES");
+    assert_eq!(output["data"], json!(["one", "", "zw\u{f6}lf", "\0"]));
+    let binary = b"\x02\0\0\0\xff\0\0\0\0\0";
+    let head = json!({
+        "inputs": [{ "name": "x", "shape": [1, 2], "datatype": "BYTES",
+                     "parameters": { "binary_data_size": binary.len() } }],
+        "outputs": [{ "name": "y", "parameters": { "binary_data": true } }],
+    });
+    let head = head.to_string();
+    let request = server.request(Method::POST, "/v2/models/t/infer");
+    let request = request.header("inference-header-content-length", head.len());
+    let answered = answer(request.body([head.as_bytes(), binary].concat())).await;
+    assert_eq!(answered.status, 200, "{}", answered.text());
+    assert!(answered.body.ends_with(binary), "{:?}", answered.body);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 /// The numbers of element types.
 const FLOAT: u64 = 1;
 const INT64: u64 = 7;
+const STRING: u64 = 8;
 
 /// Where the elements of a weight lie.
 pub(crate) enum Data {
@@ -33,6 +34,13 @@ pub(crate) fn multiplying(inner: u64, width: u64) -> Vec<u8> {
     let nodes: [(&str, &[&str], &str); 2] =
         [("MatMul", &["x", "wide"], "h"), ("MatMul", &["h", "narrow"], "y")];
     model(&nodes, &weights, (inner, 1))
+}
+
+/// `y = x`, for rows of two texts.
+pub(crate) fn echoing_texts() -> Vec<u8> {
+    let port = |name| port(name, STRING, 2);
+    let node = bytes(1, &[text(1, "x"), text(2, "y"), text(4, "Identity")].concat());
+    file(&[node, text(2, "graph"), bytes(11, &port("x")), bytes(12, &port("y"))].concat())
 }
 
 /// Rows of two as rows of three: it loads, but two elements don't make such a row.
@@ -68,8 +76,7 @@ pub(crate) fn slow_model() -> Vec<u8> {
     graph.extend(bytes(5, &shape));
     graph.extend(bytes(11, &port("x", &[1])));
     graph.extend(bytes(12, &port("m40", &[SIDE, SIDE])));
-    let operators = bytes(8, &varint_field(2, 17));
-    [varint_field(1, 8), bytes(7, &graph), operators].concat()
+    file(&graph)
 }
 
 /// A model of one input `x` and one output `y`, both of rows.
@@ -92,11 +99,15 @@ fn model_with(
         text(2, "graph"),
         weights.iter().flat_map(|weight| bytes(5, &tensor(weight))).collect(),
         extra.to_vec(),
-        bytes(11, &port("x", columns_in)),
-        bytes(12, &port("y", columns_out)),
+        bytes(11, &port("x", FLOAT, columns_in)),
+        bytes(12, &port("y", FLOAT, columns_out)),
     ];
+    file(&graph.concat())
+}
+
+fn file(graph: &[u8]) -> Vec<u8> {
     let operators = bytes(8, &varint_field(2, 17));
-    [varint_field(1, 8), bytes(7, &graph.concat()), operators].concat()
+    [varint_field(1, 8), bytes(7, graph), operators].concat()
 }
 
 fn tensor(weight: &Weight) -> Vec<u8> {
@@ -123,11 +134,11 @@ pub(crate) fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn port(name: &str, columns: u64) -> Vec<u8> {
+fn port(name: &str, element: u64, columns: u64) -> Vec<u8> {
     let rows = bytes(1, &text(2, "rows"));
     let columns = bytes(1, &varint_field(1, columns));
     let shape = bytes(2, &[rows, columns].concat());
-    let tensor = bytes(1, &[varint_field(1, FLOAT), shape].concat());
+    let tensor = bytes(1, &[varint_field(1, element), shape].concat());
     [text(1, name), bytes(2, &tensor)].concat()
 }
 

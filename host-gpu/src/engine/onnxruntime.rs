@@ -1,6 +1,8 @@
 //! ONNX Runtime, from a shared library that is found at run time. Nothing of `ort` is touched
 //! unless that library is loaded: it would panic, or go and look for one of its own.
 
+mod texts;
+
 use std::{
     borrow::Cow,
     path::{Path, PathBuf},
@@ -126,6 +128,10 @@ enum Buffer {
 impl Buffer {
     /// Takes the buffer of a single call as it is where it lies aligned, and copies otherwise.
     fn new(input: &Input) -> Self {
+        // Texts are copied one by one, into memory of the engine.
+        if input.dtype == DataType::Bytes {
+            return Self::Joined(vec![], 0);
+        }
         if let [part] = &*input.parts
             && part.as_ptr().cast::<u64>().is_aligned()
         {
@@ -175,13 +181,13 @@ fn value<'a>(input: &'a Input, buffer: &'a Buffer) -> Result<SessionInputValue<'
         DataType::Bf16 => view!(bf16),
         DataType::Fp32 => view!(f32),
         DataType::Fp64 => view!(f64),
-        DataType::Bytes => Err(format!("input {:?} has byte strings", input.name)),
+        DataType::Bytes => texts::value(input).map(Into::into),
     }
 }
 
 /// Copies an output: it lies in memory of the session, which must not outlive the model.
 fn output(value: &DynValue) -> Result<Output, String> {
-    let ValueType::Tensor { ty, .. } = value.dtype() else {
+    let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
         return Err(format!("an output is {}, not a tensor", value.dtype()));
     };
     macro_rules! copy {
@@ -206,6 +212,7 @@ fn output(value: &DynValue) -> Result<Output, String> {
         TensorElementType::Bfloat16 => copy!(bf16, DataType::Bf16),
         TensorElementType::Float32 => copy!(f32, DataType::Fp32),
         TensorElementType::Float64 => copy!(f64, DataType::Fp64),
+        TensorElementType::String => texts::output(value, shape),
         other => Err(format!("an output has the element type {other}")),
     }
 }

@@ -71,6 +71,43 @@ async fn every_element_type_of_an_engine_goes_in_and_comes_out() {
 }
 
 #[tokio::test]
+async fn texts_go_in_and_come_out_where_an_engine_has_them() {
+    let dims = [Open, Fixed(2)];
+    let onnx = Graph::default()
+        .input("x", Onnx::String, &dims)
+        .output("y", Onnx::String, &dims)
+        .node("Identity", &["x"], "y")
+        .encode();
+    let texts = |texts: &[&[u8]]| {
+        let data =
+            texts.iter().flat_map(|text| [&(text.len() as u32).to_le_bytes(), *text].concat());
+        let shape = vec![texts.len() as u64 / 2, 2];
+        Tensor::new("x", DataType::Bytes, shape, data.collect::<Vec<_>>()).expect("texts")
+    };
+    let calls = [
+        texts(&[b"one", b""]),
+        texts(&[b"zero\0 within", b"\xff no UTF-8", "zw\u{f6}lf".as_bytes(), &[b'a'; 5_000]]),
+        texts(&[]),
+    ];
+    for (device, engine) in targets().await {
+        let loaded = load(&*device, &onnx, engine, rows(8)).await;
+        if engine == Engine::Tract {
+            let Err(DeviceError::Load { reason, .. }) = loaded.map(|_| ()) else {
+                panic!("tract has no texts")
+            };
+            assert!(reason.contains("tract has no inputs of String, as \"x\" is"), "{reason}");
+            continue;
+        }
+        let replica = loaded.expect("loads");
+        let batch = calls.iter().map(|call| vec![call.clone()]).collect();
+        let replies = run(&*replica, batch).await.expect("runs");
+        for (call, reply) in calls.iter().zip(&replies) {
+            assert_eq!((reply[0].shape(), reply[0].data()), (call.shape(), call.data()));
+        }
+    }
+}
+
+#[tokio::test]
 async fn shapes_that_differ_from_call_to_call_work_one_call_at_a_time() {
     let cases: [&[Dim]; 2] = [&[Open, Open], &[Named("height"), Named("width")]];
     for (device, engine) in targets().await {

@@ -50,6 +50,20 @@ async fn independent_rows_are_batched() {
 }
 
 #[tokio::test]
+async fn rows_of_texts_are_batched_where_an_engine_has_them() {
+    let dims: &[Dim] = &[Named("batch"), Fixed(2)];
+    let parsing = Graph::default()
+        .input("texts", Onnx::String, dims)
+        .node("Cast", &["texts"], "numbers")
+        .with("to", Onnx::Float as i64)
+        .output("numbers", Onnx::Float, dims);
+    for engine in engines().into_iter().filter(|engine| *engine == Engine::OnnxRuntime) {
+        let axis = tried(&parsing.clone().encode(), engine, 16).await;
+        assert_eq!(axis, Ok(rows(16)));
+    }
+}
+
+#[tokio::test]
 async fn rows_whose_other_dimensions_vary_are_batched() {
     let ids: &[Dim] = &[Named("batch"), Named("length")];
     let embedding = Graph::default()

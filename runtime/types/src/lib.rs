@@ -49,5 +49,5 @@ pub use name::{InvalidName, Name};
 pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
-pub use tensor::{DataType, Tensor, TensorError, element_count};
+pub use tensor::{ByteStrings, DataType, Tensor, TensorError, byte_strings, element_count};
 pub use warm_up::{SampleInput, SampleValue, WarmUp};

@@ -263,6 +263,9 @@ impl Tensor {
         }
         let row_elements = element_count(tail)?;
         let offset = |row: u64| {
+            if row == count {
+                return Some(self.data.len());
+            }
             let elements = usize::try_from(row * row_elements).ok()?;
             match self.dtype.size() {
                 Some(size) => Some(elements * size),
@@ -317,12 +320,14 @@ impl<T: bytemuck::NoUninit> AsRef<[u8]> for Elements<T> {
     }
 }
 
-/// Walks length-prefixed strings; an item is an error where the data break off.
-struct ByteStrings<'a>(&'a [u8]);
-
-fn byte_strings(data: &[u8]) -> ByteStrings<'_> {
+/// The strings of data of [`DataType::Bytes`]; the last item is an error where the data break off.
+pub fn byte_strings(data: &[u8]) -> ByteStrings<'_> {
     ByteStrings(data)
 }
+
+/// Walks length-prefixed strings.
+#[derive(Debug, Clone)]
+pub struct ByteStrings<'a>(&'a [u8]);
 
 impl<'a> Iterator for ByteStrings<'a> {
     type Item = Result<&'a [u8], ()>;

@@ -36,7 +36,7 @@ pub struct SampleInput {
 }
 
 /// One element.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SampleValue {
     /// For BOOL.
@@ -45,6 +45,8 @@ pub enum SampleValue {
     Integer(i64),
     /// For floating-point numbers.
     Float(f64),
+    /// For BYTES.
+    Text(String),
 }
 
 fn one() -> u32 {
@@ -102,14 +104,14 @@ impl SampleInput {
 
 impl SampleValue {
     /// Appends the value as an element of a type; says whether it is one.
-    fn write(self, dtype: DataType, data: &mut Vec<u8>) -> bool {
+    fn write(&self, dtype: DataType, data: &mut Vec<u8>) -> bool {
         macro_rules! integer {
             ($type:ty, $value:expr) => {
-                <$type>::try_from($value).map(|value| data.extend(value.to_le_bytes())).is_ok()
+                <$type>::try_from(*$value).map(|value| data.extend(value.to_le_bytes())).is_ok()
             };
         }
         match (dtype, self) {
-            (DataType::Bool, Self::Bool(value)) => data.push(value.into()),
+            (DataType::Bool, Self::Bool(value)) => data.push((*value).into()),
             (DataType::Uint8, Self::Integer(value)) => return integer!(u8, value),
             (DataType::Uint16, Self::Integer(value)) => return integer!(u16, value),
             (DataType::Uint32, Self::Integer(value)) => return integer!(u32, value),
@@ -118,13 +120,20 @@ impl SampleValue {
             (DataType::Int16, Self::Integer(value)) => return integer!(i16, value),
             (DataType::Int32, Self::Integer(value)) => return integer!(i32, value),
             (DataType::Int64, Self::Integer(value)) => data.extend(value.to_le_bytes()),
-            (_, Self::Integer(value)) => return Self::Float(value as f64).write(dtype, data),
-            (DataType::Fp16, Self::Float(value)) => data.extend(f16::from_f64(value).to_le_bytes()),
-            (DataType::Bf16, Self::Float(value)) => {
-                data.extend(bf16::from_f64(value).to_le_bytes());
+            (_, Self::Integer(value)) => return Self::Float(*value as f64).write(dtype, data),
+            (DataType::Fp16, Self::Float(value)) => {
+                data.extend(f16::from_f64(*value).to_le_bytes());
             }
-            (DataType::Fp32, Self::Float(value)) => data.extend((value as f32).to_le_bytes()),
+            (DataType::Bf16, Self::Float(value)) => {
+                data.extend(bf16::from_f64(*value).to_le_bytes());
+            }
+            (DataType::Fp32, Self::Float(value)) => data.extend((*value as f32).to_le_bytes()),
             (DataType::Fp64, Self::Float(value)) => data.extend(value.to_le_bytes()),
+            (DataType::Bytes, Self::Text(text)) => {
+                let Ok(length) = u32::try_from(text.len()) else { return false };
+                data.extend(length.to_le_bytes());
+                data.extend(text.as_bytes());
+            }
             _ => return false,
         }
         true
@@ -160,6 +169,7 @@ mod tests {
             (DataType::Uint8, "[0, 255]", vec![0, 255]),
             (DataType::Int16, "[-1, 2]", vec![255, 255, 2, 0]),
             (DataType::Int64, "[-1, 0]", [[255; 8], [0; 8]].concat()),
+            (DataType::Bytes, "['a', '']", vec![1, 0, 0, 0, b'a', 0, 0, 0, 0]),
         ];
         for (dtype, data, expected) in cases {
             let tensors = tensors(&sample(data), dtype).expect(data).expect("given");
@@ -178,6 +188,8 @@ mod tests {
             (sample("x", "[1, 2]", "[0, 256]"), DataType::Uint8, "Integer(256) at element 1"),
             (sample("x", "[1, 2]", "[0, 0.5]"), DataType::Int64, "is no INT64"),
             (sample("x", "[1, 2]", "[0, 1]"), DataType::Bool, "is no BOOL"),
+            (sample("x", "[1, 2]", "['a', 1]"), DataType::Bytes, "Integer(1) at element 1"),
+            (sample("x", "[1, 2]", "['a', 'b']"), DataType::Fp32, "is no FP32"),
             (sample("x", "[1, 2]", "[1]"), DataType::Fp32, "needs 8 bytes, got 4"),
             (sample("x", "[1, 3]", "[1, 2, 3]"), DataType::Fp32, "expected [-1, 2]"),
             (sample("y", "[1]", "[1]"), DataType::Fp32, "input \"y\" is not in the signature"),
