@@ -1,9 +1,11 @@
 //! The export of functions of kind "http".
 
+mod events;
 mod request;
 mod response;
 mod serve;
 
+pub use events::{Event, Events};
 pub use request::{Body, Request};
 pub use response::Response;
 #[doc(hidden)]

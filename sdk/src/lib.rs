@@ -30,7 +30,7 @@ mod tensor;
 mod tensors;
 
 pub use error::{Error, ErrorKind};
-pub use http::{Body, Request, Response};
+pub use http::{Body, Event, Events, Request, Response};
 pub use model::{Model, Pending, TensorSpec, wait_all, wait_any};
 pub use tensor::{DataType, Tensor};
 pub use tensors::{Inputs, Outputs, Tensors};

@@ -3,16 +3,15 @@
 use std::{
     process::{Command, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{ECHO, HELLO, support::Server};
-
-/// How long what happens in the background may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{
+    ECHO, HELLO,
+    support::{Server, until},
+};
 
 /// Deploys the same component under several names.
 async fn deploy_hellos(server: &Server, count: u32) {
@@ -31,11 +30,7 @@ async fn call_hello(server: &Server, number: u32) {
 
 /// Waits until a metric has this value.
 async fn wait_for(server: &Server, metric: &str, value: f64) {
-    let start = Instant::now();
-    while server.metric(metric).await != value {
-        assert!(start.elapsed() < PATIENCE, "{metric} never was {value}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(&format!("{metric} is {value}"), async || server.metric(metric).await == value).await;
 }
 
 #[tokio::test]
@@ -150,11 +145,7 @@ async fn series_of_what_is_deleted_go() {
     assert!(series().await > 10);
     assert!(server.delete("/v1/functions/hello").await.status.is_success());
     assert!(server.delete("/v1/models/digits-mlp").await.status.is_success());
-    let start = Instant::now();
-    while series().await > 0 {
-        assert!(start.elapsed() < PATIENCE, "{}", server.get("/metrics").await.text());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until("their series are gone", async || series().await == 0).await;
     server.deploy(&HELLO).await;
     server.get("/f/hello/").await;
     assert!(series().await > 5, "a function of the same name counts anew");

@@ -1,13 +1,13 @@
 //! Functions that serve HTTP through `wasi:http/handler` 0.3: the same promises as with 0.2.
 
-use std::time::{Duration, Instant};
-
 use futures::{StreamExt, stream};
 use reqwest::Method;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use crate::{
     HANDLER,
-    support::{Server, answer},
+    support::{Server, answer, until},
 };
 
 #[tokio::test]
@@ -95,23 +95,55 @@ async fn a_handlers_tasks_may_go_on_once_the_response_is_delivered() {
     let server = Server::start();
     server.deploy(&HANDLER).await;
     assert_eq!(server.get("/f/handler/after").await.text(), "hello");
-    let start = Instant::now();
-    while !server.get("/v1/functions/handler/logs").await.text().contains("done after") {
-        assert!(start.elapsed() < Duration::from_secs(5), "the task was cut off");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("the task is done", async || {
+        server.get("/v1/functions/handler/logs").await.text().contains("done after")
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_handler_with_it() {
     let server = Server::start();
-    server.deploy(&HANDLER).await;
-    let request = server.request(Method::GET, "/f/handler/sleep?ms=1900");
-    let impatient = request.timeout(Duration::from_millis(200)).send().await;
-    assert!(impatient.is_err_and(|error| error.is_timeout()));
-    let start = Instant::now();
-    while server.metric("quern_sandbox_instances").await > 0.0 {
-        assert!(start.elapsed() < Duration::from_millis(1_500), "the guest went on alone");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    // Longer than anyone waits for it here.
+    let manifest = HANDLER.manifest().replace("timeout = \"2s\"", "timeout = \"10m\"");
+    let deployed = server.upload("handler", manifest, HANDLER.component()).await;
+    assert!(deployed.status.is_success(), "{}", deployed.text());
+    let sleeper = server.request(Method::GET, "/f/handler/sleep?ms=600000").send();
+    tokio::select! {
+        answer = sleeper => panic!("it does not sleep: {answer:?}"),
+        () = until("it sleeps", async || server.metric("quern_sandbox_instances").await == 1.0) => {}
     }
+    until("the guest goes", async || server.metric("quern_sandbox_instances").await == 0.0).await;
+}
+
+#[tokio::test]
+async fn a_handlers_request_that_is_not_as_long_as_it_declares_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("is bound").port();
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("quern-server.toml");
+    std::fs::write(&file, "[outbound]\nprivate_networks = ['127.0.0.1/32']").expect("written");
+    let server = Server::start_with(&["--config", file.to_str().expect("text")]);
+    let grant = format!("\n[grants]\nhttp = ['http://127.0.0.1:{port}']\n");
+    let manifest = HANDLER.manifest() + &grant;
+    let deployed = server.upload("handler", manifest, HANDLER.component()).await;
+    assert!(deployed.status.is_success(), "{}", deployed.text());
+    // Takes whatever comes, and says nothing.
+    let sink = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            taken.push(connection);
+        }
+    });
+    // It sends five bytes. If there are more than declared, it is known how many.
+    for (declared, bytes) in [(4, "Some(5)"), (6, "None")] {
+        let outcome = server.get(&format!("/f/handler/upload?bytes={declared}&port={port}")).await;
+        assert_eq!(outcome.text(), format!("error ErrorCode::HttpRequestBodySize({bytes})"));
+    }
+    until("the log says why", async || {
+        let log = server.get("/v1/functions/handler/logs").await.text();
+        log.matches("the request's body has another length than it declares").count() == 2
+    })
+    .await;
+    sink.abort();
 }

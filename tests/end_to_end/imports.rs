@@ -9,7 +9,10 @@ use std::{
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::{IMPORTS, support::Server};
+use crate::{
+    IMPORTS,
+    support::{Server, until},
+};
 
 async fn ask(server: &Server, path: &str) -> Value {
     let answer = server.get(&format!("/f/imports/{path}")).await;
@@ -137,18 +140,16 @@ async fn keys_are_listed_page_by_page() {
 }
 
 async fn log(server: &Server) -> Vec<Value> {
-    let mut last = 0;
+    let mut lines = Vec::<Value>::new();
     // Records are written behind the answer: read until two readings agree.
-    loop {
+    until("the log is written", async || {
         let text = server.get("/v1/functions/imports/logs").await.text();
-        let lines: Vec<Value> =
-            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        if !lines.is_empty() && lines.len() == last {
-            return lines;
-        }
-        last = lines.len();
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+        let last = lines.len();
+        lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        last > 0 && lines.len() == last
+    })
+    .await;
+    lines
 }
 
 #[tokio::test]

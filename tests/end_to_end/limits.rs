@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     COUNTER, HELLO, MISBEHAVE,
-    support::{Server, answer},
+    support::{Server, until},
 };
 
 #[tokio::test]
@@ -87,6 +87,9 @@ async fn requests_beyond_the_concurrency_are_refused_at_once() {
     let manifest = MISBEHAVE.manifest().replace("[limits]", "[limits]\nconcurrency = 2");
     let deployed = server.upload("misbehave", manifest, MISBEHAVE.component()).await;
     assert_eq!(deployed.status, 201, "{}", deployed.text());
+    let concurrency =
+        async || server.get("/v1/functions/misbehave").await.json()["concurrency"].clone();
+    assert_eq!(concurrency().await, json!(null), "it is not loaded yet");
     let sleepers = (0..4).map(|_| server.get("/f/misbehave/sleep?ms=500"));
     let answers = join_all(sleepers).await;
     let (slept, refused): (Vec<_>, Vec<_>) =
@@ -94,6 +97,7 @@ async fn requests_beyond_the_concurrency_are_refused_at_once() {
     assert_eq!((slept.len(), refused.len()), (2, 2));
     for answer in refused {
         answer.assert_error(429, "busy", "2 requests");
+        assert_eq!(concurrency().await, 2);
         assert!(!answer.header("retry-after").is_empty());
     }
     assert_eq!(server.get("/f/misbehave/count").await.status, 200, "there is room again");
@@ -102,21 +106,23 @@ async fn requests_beyond_the_concurrency_are_refused_at_once() {
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_guest_with_it() {
     let server = Server::start();
-    let manifest = MISBEHAVE.manifest().replace("[limits]", "[limits]\nconcurrency = 1");
-    server.upload("misbehave", manifest, MISBEHAVE.component()).await;
-    let request = server.request(Method::GET, "/f/misbehave/sleep?ms=1900");
-    let impatient = request.timeout(Duration::from_millis(200)).send().await;
-    assert!(impatient.is_err_and(|error| error.is_timeout()));
-    let start = Instant::now();
-    loop {
-        let probe = answer(server.request(Method::GET, "/f/misbehave/count")).await;
-        if probe.status == 200 {
-            break;
-        }
-        probe.assert_error(429, "busy", "1 requests");
-        assert!(start.elapsed() < Duration::from_millis(1_400), "the guest went on alone");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    // Longer than anyone waits for it here.
+    let limits = "[limits]\nconcurrency = 1\n";
+    let manifest = MISBEHAVE.manifest().replace("timeout = \"2s\"", "timeout = \"10m\"");
+    server.upload("misbehave", manifest.replace("[limits]", limits), MISBEHAVE.component()).await;
+    let sleeper = server.request(Method::GET, "/f/misbehave/sleep?ms=600000").send();
+    tokio::select! {
+        answer = sleeper => panic!("it does not sleep: {answer:?}"),
+        () = until("it sleeps", async || server.metric("quern_sandbox_instances").await == 1.0) => {}
     }
+    until("there is room again", async || {
+        let probe = server.get("/f/misbehave/count").await;
+        if probe.status != 200 {
+            probe.assert_error(429, "busy", "1 requests");
+        }
+        probe.status == 200
+    })
+    .await;
     let text = server.get("/metrics").await.text();
     let cancelled = "quern_function_requests_total{function=\"misbehave\",\
                      outcome=\"cancelled\",tenant=\"default\"} 1";
@@ -140,15 +146,11 @@ async fn a_response_over_the_limit_is_refused_or_breaks_off() {
             assert!(body.is_err(), "{path} looked whole");
         }
     }
-    let start = Instant::now();
-    loop {
+    until("all three are reported", async || {
         let log = server.get("/v1/functions/misbehave/logs").await.text();
-        if log.matches("gave a response body larger than").count() == 3 {
-            break;
-        }
-        assert!(start.elapsed() < Duration::from_secs(10), "not all were reported: {log}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        log.matches("gave a response body larger than").count() == 3
+    })
+    .await;
     assert_eq!(server.metric("quern_sandbox_failures_total").await, 3.0);
 }
 

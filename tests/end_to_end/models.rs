@@ -15,11 +15,9 @@ use serde_json::{Value, json};
 
 use crate::{
     onnx::{self, Data, adding, echoing_texts, failing, floats, multiplying},
-    support::{Answer, Server, answer, digits_model},
+    support::{Answer, Server, answer, digits_model, until},
 };
 
-/// How long what happens in the background may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Freed memory that has not come back after this long stays.
 const WHILE: Duration = Duration::from_secs(6);
 /// Weights of the model whose memory is watched.
@@ -58,11 +56,10 @@ async fn engines(server: &Server) -> Vec<String> {
 
 /// Waits until so many models are loaded.
 async fn wait_for_replicas(server: &Server, count: f64) {
-    let start = Instant::now();
-    while server.metric("quern_device_replicas").await != count {
-        assert!(start.elapsed() < PATIENCE, "never were {count} models loaded");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(&format!("{count} models are loaded"), async || {
+        server.metric("quern_device_replicas").await == count
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,13 +1,11 @@
 //! Instances that serve one request after another, because their manifests ask for it.
 
-use std::time::{Duration, Instant};
-
 use reqwest::Method;
 use serde_json::json;
 
 use crate::{
     COUNTER, HANDLER, MISBEHAVE,
-    support::{Answer, Guest, Server},
+    support::{Answer, Guest, Server, until},
 };
 
 /// Deploys a guest that reuses its instances. One request runs at a time, so that the next one
@@ -25,13 +23,21 @@ async fn deploy(server: &Server, guest: &Guest, reuse: &str) {
 
 /// Calls a function as soon as its last request has ended.
 async fn get(server: &Server, path: &str) -> Answer {
-    loop {
-        let answer = server.get(path).await;
-        if answer.status != 429 {
-            return answer;
+    admitted(async || server.get(path).await).await
+}
+
+/// The first answer to a call that is not refused because the last one is still under way.
+async fn admitted(mut call: impl AsyncFnMut() -> Answer) -> Answer {
+    let mut answer = call().await;
+    until("the last request has ended", async || {
+        let admitted = answer.status != 429;
+        if !admitted {
+            answer = call().await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        admitted
+    })
+    .await;
+    answer
 }
 
 async fn count(server: &Server, function: &str) -> String {
@@ -39,11 +45,8 @@ async fn count(server: &Server, function: &str) -> String {
 }
 
 async fn until_no_instance_is_left(server: &Server) {
-    let start = Instant::now();
-    while server.metric("quern_sandbox_instances").await > 0.0 {
-        assert!(start.elapsed() < Duration::from_secs(30), "an instance is left");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("no instance is left", async || server.metric("quern_sandbox_instances").await == 0.0)
+        .await;
 }
 
 #[tokio::test]
@@ -62,12 +65,9 @@ async fn an_instance_serves_as_many_requests_as_its_manifest_says() {
 async fn an_inference_function_keeps_its_memory_until_it_traps() {
     let server = Server::start();
     deploy(&server, &COUNTER, "{ requests = 100, idle = \"60s\" }").await;
-    let infer = async |by: i64| loop {
+    let infer = async |by: i64| {
         let by = json!([{ "name": "by", "shape": [1], "datatype": "INT64", "data": [by] }]);
-        let answer = server.infer("counter", by).await;
-        if answer.status != 429 {
-            break answer;
-        }
+        admitted(async || server.infer("counter", by.clone()).await).await
     };
     for expected in [2, 4, 6] {
         let answer = infer(2).await;
@@ -85,17 +85,21 @@ async fn an_instance_whose_request_did_not_end_well_is_not_reused() {
         assert_eq!(count(&server, "misbehave").await, "1", "before {path}");
         assert_eq!(count(&server, "misbehave").await, "2", "before {path}");
         let path = format!("/f/misbehave/{path}");
-        while let Ok(answer) = server.request(Method::GET, &path).send().await
-            && answer.status() == 429
-        {}
+        until("it is admitted", async || {
+            let answer = server.request(Method::GET, &path).send().await;
+            !answer.is_ok_and(|answer| answer.status() == 429)
+        })
+        .await;
     }
     assert_eq!(count(&server, "misbehave").await, "1");
     // A handle more than after the first request is a leak.
     assert_eq!(get(&server, "/f/misbehave/hold").await.text(), "2\n");
     assert_eq!(count(&server, "misbehave").await, "1");
-    let request = server.request(Method::GET, "/f/misbehave/sleep?ms=1900");
-    let impatient = request.timeout(Duration::from_millis(200)).send().await;
-    assert!(impatient.is_err_and(|error| error.is_timeout()));
+    until("a client has left in the middle", async || {
+        let request = server.request(Method::GET, "/f/misbehave/stream?chunks=100&ms=1000");
+        request.send().await.expect("a head").status() == 200
+    })
+    .await;
     assert_eq!(count(&server, "misbehave").await, "1", "after a cancelled request");
 }
 
@@ -120,7 +124,7 @@ async fn requests_at_the_same_time_never_share_an_instance() {
     server.upload("misbehave", manifest, MISBEHAVE.component()).await;
     let sleeper = server.request(Method::GET, "/f/misbehave/sleep?ms=1000").send();
     let counter = async {
-        while server.metric("quern_sandbox_instances").await < 1.0 {}
+        until("it sleeps", async || server.metric("quern_sandbox_instances").await == 1.0).await;
         server.get("/f/misbehave/count").await.text()
     };
     let (slept, count) = tokio::join!(sleeper, counter);

@@ -1,30 +1,27 @@
 //! What a trap tells: its reason and the guest's functions, to the caller who owns it and in the log.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::{
     COUNTER, MISBEHAVE,
-    support::{Answer, Server},
+    support::{Answer, Server, until},
 };
 
 /// What the server itself has logged of an invocation.
 async fn system_log(server: &Server, function: &str, answer: &Answer) -> String {
     let invocation = answer.header("quern-invocation").to_owned();
-    let start = Instant::now();
-    loop {
+    let mut text = None;
+    until("it is logged", async || {
         let log = server.get(&format!("/v1/functions/{function}/logs")).await.text();
         let mut records =
             log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a record"));
         let found = records
             .find(|record| record["invocation"] == *invocation && record["stream"] == "system");
-        if let Some(record) = found {
-            return record["text"].as_str().expect("text").to_owned();
-        }
-        assert!(start.elapsed() < Duration::from_secs(10), "nothing of {invocation} in {log}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        text = found.map(|record| record["text"].as_str().expect("text").to_owned());
+        text.is_some()
+    })
+    .await;
+    text.expect("was found")
 }
 
 #[tokio::test]

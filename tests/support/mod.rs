@@ -13,7 +13,7 @@ use reqwest::{Method, StatusCode, multipart};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How long a server may take to start or to stop.
+/// How long a server may take to start, to stop, or to do what is awaited of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
@@ -231,6 +231,16 @@ impl Drop for Server {
         // It may have ended already, and then there is nothing to end.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits for what comes to be in the background. Panics if it does not within a time that is long
+/// beyond reason, so that no test depends on how fast anything is.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < PATIENCE, "not after {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -132,6 +132,12 @@ impl Dispatcher {
         self.functions.loader.sandbox.limits(spec)
     }
 
+    /// Requests that the live version of a function runs at the same time: its limit, or fewer
+    /// where its instances are large parts of the pool. None while it is not loaded.
+    pub fn concurrency(&self, tenant: &TenantId, function: &Name) -> Option<u32> {
+        self.functions.concurrency(tenant, function)
+    }
+
     /// How long runs of a model's live version have taken; none while it is not loaded.
     pub fn run_times(&self, tenant: &TenantId, model: &Name) -> Vec<RunTimes> {
         self.models.run_times(tenant, model)

@@ -247,6 +247,13 @@ impl Functions {
         }
     }
 
+    /// Requests that the live version runs at the same time; none while it is not loaded.
+    pub(crate) fn concurrency(&self, tenant: &TenantId, name: &Name) -> Option<u32> {
+        let version = self.resolve(tenant, name, None).ok()?;
+        let loaded = self.ready.loaded(&VersionKey::new(tenant, name, version.number))?;
+        Some(loaded.concurrency)
+    }
+
     /// What was counted of a version.
     pub(crate) fn statistics(&self, key: &VersionKey) -> ModelStatistics {
         self.statistics.read(key)

@@ -37,6 +37,7 @@ pub(crate) fn show(gateway: &Gateway, class: Class, name: &Name) -> Result<Reply
             let spec = &function.live().spec;
             let mut about = summarise((name, function));
             about["limits"] = json!(gateway.dispatcher.limits(spec));
+            about["concurrency"] = json!(gateway.dispatcher.concurrency(&gateway.tenant, name));
             about["grants"] = json!(spec.grants);
             if let Some(signature) = spec.kind.signature() {
                 about["signature"] = json!(signature);

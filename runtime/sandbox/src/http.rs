@@ -42,7 +42,8 @@ impl HttpFunction {
             return Err(InvokeError::Limit(Exceeded::Request(limits.request)));
         }
         let to_head = request.method() == Method::HEAD;
-        let exchange = Arc::new(Exchange::new(limits.response));
+        let passed_on = self.instances.setting.metrics.response_bytes.clone();
+        let exchange = Arc::new(Exchange::new(limits.response, passed_on));
         let request = request.map(|body| RequestBody::new(body, limits.request, exchange.clone()));
         let (instance, reporter) = self.instances.begin(&call, report);
         let (head, answered) = oneshot::channel();
@@ -115,6 +116,11 @@ impl Run {
         };
         let guest = exchange.unless_exceeded(guest);
         let (ending, cpu) = Budget::new(guest, setting.limits.cpu.0, call.deadline).await;
+        if exchange.is_deserted() {
+            // However it ended: it was about to be ended, and is reported as that.
+            reporter.used(cpu, &instance.store);
+            return InvokeError::NoResponse;
+        }
         let mut error = reporter.ended(ending, cpu, setting, &instance.store);
         if error.is_none() {
             // A guest may see that its body is no longer taken, and end, before it is ended.
@@ -175,6 +181,11 @@ impl Guest {
         if self.task.take().is_some() {
             self.exchange.deliver();
         }
+    }
+
+    /// Whether it has to end with what holds it.
+    fn is_held(&self) -> bool {
+        self.task.is_some()
     }
 }
 

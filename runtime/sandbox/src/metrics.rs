@@ -12,6 +12,7 @@ pub(crate) struct Metrics {
     pub(crate) instances: IntGauge,
     pub(crate) memory: IntGauge,
     pub(crate) reused: IntCounter,
+    pub(crate) response_bytes: IntCounter,
     pub(crate) failures: IntCounterVec,
 }
 
@@ -38,6 +39,11 @@ impl Metrics {
             "Requests that were served by an instance which had served before",
         )?;
         registry.register(Box::new(reused.clone()))?;
+        let response_bytes = IntCounter::new(
+            "quern_sandbox_response_bytes_total",
+            "Bytes of responses' bodies that were passed on to clients while guests wrote them",
+        )?;
+        registry.register(Box::new(response_bytes.clone()))?;
         let failures = IntCounterVec::new(
             Opts::new("quern_sandbox_failures_total", "Invocations that a guest failed, by reason"),
             &["reason"],
@@ -72,6 +78,7 @@ impl Metrics {
             instances,
             memory,
             reused,
+            response_bytes,
             failures,
         })
     }

@@ -26,7 +26,7 @@ pub struct Report {
     pub output: GuestOutput,
     /// Why it has no answer, if so.
     pub failure: Option<Failure>,
-    /// Whether the guest was ended before it ended itself: its client has left.
+    /// Whether the client has left: the guest was ended, or saw it and ended itself.
     pub cancelled: bool,
     /// Processor time that the guest used.
     pub cpu: Duration,
@@ -92,8 +92,7 @@ impl Reporter {
         store: &Store<State>,
     ) -> Option<InvokeError> {
         self.ended = true;
-        self.cpu = cpu;
-        self.memory_bytes = store.data().allowance.memory_bytes();
+        self.used(cpu, store);
         match ending {
             Ending::Guest(Ok(())) => None,
             Ending::Guest(Err(error)) => {
@@ -107,6 +106,12 @@ impl Reporter {
             Ending::Cpu => Some(self.exceeded(Exceeded::Cpu(setting.limits.cpu))),
             Ending::Deadline => Some(self.exceeded(Exceeded::Timeout(setting.limits.timeout))),
         }
+    }
+
+    /// Takes down what the guest has used.
+    pub(crate) fn used(&mut self, cpu: Duration, store: &Store<State>) {
+        self.cpu = cpu;
+        self.memory_bytes = store.data().allowance.memory_bytes();
     }
 
     /// Takes down what the guest has printed. What is printed after this is another request's.

@@ -4,6 +4,7 @@ use std::{fmt, io::Write};
 
 use serde::Serialize;
 
+use super::events::Events;
 use crate::{Error, ErrorKind};
 
 /// What a function answers.
@@ -65,6 +66,26 @@ impl Response {
         let mut response = Self::new(200).with_header("content-type", content_type);
         response.body = ResponseBody::Stream(Box::new(write));
         response
+    }
+
+    /// `200` with server-sent events that are sent while `write` runs: each goes out as soon as it
+    /// is made, and no later one is made before the client takes it. Caches must not keep them, and
+    /// proxies not hold them back. If `write` fails, the response is cut off.
+    ///
+    /// ```
+    /// # use quern_sdk::{Event, Response};
+    /// Response::events(|events| {
+    ///     for word in ["one", "two", "three"] {
+    ///         events.send(&Event::new(word))?;
+    ///     }
+    ///     events.send(&Event::new("").with_name("end")?)
+    /// });
+    /// ```
+    pub fn events(write: impl FnOnce(&mut Events<'_>) -> Result<(), Error> + 'static) -> Self {
+        Self::stream("text/event-stream", |body| write(&mut Events::new(body)))
+            .with_header("cache-control", "no-store")
+            // No standard, but what nginx, and others after it, go by.
+            .with_header("x-accel-buffering", "no")
     }
 
     /// The same with another status.

@@ -89,6 +89,7 @@ pub(super) struct GuestBody {
     /// and the one that completes the declared length, until it is known that nothing follows.
     taken: VecDeque<Frame<Bytes>>,
     ended: bool,
+    failed: bool,
     broken: Option<BodyError>,
     guest: Guest,
     exchange: Arc<Exchange>,
@@ -109,7 +110,8 @@ impl GuestBody {
     ) -> Self {
         let length = declared.map(|declared| Length { declared, left: declared });
         let taken = VecDeque::new();
-        Self { body, length, taken, ended: false, broken: None, guest, exchange }
+        let (ended, failed, broken) = (false, false, None);
+        Self { body, length, taken, ended, failed, broken, guest, exchange }
     }
 
     /// Waits a moment for the body to begin: what fails before it does is told as an error rather
@@ -136,6 +138,7 @@ impl GuestBody {
                 Some(Err(error)) => Err(self.given_up(&error)),
             };
             if let Err(error) = passed {
+                self.failed = true;
                 // Whatever failed first explains the rest.
                 return Poll::Ready(Err(self.exchange.failure().cloned().unwrap_or(error)));
             }
@@ -197,6 +200,16 @@ impl Length {
             message: format!(
                 "the function's response is not as long as the {declared} B it declares"
             ),
+        }
+    }
+}
+
+impl Drop for GuestBody {
+    /// Takes down that the client has left, before the guest can see that nobody reads any more:
+    /// it may end sooner than it is ended.
+    fn drop(&mut self) {
+        if self.guest.is_held() && !self.failed {
+            self.exchange.desert();
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
     task::Poll,
 };
 
+use prometheus::IntCounter;
 use quern_types::{ByteSize, Exceeded, InvokeError};
 use tokio::sync::Notify;
 
@@ -21,18 +22,23 @@ pub(super) struct Exchange {
     limit: ByteSize,
     failure: OnceLock<InvokeError>,
     answered: AtomicBool,
+    deserted: AtomicBool,
     sent_bytes: AtomicU64,
+    /// Bytes of all responses of the server.
+    all_sent_bytes: IntCounter,
     overrun: Notify,
     delivered: Notify,
 }
 
 impl Exchange {
-    pub(super) fn new(limit: ByteSize) -> Self {
+    pub(super) fn new(limit: ByteSize, all_sent_bytes: IntCounter) -> Self {
         Self {
             limit,
             failure: OnceLock::new(),
             answered: AtomicBool::new(false),
+            deserted: AtomicBool::new(false),
             sent_bytes: AtomicU64::new(0),
+            all_sent_bytes,
             overrun: Notify::new(),
             delivered: Notify::new(),
         }
@@ -90,6 +96,16 @@ impl Exchange {
         self.answered.load(Ordering::Acquire)
     }
 
+    /// Takes down that the client has left in the middle of the response's body.
+    pub(super) fn desert(&self) {
+        self.deserted.store(true, Ordering::Release);
+    }
+
+    /// Whether a guest that has ended may have done so because its client had left.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.deserted.load(Ordering::Acquire)
+    }
+
     /// Takes down bytes of the response's body on their way to the client, unless they exceed its
     /// limit: that ends the guest.
     pub(super) fn send(&self, bytes: u64) -> Result<(), Exceeded> {
@@ -99,6 +115,7 @@ impl Exchange {
             self.exceed(limit);
             return Err(limit);
         }
+        self.all_sent_bytes.inc_by(bytes);
         Ok(())
     }
 

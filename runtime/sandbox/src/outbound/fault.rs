@@ -157,6 +157,8 @@ impl Fault {
         let detail = error.to_string();
         match broken {
             _ if error.is_parse_too_large() => Self::HeadTooLarge,
+            // Its length was declared, and it has ended before.
+            _ if error.is_body_write_aborted() => Self::Length { bytes: None },
             _ if error.is_parse() => Self::Protocol { detail },
             Some(io::ErrorKind::UnexpectedEof) => Self::Incomplete,
             _ if error.is_incomplete_message() => Self::Incomplete,

@@ -5,9 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use hickory_resolver::{
     TokioResolver,
-    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig},
+    config::{
+        ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
+        ResolverOpts,
+    },
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::op::ResponseCode,
+    system_conf::read_system_conf,
 };
 use tokio::sync::OnceCell;
 
@@ -19,13 +23,17 @@ const CACHED_ANSWERS: u64 = 1_024;
 /// Resolves names for all functions; set up when the first one is asked for.
 pub(crate) struct Names {
     nameservers: Vec<SocketAddr>,
+    /// What is asked where there are no nameservers.
+    system: fn() -> SystemConfig,
     resolver: OnceCell<TokioResolver>,
 }
+
+type SystemConfig = Result<(ResolverConfig, ResolverOpts), NetError>;
 
 impl Names {
     /// Asks these servers, or those of the system if there are none.
     pub(crate) fn new(nameservers: Vec<SocketAddr>) -> Self {
-        Self { nameservers, resolver: OnceCell::new() }
+        Self { nameservers, system: read_system_conf, resolver: OnceCell::new() }
     }
 
     /// The addresses of a name.
@@ -44,20 +52,18 @@ impl Names {
     }
 
     fn set_up(&self) -> Result<TokioResolver, NetError> {
-        let mut builder = if self.nameservers.is_empty() {
-            TokioResolver::builder_tokio()?
+        let (config, mut options) = if self.nameservers.is_empty() {
+            (self.system)()?
         } else {
             let servers = self.nameservers.iter().map(nameserver).collect();
-            let config = ResolverConfig::from_name_servers(servers);
-            let provider = TokioRuntimeProvider::default();
-            let mut builder = TokioResolver::builder_with_config(config, provider);
-            builder.options_mut().use_hosts_file = ResolveHosts::Never;
-            builder
+            let mut options = ResolverOpts::default();
+            options.use_hosts_file = ResolveHosts::Never;
+            (ResolverConfig::from_name_servers(servers), options)
         };
-        let options = builder.options_mut();
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.cache_size = CACHED_ANSWERS;
-        builder.build()
+        let provider = TokioRuntimeProvider::default();
+        TokioResolver::builder_with_config(config, provider).with_options(options).build()
     }
 }
 
@@ -87,5 +93,23 @@ fn response_code(error: &NetError) -> Option<&'static str> {
         ResponseCode::FormErr => Some("FORMERR"),
         ResponseCode::NotImp => Some("NOTIMP"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::system_conf::parse_resolv_conf;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_system_without_nameservers_is_the_operators_to_mend() {
+        let names =
+            Names { system: || parse_resolv_conf("search example.test"), ..Names::new(vec![]) };
+        let Err(fault) = names.resolve("example.test").await else { panic!("nobody was asked") };
+        assert!(matches!(fault, Fault::NoNameservers { .. }), "{fault}");
+        let expected = "no nameservers found in config";
+        assert!(fault.to_string().contains(expected), "{fault}");
+        assert!(fault.to_string().contains("outbound.nameservers"), "{fault}");
     }
 }

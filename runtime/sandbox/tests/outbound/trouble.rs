@@ -42,6 +42,52 @@ async fn a_port_on_which_nobody_listens_refuses_the_connection() {
 }
 
 #[tokio::test]
+async fn an_address_that_can_not_be_connected_to_says_why() {
+    let host = Host::new(allowing(&["127.0.0.0/8", "fe80::/10"]));
+    let cases = [
+        // The broadcast address of the loopback network, which takes no connections.
+        ("127.255.255.255", "error ErrorCode::DestinationIpUnroutable", "there is no way to"),
+        // An address of one link, and none is named.
+        ("[fe80::1]", "error ErrorCode::DestinationUnavailable", "can't be connected to"),
+    ];
+    for (address, expected, reason) in cases {
+        let origin = format!("http://{address}:8080");
+        let guest = host.function(&granting(&[&origin]));
+        let outcome = guest.fetch(&format!("url={origin}/")).await;
+        assert_eq!(outcome.lines, [expected], "{address}");
+        assert!(outcome.log.contains(reason), "{}", outcome.log);
+    }
+    assert_eq!(host.counter("quern_outbound_requests_total", Some("connect")), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_resets_is_an_error() {
+    let server = Server::start(local(), async |mut stream| {
+        read_head(&mut stream).await;
+        stream.set_zero_linger().expect("an open socket");
+    })
+    .await;
+    let host = Host::new(allowing(&["127.0.0.1/32"]));
+    let guest = host.function(&granting(&[server.origin()]));
+    let outcome = guest.fetch(&format!("url={}/", server.origin())).await;
+    assert_eq!(outcome.lines, ["error ErrorCode::ConnectionTerminated"]);
+    assert!(outcome.log.contains("the connection was closed"), "{}", outcome.log);
+    assert_eq!(host.counter("quern_outbound_requests_total", Some("broken")), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_is_shorter_than_it_declares_is_an_error() {
+    let server =
+        Server::start(local(), async |mut stream| drop(read_rest(&mut stream).await)).await;
+    let host = Host::new(allowing(&["127.0.0.1/32"]));
+    let guest = host.function(&granting(&[server.origin()]));
+    let outcome = guest.fetch(&format!("send=100&declare=101&url={}/", server.origin())).await;
+    assert_eq!(outcome.lines, ["error ErrorCode::HttpProtocolError"]);
+    assert!(outcome.log.contains("gave up on the request's body"), "{}", outcome.log);
+    assert_eq!(host.counter("quern_outbound_requests_total", Some("cancelled")), 1);
+}
+
+#[tokio::test]
 async fn a_response_that_is_cut_off_is_an_error() {
     let host = Host::new(allowing(&["127.0.0.1/32"]));
     let cut = "status 200 broke off: incomplete HTTP response";

@@ -11,7 +11,10 @@ use std::{
 
 use wasip3::{
     clocks::monotonic_clock::wait_for,
-    http::types::{ErrorCode, Fields, Request, Response, Trailers},
+    http::{
+        client,
+        types::{ErrorCode, Fields, Method, Request, Response, Scheme, Trailers},
+    },
     spawn_local,
     wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter},
     wit_future, wit_stream,
@@ -33,6 +36,8 @@ impl wasip3::exports::http::handler::Guest for Handler {
             "/pass" => Ok(pass(request)),
             "/count" => Ok(whole(count())),
             "/stream" => Ok(chunks(number(query, "chunks", 3), number(query, "bytes", 6))),
+            "/paced" => Ok(paced(request)),
+            "/numbered" => Ok(numbered(query)),
             "/declare" => Ok(declare(number(query, "bytes", 6))),
             "/five" => Ok(five(number(query, "bytes", 5))),
             "/after" => Ok(work_after()),
@@ -45,6 +50,7 @@ impl wasip3::exports::http::handler::Guest for Handler {
             "/error" => Err(ErrorCode::InternalError(Some("no flour".into()))),
             "/trap" => panic!("the millstone cracked"),
             "/loop" => run_forever(),
+            "/upload" => Ok(whole(upload(query).await)),
             "/hoard" => hoard(query).await,
             _ => Ok(whole("there is no such misbehaviour\n".into())),
         }
@@ -68,11 +74,17 @@ impl Body {
     }
 }
 
-/// A response whose body is to be written.
-fn begin(headers: &[(String, Vec<u8>)]) -> (Response, Body) {
+/// A body that is to be written, and its reading ends.
+fn body() -> (Body, StreamReader<u8>, FutureReader<Ending>) {
     let (stream, contents) = wit_stream::new();
     let (ending, trailers) = wit_future::new(broken);
-    (respond(headers, contents, trailers), Body { stream, ending })
+    (Body { stream, ending }, contents, trailers)
+}
+
+/// A response whose body is to be written.
+fn begin(headers: &[(String, Vec<u8>)]) -> (Response, Body) {
+    let (body, contents, trailers) = body();
+    (respond(headers, contents, trailers), body)
 }
 
 fn respond(
@@ -162,6 +174,52 @@ fn chunks(count: u64, bytes: u64) -> Response {
     response
 }
 
+/// A response of server-sent events that are to be written.
+fn begin_events() -> (Response, Body) {
+    begin(&[("content-type".to_owned(), b"text/event-stream".to_vec())])
+}
+
+/// Sends an event at once, and one for each piece of the request's body that has arrived.
+fn paced(request: Request) -> Response {
+    let (mut source, _trailers) = consume(request);
+    let (response, mut body) = begin_events();
+    spawn_local(async move {
+        for number in 0_u32.. {
+            body.stream.write_all(event(number.into(), "go on")).await;
+            let (outcome, _) = source.read(Vec::with_capacity(64)).await;
+            if !matches!(outcome, StreamResult::Complete(_)) {
+                break;
+            }
+        }
+        body.finish().await;
+    });
+    response
+}
+
+/// Sends `count` events of `bytes` bytes, `ms` apart; without `count` it never ends.
+fn numbered(query: &str) -> Response {
+    let (count, ms) = (number(query, "count", u64::MAX), number(query, "ms", 0));
+    let padding = "q".repeat(number(query, "bytes", 8) as usize);
+    let (response, mut body) = begin_events();
+    spawn_local(async move {
+        for number in 0..count {
+            let unread = body.stream.write_all(event(number, &padding)).await;
+            if !unread.is_empty() {
+                return;
+            }
+            if ms > 0 {
+                wait_for(ms * MILLISECOND).await;
+            }
+        }
+        body.finish().await;
+    });
+    response
+}
+
+fn event(number: u64, data: &str) -> Vec<u8> {
+    format!("id: {number}\ndata: {data}\n\n").into_bytes()
+}
+
 /// Declares `bytes` bytes, and sends none for a long time.
 fn declare(bytes: u64) -> Response {
     let length = ("content-length".to_owned(), bytes.to_string().into_bytes());
@@ -182,6 +240,28 @@ fn five(bytes: u64) -> Response {
         body.finish().await;
     });
     response
+}
+
+/// Sends five bytes to the server on `port`, and declares `bytes`; what came of it.
+async fn upload(query: &str) -> String {
+    let length = number(query, "bytes", 5).to_string().into_bytes();
+    let headers = Fields::from_list(&[("content-length".to_owned(), length)]);
+    let (mut body, contents, trailers) = body();
+    let headers = headers.expect("valid headers");
+    let (request, _sent) = Request::new(headers, Some(contents), trailers, None);
+    let authority = format!("127.0.0.1:{}", number(query, "port", 0));
+    request.set_method(&Method::Post).expect("a valid method");
+    request.set_scheme(Some(&Scheme::Http)).expect("a valid scheme");
+    request.set_authority(Some(&authority)).expect("a valid authority");
+    request.set_path_with_query(Some("/")).expect("a valid path");
+    spawn_local(async move {
+        body.stream.write_all(b"hello".to_vec()).await;
+        body.finish().await;
+    });
+    match client::send(request).await {
+        Ok(response) => format!("status {}", response.get_status_code()),
+        Err(code) => format!("error {code:?}"),
+    }
 }
 
 /// Sends a whole response, and goes on for a while.

@@ -67,7 +67,12 @@ impl Fetch {
 fn send(query: &Query<'_>, url: &str) -> Result<FutureIncomingResponse, String> {
     let (scheme, rest) = url.split_once("://").expect("a scheme");
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let request = OutgoingRequest::new(Fields::new());
+    let headers = Fields::new();
+    let declared = query.number("declare", 0);
+    if declared > 0 {
+        headers.append("content-length", declared.to_string().as_bytes()).expect("is allowed");
+    }
+    let request = OutgoingRequest::new(headers);
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
     request.set_scheme(Some(&scheme)).expect("a valid scheme");
     request.set_authority(Some(authority)).map_err(|()| "error malformed authority".to_owned())?;

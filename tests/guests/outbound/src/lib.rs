@@ -6,6 +6,7 @@
 //! | `times` | fetches one after the other |
 //! | `together` | fetches that are all begun before one is waited for |
 //! | `send` | bytes of the request's body; 0 sends a GET |
+//! | `declare` | bytes that the request's body is declared to have, if it is not sent whole |
 //! | `follow` | redirects that are followed |
 //! | `abandon` | 1: fails with half of the request's body written |
 //! | `keep` | 1: keeps the response's body for good, without reading it |
