@@ -10,6 +10,7 @@ mod parameter;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "prost generates it so")]
 pub mod protocol;
 mod queries;
+mod regions;
 mod request;
 mod response;
 mod stream;
@@ -37,7 +38,8 @@ use crate::{
     invocation::Invocation,
     metrics::Traffic,
     request::{INVOCATION, caught},
-    v2::{self, Coding, RegionError},
+    shared_memory::RegionError,
+    v2::{self, Coding},
 };
 use messages::{MessageLimits, Messages};
 use response::Framed;
@@ -254,34 +256,28 @@ impl Call {
             Method::TraceSetting => {
                 Framed::new(&control::trace_settings(gateway, messages.only_as().await?)?)
             }
-            _ => shared_memory(method, &mut messages).await?,
+            Method::SystemSharedMemoryStatus => {
+                Framed::new(&regions::status(gateway, &messages.only_as().await?)?)
+            }
+            Method::SystemSharedMemoryRegister => {
+                regions::register(gateway, messages.only_as().await?)?;
+                Framed::new(&SystemSharedMemoryRegisterResponse {})
+            }
+            Method::SystemSharedMemoryUnregister => {
+                regions::unregister(gateway, &messages.only_as().await?);
+                Framed::new(&SystemSharedMemoryUnregisterResponse {})
+            }
+            Method::CudaSharedMemoryStatus => {
+                let CudaSharedMemoryStatusRequest { name } = messages.only_as().await?;
+                v2::no_cuda_region(&name)?;
+                Framed::new(&CudaSharedMemoryStatusResponse::default())
+            }
+            Method::CudaSharedMemoryRegister => return Err(RegionError::Cuda.into()),
+            Method::CudaSharedMemoryUnregister => {
+                let _: CudaSharedMemoryUnregisterRequest = messages.only_as().await?;
+                Framed::new(&CudaSharedMemoryUnregisterResponse {})
+            }
         };
         Ok(response::answered(framed))
     }
-}
-
-/// Shared memory: there is none, and none can be registered.
-async fn shared_memory(method: Method, messages: &mut Messages) -> Result<Framed, Failure> {
-    use protocol::*;
-    Ok(match method {
-        Method::SystemSharedMemoryStatus => {
-            let SystemSharedMemoryStatusRequest { name } = messages.only_as().await?;
-            v2::no_region(&name)?;
-            Framed::new(&SystemSharedMemoryStatusResponse::default())
-        }
-        Method::CudaSharedMemoryStatus => {
-            let CudaSharedMemoryStatusRequest { name } = messages.only_as().await?;
-            v2::no_region(&name)?;
-            Framed::new(&CudaSharedMemoryStatusResponse::default())
-        }
-        Method::SystemSharedMemoryUnregister => {
-            let _: SystemSharedMemoryUnregisterRequest = messages.only_as().await?;
-            Framed::new(&SystemSharedMemoryUnregisterResponse {})
-        }
-        Method::CudaSharedMemoryUnregister => {
-            let _: CudaSharedMemoryUnregisterRequest = messages.only_as().await?;
-            Framed::new(&CudaSharedMemoryUnregisterResponse {})
-        }
-        _ => return Err(RegionError::NotAllowed.into()),
-    })
 }

@@ -13,7 +13,7 @@ use super::{
     compression::Coding,
     decode::InferenceRequest,
     encode::{Answer, Encoded},
-    outputs::Wanted,
+    outputs::{Wanted, put_away},
     raw,
     receive::{off_thread, receive},
 };
@@ -24,6 +24,7 @@ use crate::{
     errors::Failure,
     invocation::Invocation,
     route::Target,
+    shared_memory,
 };
 
 /// JSON above this leaves the async threads while it is decoded: it takes longer than 500 µs.
@@ -97,9 +98,15 @@ pub(crate) async fn infer(
         Form::Json => decode(body, None).await?,
         Form::Divided(json) => decode(body, Some(json)).await?,
     };
-    let InferenceRequest { id, inputs, outputs, binary_outputs, timeout, priority } = decoded;
-    let wanted = Wanted::new(&found, outputs, binary_outputs)?;
+    let InferenceRequest { id, inputs, shared, outputs, binary_outputs, timeout, priority } =
+        decoded;
+    let wanted = Wanted::new(&found, outputs, binary_outputs, &gateway.regions)?;
     drop(found);
+    let inputs = match shared.is_empty() {
+        true => inputs,
+        // Boxed, so that the future of every other request stays small.
+        false => Box::pin(shared_memory::fetch(gateway, inputs, shared)).await?,
+    };
 
     let request = InferRequest {
         id: invocation.id(),
@@ -168,7 +175,9 @@ impl Given {
         let Self { name, version, id, outputs, wanted } = self;
         let outputs = wanted.select(outputs)?;
         let answer = Answer { model: &name, version, id: id.as_deref(), outputs: &outputs };
-        Ok(answer.encode()?)
+        let encoded = answer.encode()?;
+        put_away(&outputs)?;
+        Ok(encoded)
     }
 }
 
@@ -262,7 +271,8 @@ mod tests {
 
     fn given(bytes: usize, binary: bool) -> Given {
         let tensor = Tensor::new("x", DataType::Uint8, vec![bytes as u64], vec![7; bytes]);
-        let output = RequestedOutput { name: "x".into(), binary: Some(binary), classes: None };
+        let output =
+            RequestedOutput { name: "x".into(), binary: Some(binary), classes: None, place: None };
         Given {
             name: "m".parse().expect("a name"),
             version: VersionNumber::FIRST,
