@@ -16,11 +16,13 @@ mod inference;
 mod limits;
 mod model_tools;
 mod models;
+mod objects;
 mod onnx;
 mod operations;
 mod protocol;
 mod repository;
 mod reuse;
+mod shared_memory;
 mod traps;
 mod worker;
 
