@@ -38,7 +38,6 @@ use crate::{
     invocation::Invocation,
     metrics::Traffic,
     request::{INVOCATION, caught},
-    shared_memory::RegionError,
     v2::{self, Coding},
 };
 use messages::{MessageLimits, Messages};
@@ -256,27 +255,7 @@ impl Call {
             Method::TraceSetting => {
                 Framed::new(&control::trace_settings(gateway, messages.only_as().await?)?)
             }
-            Method::SystemSharedMemoryStatus => {
-                Framed::new(&regions::status(gateway, &messages.only_as().await?)?)
-            }
-            Method::SystemSharedMemoryRegister => {
-                regions::register(gateway, messages.only_as().await?)?;
-                Framed::new(&SystemSharedMemoryRegisterResponse {})
-            }
-            Method::SystemSharedMemoryUnregister => {
-                regions::unregister(gateway, &messages.only_as().await?);
-                Framed::new(&SystemSharedMemoryUnregisterResponse {})
-            }
-            Method::CudaSharedMemoryStatus => {
-                let CudaSharedMemoryStatusRequest { name } = messages.only_as().await?;
-                v2::no_cuda_region(&name)?;
-                Framed::new(&CudaSharedMemoryStatusResponse::default())
-            }
-            Method::CudaSharedMemoryRegister => return Err(RegionError::Cuda.into()),
-            Method::CudaSharedMemoryUnregister => {
-                let _: CudaSharedMemoryUnregisterRequest = messages.only_as().await?;
-                Framed::new(&CudaSharedMemoryUnregisterResponse {})
-            }
+            _ => regions::answer(gateway, method, &mut messages).await?,
         };
         Ok(response::answered(framed))
     }

@@ -1,16 +1,57 @@
 //! The calls about shared memory: the same as over HTTP, in messages.
 
-use super::protocol::{
-    SystemSharedMemoryRegisterRequest, SystemSharedMemoryStatusRequest,
-    SystemSharedMemoryStatusResponse, SystemSharedMemoryUnregisterRequest,
-    system_shared_memory_status_response::RegionStatus,
+use super::{
+    Method,
+    messages::Messages,
+    protocol::{
+        CudaSharedMemoryStatusRequest, CudaSharedMemoryStatusResponse,
+        CudaSharedMemoryUnregisterRequest, CudaSharedMemoryUnregisterResponse,
+        SystemSharedMemoryRegisterRequest, SystemSharedMemoryRegisterResponse,
+        SystemSharedMemoryStatusRequest, SystemSharedMemoryStatusResponse,
+        SystemSharedMemoryUnregisterRequest, SystemSharedMemoryUnregisterResponse,
+        system_shared_memory_status_response::RegionStatus,
+    },
+    response::Framed,
 };
 use crate::{
     Gateway,
+    errors::Failure,
     shared_memory::{RegionError, Registration},
+    v2,
 };
 
-pub(super) fn status(
+/// Answers those of the calls that are about shared memory.
+pub(super) async fn answer(
+    gateway: &Gateway,
+    method: Method,
+    messages: &mut Messages,
+) -> Result<Framed, Failure> {
+    Ok(match method {
+        Method::SystemSharedMemoryStatus => {
+            Framed::new(&status(gateway, &messages.only_as().await?)?)
+        }
+        Method::SystemSharedMemoryRegister => {
+            register(gateway, messages.only_as().await?)?;
+            Framed::new(&SystemSharedMemoryRegisterResponse {})
+        }
+        Method::SystemSharedMemoryUnregister => {
+            unregister(gateway, &messages.only_as().await?);
+            Framed::new(&SystemSharedMemoryUnregisterResponse {})
+        }
+        Method::CudaSharedMemoryStatus => {
+            let CudaSharedMemoryStatusRequest { name } = messages.only_as().await?;
+            v2::no_cuda_region(&name)?;
+            Framed::new(&CudaSharedMemoryStatusResponse::default())
+        }
+        Method::CudaSharedMemoryUnregister => {
+            let _: CudaSharedMemoryUnregisterRequest = messages.only_as().await?;
+            Framed::new(&CudaSharedMemoryUnregisterResponse {})
+        }
+        _ => return Err(RegionError::Cuda.into()),
+    })
+}
+
+fn status(
     gateway: &Gateway,
     request: &SystemSharedMemoryStatusRequest,
 ) -> Result<SystemSharedMemoryStatusResponse, RegionError> {
@@ -23,7 +64,7 @@ fn describe(region: Registration) -> (String, RegionStatus) {
     (name.clone(), RegionStatus { name, key, offset, byte_size })
 }
 
-pub(super) fn register(
+fn register(
     gateway: &Gateway,
     request: SystemSharedMemoryRegisterRequest,
 ) -> Result<(), RegionError> {
@@ -31,7 +72,7 @@ pub(super) fn register(
     gateway.regions.register(Registration { name, key, offset, byte_size })
 }
 
-pub(super) fn unregister(gateway: &Gateway, request: &SystemSharedMemoryUnregisterRequest) {
+fn unregister(gateway: &Gateway, request: &SystemSharedMemoryUnregisterRequest) {
     gateway.regions.unregister(named(&request.name));
 }
 

@@ -177,8 +177,7 @@ impl Wanted {
             let output = |tensor| Output { tensor, form: Form::of(self.binary) };
             return Ok(given.into_iter().map(output).collect());
         }
-        type Given<'a> = ((&'a RequestedOutput, &'a Option<Arc<[String]>>), &'a Option<Slot>);
-        let find = |((wanted, labels), slot): Given<'_>| -> Result<_, OutputError> {
+        let find = |(position, wanted): (usize, &RequestedOutput)| -> Result<_, OutputError> {
             // Missing only if another version, with another signature, went live meanwhile.
             let found = given.iter().find(|tensor| **tensor.name() == *wanted.name);
             let tensor = found.ok_or_else(|| {
@@ -187,16 +186,16 @@ impl Wanted {
             })?;
             let tensor = match wanted.classes {
                 Some(count) => {
-                    let choice = Choice { count, labels: labels.clone() };
+                    let choice = Choice { count, labels: self.labels[position].clone() };
                     classes::classify(tensor, self.has_rows, &choice)?
                 }
                 None => tensor.clone(),
             };
             let in_answer = || Form::of(wanted.binary.unwrap_or(self.binary));
-            let form = slot.clone().map_or_else(in_answer, Form::Shared);
+            let form = self.slots[position].clone().map_or_else(in_answer, Form::Shared);
             Ok(Output { tensor, form })
         };
-        self.outputs.iter().zip(&self.labels).zip(&self.slots).map(find).collect()
+        self.outputs.iter().enumerate().map(find).collect()
     }
 }
 
