@@ -312,6 +312,10 @@ mod tests {
                 Code::InvalidRequest,
                 OutputError::Classes(ClassError::NoOrder { name: x(), dtype }).into(),
             ),
+            (
+                Code::InvalidRequest,
+                OutputError::Classes(ClassError::TooLong { name: x(), most: limit }).into(),
+            ),
             (Code::Internal, OutputError::Classes(ClassError::Tensor(tensor())).into()),
             (Code::InvalidJson, SettingError::Malformed { reason: x() }.into()),
             (Code::Unsupported, SettingError::Unknown { name: x(), known: x() }.into()),

@@ -38,7 +38,7 @@ use crate::{
     invocation::Invocation,
     metrics::Traffic,
     request::{INVOCATION, caught},
-    v2::{self, Coding},
+    v2::Coding,
 };
 use messages::{MessageLimits, Messages};
 use response::Framed;
@@ -242,11 +242,11 @@ impl Call {
                 Framed::new(&control::index(gateway, &messages.only_as().await?)?)
             }
             Method::RepositoryModelLoad => {
-                control::load(gateway, &messages.only_as().await?).await?;
+                control::load(gateway, messages.only_as().await?).await?;
                 Framed::new(&RepositoryModelLoadResponse {})
             }
             Method::RepositoryModelUnload => {
-                control::unload(gateway, &messages.only_as().await?).await?;
+                control::unload(gateway, messages.only_as().await?).await?;
                 Framed::new(&RepositoryModelUnloadResponse {})
             }
             Method::LogSettings => {

@@ -160,6 +160,13 @@ pub(crate) enum RegionError {
     Read(#[from] ReadError),
 }
 
+impl RegionError {
+    /// That there is none of this name, which may be of any length.
+    pub(crate) fn absent(name: &str) -> Self {
+        Self::NotFound { region: name.chars().take(80).collect() }
+    }
+}
+
 /// A region as a client asks for it, or is shown it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registration {
@@ -271,7 +278,7 @@ impl Regions {
             None => Ok(table.values().map(|region| region.registration.clone()).collect()),
             Some(name) => match table.get(name) {
                 Some(region) => Ok(vec![region.registration.clone()]),
-                None => Err(RegionError::NotFound { region: name.to_owned() }),
+                None => Err(RegionError::absent(name)),
             },
         }
     }
@@ -283,7 +290,7 @@ impl Regions {
         }
         let Placement { region: name, offset, byte_size } = place;
         let region = self.table().get(name).cloned();
-        let region = region.ok_or_else(|| RegionError::NotFound { region: name.clone() })?;
+        let region = region.ok_or_else(|| RegionError::absent(name))?;
         Slot::of(region, *offset, *byte_size)
     }
 

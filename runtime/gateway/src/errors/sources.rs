@@ -138,7 +138,9 @@ impl From<OutputError> for Failure {
 impl From<ClassError> for Failure {
     fn from(error: ClassError) -> Self {
         match error {
-            ClassError::NoOrder { .. } => Self::new(Code::InvalidRequest, error),
+            ClassError::NoOrder { .. } | ClassError::TooLong { .. } => {
+                Self::new(Code::InvalidRequest, error)
+            }
             ClassError::Tensor(_) => Self::internal(error),
         }
     }

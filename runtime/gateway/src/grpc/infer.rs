@@ -57,7 +57,7 @@ impl Call {
         let Target { name, version } = Target::parse(&model_name, &model_version)?;
         let gateway = &*self.gateway;
         let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &name, version)?;
-        let wanted = Wanted::new(&found, outputs, true, &gateway.regions)?;
+        let wanted = Wanted::new(&found, outputs, true, gateway)?;
         drop(found);
         let inputs = match shared.is_empty() {
             true => inputs,

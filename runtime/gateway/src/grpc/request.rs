@@ -201,7 +201,10 @@ impl Input {
                 (2, value) => dtype = Some(datatype(&text("datatype", value)?)?),
                 (3, value) => dimensions(&mut shape, value)?,
                 (4, value) => parameter("parameters", value)?.read_place(&mut parts)?,
-                (5, value) => contents.push(message_of("contents", value)?),
+                (5, value) => {
+                    room("contents", contents.len())?;
+                    contents.push(message_of("contents", value)?);
+                }
                 _ => {}
             }
         }
@@ -668,6 +671,20 @@ mod tests {
         assert_eq!(read.outputs[0].place, Some(place.clone()));
         let (name, dtype, shape) = ("b".into(), DataType::Fp32, vec![2]);
         assert_eq!(read.shared, [SharedInput { position: 1, name, dtype, shape, place }]);
+    }
+
+    #[test]
+    fn contents_come_in_a_limited_number_of_parts() {
+        let with_parts = |count: usize| {
+            let input = [&b"\x12\x04FP32\x1a\x01\0"[..], &b"\x2a\0".repeat(count)].concat();
+            let mut message = vec![5 << 3 | 2];
+            prost::encode_length_delimiter(input.len(), &mut message).expect("a vector has room");
+            message.extend(input);
+            Outline::read(message.into()).map(|outline| outline.inputs[0].contents.len())
+        };
+        assert_eq!(with_parts(1024).expect("is allowed"), 1024);
+        let error = with_parts(1025).expect_err("each takes more memory than it has bytes");
+        assert_eq!(error.to_string(), "inputs[0].contents: has more than 1024 items");
     }
 
     #[test]

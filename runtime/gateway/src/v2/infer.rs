@@ -103,7 +103,7 @@ pub(crate) async fn infer(
     };
     let InferenceRequest { id, inputs, shared, outputs, binary_outputs, timeout, priority } =
         decoded;
-    let wanted = Wanted::new(&found, outputs, binary_outputs, &gateway.regions)?;
+    let wanted = Wanted::new(&found, outputs, binary_outputs, gateway)?;
     drop(found);
     let inputs = match shared.is_empty() {
         true => inputs,

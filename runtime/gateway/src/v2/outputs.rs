@@ -5,10 +5,13 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use quern_dispatcher::Found;
-use quern_types::{DataType, Mismatch, Side, Tensor, TensorSpec, Violation};
+use quern_types::{ByteSize, DataType, Mismatch, Side, Tensor, TensorSpec, Violation};
 
 use super::classes::{self, Choice, ClassError};
-use crate::shared_memory::{Placement, PlacementError, RegionError, Regions, Slot};
+use crate::{
+    Gateway,
+    shared_memory::{Placement, PlacementError, RegionError, Regions, Slot},
+};
 
 /// Bytes that are copied into shared memory in the time in which one becomes JSON.
 const COPIED_PER_WRITTEN: usize = 8;
@@ -87,6 +90,8 @@ pub(crate) struct Wanted {
     labels: Vec<Option<Arc<[String]>>>,
     /// Where those go that are put into shared memory, in the order of the outputs.
     slots: Vec<Option<Slot>>,
+    /// Bytes that the classes of one output may take.
+    most_classes: ByteSize,
 }
 
 impl Wanted {
@@ -96,15 +101,16 @@ impl Wanted {
         found: &Found,
         outputs: Vec<RequestedOutput>,
         binary: bool,
-        regions: &Regions,
+        gateway: &Gateway,
     ) -> Result<Self, OutputError> {
         let has_rows = found.max_rows().is_some();
         let labels = |output: &RequestedOutput| {
             output.classes.is_some().then(|| found.labels(&output.name)).flatten()
         };
         let labels = outputs.iter().map(labels).collect();
-        let slots = slots(&outputs, regions)?;
-        let wanted = Self { outputs, binary, has_rows, labels, slots };
+        let slots = slots(&outputs, &gateway.regions)?;
+        let most_classes = gateway.config.limits.json_body;
+        let wanted = Self { outputs, binary, has_rows, labels, slots, most_classes };
         wanted.check(found.signature().outputs())?;
         Ok(wanted)
     }
@@ -113,7 +119,8 @@ impl Wanted {
     #[cfg(test)]
     pub(super) fn of(outputs: Vec<RequestedOutput>) -> Self {
         let (labels, slots) = (vec![None; outputs.len()], vec![None; outputs.len()]);
-        Self { outputs, binary: false, has_rows: false, labels, slots }
+        let most_classes = ByteSize::mib(1);
+        Self { outputs, binary: false, has_rows: false, labels, slots, most_classes }
     }
 
     fn check(&self, known: &[TensorSpec]) -> Result<(), OutputError> {
@@ -186,7 +193,8 @@ impl Wanted {
             })?;
             let tensor = match wanted.classes {
                 Some(count) => {
-                    let choice = Choice { count, labels: self.labels[position].clone() };
+                    let (labels, most) = (self.labels[position].clone(), self.most_classes);
+                    let choice = Choice { count, labels, most };
                     classes::classify(tensor, self.has_rows, &choice)?
                 }
                 None => tensor.clone(),

@@ -39,7 +39,7 @@ pub(crate) fn no_cuda_region(region: &str) -> Result<(), RegionError> {
     if region.is_empty() {
         return Ok(());
     }
-    Err(RegionError::NotFound { region: region.to_owned() })
+    Err(RegionError::absent(region))
 }
 
 /// `POST /v2/{system,cuda}sharedmemory/region/{region}/register`
