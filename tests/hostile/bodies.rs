@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
 use futures::future::{Either, join_all, select};
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client as Http, rt::TokioExecutor};
 use tempfile::NamedTempFile;
 
 use crate::{
@@ -179,6 +182,16 @@ fn tensor(datatype: &str, item: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// What becomes 256 MiB of brackets: as gzip, and as deflate.
+fn bombs() -> (Vec<u8>, Vec<u8>) {
+    let brackets = vec![b'['; 1 << 28];
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(&brackets).expect("memory");
+    let mut deflate = ZlibEncoder::new(Vec::new(), Compression::best());
+    deflate.write_all(&brackets).expect("memory");
+    (gzip.finish().expect("memory"), deflate.finish().expect("memory"))
+}
+
 /// The most memory that the server has held since the last time, in KiB.
 fn height_kib(server: &Server) -> u64 {
     let path = format!("/proc/{}", server.process_id());
@@ -192,14 +205,7 @@ fn height_kib(server: &Server) -> u64 {
 async fn whatever_bodies_become_stays_within_their_memory() {
     let (server, _file) = start(OPTIONS).await;
     assert_eq!(server.post(PATH, good()).await.status, 200);
-    let zeros = vec![b'['; 1 << 28];
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-    gzip.write_all(&zeros).expect("memory");
-    let gzip = gzip.finish().expect("memory");
-    let mut deflate = ZlibEncoder::new(Vec::new(), Compression::best());
-    deflate.write_all(&zeros).expect("memory");
-    let deflate = deflate.finish().expect("memory");
-    drop(zeros);
+    let (gzip, deflate) = bombs();
     let shape = r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": ["#;
     let cases = [
         ("a bomb of gzip", "gzip", gzip.repeat(3)),
@@ -223,6 +229,77 @@ async fn whatever_bodies_become_stays_within_their_memory() {
         for answer in join_all((0..AT_ONCE).map(|_| send())).await {
             let status = answer.status.as_u16();
             assert!((400..500).contains(&status), "{what}: {status} {:.300}", answer.text());
+        }
+        let height = height_kib(&server);
+        eprintln!("{what}: {before} KiB became {height} KiB");
+        assert!(height <= before + HEIGHT_KIB, "{what}: {before} KiB became {height} KiB");
+        assert_eq!(server.post(PATH, good()).await.status, 200, "{what}: others are served");
+    }
+    server.stop();
+}
+
+/// A field of protobuf whose content has a length.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encode_length_delimiter(content.len(), &mut field).expect("a vector has room");
+    field.extend_from_slice(content);
+    field
+}
+
+/// A request for inference over gRPC, with an input of this type, so many elements and contents.
+fn message(datatype: &str, elements: usize, contents: &[u8]) -> Vec<u8> {
+    let mut shape = vec![3 << 3];
+    prost::encode_length_delimiter(elements, &mut shape).expect("a vector has room");
+    let input = [field(1, b"x"), field(2, datatype.as_bytes()), shape, contents.to_vec()].concat();
+    [field(1, b"well"), field(5, &input)].concat()
+}
+
+#[tokio::test]
+async fn whatever_messages_become_stays_within_their_memory() {
+    let (server, _file) = start(OPTIONS).await;
+    assert_eq!(server.post(PATH, good()).await.status, 200);
+    let http: Http<_, Full<Bytes>> =
+        Http::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let uri = format!("{}/inference.GRPCInferenceService/ModelInfer", server.url());
+    let (gzip, _) = bombs();
+    let (half, most) = (gzip.len() / 2, MAX_BODY - 200);
+    let cases = [
+        ("a bomb of gzip", 1, gzip.repeat(3)),
+        ("gzip that breaks off", 1, gzip[..half].to_vec()),
+        ("millions of parts", 0, message("FP32", 0, &field(5, b"").repeat(most / 2))),
+        ("millions of inputs", 0, field(5, b"").repeat(most / 2)),
+        ("millions of outputs", 0, field(6, b"").repeat(most / 2)),
+        ("millions of parameters", 0, field(4, b"").repeat(most / 2)),
+        ("millions of raw contents", 0, field(7, b"").repeat(most / 2)),
+        (
+            "integers that become eight times as long",
+            0,
+            message("INT64", most / 4, &field(5, &field(3, &vec![1; most / 4]))),
+        ),
+        (
+            "strings that become longer",
+            0,
+            message("BYTES", most / 2, &field(5, &field(8, b"").repeat(most / 2))),
+        ),
+    ];
+    let before = resident_kib(&server);
+    for (what, packed, message) in cases {
+        height_kib(&server);
+        let length = u32::try_from(message.len()).expect("is short").to_be_bytes();
+        let body = Bytes::from([&[packed][..], &length, &message].concat());
+        let send = || {
+            let request = http::Request::post(&uri)
+                .header("content-type", "application/grpc")
+                .header("grpc-encoding", "gzip");
+            http.request(request.body(Full::from(body.clone())).expect("a request"))
+        };
+        for answer in join_all((0..AT_ONCE).map(|_| send())).await {
+            let answer = answer.expect("an answer");
+            let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+            // An invalid argument, or too much.
+            let status = header("grpc-status");
+            let says = header("grpc-message").unwrap_or_default();
+            assert!(matches!(status, Some("3" | "8")), "{what}: {status:?} {says:.300}");
         }
         let height = height_kib(&server);
         eprintln!("{what}: {before} KiB became {height} KiB");

@@ -93,6 +93,7 @@ pub(super) struct Object(File);
 impl Object {
     /// Opens an object for reading and writing. What is none, or has other names beside this one,
     /// is refused: an allowed name must not lead to what another one would not.
+    /// It never waits, whatever lease somebody has on it.
     pub(super) fn open(key: &Key) -> io::Result<Self> {
         let flags =
             OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
