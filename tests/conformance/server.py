@@ -14,11 +14,15 @@ PREFIX = "listening on http://"
 
 
 class Server:
-    """A running server; `with` ends it."""
+    """A running server, with options of its own; `with` ends it."""
+
+    def __init__(self, *options):
+        self.options = options
 
     def __enter__(self):
         self.data = tempfile.TemporaryDirectory()
         command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--data", self.data.name + "/data"]
+        command += self.options
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         for line in self.process.stdout:
             if line.startswith(PREFIX):

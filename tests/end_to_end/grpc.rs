@@ -4,6 +4,7 @@
 mod calls;
 mod errors;
 mod limits;
+mod shared_memory;
 mod streams;
 
 use futures::{Stream, stream};

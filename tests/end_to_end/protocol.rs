@@ -19,7 +19,7 @@ use crate::{
 const INFER: &str = "/v2/models/digits-mlp/infer";
 
 /// The datatypes, and two elements of each.
-fn datatypes() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn datatypes() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("BOOL", vec![0, 1]),
         ("UINT8", vec![0, 255]),
@@ -39,7 +39,7 @@ fn datatypes() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Deploys a function that gives back inputs of every datatype, in the opposite order.
-async fn deploy_types(server: &Server) {
+pub(crate) async fn deploy_types(server: &Server) {
     let mut manifest = String::from("name = 'types'\nkind = 'inference'\n");
     let declare = |side: &str, dtype: &str| {
         let name = dtype.to_lowercase();
@@ -305,7 +305,8 @@ async fn parameters_are_kept_to_or_refused() {
     ask(json!({ "mine": [1] })).await.assert_error(400, "invalid-json", "parameters.mine");
     ask(json!({ "sequence_id": 7 })).await.assert_error(400, "unsupported", "sequences");
     let shared = json!([{ "name": "image", "shape": [1, 64], "datatype": "FP32",
-                          "parameters": { "shared_memory_region": "r" } }]);
+                          "parameters": { "shared_memory_region": "r",
+                                          "shared_memory_byte_size": 256 } }]);
     let refused = server.infer("digits-mlp", shared).await;
     refused.assert_error(400, "unsupported", "shared memory is not allowed on this server");
 }

@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
 
+mod bodies;
 mod components;
 mod compute;
 mod host_calls;

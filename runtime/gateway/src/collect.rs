@@ -126,6 +126,11 @@ impl Collected {
         Self { content, share }
     }
 
+    /// A share for what the body becomes, which is free up to the same size.
+    pub(crate) fn another_share(&self) -> Share {
+        self.share.room.share(self.share.free)
+    }
+
     /// Makes sure that there is room for what becomes of the body as well.
     pub(crate) fn cover_also(&mut self, size: usize) -> Result<(), ReadError> {
         self.share.cover(self.content.len().saturating_add(size))

@@ -193,9 +193,10 @@ mod tests {
         grpc::{CallError, MessageError},
         multipart::MultipartError,
         route::{Route, RouteError},
+        shared_memory::{KeyError, PlacementError, RegionError},
         v2::{
             ClassError, Coding, CodingError, DecodeError, EncodeError, HeaderError, OutputError,
-            RawError, RegionError, SettingError,
+            RawError, SettingError,
         },
     };
 
@@ -244,6 +245,7 @@ mod tests {
             (Code::MethodNotAllowed, routed("POST", "/healthz")),
             (Code::InvalidName, routed("GET", "/v1/models/A")),
             (Code::InvalidName, routed("GET", "/f/a%20b")),
+            (Code::InvalidName, routed("GET", "/v2/systemsharedmemory/region/%ff/status")),
             (Code::InvalidRequest, routed("GET", "/v2/models/a/versions/x")),
             (Code::RequestTooLarge, ReadError::TooLarge { limit }.into()),
             (Code::InvalidRequest, ReadError::Broken { reason: reason() }.into()),
@@ -310,12 +312,49 @@ mod tests {
                 Code::InvalidRequest,
                 OutputError::Classes(ClassError::NoOrder { name: x(), dtype }).into(),
             ),
+            (
+                Code::InvalidRequest,
+                OutputError::Classes(ClassError::TooLong { name: x(), most: limit }).into(),
+            ),
             (Code::Internal, OutputError::Classes(ClassError::Tensor(tensor())).into()),
             (Code::InvalidJson, SettingError::Malformed { reason: x() }.into()),
             (Code::Unsupported, SettingError::Unknown { name: x(), known: x() }.into()),
             (Code::Unsupported, SettingError::Fixed { name: x(), value: json!(1) }.into()),
             (Code::NotFound, RegionError::NotFound { region: x() }.into()),
             (Code::Unsupported, RegionError::NotAllowed.into()),
+            (Code::Unsupported, RegionError::Cuda.into()),
+            (Code::Unsupported, RegionError::Prefix { key: x(), prefix: x() }.into()),
+            (Code::NameTaken, RegionError::Exists { region: x() }.into()),
+            (Code::Busy, RegionError::Full { most: 1 }.into()),
+            (Code::InvalidRequest, RegionError::Name { bytes: 0 }.into()),
+            (Code::InvalidRequest, RegionError::Key { key: x(), error: KeyError }.into()),
+            (Code::InvalidRequest, RegionError::Object { key: x(), reason: x() }.into()),
+            (Code::InvalidRequest, RegionError::Size { byte_size: 0, most: 1 }.into()),
+            (
+                Code::InvalidRequest,
+                RegionError::Beyond { key: x(), offset: 1, byte_size: 1, size: 1 }.into(),
+            ),
+            (
+                Code::InvalidRequest,
+                RegionError::Outside { region: x(), offset: 1, byte_size: 1, size: 1 }.into(),
+            ),
+            (Code::InvalidRequest, RegionError::Shrunk { region: x() }.into()),
+            (Code::InvalidRequest, RegionError::System { region: x(), reason: x() }.into()),
+            (Code::Busy, RegionError::Read(ReadError::NoRoom { total: limit }).into()),
+            (
+                Code::NotFound,
+                PlacementError::Region {
+                    tensor: x(),
+                    error: RegionError::NotFound { region: x() },
+                }
+                .into(),
+            ),
+            (Code::InvalidRequest, PlacementError::Data { tensor: x(), error: tensor() }.into()),
+            (
+                Code::InvalidRequest,
+                OutputError::Place(PlacementError::Small { output: x(), bytes: 2, byte_size: 1 })
+                    .into(),
+            ),
             (Code::InvalidManifest, deploy(manifest_error())),
             (
                 Code::InvalidManifest,

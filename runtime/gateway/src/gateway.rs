@@ -8,13 +8,17 @@ use quern_dispatcher::Dispatcher;
 use quern_types::TenantId;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{EdgeLimits, collect::BodyRoom, metrics::Metrics};
+use crate::{
+    EdgeLimits, SharedMemoryConfig, collect::BodyRoom, metrics::Metrics, shared_memory::Regions,
+};
 
 /// What the edge is configured by.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
     /// What bounds connections and bodies.
     pub limits: EdgeLimits,
+    /// What clients may register of the machine's shared memory.
+    pub shared_memory: SharedMemoryConfig,
     /// Whether whoever calls owns what is called, and may see where a guest trapped.
     pub callers_are_owners: bool,
     /// The server's version, as clients see it.
@@ -36,6 +40,8 @@ pub struct Gateway {
     pub(crate) leftovers: TaskTracker,
     /// Memory for the bodies that are read as a whole.
     pub(crate) body_room: BodyRoom,
+    /// The shared memory that clients have registered.
+    pub(crate) regions: Regions,
 }
 
 impl Gateway {
@@ -51,6 +57,7 @@ impl Gateway {
     ) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(&registry)?;
         let body_room = BodyRoom::new(&config.limits);
+        let regions = Regions::new(config.shared_memory.clone(), &registry)?;
         Ok(Self {
             config,
             deployer,
@@ -61,6 +68,7 @@ impl Gateway {
             closing: CancellationToken::new(),
             leftovers: TaskTracker::new(),
             body_room,
+            regions,
         })
     }
 }

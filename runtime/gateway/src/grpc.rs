@@ -10,6 +10,7 @@ mod parameter;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "prost generates it so")]
 pub mod protocol;
 mod queries;
+mod regions;
 mod request;
 mod response;
 mod stream;
@@ -37,7 +38,7 @@ use crate::{
     invocation::Invocation,
     metrics::Traffic,
     request::{INVOCATION, caught},
-    v2::{self, Coding, RegionError},
+    v2::Coding,
 };
 use messages::{MessageLimits, Messages};
 use response::Framed;
@@ -241,11 +242,11 @@ impl Call {
                 Framed::new(&control::index(gateway, &messages.only_as().await?)?)
             }
             Method::RepositoryModelLoad => {
-                control::load(gateway, &messages.only_as().await?).await?;
+                control::load(gateway, messages.only_as().await?).await?;
                 Framed::new(&RepositoryModelLoadResponse {})
             }
             Method::RepositoryModelUnload => {
-                control::unload(gateway, &messages.only_as().await?).await?;
+                control::unload(gateway, messages.only_as().await?).await?;
                 Framed::new(&RepositoryModelUnloadResponse {})
             }
             Method::LogSettings => {
@@ -254,34 +255,8 @@ impl Call {
             Method::TraceSetting => {
                 Framed::new(&control::trace_settings(gateway, messages.only_as().await?)?)
             }
-            _ => shared_memory(method, &mut messages).await?,
+            _ => regions::answer(gateway, method, &mut messages).await?,
         };
         Ok(response::answered(framed))
     }
-}
-
-/// Shared memory: there is none, and none can be registered.
-async fn shared_memory(method: Method, messages: &mut Messages) -> Result<Framed, Failure> {
-    use protocol::*;
-    Ok(match method {
-        Method::SystemSharedMemoryStatus => {
-            let SystemSharedMemoryStatusRequest { name } = messages.only_as().await?;
-            v2::no_region(&name)?;
-            Framed::new(&SystemSharedMemoryStatusResponse::default())
-        }
-        Method::CudaSharedMemoryStatus => {
-            let CudaSharedMemoryStatusRequest { name } = messages.only_as().await?;
-            v2::no_region(&name)?;
-            Framed::new(&CudaSharedMemoryStatusResponse::default())
-        }
-        Method::SystemSharedMemoryUnregister => {
-            let _: SystemSharedMemoryUnregisterRequest = messages.only_as().await?;
-            Framed::new(&SystemSharedMemoryUnregisterResponse {})
-        }
-        Method::CudaSharedMemoryUnregister => {
-            let _: CudaSharedMemoryUnregisterRequest = messages.only_as().await?;
-            Framed::new(&CudaSharedMemoryUnregisterResponse {})
-        }
-        _ => return Err(RegionError::NotAllowed.into()),
-    })
 }

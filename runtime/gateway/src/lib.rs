@@ -21,6 +21,7 @@ mod operations;
 mod request;
 mod route;
 mod server;
+mod shared_memory;
 mod stall;
 mod v2;
 
@@ -28,3 +29,4 @@ pub use gateway::{Gateway, GatewayConfig};
 pub use grpc::protocol;
 pub use limits::EdgeLimits;
 pub use server::Listeners;
+pub use shared_memory::{KeyPrefix, SharedMemoryConfig};

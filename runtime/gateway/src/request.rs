@@ -103,9 +103,13 @@ impl Gateway {
             Route::ChangeSettings(subject) => {
                 Box::pin(v2::change_settings(self, subject, request)).await
             }
-            Route::Regions(region) => v2::regions(region.as_deref()),
-            Route::RegisterRegion => v2::register_region(),
-            Route::UnregisterRegions => Ok(v2::unregister_regions()),
+            Route::Regions(memory, region) => v2::region_status(self, memory, region.as_deref()),
+            Route::RegisterRegion(memory, name) => {
+                Box::pin(v2::register_region(self, memory, name, request)).await
+            }
+            Route::UnregisterRegions(memory, region) => {
+                Ok(v2::unregister_regions(self, memory, region.as_deref()))
+            }
             Route::Live => Ok(v2::live()),
             Route::Ready => Ok(v2::ready(!self.closing.is_cancelled())),
             Route::Healthz => Ok(operations::health(true)),
@@ -140,9 +144,9 @@ impl Route {
             | Self::RepositoryIndex
             | Self::Settings(_)
             | Self::ChangeSettings(_)
-            | Self::Regions(_)
-            | Self::RegisterRegion
-            | Self::UnregisterRegions => Traffic::Protocol,
+            | Self::Regions(..)
+            | Self::RegisterRegion(..)
+            | Self::UnregisterRegions(..) => Traffic::Protocol,
             Self::Deploy(..)
             | Self::Delete(..)
             | Self::Rollback(..)

@@ -1,6 +1,7 @@
 //! Which operation a method and a path mean. Knows nothing of what is deployed.
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 use quern_types::{Class, InvalidName, Name, VersionNumber};
 
 /// An operation.
@@ -31,11 +32,11 @@ pub(crate) enum Route {
     /// `POST` to the settings of something
     ChangeSettings(Subject),
     /// `GET /v2/{system,cuda}sharedmemory[/region/{region}]/status`
-    Regions(Option<String>),
+    Regions(Memory, Option<String>),
     /// `POST /v2/{system,cuda}sharedmemory/region/{region}/register`
-    RegisterRegion,
+    RegisterRegion(Memory, String),
     /// `POST /v2/{system,cuda}sharedmemory[/region/{region}]/unregister`
-    UnregisterRegions,
+    UnregisterRegions(Memory, Option<String>),
     /// `GET /v2/health/live`
     Live,
     /// `GET /v2/health/ready`
@@ -90,6 +91,15 @@ pub(crate) enum Subject {
     Log,
 }
 
+/// The memory that a region is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// The machine's.
+    System,
+    /// A device's.
+    Cuda,
+}
+
 /// Why a method and a path mean nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RouteError {
@@ -119,6 +129,12 @@ pub(crate) enum RouteError {
     #[error("name {name:?} is percent-encoded: names consist of characters that need no encoding")]
     EncodedName {
         /// The name.
+        name: String,
+    },
+    /// A region's name in the path is no text.
+    #[error("name of the region {name:?} is not UTF-8 once it is decoded")]
+    RegionName {
+        /// The name as it came.
         name: String,
     },
     /// A version in the path is no number.
@@ -245,16 +261,38 @@ fn find_v2(rest: &[&str], path: &str) -> Result<Methods, RouteError> {
         ["repository", "index"] => Some(Post(Route::RepositoryIndex)),
         ["repository", "models", model, "load"] => Some(Post(Route::LoadModel(name(model)?))),
         ["repository", "models", model, "unload"] => Some(Post(Route::UnloadModel(name(model)?))),
-        ["systemsharedmemory" | "cudasharedmemory", ref rest @ ..] => match *rest {
-            ["status"] => Some(Get(Route::Regions(None))),
-            ["region", region, "status"] => Some(Get(Route::Regions(Some(shorten(region))))),
-            ["region", _, "register"] => Some(Post(Route::RegisterRegion)),
-            ["unregister"] | ["region", _, "unregister"] => Some(Post(Route::UnregisterRegions)),
-            _ => None,
-        },
+        ["systemsharedmemory", ref rest @ ..] => find_region(Memory::System, rest)?,
+        ["cudasharedmemory", ref rest @ ..] => find_region(Memory::Cuda, rest)?,
         _ => None,
     };
     found.ok_or_else(|| RouteError::NotFound { path: shorten(path) })
+}
+
+/// What there is to regions of a memory.
+fn find_region(memory: Memory, rest: &[&str]) -> Result<Option<Methods>, RouteError> {
+    use Methods::{Get, Post};
+
+    Ok(match *rest {
+        ["status"] => Some(Get(Route::Regions(memory, None))),
+        ["unregister"] => Some(Post(Route::UnregisterRegions(memory, None))),
+        ["region", "", _] => None,
+        ["region", region, "status"] => {
+            Some(Get(Route::Regions(memory, Some(parse_region(region)?))))
+        }
+        ["region", region, "register"] => {
+            Some(Post(Route::RegisterRegion(memory, parse_region(region)?)))
+        }
+        ["region", region, "unregister"] => {
+            Some(Post(Route::UnregisterRegions(memory, Some(parse_region(region)?))))
+        }
+        _ => None,
+    })
+}
+
+/// A region's name, which may be any text and is encoded where a path can't have it.
+fn parse_region(name: &str) -> Result<String, RouteError> {
+    let decoded = percent_decode_str(name).decode_utf8();
+    decoded.map(Into::into).map_err(|_| RouteError::RegionName { name: shorten(name) })
 }
 
 fn parse_name(name: &str, path: &str) -> Result<Name, RouteError> {
@@ -321,11 +359,20 @@ mod tests {
             ),
             ("HEAD /v2/logging", Route::Settings(Subject::Log)),
             ("POST /v2/logging", Route::ChangeSettings(Subject::Log)),
-            ("GET /v2/systemsharedmemory/status", Route::Regions(None)),
-            ("GET /v2/cudasharedmemory/region/a%20b/status", Route::Regions(Some("a%20b".into()))),
-            ("POST /v2/systemsharedmemory/region/a/register", Route::RegisterRegion),
-            ("POST /v2/cudasharedmemory/unregister", Route::UnregisterRegions),
-            ("POST /v2/cudasharedmemory/region/a/unregister", Route::UnregisterRegions),
+            ("GET /v2/systemsharedmemory/status", Route::Regions(Memory::System, None)),
+            (
+                "GET /v2/cudasharedmemory/region/a%20%2fb/status",
+                Route::Regions(Memory::Cuda, Some("a /b".into())),
+            ),
+            (
+                "POST /v2/systemsharedmemory/region/%C3%A9/register",
+                Route::RegisterRegion(Memory::System, "é".into()),
+            ),
+            ("POST /v2/cudasharedmemory/unregister", Route::UnregisterRegions(Memory::Cuda, None)),
+            (
+                "POST /v2/systemsharedmemory/region/a/unregister",
+                Route::UnregisterRegions(Memory::System, Some("a".into())),
+            ),
             ("HEAD /v2/health/live", Route::Live),
             ("GET /v2/health/ready", Route::Ready),
             ("PUT /v1/functions/f", Route::Deploy(function, name("f"))),
@@ -386,6 +433,8 @@ mod tests {
             "/v2/models/m/explain",
             "/v2/models/m/trace",
             "/v2/systemsharedmemory",
+            "/v2/systemsharedmemory/region//status",
+            "/v2/systemsharedmemory/region/a",
             "/v2/repository/models/m",
             "/V1/functions",
         ] {
@@ -416,6 +465,10 @@ mod tests {
                 "version \"latest\" is not a number: versions are 1, 2, …",
             ),
             ("GET /v2/models/m/versions/0", "version \"0\" is not a number: versions are 1, 2, …"),
+            (
+                "GET /v2/systemsharedmemory/region/%ff/status",
+                "name of the region \"%ff\" is not UTF-8 once it is decoded",
+            ),
             (
                 "GET /v2/models/m/versions/+1",
                 "version \"+1\" is not a number: versions are 1, 2, …",

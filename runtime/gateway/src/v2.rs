@@ -30,13 +30,13 @@ pub(crate) use encode::EncodeError;
 pub(crate) use fields::DecodeError;
 pub(crate) use infer::{HeaderError, describe, infer};
 pub(crate) use metadata::{
-    EXTENSIONS, live, model_metadata, model_ready, platform, ready, server_metadata,
+    extensions, live, model_metadata, model_ready, platform, ready, server_metadata,
 };
-pub(crate) use outputs::{OutputError, RequestedOutput, Wanted};
-pub(crate) use parameters::{NO_SEQUENCES, NO_SHARED_MEMORY};
+pub(crate) use outputs::{Form, Output, OutputError, RequestedOutput, Wanted, put_away};
+pub(crate) use parameters::{NO_SEQUENCES, NO_SHARED_CLASSES};
 pub(crate) use raw::RawError;
 pub(crate) use receive::off_thread;
-pub(crate) use regions::{RegionError, no_region, regions, register_region, unregister_regions};
+pub(crate) use regions::{no_cuda_region, region_status, register_region, unregister_regions};
 pub(crate) use repository::{load_model, repository_index, state, unload_model};
 pub(crate) use settings::{SettingError, agree, change_settings, settings};
 pub(crate) use statistics::{included, statistics};

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use prometheus::Registry;
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
-use quern_gateway::{EdgeLimits, Gateway, GatewayConfig};
+use quern_gateway::{EdgeLimits, Gateway, GatewayConfig, SharedMemoryConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
@@ -65,7 +65,12 @@ impl Edge {
         };
         let services = DeployServices { store, sandbox, device, offers: models };
         let deployer = Arc::new(Deployer::new(deploy, services, &registry).expect("registers"));
-        let config = GatewayConfig { limits, callers_are_owners: true, version: "test" };
+        let config = GatewayConfig {
+            limits,
+            shared_memory: SharedMemoryConfig::default(),
+            callers_are_owners: true,
+            version: "test",
+        };
         let gateway = Gateway::new(config, deployer, dispatcher.clone(), registry);
         let gateway = gateway.expect("registers");
 

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use quern_gateway::KeyPrefix;
 use quern_types::{LimitRules, Limits, PartialLimits};
 use serde::Deserialize;
 
@@ -13,7 +14,7 @@ mod source;
 
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
-use sections::{Deploy, Http, KeyValue, Logs, Outbound, Sandbox};
+use sections::{Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory};
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server};
 use source::{ConfigError, Source};
 
@@ -29,6 +30,7 @@ const ABOUT_CEILINGS: &str = "What no function can exceed. A manifest that asks 
 pub(crate) struct Options {
     pub(crate) server: Server,
     pub(crate) http: Http,
+    pub(crate) shared_memory: SharedMemory,
     limits: LimitOptions,
     pub(crate) sandbox: Sandbox,
     pub(crate) outbound: Outbound,
@@ -82,6 +84,11 @@ pub(crate) struct Flags {
     #[arg(long)]
     insecure: bool,
 
+    /// Let clients register POSIX shared memory objects whose names begin so, such as /triton-, and
+    /// pass tensors in them; whoever calls the server can read and write those [default: none]
+    #[arg(long, value_name = "PREFIX")]
+    allow_shared_memory: Option<KeyPrefix>,
+
     /// Versions that are kept of each function and model; the live one always is [default: 10]
     #[arg(long, value_name = "COUNT")]
     keep_versions: Option<Count<1, { u32::MAX }>>,
@@ -127,11 +134,12 @@ impl Flags {
                 *option = value;
             }
         }
-        let Options { server, sandbox, models, deploy, logs, .. } = options;
+        let Options { server, shared_memory, sandbox, models, deploy, logs, .. } = options;
         set(&mut server.listen, self.listen);
         set(&mut server.grpc_listen, self.grpc_listen.map(Some));
         set(&mut server.data, self.data);
         server.insecure |= self.insecure;
+        set(&mut shared_memory.prefix, self.allow_shared_memory.map(Some));
         set(&mut server.log_format, self.log_format);
         set(&mut server.drain_timeout, self.drain_timeout);
         set(&mut sandbox.code_memory, self.code_memory);
@@ -165,12 +173,14 @@ impl Config {
 
     /// The whole configuration as a commented file.
     pub(crate) fn text(&self) -> String {
-        let Options { server, http, limits: _, sandbox, outbound, keyvalue, models, deploy, logs } =
+        let Options { server, http, shared_memory, limits: _, sandbox, outbound, .. } =
             &self.options;
+        let Options { keyvalue, models, deploy, logs, .. } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         reference::text(&[
             server.section(),
             http.section(),
+            shared_memory.section(),
             limits_section("limits.defaults", ABOUT_DEFAULTS, &set.defaults, &built_in.defaults),
             limits_section("limits.ceilings", ABOUT_CEILINGS, &set.ceilings, &built_in.ceilings),
             sandbox.section(),

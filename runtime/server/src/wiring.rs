@@ -29,7 +29,8 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let Config { options, limits } = config;
-    let Options { server, http, sandbox, outbound, keyvalue, models, deploy, logs, .. } = options;
+    let Options { server, http, shared_memory, sandbox, outbound, .. } = options;
+    let Options { keyvalue, models, deploy, logs, .. } = options;
 
     let store = StoreConfig {
         directory: server.data.clone(),
@@ -68,6 +69,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let deployer = Arc::new(Deployer::new(deploy, services, &registry)?);
     let gateway = GatewayConfig {
         limits: http.limits(),
+        shared_memory: shared_memory.config(),
         callers_are_owners: server.is_private(),
         version: env!("CARGO_PKG_VERSION"),
     };

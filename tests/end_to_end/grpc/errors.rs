@@ -75,7 +75,13 @@ async fn bad_requests_name_what_is_wrong() {
         (
             with(|it| {
                 let region = ParameterChoice::StringParam("r".into());
-                it.inputs[0].parameters = [parameter("shared_memory_region", region)].into();
+                let size = ParameterChoice::Int64Param(256);
+                it.raw_input_contents.clear();
+                it.inputs[0].parameters = [
+                    parameter("shared_memory_region", region),
+                    parameter("shared_memory_byte_size", size),
+                ]
+                .into();
             }),
             Unimplemented,
             "unsupported",

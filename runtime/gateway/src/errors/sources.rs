@@ -14,9 +14,10 @@ use crate::{
     logs::QueryError,
     multipart::MultipartError,
     route::RouteError,
+    shared_memory::{PlacementError, RegionError},
     v2::{
         ClassError, CodingError, DecodeError, EncodeError, HeaderError, OutputError, RawError,
-        RegionError, SettingError,
+        SettingError,
     },
 };
 
@@ -28,9 +29,9 @@ impl From<RouteError> for Failure {
                 let allow = Some(*allow);
                 Self { allow, ..Self::new(Code::MethodNotAllowed, error) }
             }
-            RouteError::Name(_) | RouteError::EncodedName { .. } => {
-                Self::new(Code::InvalidName, error)
-            }
+            RouteError::Name(_)
+            | RouteError::EncodedName { .. }
+            | RouteError::RegionName { .. } => Self::new(Code::InvalidName, error),
             RouteError::Version { .. } => Self::new(Code::InvalidRequest, error),
         }
     }
@@ -129,6 +130,7 @@ impl From<OutputError> for Failure {
             OutputError::Name(_) => Self::new(Code::SignatureMismatch, error),
             OutputError::NoJson { .. } => Self::new(Code::InvalidRequest, error),
             OutputError::Classes(error) => error.into(),
+            OutputError::Place(error) => error.into(),
         }
     }
 }
@@ -136,7 +138,9 @@ impl From<OutputError> for Failure {
 impl From<ClassError> for Failure {
     fn from(error: ClassError) -> Self {
         match error {
-            ClassError::NoOrder { .. } => Self::new(Code::InvalidRequest, error),
+            ClassError::NoOrder { .. } | ClassError::TooLong { .. } => {
+                Self::new(Code::InvalidRequest, error)
+            }
             ClassError::Tensor(_) => Self::internal(error),
         }
     }
@@ -160,11 +164,39 @@ impl From<SettingError> for Failure {
 
 impl From<RegionError> for Failure {
     fn from(error: RegionError) -> Self {
-        let code = match error {
+        let code = match &error {
+            RegionError::NotAllowed | RegionError::Cuda | RegionError::Prefix { .. } => {
+                Code::Unsupported
+            }
             RegionError::NotFound { .. } => Code::NotFound,
-            RegionError::NotAllowed => Code::Unsupported,
+            RegionError::Exists { .. } => Code::NameTaken,
+            RegionError::Full { .. } => return Self::new(Code::Busy, error).retry_after(1),
+            RegionError::Name { .. }
+            | RegionError::Key { .. }
+            | RegionError::Object { .. }
+            | RegionError::Size { .. }
+            | RegionError::Beyond { .. }
+            | RegionError::Outside { .. }
+            | RegionError::Shrunk { .. }
+            | RegionError::System { .. } => Code::InvalidRequest,
+            RegionError::Read(cause) => {
+                return Self { detail: error.to_string(), ..cause.clone().into() };
+            }
         };
         Self::new(code, error)
+    }
+}
+
+impl From<PlacementError> for Failure {
+    fn from(error: PlacementError) -> Self {
+        match &error {
+            PlacementError::Region { error: cause, .. } => {
+                Self { detail: error.to_string(), ..cause.clone().into() }
+            }
+            PlacementError::Data { .. } | PlacementError::Small { .. } => {
+                Self::new(Code::InvalidRequest, error)
+            }
+        }
     }
 }
 

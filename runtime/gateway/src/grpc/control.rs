@@ -43,7 +43,7 @@ fn describe(entry: &IndexEntry) -> ModelIndex {
 
 pub(super) async fn load(
     gateway: &Gateway,
-    request: &RepositoryModelLoadRequest,
+    request: RepositoryModelLoadRequest,
 ) -> Result<(), Failure> {
     only_repository(&request.repository_name)?;
     if request.parameters.keys().any(|key| key == "config" || key.starts_with("file:")) {
@@ -53,12 +53,14 @@ pub(super) async fn load(
         );
     }
     let name = request.model_name.parse().map_err(RouteError::Name)?;
+    // It may have brought a lot, and loading takes long.
+    drop(request);
     Ok(gateway.dispatcher.load(&gateway.tenant, &name).await?)
 }
 
 pub(super) async fn unload(
     gateway: &Gateway,
-    request: &RepositoryModelUnloadRequest,
+    request: RepositoryModelUnloadRequest,
 ) -> Result<(), Failure> {
     only_repository(&request.repository_name)?;
     let is_true = |parameter: &ModelRepositoryParameter| {
@@ -69,6 +71,7 @@ pub(super) async fn unload(
         return Err(CallError::Unsupported { call: "unload_dependents", reason }.into());
     }
     let name = request.model_name.parse().map_err(RouteError::Name)?;
+    drop(request);
     Ok(gateway.dispatcher.unload(&gateway.tenant, &name).await?)
 }
 

@@ -17,7 +17,8 @@ use crate::{
     collect::Collected,
     errors::Failure,
     route::Target,
-    v2::{self, Wanted},
+    shared_memory,
+    v2::{self, Output, Wanted},
 };
 
 /// Inputs above this are read off the async threads: it takes longer than 500 µs.
@@ -47,6 +48,7 @@ impl Call {
             model_version,
             id,
             inputs,
+            shared,
             outputs,
             timeout,
             priority,
@@ -55,8 +57,13 @@ impl Call {
         let Target { name, version } = Target::parse(&model_name, &model_version)?;
         let gateway = &*self.gateway;
         let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &name, version)?;
-        let wanted = Wanted::new(&found, outputs, true)?;
+        let wanted = Wanted::new(&found, outputs, true, gateway)?;
         drop(found);
+        let inputs = match shared.is_empty() {
+            true => inputs,
+            // Boxed, so that the future of every other request stays small.
+            false => Box::pin(shared_memory::fetch(gateway, inputs, shared)).await?,
+        };
 
         let own = self.deadline.map(|end| end.at().saturating_duration_since(Instant::now()));
         let request = InferRequest {
@@ -93,10 +100,13 @@ async fn read(message: &mut Collected) -> Result<InferenceRequest, Failure> {
     Ok(outline.fill()?)
 }
 
-/// The outputs in the order and form asked for.
-async fn select(given: Vec<Tensor>, wanted: Wanted) -> Result<Vec<Tensor>, Failure> {
+/// The outputs in the order and form asked for; those that go to shared memory are there.
+async fn select(given: Vec<Tensor>, wanted: Wanted) -> Result<Vec<Output>, Failure> {
     let is_large = wanted.work(&given) > LARGE_OUTPUT;
-    let select = move || wanted.select(given);
-    let outputs = if is_large { v2::off_thread(select).await? } else { select() }?;
-    Ok(outputs.into_iter().map(|output| output.tensor).collect())
+    let select = move || {
+        let outputs = wanted.select(given)?;
+        v2::put_away(&outputs)?;
+        Ok::<_, v2::OutputError>(outputs)
+    };
+    Ok(if is_large { v2::off_thread(select).await? } else { select() }?)
 }

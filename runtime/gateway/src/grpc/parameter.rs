@@ -17,7 +17,8 @@ enum Choice {
     Bool(bool),
     Int64(i64),
     Uint64(u64),
-    /// A text or a fraction, which no parameter here takes.
+    Text(Bytes),
+    /// A fraction, which no parameter here takes.
     Other,
 }
 
@@ -57,6 +58,14 @@ impl Parameter {
         }
     }
 
+    /// Its value, if it is text.
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Some(Choice::Text(text)) => str::from_utf8(text).ok(),
+            _ => None,
+        }
+    }
+
     /// Its value, if it is an integer that is not negative.
     pub(crate) fn as_u64(&self) -> Option<u64> {
         match self.value {
@@ -75,7 +84,8 @@ fn choice(value: Bytes) -> Result<Option<Choice>, Malformed> {
             (1, Value::Varint(value)) => Choice::Bool(value != 0),
             (2, Value::Varint(value)) => Choice::Int64(value.cast_signed()),
             (5, Value::Varint(value)) => Choice::Uint64(value),
-            (3, Value::Bytes(_)) | (4, Value::Fixed64(_)) => Choice::Other,
+            (3, Value::Bytes(text)) => Choice::Text(text),
+            (4, Value::Fixed64(_)) => Choice::Other,
             (1..=5, _) => return Err(Malformed),
             _ => continue,
         });
@@ -114,5 +124,16 @@ mod tests {
             assert_eq!(read(entry), Err(Malformed.into()), "{entry:?}");
         }
         assert_eq!(read(b"\x0a\x01\xff"), Err(ParameterError::Key));
+    }
+
+    #[test]
+    fn text_is_utf_8() {
+        for (entry, text) in [
+            (&b"\x0a\x01k\x12\x03\x1a\x01r"[..], Some("r")),
+            (b"\x0a\x01k\x12\x03\x1a\x01\xff", None),
+            (b"\x0a\x01k\x12\x02\x10\x07", None),
+        ] {
+            assert_eq!(read(entry).expect("a parameter").as_str(), text, "{entry:?}");
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn server_metadata(gateway: &Gateway) -> ServerMetadataResponse {
     ServerMetadataResponse {
         name: "quern".into(),
         version: gateway.config.version.into(),
-        extensions: v2::EXTENSIONS.map(str::to_owned).to_vec(),
+        extensions: v2::extensions(gateway).into_iter().map(str::to_owned).collect(),
     }
 }
 

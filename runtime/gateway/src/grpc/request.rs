@@ -13,9 +13,12 @@ use super::{
     parameter::Parameter,
     wire::{Fields, Malformed, Value},
 };
-use crate::v2::{
-    MAX_DIMENSIONS, MAX_NAME, MAX_TENSORS, NO_SEQUENCES, NO_SHARED_MEMORY, RequestedOutput,
-    class_count,
+use crate::{
+    shared_memory::{MissingPart, Parts, Placement, SharedInput},
+    v2::{
+        MAX_DIMENSIONS, MAX_NAME, MAX_TENSORS, NO_SEQUENCES, NO_SHARED_CLASSES, RequestedOutput,
+        class_count,
+    },
 };
 
 /// What a caller asks for.
@@ -26,7 +29,10 @@ pub(crate) struct InferenceRequest {
     pub(crate) model_version: String,
     /// Given back with the answer.
     pub(crate) id: String,
+    /// Those that came with it.
     pub(crate) inputs: Vec<Tensor>,
+    /// Those that lie in shared memory, and belong between the others.
+    pub(crate) shared: Vec<SharedInput>,
     /// The outputs to answer with, in this order; empty: all.
     pub(crate) outputs: Vec<RequestedOutput>,
     /// How long the caller waits.
@@ -94,6 +100,8 @@ struct Input {
     /// Elements of its shape.
     elements: u64,
     contents: Vec<Bytes>,
+    /// Where its data lie in shared memory.
+    place: Option<Placement>,
 }
 
 impl Outline {
@@ -143,8 +151,9 @@ impl Outline {
                 _ => {}
             }
         }
-        if !raw.is_empty() && raw.len() != inputs.len() {
-            let problem = format!("has {} items for {} inputs", raw.len(), inputs.len());
+        let sent = inputs.iter().filter(|input| input.place.is_none()).count();
+        if !raw.is_empty() && raw.len() != sent {
+            let problem = format!("has {} items for {sent} inputs", raw.len());
             return Err(FieldError::new("raw_input_contents", problem));
         }
         Ok(Self { request, inputs, raw })
@@ -159,7 +168,8 @@ impl Outline {
     /// Bytes that are looked at one by one to make the inputs.
     pub(crate) fn work(&self) -> usize {
         let walked = |dtype| matches!(dtype, DataType::Bool | DataType::Bytes);
-        let raw = self.inputs.iter().zip(&self.raw).filter(|(input, _)| walked(input.dtype));
+        let sent = self.inputs.iter().filter(|input| input.place.is_none());
+        let raw = sent.zip(&self.raw).filter(|(input, _)| walked(input.dtype));
         self.cost() + raw.map(|(_, raw)| raw.len()).sum::<usize>()
     }
 
@@ -169,6 +179,11 @@ impl Outline {
         let mut raw = raw.into_iter();
         for (position, input) in inputs.into_iter().enumerate() {
             let field = || format!("inputs[{position}]");
+            if let Some(place) = input.place {
+                let Input { name, dtype, shape, .. } = input;
+                request.shared.push(SharedInput { position, name, dtype, shape, place });
+                continue;
+            }
             let tensor = input.fill(raw.next()).map_err(|error| error.within(&field()))?;
             request.inputs.push(tensor);
         }
@@ -179,21 +194,29 @@ impl Outline {
 impl Input {
     fn read(message: Bytes) -> Result<Self, FieldError> {
         let (mut name, mut dtype) = (String::new(), None);
-        let (mut shape, mut contents) = (Vec::new(), Vec::new());
+        let (mut shape, mut contents, mut parts) = (Vec::new(), Vec::new(), Parts::default());
         for field in Fields::of(message) {
             match field? {
                 (1, value) => name = tensor_name(value)?,
                 (2, value) => dtype = Some(datatype(&text("datatype", value)?)?),
                 (3, value) => dimensions(&mut shape, value)?,
-                (4, value) => parameter("parameters", value)?.refuse_shared_memory()?,
-                (5, value) => contents.push(message_of("contents", value)?),
+                (4, value) => parameter("parameters", value)?.read_place(&mut parts)?,
+                (5, value) => {
+                    room("contents", contents.len())?;
+                    contents.push(message_of("contents", value)?);
+                }
                 _ => {}
             }
         }
         let dtype = dtype.ok_or_else(|| FieldError::new("datatype", "is missing"))?;
         let too_many = || FieldError::new("shape", format!("{shape:?} has too many elements"));
         let elements = element_count(&shape).ok_or_else(too_many)?;
-        Ok(Self { name, dtype, elements, shape, contents })
+        let place = placement(parts)?;
+        if place.is_some() && !contents.is_empty() {
+            let problem = "must be empty where shared memory is named";
+            return Err(FieldError::new("contents", problem));
+        }
+        Ok(Self { name, dtype, elements, shape, contents, place })
     }
 
     fn contents(&self) -> Contents<'_> {
@@ -215,13 +238,15 @@ impl Input {
 }
 
 fn requested_output(message: Bytes) -> Result<RequestedOutput, FieldError> {
-    let mut output = RequestedOutput { name: String::new(), binary: None, classes: None };
+    let mut parts = Parts::default();
+    let mut output =
+        RequestedOutput { name: String::new(), binary: None, classes: None, place: None };
     for field in Fields::of(message) {
         match field? {
             (1, value) => output.name = tensor_name(value)?,
             (2, value) => {
                 let parameter = parameter("parameters", value)?;
-                parameter.refuse_shared_memory()?;
+                parameter.read_place(&mut parts)?;
                 if parameter.key == "classification" {
                     let field = "parameters.classification";
                     let problem = "must be an integer that is not negative";
@@ -234,7 +259,17 @@ fn requested_output(message: Bytes) -> Result<RequestedOutput, FieldError> {
             _ => {}
         }
     }
+    output.place = placement(parts)?;
+    if output.place.is_some() && output.classes.is_some() {
+        return Err(FieldError::new("parameters.classification", NO_SHARED_CLASSES));
+    }
     Ok(output)
+}
+
+fn placement(parts: Parts) -> Result<Option<Placement>, FieldError> {
+    parts.finish().map_err(|missing| {
+        FieldError::new(format!("parameters.{}", missing.name), MissingPart::PROBLEM)
+    })
 }
 
 /// What a response names its request by.
@@ -263,12 +298,26 @@ impl Names {
 }
 
 impl Parameter {
-    fn refuse_shared_memory(&self) -> Result<(), FieldError> {
-        if !self.key.starts_with("shared_memory_") {
-            return Ok(());
+    /// Takes what it says about shared memory, if it is about that.
+    fn read_place(&self, parts: &mut Parts) -> Result<(), FieldError> {
+        let wrong = |problem: String| FieldError::new(format!("parameters.{}", self.key), problem);
+        let number = || {
+            let problem = "must be an integer that is not negative";
+            self.as_u64().ok_or_else(|| wrong(problem.into()))
+        };
+        match &*self.key {
+            "shared_memory_region" => {
+                let region = self.as_str().ok_or_else(|| wrong("must be text".into()))?;
+                if region.len() > MAX_NAME {
+                    return Err(wrong(format!("is longer than {MAX_NAME} bytes")));
+                }
+                parts.region = Some(region.to_owned());
+            }
+            "shared_memory_byte_size" => parts.byte_size = Some(number()?),
+            "shared_memory_offset" => parts.offset = Some(number()?),
+            _ => {}
         }
-        let field = format!("parameters.{}", self.key);
-        Err(FieldError::Unsupported { field, problem: NO_SHARED_MEMORY })
+        Ok(())
     }
 }
 
@@ -424,9 +473,15 @@ mod tests {
             model_version: "2".into(),
             id: "7".into(),
             inputs: vec![tensor],
+            shared: vec![],
             outputs: vec![
-                RequestedOutput { name: "label".into(), binary: None, classes: NonZeroU32::new(3) },
-                RequestedOutput { name: "score".into(), binary: None, classes: None },
+                RequestedOutput {
+                    name: "label".into(),
+                    binary: None,
+                    classes: NonZeroU32::new(3),
+                    place: None,
+                },
+                RequestedOutput { name: "score".into(), binary: None, classes: None, place: None },
             ],
             timeout: Some(Duration::from_micros(1500)),
             priority: Priority::HIGHEST,
@@ -467,9 +522,23 @@ mod tests {
         let typed = |input| InferInputTensor { contents: Some(contents.clone()), ..input };
         let raw = |name: &str, datatype, shape| with(input(name, datatype, shape), &[b"abcd"]);
         let of = |key: &str, choice| [(key.to_owned(), parameter(choice))].into();
-        let shared = InferInputTensor {
-            parameters: of("shared_memory_region", ParameterChoice::StringParam("r".into())),
+        let text = |text: &str| ParameterChoice::StringParam(text.into());
+        let number = ParameterChoice::Int64Param;
+        let entries = |entries: &[(&str, ParameterChoice)]| {
+            let entries = entries.iter().cloned();
+            entries.map(|(key, choice)| (key.to_owned(), parameter(choice))).collect()
+        };
+        let placed = |parameters: &[_]| InferInputTensor {
+            parameters: entries(parameters),
             ..input("x", "FP32", &[1])
+        };
+        let shared = [("shared_memory_region", text("r")), ("shared_memory_byte_size", number(4))];
+        let classes_in_shared_memory = ModelInferRequest {
+            outputs: vec![InferRequestedOutputTensor {
+                name: "y".into(),
+                parameters: entries(&[&shared[..], &[("classification", number(2))]].concat()),
+            }],
+            ..ModelInferRequest::default()
         };
         let wanted = |choice| ModelInferRequest {
             outputs: vec![InferRequestedOutputTensor {
@@ -528,9 +597,31 @@ mod tests {
                 "inputs[0].data: tensor \"x\": shape [1] of FP32 needs 4 bytes, got 0",
             ),
             (
-                with(shared, &[b"abcd"]),
-                "inputs[0].parameters.shared_memory_region: shared memory is not allowed on this \
-                 server",
+                with(placed(&[("shared_memory_region", text("r"))]), &[]),
+                "inputs[0].parameters.shared_memory_byte_size: is missing: shared memory needs \
+                 shared_memory_region and shared_memory_byte_size",
+            ),
+            (
+                with(placed(&[("shared_memory_region", number(7))]), &[]),
+                "inputs[0].parameters.shared_memory_region: must be text",
+            ),
+            (
+                with(placed(&[("shared_memory_region", text(&"r".repeat(1025)))]), &[]),
+                "inputs[0].parameters.shared_memory_region: is longer than 1024 bytes",
+            ),
+            (
+                with(placed(&[("shared_memory_offset", number(-1))]), &[]),
+                "inputs[0].parameters.shared_memory_offset: must be an integer that is not negative",
+            ),
+            (with(placed(&shared), &[b"abcd"]), "raw_input_contents: has 1 items for 0 inputs"),
+            (
+                with(typed(placed(&shared)), &[]),
+                "inputs[0].contents: must be empty where shared memory is named",
+            ),
+            (
+                classes_in_shared_memory,
+                "outputs[0].parameters.classification: is given beside shared memory, which takes \
+                 the tensor itself: ask for one of them",
             ),
             (
                 sequence,
@@ -556,6 +647,44 @@ mod tests {
         for (request, message) in cases {
             assert_eq!(decode(&request).expect_err(message), message);
         }
+    }
+
+    #[test]
+    fn inputs_in_shared_memory_have_no_contents_between_those_of_others() {
+        let place = [
+            ("shared_memory_region", ParameterChoice::StringParam("r".into())),
+            ("shared_memory_byte_size", ParameterChoice::Int64Param(8)),
+            ("shared_memory_offset", ParameterChoice::Int64Param(4)),
+        ];
+        let place = place.map(|(key, choice)| (key.to_owned(), parameter(choice)));
+        let shared = InferInputTensor { parameters: place.into(), ..input("b", "FP32", &[2]) };
+        let mut request = with(input("a", "UINT8", &[1]), &[b"a", b"c"]);
+        request.inputs.extend([shared.clone(), input("c", "UINT8", &[1])]);
+        request
+            .outputs
+            .push(InferRequestedOutputTensor { name: "y".into(), parameters: shared.parameters });
+        let read = decode(&request).expect("a request");
+        let data: Vec<_> =
+            read.inputs.iter().map(|input| (&**input.name(), input.data())).collect();
+        assert_eq!(data, [("a", &Bytes::from("a")), ("c", &Bytes::from("c"))]);
+        let place = Placement { region: "r".into(), offset: 4, byte_size: 8 };
+        assert_eq!(read.outputs[0].place, Some(place.clone()));
+        let (name, dtype, shape) = ("b".into(), DataType::Fp32, vec![2]);
+        assert_eq!(read.shared, [SharedInput { position: 1, name, dtype, shape, place }]);
+    }
+
+    #[test]
+    fn contents_come_in_a_limited_number_of_parts() {
+        let with_parts = |count: usize| {
+            let input = [&b"\x12\x04FP32\x1a\x01\0"[..], &b"\x2a\0".repeat(count)].concat();
+            let mut message = vec![5 << 3 | 2];
+            prost::encode_length_delimiter(input.len(), &mut message).expect("a vector has room");
+            message.extend(input);
+            Outline::read(message.into()).map(|outline| outline.inputs[0].contents.len())
+        };
+        assert_eq!(with_parts(1024).expect("is allowed"), 1024);
+        let error = with_parts(1025).expect_err("each takes more memory than it has bytes");
+        assert_eq!(error.to_string(), "inputs[0].contents: has more than 1024 items");
     }
 
     #[test]

@@ -12,14 +12,20 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use prost::Message;
-use quern_types::{BodyError, Tensor};
+use quern_types::BodyError;
 use tonic::Status;
 
 use super::{
     messages::HEAD,
-    protocol::{InferParameter, ModelInferResponse, model_infer_response::InferOutputTensor},
+    protocol::{
+        InferParameter, ModelInferResponse, infer_parameter::ParameterChoice,
+        model_infer_response::InferOutputTensor,
+    },
 };
-use crate::body::{Reply, ReplyBody};
+use crate::{
+    body::{Reply, ReplyBody},
+    v2::{Form, Output},
+};
 
 /// Outputs up to this size are copied: one piece is then cheaper than two.
 const SMALL: usize = 4 << 10;
@@ -63,7 +69,7 @@ pub(crate) struct Answer {
     pub(crate) model_version: String,
     pub(crate) id: String,
     pub(crate) parameters: Vec<(&'static str, InferParameter)>,
-    pub(crate) outputs: Vec<Tensor>,
+    pub(crate) outputs: Vec<Output>,
 }
 
 impl Answer {
@@ -78,7 +84,7 @@ impl Answer {
     }
 
     fn frame(self, in_stream: bool) -> Result<Framed, AnswerTooLarge> {
-        let data: Vec<Bytes> = self.outputs.iter().map(|output| output.data().clone()).collect();
+        let data: Vec<Bytes> = self.outputs.iter().map(sent).collect();
         let head = self.head();
         let raw = |data: &Bytes| 1 + prost::length_delimiter_len(data.len()) + data.len();
         let inner = head.encoded_len() + data.iter().map(raw).sum::<usize>();
@@ -117,11 +123,12 @@ impl Answer {
 
     /// All of it but the data.
     fn head(self) -> ModelInferResponse {
-        let describe = |output: &Tensor| InferOutputTensor {
-            name: output.name().to_string(),
-            datatype: output.dtype().to_string(),
+        let describe = |output: &Output| InferOutputTensor {
+            name: output.tensor.name().to_string(),
+            datatype: output.tensor.dtype().to_string(),
             // A dimension counts elements that are in memory.
-            shape: output.shape().iter().map(|dimension| dimension.cast_signed()).collect(),
+            shape: output.tensor.shape().iter().map(|size| size.cast_signed()).collect(),
+            parameters: place(output).collect(),
             ..InferOutputTensor::default()
         };
         let parameters = self.parameters.into_iter();
@@ -134,6 +141,32 @@ impl Answer {
             raw_output_contents: Vec::new(),
         }
     }
+}
+
+/// What is sent of an output: nothing, but in its turn, if it lies in shared memory.
+fn sent(output: &Output) -> Bytes {
+    match output.form {
+        Form::Shared(_) => Bytes::new(),
+        Form::Json | Form::Binary => output.tensor.data().clone(),
+    }
+}
+
+/// The parameters that say where an output lies in shared memory.
+fn place(output: &Output) -> impl Iterator<Item = (String, InferParameter)> {
+    let Output { tensor, form } = output;
+    let slot = if let Form::Shared(slot) = form { Some(slot) } else { None };
+    let number = |number: u64| ParameterChoice::Int64Param(number.cast_signed());
+    let parameters = slot.map(|slot| {
+        let offset = (slot.offset() > 0).then(|| number(slot.offset()));
+        [
+            ("shared_memory_region", Some(ParameterChoice::StringParam(slot.region().to_owned()))),
+            ("shared_memory_offset", offset),
+            ("shared_memory_byte_size", Some(number(tensor.data().len() as u64))),
+        ]
+    });
+    parameters.into_iter().flatten().filter_map(|(key, choice)| {
+        choice.is_some().then(|| (key.to_owned(), InferParameter { parameter_choice: choice }))
+    })
 }
 
 /// The answer to a call that went well.
@@ -207,14 +240,15 @@ impl Body for Whole {
 
 #[cfg(test)]
 mod tests {
-    use quern_types::DataType;
+    use quern_types::{DataType, Tensor};
 
     use super::*;
     use crate::grpc::protocol::ModelStreamInferResponse;
 
-    fn bytes(name: &str, length: usize) -> Tensor {
+    fn bytes(name: &str, length: usize) -> Output {
         let data: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
-        Tensor::new(name, DataType::Uint8, vec![length as u64], data).expect("fits")
+        let tensor = Tensor::new(name, DataType::Uint8, vec![length as u64], data).expect("fits");
+        Output { tensor, form: Form::Binary }
     }
 
     fn answer(lengths: &[usize]) -> Answer {
@@ -244,7 +278,7 @@ mod tests {
             [(&[][..], 1), (&[0, 5][..], 1), (&[large][..], 2), (&[3, large, large, 1][..], 5)]
         {
             let expected: Vec<_> =
-                lengths.iter().map(|length| bytes("x", *length).data().clone()).collect();
+                lengths.iter().map(|length| bytes("x", *length).tensor.data().clone()).collect();
             let (alone, count) =
                 message::<ModelInferResponse>(answer(lengths).alone().expect("fits"));
             assert_eq!(count, pieces, "{lengths:?}");
@@ -275,7 +309,10 @@ mod tests {
     #[test]
     fn an_answer_that_fits_no_message_is_refused() {
         let data = Bytes::from(vec![0; 1 << 20]);
-        let one = || Tensor::new("x", DataType::Uint8, vec![1 << 20], data.clone()).expect("fits");
+        let one = || {
+            let tensor = Tensor::new("x", DataType::Uint8, vec![1 << 20], data.clone());
+            Output { tensor: tensor.expect("fits"), form: Form::Binary }
+        };
         let outputs = std::iter::repeat_with(one).take(1 << 12).collect();
         let error = Answer { outputs, ..answer(&[]) }.alone().expect_err("too large");
         assert!(error.to_string().contains("4 GiB"), "{error}");

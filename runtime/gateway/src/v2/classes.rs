@@ -5,7 +5,7 @@ use std::{
     cmp::Ordering, collections::BinaryHeap, fmt::Debug, io::Write, num::NonZeroU32, sync::Arc,
 };
 
-use quern_types::{DataType, Tensor, TensorError};
+use quern_types::{ByteSize, DataType, Tensor, TensorError};
 
 /// Most classes of one row.
 const MAX_CLASSES: u32 = 1_024;
@@ -32,6 +32,17 @@ pub(crate) enum ClassError {
         /// Its type.
         dtype: DataType,
     },
+    /// There are many rows, or long labels.
+    #[error(
+        "classes of output {name:?} take more than the {most} that they may: ask for fewer of \
+         them, or send fewer rows"
+    )]
+    TooLong {
+        /// The output.
+        name: String,
+        /// What they may take.
+        most: ByteSize,
+    },
     /// The strings don't make a tensor.
     #[error("classes of {0}")]
     Tensor(#[from] TensorError),
@@ -43,6 +54,8 @@ pub(crate) struct Choice {
     pub(crate) count: NonZeroU32,
     /// Of the places of the output's last dimension.
     pub(crate) labels: Option<Arc<[String]>>,
+    /// Bytes that the classes of an output may take, as each row has labels of its own.
+    pub(crate) most: ByteSize,
 }
 
 impl Choice {
@@ -109,6 +122,10 @@ fn classes_of<T: PartialOrd + Debug>(
             for Ranked { value, index } in highest(row, count) {
                 let place = places.and_then(|places| index.checked_rem(places));
                 append(&mut data, value, index, place.and_then(|place| choice.label(place)));
+                if data.len() as u64 > choice.most.0 {
+                    let (name, most) = (tensor.name().to_string(), choice.most);
+                    return Err(ClassError::TooLong { name, most });
+                }
             }
         }
     }
@@ -182,7 +199,7 @@ mod tests {
 
     fn classes(tensor: &Tensor, count: u32, has_rows: bool) -> (Vec<u64>, Vec<String>) {
         let count = NonZeroU32::new(count).expect("not zero");
-        let choice = Choice { count, labels: None };
+        let choice = Choice { count, labels: None, most: ByteSize::mib(1) };
         let found = classify(tensor, has_rows, &choice).expect("has classes");
         assert_eq!((found.dtype(), found.name()), (DataType::Bytes, tensor.name()));
         let strings = found.strings().map(|text| String::from_utf8_lossy(text).into_owned());
@@ -209,7 +226,8 @@ mod tests {
     fn labels_are_of_the_places_of_the_last_dimension() {
         let tensor = floats(&[1, 2, 3], &[1., 2., 3., 6., 5., 4.]);
         let labels = Some(["cat", "dog"].map(str::to_owned).into());
-        let choice = Choice { count: NonZeroU32::new(3).expect("not zero"), labels };
+        let count = NonZeroU32::new(3).expect("not zero");
+        let choice = Choice { count, labels, most: ByteSize::mib(1) };
         let found = classify(&tensor, true, &choice).expect("has classes");
         let strings: Vec<_> = found.strings().map(String::from_utf8_lossy).collect();
         assert_eq!(strings, ["6.0:3:cat", "5.0:4:dog", "4.0:5"]);
@@ -291,12 +309,28 @@ mod tests {
         for dtype in [DataType::Bool, DataType::Bytes] {
             assert!(!has_order(dtype));
             let tensor = Tensor::new("x", dtype, vec![0], vec![]).expect("empty");
-            let choice = Choice { count: NonZeroU32::MIN, labels: None };
+            let most = ByteSize::mib(1);
+            let choice = Choice { count: NonZeroU32::MIN, labels: None, most };
             let error = classify(&tensor, false, &choice).expect_err("no order");
             let message =
                 format!("output \"x\" is {dtype}: only outputs of numbers have a classification");
             assert_eq!(error.to_string(), message);
         }
+    }
+
+    #[test]
+    fn classes_that_take_too_much_are_refused() {
+        let labels: Arc<[String]> = ["x".repeat(1_000)].into();
+        let classes = |rows: u64, most| {
+            let data = vec![7; usize::try_from(rows).expect("few")];
+            let tensor = Tensor::new("x", DataType::Uint8, vec![rows, 1], data).expect("valid");
+            let labels = Some(labels.clone());
+            classify(&tensor, true, &Choice { count: NonZeroU32::MIN, labels, most })
+        };
+        // A string is `7:0:`, the label, and its length before it.
+        assert_eq!(classes(10, ByteSize(10_080)).expect("fits").data().len(), 10_080);
+        let error = classes(1_000_000, ByteSize(10_079)).expect_err("a gigabyte");
+        assert!(error.to_string().contains("\"x\" take more than the 9.8 KiB"), "{error}");
     }
 
     fn dtype_size(dtype: DataType) -> usize {

@@ -17,6 +17,7 @@ use super::{
     outputs::RequestedOutput,
     parameters::{InputParameters, OutputParameters, RequestParameters},
 };
+use crate::shared_memory::{Placement, SharedInput};
 
 /// Most inputs, and most outputs asked for.
 pub(crate) const MAX_TENSORS: usize = 1024;
@@ -30,7 +31,10 @@ pub(crate) const MAX_NAME: usize = 1024;
 pub(crate) struct InferenceRequest {
     /// Given back with the answer.
     pub(crate) id: Option<String>,
+    /// Those that came with it.
     pub(crate) inputs: Vec<Tensor>,
+    /// Those that lie in shared memory, and belong between the others.
+    pub(crate) shared: Vec<SharedInput>,
     /// The outputs to answer with, in this order; empty: all.
     pub(crate) outputs: Vec<RequestedOutput>,
     /// Whether outputs come as binary data, where they don't say themselves.
@@ -45,6 +49,7 @@ pub(crate) struct InferenceRequest {
 enum Input {
     Given(Tensor),
     Binary { name: String, dtype: DataType, shape: Vec<u64>, size: u64 },
+    Shared { name: String, dtype: DataType, shape: Vec<u64>, place: Placement },
 }
 
 impl InferenceRequest {
@@ -63,14 +68,17 @@ impl InferenceRequest {
         let inputs = inputs.ok_or_else(|| DecodeError::field("inputs", MISSING))?;
         let RequestParameters { binary_outputs, timeout, priority } =
             parameters.unwrap_or_default();
-        let (inputs, outputs) = (attach(inputs, binary)?, outputs.unwrap_or_default());
-        Ok(Self { id, inputs, outputs, binary_outputs, timeout, priority })
+        let ((inputs, shared), outputs) = (attach(inputs, binary)?, outputs.unwrap_or_default());
+        Ok(Self { id, inputs, shared, outputs, binary_outputs, timeout, priority })
     }
 }
 
-/// Gives each input its part of the binary data, without a copy.
-fn attach(inputs: Vec<Input>, mut binary: Bytes) -> Result<Vec<Tensor>, DecodeError> {
-    let mut tensors = Vec::with_capacity(inputs.len());
+/// Gives each input its part of the binary data, without a copy. Those in shared memory stay apart.
+fn attach(
+    inputs: Vec<Input>,
+    mut binary: Bytes,
+) -> Result<(Vec<Tensor>, Vec<SharedInput>), DecodeError> {
+    let (mut tensors, mut shared) = (Vec::with_capacity(inputs.len()), Vec::new());
     for (index, input) in inputs.into_iter().enumerate() {
         tensors.push(match input {
             Input::Given(tensor) => tensor,
@@ -88,6 +96,10 @@ fn attach(inputs: Vec<Input>, mut binary: Bytes) -> Result<Vec<Tensor>, DecodeEr
                 let tensor = Tensor::new(name, dtype, shape, binary.split_to(size));
                 tensor.map_err(|error| DecodeError::Binary { index, error })?
             }
+            Input::Shared { name, dtype, shape, place } => {
+                shared.push(SharedInput { position: index, name, dtype, shape, place });
+                continue;
+            }
         });
     }
     if !binary.is_empty() {
@@ -97,7 +109,7 @@ fn attach(inputs: Vec<Input>, mut binary: Bytes) -> Result<Vec<Tensor>, DecodeEr
         );
         return Err(DecodeError::field("inputs", problem));
     }
-    Ok(tensors)
+    Ok((tensors, shared))
 }
 
 fn read_inputs(cursor: &mut Cursor<'_>) -> Result<Vec<Input>, DecodeError> {
@@ -131,10 +143,16 @@ fn read_input(cursor: &mut Cursor<'_>) -> Result<Input, DecodeError> {
         "parameters" => once(&mut parameters, || InputParameters::read(cursor)),
         _ => Err(unknown("name, shape, datatype, parameters and data")),
     })?;
-    let binary_size = parameters.unwrap_or_default().binary_size;
-    if binary_size.is_some() && data.is_some() {
-        let field = "parameters.binary_data_size";
-        return Err(DecodeError::field(field, "is given beside data: an input has one of them"));
+    let InputParameters { binary_size, place } = parameters.unwrap_or_default();
+    let beside = |field: &str, other: &str| {
+        let problem = format!("is given beside {other}: an input has one of them");
+        Err(DecodeError::field(&format!("parameters.{field}"), problem))
+    };
+    match (&place, binary_size, &data) {
+        (Some(_), Some(_), _) => return beside("shared_memory_region", "binary_data_size"),
+        (Some(_), _, Some(_)) => return beside("shared_memory_region", "data"),
+        (_, Some(_), Some(_)) => return beside("binary_data_size", "data"),
+        _ => {}
     }
     if let Some(tensor) = tensor {
         return Ok(Input::Given(tensor));
@@ -143,6 +161,9 @@ fn read_input(cursor: &mut Cursor<'_>) -> Result<Input, DecodeError> {
     let name = name.ok_or_else(|| missing("name"))?;
     let shape = shape.ok_or_else(|| missing("shape"))?;
     let dtype = dtype.ok_or_else(|| missing("datatype"))?;
+    if let Some(place) = place {
+        return Ok(Input::Shared { name: name.into_owned(), dtype, shape, place });
+    }
     if let Some(size) = binary_size {
         return Ok(Input::Binary { name: name.into_owned(), dtype, shape, size });
     }
@@ -161,7 +182,7 @@ fn read_data(
         .map_err(|error| DecodeError::Data { input: shorten(name), error })
 }
 
-fn read_name<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, str>, DecodeError> {
+pub(super) fn read_name<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, str>, DecodeError> {
     let name = string(cursor)?;
     if name.len() > MAX_NAME {
         return Err(DecodeError::field("", format!("is longer than {MAX_NAME} bytes")));
@@ -196,8 +217,8 @@ fn read_outputs(cursor: &mut Cursor<'_>) -> Result<Vec<RequestedOutput>, DecodeE
             _ => Err(unknown("name and parameters")),
         })?;
         let name = name.ok_or_else(|| DecodeError::field("name", MISSING))?.into_owned();
-        let OutputParameters { binary, classes } = parameters.unwrap_or_default();
-        outputs.push(RequestedOutput { name, binary, classes });
+        let OutputParameters { binary, classes, place } = parameters.unwrap_or_default();
+        outputs.push(RequestedOutput { name, binary, classes, place });
         Ok(())
     })?;
     Ok(outputs)
@@ -216,7 +237,7 @@ mod tests {
     }
 
     fn output(name: &str, binary: Option<bool>) -> RequestedOutput {
-        RequestedOutput { name: name.into(), binary, classes: None }
+        RequestedOutput { name: name.into(), binary, classes: None, place: None }
     }
 
     fn floats(name: &str, shape: &[u64], values: &[f32]) -> Tensor {
@@ -229,6 +250,7 @@ mod tests {
         let expected = InferenceRequest {
             id: Some("7".into()),
             inputs: vec![floats("image", &[1, 4], &[0., 1.5, 3., 16.])],
+            shared: vec![],
             outputs: vec![output("label", Some(false))],
             binary_outputs: true,
             timeout: Some(Duration::from_micros(5)),
@@ -252,6 +274,7 @@ mod tests {
         let none = InferenceRequest {
             id: None,
             inputs: vec![],
+            shared: vec![],
             outputs: vec![],
             binary_outputs: false,
             timeout: None,
@@ -285,6 +308,29 @@ mod tests {
         assert_eq!((b.data()[0], none.elements()), (7, 0));
         assert_eq!(words.strings().collect::<Vec<_>>(), [b"x".as_slice(), b""]);
         assert_eq!(a.data().as_ptr(), binary.as_ptr(), "nothing is copied");
+    }
+
+    #[test]
+    fn inputs_in_shared_memory_keep_their_positions() {
+        let shared = r#"{"name":"b","datatype":"FP32","shape":[2],"parameters":
+            {"shared_memory_region":"r","shared_memory_byte_size":8,"shared_memory_offset":4}}"#;
+        let inputs = [
+            binary_input("a", "FP32", "[1]", "4"),
+            shared.into(),
+            binary_input("c", "UINT8", "[1]", "1"),
+        ];
+        let text = format!(r#"{{"inputs":[{}]}}"#, inputs.join(","));
+        let request = with_binary(&text, &[0, 0, 0, 0, 7]).expect("valid");
+        let names: Vec<_> = request.inputs.iter().map(|input| &**input.name()).collect();
+        assert_eq!(names, ["a", "c"]);
+        let expected = SharedInput {
+            position: 1,
+            name: "b".into(),
+            dtype: DataType::Fp32,
+            shape: vec![2],
+            place: Placement { region: "r".into(), offset: 4, byte_size: 8 },
+        };
+        assert_eq!(request.shared, [expected]);
     }
 
     #[test]
@@ -364,7 +410,22 @@ mod tests {
             (
                 r#"{"inputs":[{"name":"x","parameters":{"shared_memory_region":"r"}}]}"#.into(),
                 &[],
-                "inputs[0].parameters.shared_memory_region: shared memory is not allowed on this server",
+                "inputs[0].parameters.shared_memory_byte_size: is missing: shared memory needs shared_memory_region and shared_memory_byte_size",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","parameters":{"binary_data_size":4,"shared_memory_region":"r","shared_memory_byte_size":4}}]}"#.into(),
+                &[0; 4],
+                "inputs[0].parameters.shared_memory_region: is given beside binary_data_size: an input has one of them",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","data":[1],"parameters":{"shared_memory_region":"r","shared_memory_byte_size":4}}]}"#.into(),
+                &[],
+                "inputs[0].parameters.shared_memory_region: is given beside data: an input has one of them",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","shape":[1],"parameters":{"shared_memory_region":"r","shared_memory_byte_size":4}}]}"#.into(),
+                &[],
+                "inputs[0].datatype: is missing",
             ),
         ];
         for (text, binary, message) in cases {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quern_types::{DataType, Name, Tensor, VersionNumber};
 use serde::Serialize;
 
-use super::outputs::Output;
+use super::outputs::{Form, Output};
 
 /// What is answered.
 pub(crate) struct Answer<'a> {
@@ -65,7 +65,7 @@ pub(crate) enum EncodeError {
 impl Answer<'_> {
     /// The answer in JSON, and the data of the outputs that are binary.
     pub(crate) fn encode(&self) -> Result<Encoded, EncodeError> {
-        let in_json = self.outputs.iter().filter(|output| !output.binary);
+        let in_json = self.outputs.iter().filter(|output| output.form == Form::Json);
         let bytes = in_json.map(|output| output.tensor.data().len() * 3).sum::<usize>();
         let mut out = Vec::with_capacity(160 + 128 * self.outputs.len() + bytes);
         out.extend_from_slice(b"{\"model_name\":");
@@ -76,7 +76,7 @@ impl Answer<'_> {
             json(&mut out, id);
         }
         out.extend_from_slice(b",\"outputs\":[");
-        for (position, Output { tensor, binary }) in self.outputs.iter().enumerate() {
+        for (position, Output { tensor, form }) in self.outputs.iter().enumerate() {
             if position > 0 {
                 out.push(b',');
             }
@@ -84,21 +84,32 @@ impl Answer<'_> {
             json(&mut out, &**tensor.name());
             text(&mut out, format_args!(",\"datatype\":\"{}\",\"shape\":", tensor.dtype()));
             json(&mut out, tensor.shape());
-            if *binary {
-                let size = tensor.data().len();
-                text(&mut out, format_args!(",\"parameters\":{{\"binary_data_size\":{size}}}}}"));
-            } else {
-                out.extend_from_slice(b",\"data\":");
-                data(&mut out, tensor)?;
-                out.push(b'}');
+            let size = tensor.data().len();
+            match form {
+                Form::Json => {
+                    out.extend_from_slice(b",\"data\":");
+                    data(&mut out, tensor)?;
+                }
+                Form::Binary => {
+                    text(&mut out, format_args!(",\"parameters\":{{\"binary_data_size\":{size}}}"));
+                }
+                Form::Shared(slot) => {
+                    out.extend_from_slice(b",\"parameters\":{\"shared_memory_region\":");
+                    json(&mut out, slot.region());
+                    if slot.offset() > 0 {
+                        text(&mut out, format_args!(",\"shared_memory_offset\":{}", slot.offset()));
+                    }
+                    text(&mut out, format_args!(",\"shared_memory_byte_size\":{size}}}"));
+                }
             }
+            out.push(b'}');
         }
         out.extend_from_slice(b"]}");
         Ok(Encoded { json: out.into(), binary: self.binary() })
     }
 
     fn binary(&self) -> Option<Vec<Bytes>> {
-        let binary = self.outputs.iter().filter(|output| output.binary);
+        let binary = self.outputs.iter().filter(|output| output.form == Form::Binary);
         let data: Vec<_> = binary.map(|output| output.tensor.data().clone()).collect();
         Some(data).filter(|data| !data.is_empty())
     }
@@ -174,7 +185,7 @@ mod tests {
     use super::*;
 
     fn encode(id: Option<&str>, outputs: &[Tensor]) -> Result<String, String> {
-        let in_json = |tensor: &Tensor| Output { tensor: tensor.clone(), binary: false };
+        let in_json = |tensor: &Tensor| Output { tensor: tensor.clone(), form: Form::Json };
         let outputs: Vec<_> = outputs.iter().map(in_json).collect();
         let encoded = encode_as(id, &outputs)?;
         assert_eq!(encoded.binary, None);
@@ -233,7 +244,7 @@ mod tests {
 
     #[test]
     fn binary_data_follow_the_json_without_a_copy() {
-        let output = |tensor: Tensor, binary| Output { tensor, binary };
+        let output = |tensor: Tensor, binary| Output { tensor, form: Form::of(binary) };
         let outputs = [
             output(tensor("a", DataType::Fp16, &[2], &[1, 2, 3, 4]), true),
             output(tensor("b", DataType::Uint8, &[1], &[7]), false),

@@ -13,17 +13,18 @@ use super::{
     compression::Coding,
     decode::InferenceRequest,
     encode::{Answer, Encoded},
-    outputs::Wanted,
+    outputs::{Wanted, put_away},
     raw,
     receive::{off_thread, receive},
 };
 use crate::{
     Gateway,
     body::{Reply, ReplyBody, RequestBody},
-    collect::Collected,
+    collect::{Collected, Share},
     errors::Failure,
     invocation::Invocation,
     route::Target,
+    shared_memory,
 };
 
 /// JSON above this leaves the async threads while it is decoded: it takes longer than 500 µs.
@@ -88,18 +89,27 @@ pub(crate) async fn infer(
     let (head, body) = request.into_parts();
     let form = Form::of(&head.headers)?;
     let body = receive(gateway, &head.headers, body).await?;
-    let decoded = match form {
+    // What was JSON has its share until it is answered; the rest of a body brings its own.
+    let (decoded, _share) = match form {
         Form::Raw => {
             let (found, room, length) = (found.clone(), gateway.body_room.clone(), body.len());
+            let share = room.share(0);
             let read = move || raw::request(found.signature(), body, &room);
-            if length > LARGE_BODY { off_thread(read).await?? } else { read()? }
+            let decoded = if length > LARGE_BODY { off_thread(read).await?? } else { read()? };
+            (decoded, share)
         }
         Form::Json => decode(body, None).await?,
         Form::Divided(json) => decode(body, Some(json)).await?,
     };
-    let InferenceRequest { id, inputs, outputs, binary_outputs, timeout, priority } = decoded;
-    let wanted = Wanted::new(&found, outputs, binary_outputs)?;
+    let InferenceRequest { id, inputs, shared, outputs, binary_outputs, timeout, priority } =
+        decoded;
+    let wanted = Wanted::new(&found, outputs, binary_outputs, gateway)?;
     drop(found);
+    let inputs = match shared.is_empty() {
+        true => inputs,
+        // Boxed, so that the future of every other request stays small.
+        false => Box::pin(shared_memory::fetch(gateway, inputs, shared)).await?,
+    };
 
     let request = InferRequest {
         id: invocation.id(),
@@ -137,21 +147,37 @@ impl Form {
     }
 }
 
-/// Decodes a body whose JSON ends where it says, or at its end.
-async fn decode(body: Collected, json: Option<u64>) -> Result<InferenceRequest, Failure> {
+/// Decodes a body whose JSON ends where it says, or at its end. What the JSON has become has its
+/// room in the share.
+async fn decode(body: Collected, json: Option<u64>) -> Result<(InferenceRequest, Share), Failure> {
+    let mut share = body.another_share();
+    let (decoded, binary) = decode_parts(body, json).await?;
+    let bytes = decoded.inputs.iter().map(|input| input.data().len()).sum::<usize>();
+    share.cover(bytes.saturating_sub(binary))?;
+    Ok((decoded, share))
+}
+
+/// The same, with the number of bytes that are not from the JSON.
+async fn decode_parts(
+    body: Collected,
+    json: Option<u64>,
+) -> Result<(InferenceRequest, usize), Failure> {
     let length = body.as_ref().len();
     let Some(json) = json else {
         // No data are cut from the body, so that it goes as soon as it is decoded.
         let decode = move || InferenceRequest::decode(body.as_ref(), Bytes::new());
-        return if length > LARGE_JSON { Ok(off_thread(decode).await??) } else { Ok(decode()?) };
+        let decoded = if length > LARGE_JSON { off_thread(decode).await? } else { decode() };
+        return Ok((decoded?, 0));
     };
     let too_long = HeaderError::TooLong { json, body: length };
     let json = usize::try_from(json).ok().filter(|json| *json <= length).ok_or(too_long)?;
     let mut binary = body.into_bytes();
     let text = binary.split_to(json);
+    let binary_length = binary.len();
     let decode = move || InferenceRequest::decode(&text, binary);
     let is_large = json > LARGE_JSON || length > LARGE_BODY;
-    if is_large { Ok(off_thread(decode).await??) } else { Ok(decode()?) }
+    let decoded = if is_large { off_thread(decode).await? } else { decode() };
+    Ok((decoded?, binary_length))
 }
 
 /// What came back, and what was asked for.
@@ -168,7 +194,9 @@ impl Given {
         let Self { name, version, id, outputs, wanted } = self;
         let outputs = wanted.select(outputs)?;
         let answer = Answer { model: &name, version, id: id.as_deref(), outputs: &outputs };
-        Ok(answer.encode()?)
+        let encoded = answer.encode()?;
+        put_away(&outputs)?;
+        Ok(encoded)
     }
 }
 
@@ -262,7 +290,8 @@ mod tests {
 
     fn given(bytes: usize, binary: bool) -> Given {
         let tensor = Tensor::new("x", DataType::Uint8, vec![bytes as u64], vec![7; bytes]);
-        let output = RequestedOutput { name: "x".into(), binary: Some(binary), classes: None };
+        let output =
+            RequestedOutput { name: "x".into(), binary: Some(binary), classes: None, place: None };
         Given {
             name: "m".parse().expect("a name"),
             version: VersionNumber::FIRST,

@@ -11,8 +11,8 @@ use crate::{
     route::Target,
 };
 
-/// The extensions that there are, under the names that Triton gives them.
-pub(crate) const EXTENSIONS: [&str; 5] = [
+/// The extensions that there always are, under the names that Triton gives them.
+const EXTENSIONS: [&str; 5] = [
     "binary_tensor_data",
     "classification",
     "model_configuration",
@@ -20,10 +20,16 @@ pub(crate) const EXTENSIONS: [&str; 5] = [
     "statistics",
 ];
 
+/// The extensions that there are on this server.
+pub(crate) fn extensions(gateway: &Gateway) -> Vec<&'static str> {
+    let shared_memory = gateway.regions.are_allowed().then_some("system_shared_memory");
+    EXTENSIONS.into_iter().chain(shared_memory).collect()
+}
+
 /// `GET /v2`
 pub(crate) fn server_metadata(gateway: &Gateway) -> Reply {
-    let version = gateway.config.version;
-    body::json(&json!({"name": "quern", "version": version, "extensions": EXTENSIONS}))
+    let (version, extensions) = (gateway.config.version, extensions(gateway));
+    body::json(&json!({"name": "quern", "version": version, "extensions": extensions}))
 }
 
 /// `GET /v2/health/live`

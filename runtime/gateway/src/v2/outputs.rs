@@ -1,12 +1,20 @@
-//! The outputs that a request asks for: whether they exist and can have the form asked for, and
-//! picking them out of what came back. Nothing is encoded here.
+//! The outputs that a request asks for: whether they exist and can have the form asked for,
+//! picking them out of what came back, and putting those away that go to shared memory. Nothing is
+//! encoded here.
 
 use std::{num::NonZeroU32, sync::Arc};
 
 use quern_dispatcher::Found;
-use quern_types::{DataType, Mismatch, Side, Tensor, TensorSpec, Violation};
+use quern_types::{ByteSize, DataType, Mismatch, Side, Tensor, TensorSpec, Violation};
 
 use super::classes::{self, Choice, ClassError};
+use crate::{
+    Gateway,
+    shared_memory::{Placement, PlacementError, RegionError, Regions, Slot},
+};
+
+/// Bytes that are copied into shared memory in the time in which one becomes JSON.
+const COPIED_PER_WRITTEN: usize = 8;
 
 /// One output as a request asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,13 +24,32 @@ pub(crate) struct RequestedOutput {
     pub(crate) binary: Option<bool>,
     /// So many classes instead of the tensor.
     pub(crate) classes: Option<NonZeroU32>,
+    /// Where to put it in shared memory; none: into the answer.
+    pub(crate) place: Option<Placement>,
 }
 
 /// An output in the form that it is answered in.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Output {
     pub(crate) tensor: Tensor,
-    pub(crate) binary: bool,
+    pub(crate) form: Form,
+}
+
+/// Where the data of an output go.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Form {
+    /// Into the JSON.
+    Json,
+    /// Behind the JSON, or into the message of gRPC.
+    Binary,
+    /// Into shared memory.
+    Shared(Slot),
+}
+
+impl Form {
+    pub(crate) fn of(binary: bool) -> Self {
+        if binary { Self::Binary } else { Self::Json }
+    }
 }
 
 /// Why outputs can't be had as asked for.
@@ -45,10 +72,13 @@ pub(crate) enum OutputError {
     /// Classes of what has none.
     #[error(transparent)]
     Classes(#[from] ClassError),
+    /// There is no such place in shared memory, or it is too small.
+    #[error(transparent)]
+    Place(#[from] PlacementError),
 }
 
 /// What a request wants of the outputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     /// In this order; empty: all.
     outputs: Vec<RequestedOutput>,
@@ -58,21 +88,29 @@ pub(crate) struct Wanted {
     has_rows: bool,
     /// The labels of those whose classes are asked for, in the order of the outputs.
     labels: Vec<Option<Arc<[String]>>>,
+    /// Where those go that are put into shared memory, in the order of the outputs.
+    slots: Vec<Option<Slot>>,
+    /// Bytes that the classes of one output may take.
+    most_classes: ByteSize,
 }
 
 impl Wanted {
-    /// Checks that the outputs exist, are named once, and can have the form asked for.
+    /// Checks that the outputs exist, are named once, and can have the form asked for. Their places
+    /// in shared memory are kept from now on.
     pub(crate) fn new(
         found: &Found,
         outputs: Vec<RequestedOutput>,
         binary: bool,
+        gateway: &Gateway,
     ) -> Result<Self, OutputError> {
         let has_rows = found.max_rows().is_some();
         let labels = |output: &RequestedOutput| {
             output.classes.is_some().then(|| found.labels(&output.name)).flatten()
         };
         let labels = outputs.iter().map(labels).collect();
-        let wanted = Self { outputs, binary, has_rows, labels };
+        let slots = slots(&outputs, &gateway.regions)?;
+        let most_classes = gateway.config.limits.json_body;
+        let wanted = Self { outputs, binary, has_rows, labels, slots, most_classes };
         wanted.check(found.signature().outputs())?;
         Ok(wanted)
     }
@@ -80,8 +118,9 @@ impl Wanted {
     /// Outputs that need no check.
     #[cfg(test)]
     pub(super) fn of(outputs: Vec<RequestedOutput>) -> Self {
-        let labels = vec![None; outputs.len()];
-        Self { outputs, binary: false, has_rows: false, labels }
+        let (labels, slots) = (vec![None; outputs.len()], vec![None; outputs.len()]);
+        let most_classes = ByteSize::mib(1);
+        Self { outputs, binary: false, has_rows: false, labels, slots, most_classes }
     }
 
     fn check(&self, known: &[TensorSpec]) -> Result<(), OutputError> {
@@ -114,32 +153,38 @@ impl Wanted {
             };
         }
         let binary = wanted.and_then(|output| output.binary).unwrap_or(self.binary);
+        let is_shared = wanted.is_some_and(|output| output.place.is_some());
         match dtype {
-            DataType::Fp16 | DataType::Bf16 if !binary => Err(OutputError::NoJson { name, dtype }),
+            DataType::Fp16 | DataType::Bf16 if !binary && !is_shared => {
+                Err(OutputError::NoJson { name, dtype })
+            }
             _ => Ok(()),
         }
     }
 
-    /// The bytes of the outputs that take work: those which become classes or JSON. Others are
-    /// passed on as they are, or not at all.
+    /// The bytes of the outputs that take work: those which become classes or JSON, and a part of
+    /// those which are copied into shared memory. Others are passed on as they are, or not at all.
     pub(crate) fn work(&self, given: &[Tensor]) -> usize {
-        let takes_work = |tensor: &&Tensor| {
+        let work = |tensor: &Tensor| {
+            let bytes = tensor.data().len();
             let wanted = self.outputs.iter().find(|output| *output.name == **tensor.name());
-            match wanted {
+            let takes_work = match wanted {
+                Some(output) if output.place.is_some() => return bytes / COPIED_PER_WRITTEN,
                 Some(output) => output.classes.is_some() || !output.binary.unwrap_or(self.binary),
                 None => self.outputs.is_empty() && !self.binary,
-            }
+            };
+            if takes_work { bytes } else { 0 }
         };
-        given.iter().filter(takes_work).map(|tensor| tensor.data().len()).sum()
+        given.iter().map(work).sum()
     }
 
     /// The outputs in the order and form asked for.
     pub(crate) fn select(&self, given: Vec<Tensor>) -> Result<Vec<Output>, OutputError> {
         if self.outputs.is_empty() {
-            let binary = self.binary;
-            return Ok(given.into_iter().map(|tensor| Output { tensor, binary }).collect());
+            let output = |tensor| Output { tensor, form: Form::of(self.binary) };
+            return Ok(given.into_iter().map(output).collect());
         }
-        let find = |(wanted, labels): (&RequestedOutput, &Option<_>)| -> Result<_, OutputError> {
+        let find = |(position, wanted): (usize, &RequestedOutput)| -> Result<_, OutputError> {
             // Missing only if another version, with another signature, went live meanwhile.
             let found = given.iter().find(|tensor| **tensor.name() == *wanted.name);
             let tensor = found.ok_or_else(|| {
@@ -148,15 +193,57 @@ impl Wanted {
             })?;
             let tensor = match wanted.classes {
                 Some(count) => {
-                    let choice = Choice { count, labels: labels.clone() };
+                    let (labels, most) = (self.labels[position].clone(), self.most_classes);
+                    let choice = Choice { count, labels, most };
                     classes::classify(tensor, self.has_rows, &choice)?
                 }
                 None => tensor.clone(),
             };
-            Ok(Output { tensor, binary: wanted.binary.unwrap_or(self.binary) })
+            let in_answer = || Form::of(wanted.binary.unwrap_or(self.binary));
+            let form = self.slots[position].clone().map_or_else(in_answer, Form::Shared);
+            Ok(Output { tensor, form })
         };
-        self.outputs.iter().zip(&self.labels).map(find).collect()
+        self.outputs.iter().enumerate().map(find).collect()
     }
+}
+
+/// The places in shared memory that outputs are to be put into.
+fn slots(
+    outputs: &[RequestedOutput],
+    regions: &Regions,
+) -> Result<Vec<Option<Slot>>, PlacementError> {
+    let slot = |(position, output): (usize, &RequestedOutput)| {
+        let slot = output.place.as_ref().map(|place| regions.slot(place)).transpose();
+        slot.map_err(|error| refused(position, error))
+    };
+    outputs.iter().enumerate().map(slot).collect()
+}
+
+fn refused(position: usize, error: RegionError) -> PlacementError {
+    PlacementError::Region { tensor: format!("outputs[{position}]"), error }
+}
+
+/// Puts outputs into shared memory, if all that go there fit: none is written before.
+pub(crate) fn put_away(outputs: &[Output]) -> Result<(), OutputError> {
+    let shared = || {
+        let outputs = outputs.iter().enumerate();
+        outputs.filter_map(|(position, Output { tensor, form })| match form {
+            Form::Shared(slot) => Some((position, tensor, slot)),
+            Form::Json | Form::Binary => None,
+        })
+    };
+    for (position, tensor, slot) in shared() {
+        let (bytes, byte_size) = (tensor.data().len(), slot.byte_size());
+        if bytes > byte_size {
+            let output = tensor.name().to_string();
+            return Err(PlacementError::Small { output, bytes, byte_size }.into());
+        }
+        slot.has_room(bytes).map_err(|error| refused(position, error))?;
+    }
+    for (position, tensor, slot) in shared() {
+        slot.write(tensor.data()).map_err(|error| refused(position, error))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -168,7 +255,8 @@ mod tests {
     }
 
     fn output(name: &str, binary: Option<bool>, classes: u32) -> RequestedOutput {
-        RequestedOutput { name: name.into(), binary, classes: NonZeroU32::new(classes) }
+        let classes = NonZeroU32::new(classes);
+        RequestedOutput { name: name.into(), binary, classes, place: None }
     }
 
     fn wanted(outputs: &[RequestedOutput], binary: bool) -> Wanted {
@@ -248,7 +336,7 @@ mod tests {
             Tensor::new(name, DataType::Uint8, vec![2], vec![7, 9]).expect("two bytes")
         };
         let given = || vec![tensor("a"), tensor("b")];
-        let of = |name: &str, binary| Output { tensor: tensor(name), binary };
+        let of = |name: &str, binary| Output { tensor: tensor(name), form: Form::of(binary) };
         let select = |outputs: &[RequestedOutput], binary| wanted(outputs, binary).select(given());
         assert_eq!(select(&[], true), Ok(vec![of("a", true), of("b", true)]));
         let outputs = [output("b", None, 0), output("a", Some(true), 0)];
@@ -257,7 +345,7 @@ mod tests {
         assert_eq!(select(&outputs, true), Ok(vec![of("b", false)]));
         let best = select(&[output("a", Some(true), 1)], false).expect("has classes");
         assert_eq!(best[0].tensor.strings().collect::<Vec<_>>(), [b"9:1"]);
-        assert!(best[0].binary);
+        assert_eq!(best[0].form, Form::Binary);
         let error = select(&[output("c", None, 0)], false).expect_err("not given");
         assert_eq!(error.to_string(), "requested output \"c\" is missing");
     }

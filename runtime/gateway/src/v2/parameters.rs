@@ -7,16 +7,19 @@ use quern_types::Priority;
 
 use super::{
     classes::class_count,
+    decode::read_name,
     fields::{DecodeError, boolean, expected, members, once, string, unsigned},
     json::Cursor,
 };
-
-/// What the refusal of anything about shared memory says.
-pub(crate) const NO_SHARED_MEMORY: &str = "shared memory is not allowed on this server";
+use crate::shared_memory::{MissingPart, Parts, Placement};
 
 /// What the refusal of anything about sequences says.
 pub(crate) const NO_SEQUENCES: &str =
     "sequences are not supported: calls keep no state for the next";
+
+/// What the refusal of classes in shared memory says.
+pub(crate) const NO_SHARED_CLASSES: &str =
+    "is given beside shared memory, which takes the tensor itself: ask for one of them";
 
 /// The parameters of a whole request.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(crate) struct RequestParameters {
 pub(crate) struct InputParameters {
     /// The bytes of its data behind the JSON.
     pub(crate) binary_size: Option<u64>,
+    /// Where its data lie in shared memory.
+    pub(crate) place: Option<Placement>,
 }
 
 /// The parameters of an output that is asked for.
@@ -43,6 +48,8 @@ pub(crate) struct OutputParameters {
     pub(crate) binary: Option<bool>,
     /// How many classes to answer with, instead of the tensor.
     pub(crate) classes: Option<NonZeroU32>,
+    /// Where to put it in shared memory, instead of the answer.
+    pub(crate) place: Option<Placement>,
 }
 
 impl RequestParameters {
@@ -63,34 +70,46 @@ impl RequestParameters {
 
 impl InputParameters {
     pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
-        let mut binary_size = None;
+        let (mut binary_size, mut parts) = (None, Parts::default());
         members(cursor, |cursor, key| match key {
             "binary_data_size" => once(&mut binary_size, || unsigned(cursor)),
-            "shared_memory_region" | "shared_memory_byte_size" | "shared_memory_offset" => {
-                Err(DecodeError::unsupported(NO_SHARED_MEMORY))
-            }
-            _ => other(cursor),
+            _ => shared_memory(&mut parts, cursor, key),
         })?;
-        Ok(Self { binary_size })
+        Ok(Self { binary_size, place: placement(parts)? })
     }
 }
 
 impl OutputParameters {
     pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self, DecodeError> {
-        let (mut binary, mut classes) = (None, None);
+        let (mut binary, mut classes, mut parts) = (None, None, Parts::default());
         members(cursor, |cursor, key| match key {
             "binary_data" => once(&mut binary, || boolean(cursor)),
             "classification" => once(&mut classes, || {
                 let asked = unsigned::<u64>(cursor)?;
                 class_count(asked).map_err(|error| DecodeError::field("", error.to_string()))
             }),
-            "shared_memory_region" | "shared_memory_byte_size" | "shared_memory_offset" => {
-                Err(DecodeError::unsupported(NO_SHARED_MEMORY))
-            }
-            _ => other(cursor),
+            _ => shared_memory(&mut parts, cursor, key),
         })?;
-        Ok(Self { binary, classes: classes.flatten() })
+        let (classes, place) = (classes.flatten(), placement(parts)?);
+        if classes.is_some() && place.is_some() {
+            return Err(DecodeError::field("classification", NO_SHARED_CLASSES));
+        }
+        Ok(Self { binary, classes, place })
     }
+}
+
+/// A parameter about shared memory, or one of no meaning here.
+fn shared_memory(parts: &mut Parts, cursor: &mut Cursor<'_>, key: &str) -> Result<(), DecodeError> {
+    match key {
+        "shared_memory_region" => once(&mut parts.region, || Ok(read_name(cursor)?.into_owned())),
+        "shared_memory_byte_size" => once(&mut parts.byte_size, || unsigned(cursor)),
+        "shared_memory_offset" => once(&mut parts.offset, || unsigned(cursor)),
+        _ => other(cursor),
+    }
+}
+
+fn placement(parts: Parts) -> Result<Option<Placement>, DecodeError> {
+    parts.finish().map_err(|missing| DecodeError::field(missing.name, MissingPart::PROBLEM))
 }
 
 /// A caller who names a sequence relies on state that nobody keeps.
@@ -145,11 +164,11 @@ mod tests {
         let read = InputParameters::read(&mut Cursor::new(
             r#"{"content_type": "np", "binary_data_size": 7}"#,
         ));
-        assert_eq!(read, Ok(InputParameters { binary_size: Some(7) }));
+        assert_eq!(read, Ok(InputParameters { binary_size: Some(7), place: None }));
         let text = r#"{"binary_data": false, "classification": 3}"#;
         let read = OutputParameters::read(&mut Cursor::new(text));
         let classes = NonZeroU32::new(3);
-        assert_eq!(read, Ok(OutputParameters { binary: Some(false), classes }));
+        assert_eq!(read, Ok(OutputParameters { binary: Some(false), classes, place: None }));
         let read = OutputParameters::read(&mut Cursor::new(r#"{"classification": 0}"#));
         assert_eq!(read, Ok(OutputParameters::default()));
     }
@@ -199,9 +218,44 @@ mod tests {
         ] {
             assert_eq!(complaint(OutputParameters::read, classes), message);
         }
-        let region = r#"{"shared_memory_region": "a"}"#;
-        let refusal = "shared_memory_region: shared memory is not allowed on this server";
-        assert_eq!(complaint(InputParameters::read, region), refusal);
-        assert_eq!(complaint(OutputParameters::read, region), refusal);
+    }
+
+    #[test]
+    fn a_place_in_shared_memory_is_read_or_what_is_missing_named() {
+        let text = r#"{"shared_memory_offset": 4, "shared_memory_region": "a",
+            "shared_memory_byte_size": 8}"#;
+        let place = || Some(Placement { region: "a".into(), offset: 4, byte_size: 8 });
+        let read = InputParameters::read(&mut Cursor::new(text));
+        assert_eq!(read, Ok(InputParameters { binary_size: None, place: place() }));
+        let read = OutputParameters::read(&mut Cursor::new(text));
+        assert_eq!(read, Ok(OutputParameters { binary: None, classes: None, place: place() }));
+        let needs = "is missing: shared memory needs shared_memory_region and \
+                     shared_memory_byte_size";
+        let not_negative = "expected an integer that is not negative, found";
+        for (text, message) in [
+            (r#"{"shared_memory_region": "a"}"#, format!("shared_memory_byte_size: {needs}")),
+            (r#"{"shared_memory_byte_size": 8}"#, format!("shared_memory_region: {needs}")),
+            (r#"{"shared_memory_offset": 8}"#, format!("shared_memory_region: {needs}")),
+            (
+                r#"{"shared_memory_region": 7}"#,
+                "shared_memory_region: expected a string, found 7".into(),
+            ),
+            (r#"{"shared_memory_offset": -1}"#, format!("shared_memory_offset: {not_negative} -1")),
+            (
+                r#"{"shared_memory_byte_size": 1e3}"#,
+                format!("shared_memory_byte_size: {not_negative} 1e3"),
+            ),
+            (
+                r#"{"shared_memory_region": "a", "shared_memory_region": "b"}"#,
+                "shared_memory_region: is given more than once".into(),
+            ),
+        ] {
+            assert_eq!(complaint(InputParameters::read, text), message);
+            assert_eq!(complaint(OutputParameters::read, text), message);
+        }
+        let classes = r#"{"shared_memory_region": "a", "shared_memory_byte_size": 8,
+            "classification": 2}"#;
+        let beside = format!("classification: {NO_SHARED_CLASSES}");
+        assert_eq!(complaint(OutputParameters::read, classes), beside);
     }
 }

@@ -69,6 +69,7 @@ pub(crate) fn request(
     Ok(InferenceRequest {
         id: None,
         inputs: vec![tensor],
+        shared: Vec::new(),
         outputs: Vec::new(),
         binary_outputs: true,
         timeout: None,

@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{Config, Flags, LogFormat, Server},
+    config::{Config, Flags, LogFormat, Options, Server},
     failure::{Failure, UsageError},
     memory, ort, output, signals,
     wiring::{self, Parts},
@@ -38,6 +38,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     let Server { listen, grpc_listen, log_format, drain_timeout, .. } = config.options.server;
     check_address(&config.options.server)?;
     start_logs(log_format)?;
+    warn_of_shared_memory(&config.options);
     // Taken first, so that a signal during the start is not lost.
     let stop = signals::watch().await.context("can't watch signals")?;
     let data = config.options.server.data.clone();
@@ -140,6 +141,19 @@ fn check_address(server: &Server) -> Result<(), UsageError> {
          could deploy and run code; listen on 127.0.0.1, or pass --insecure if only people you \
          trust can reach it"
     )))
+}
+
+/// Shared memory is for clients of this machine, while the address is for others as well.
+fn warn_of_shared_memory(options: &Options) {
+    let (prefix, address) = (&options.shared_memory.prefix, options.server.public_address());
+    if let (Some(prefix), Some(address)) = (prefix, address) {
+        tracing::warn!(
+            %address,
+            %prefix,
+            "whoever reaches this address can have shared memory read and written whose name \
+             begins with the prefix, which only programs on this machine have a use for"
+        );
+    }
 }
 
 fn start_logs(format: LogFormat) -> Result<()> {

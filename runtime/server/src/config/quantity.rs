@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use ipnet::IpNet;
+use quern_gateway::KeyPrefix;
 use quern_types::{ByteSize, LimitValue, Period};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -137,6 +138,12 @@ impl Written for SocketAddr {
 impl Written for PathBuf {
     fn written(&self) -> Option<String> {
         self.to_string_lossy().written()
+    }
+}
+
+impl Written for KeyPrefix {
+    fn written(&self) -> Option<String> {
+        self.as_str().written()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use quern_dispatcher::{FunctionsConfig, ModelsConfig};
-use quern_gateway::EdgeLimits;
+use quern_gateway::{EdgeLimits, KeyPrefix, SharedMemoryConfig};
 use quern_sandbox::OutboundConfig;
 use quern_store::StoreConfig;
 use quern_types::{ByteSize, Period};
@@ -96,6 +96,23 @@ section! {
         body_timeout: Time<100, DAY> = Time(Period::from_millis(300_000));
         /// Longest time that a client may take nothing of what is written to it.
         write_stall: Time<100, DAY> = Time(Period::from_millis(30_000));
+    }
+}
+
+section! {
+    /// Shared memory of this machine, by which clients on it may pass tensors instead of sending
+    /// them. The server reads and writes what a client registers, so that names are allowed by how
+    /// they begin, and none without a beginning.
+    SharedMemory in "shared_memory" {
+        /// Beginning of the names of the POSIX shared memory objects that clients may register,
+        /// such as "/triton-": a slash and at least one character more. Not set: shared memory is
+        /// not allowed. Flag: --allow-shared-memory.
+        prefix: Option<KeyPrefix> = None;
+        /// Regions that are registered at a time, each of which is an open file.
+        max_regions: Count<1, 65_536> = Count(64);
+        /// Bytes of one region. What a request copies out of regions has the limit of a body, and
+        /// takes its room from the memory for bodies.
+        max_region: Size<1, TIB> = Size(ByteSize::mib(1024));
     }
 }
 
@@ -264,6 +281,16 @@ impl Http {
     }
 }
 
+impl SharedMemory {
+    pub(crate) fn config(&self) -> SharedMemoryConfig {
+        SharedMemoryConfig {
+            prefix: self.prefix.clone(),
+            regions: usize::try_from(self.max_regions.0).unwrap_or(usize::MAX),
+            region_bytes: self.max_region.0,
+        }
+    }
+}
+
 impl Sandbox {
     /// Linear memory for all instances: as given, or half of what there is.
     pub(crate) fn memory(&self) -> ByteSize {
@@ -315,6 +342,7 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_parts() {
         assert_eq!(Http::default().limits(), EdgeLimits::default());
+        assert_eq!(SharedMemory::default().config(), SharedMemoryConfig::default());
         assert_eq!(Models::default().limits(), ModelsConfig::default());
         assert_eq!(Sandbox::default().functions(), FunctionsConfig::default());
         assert_eq!(Outbound::default().config(), OutboundConfig::default());

@@ -22,6 +22,7 @@ fn an_empty_file_is_the_default() {
 fn what_is_printed_is_what_is_read() {
     let text = "[server]\nlog_format = 'json'\ndata = 'a \"b\"'\n[models]\nlanes = 3\nprocess = 'worker'\n\
                 [http]\nmax_head = '10KB'\nhead_timeout = '1m 30s'\n\
+                [shared_memory]\nprefix = '/mine'\n\
                 [limits.ceilings]\nmemory = '32MiB'\nconcurrency = 7";
     let config = config(text).expect("valid");
     let printed = config.text();
@@ -29,6 +30,7 @@ fn what_is_printed_is_what_is_read() {
     assert_eq!(again.limits, config.limits);
     assert_eq!(again.text(), printed);
     assert_eq!(again.options.server, config.options.server);
+    assert_eq!(again.options.shared_memory, config.options.shared_memory);
     assert_eq!(again.options.models.lanes, Some(Count(3)));
     assert_eq!(again.options.models.process, ModelProcess::Worker);
     assert_eq!(again.options.http.max_head.0, ByteSize(10_000));
@@ -87,6 +89,10 @@ fn what_is_wrong_is_named_with_file_line_and_key() {
         ("[http]\n\nhead_timeout = 5", "line 3, http.head_timeout: invalid type: integer `5`"),
         ("[http]\nhead_timeout = 'soon'", "line 2, http.head_timeout: \"soon\" is not a time"),
         ("[server]\nlisten = 'here'", "line 2, server.listen: invalid socket address"),
+        (
+            "[shared_memory]\nprefix = '/'",
+            "line 2, shared_memory.prefix: \"/\" is no beginning of names of shared memory",
+        ),
         ("[server]\nlog_format = 'xml'", "line 2, server.log_format: unknown variant `xml`"),
         (
             "[models]\nprocess = 'elsewhere'",
