@@ -54,6 +54,8 @@ pub(super) enum Failure {
 pub(super) struct Ran {
     pub(super) outputs: Vec<Output>,
     pub(super) compute: Duration,
+    /// When the worker had answered.
+    pub(super) ended: Instant,
 }
 
 /// The process, for as long as anybody wants to end it. Its number may meanwhile be another's.
@@ -197,13 +199,14 @@ impl Connection {
         let Reply::Ran { compute_ns, outputs: placed } = reply else {
             return Err(self.unexpected(reply));
         };
-        let elapsed = start.elapsed();
+        let ended = Instant::now();
         let read = region.as_ref().ok_or_else(|| "it has no memory".to_owned());
         let read = read.and_then(|region| read_outputs(region, placed, outputs));
         region.take_if(|region| region.bytes() > KEPT_BYTES);
         match read {
             Ok(outputs) => {
-                Ok(Ran { outputs, compute: Duration::from_nanos(compute_ns).min(elapsed) })
+                let compute = Duration::from_nanos(compute_ns).min(ended - start);
+                Ok(Ran { outputs, compute, ended })
             }
             Err(problem) => {
                 self.give_up(&problem);

@@ -114,7 +114,7 @@ impl Model {
             )?;
         self.metrics.run_seconds.observe(ran.compute.as_secs_f64());
         let calls = gathered.split(&self.spec, ran.outputs).map_err(failed)?;
-        Ok(BatchResult { calls, compute: ran.compute })
+        Ok(BatchResult { calls, compute: ran.compute, ended: ran.ended })
     }
 
     async fn run(
