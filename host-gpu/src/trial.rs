@@ -38,7 +38,8 @@ const DRAWS: usize = 4;
 /// Loads a model on an engine, which validates it, and finds out whether the rows of its tensors
 /// are independent: the rows of two calls must come out of a run with both as out of a run of
 /// each. Other dimensions that may differ from call to call are the same in both, as in every run.
-/// Where they don't, or the model can't be run on random inputs, calls run one by one.
+/// Where they don't, or the model can't be run on random inputs, calls run one by one. A model that
+/// the engine is not to be given is not loaded.
 pub async fn trial(
     device: &dyn Device,
     onnx: Bytes,
@@ -46,6 +47,9 @@ pub async fn trial(
     engine: Engine,
     max_rows: u32,
 ) -> Result<BatchAxis, DeviceError> {
+    if let Some(refusal) = outline.refusals.iter().find(|refusal| refusal.engine == engine) {
+        return Err(DeviceError::Load { engine, reason: refusal.reason.clone() });
+    }
     let batch = BatchAxis::None { reason: "it is on trial".into() };
     let spec = ModelSpec::new(outline.signature.clone(), engine, batch);
     // It runs on one lane only, and some engines have weights for each.
