@@ -13,7 +13,7 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all test-conformance check format lint documentation rules bench fuzz peers ort guests javascript wasm-target
+.PHONY: help demo test test-all test-conformance conformance clients check format lint documentation rules bench fuzz peers ort guests javascript wasm-target
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,14 +36,18 @@ test: guests ort ## Run all tests, the end-to-end ones against the real binary
 test-all: export QUERN_LONG_TESTS = 1
 test-all: javascript test ## Run all tests, with those that take minutes
 
-test-conformance: guests ## Let official clients talk to the server (KSERVE=1: KServe's as well)
-	@echo "== installing the clients into .quern/conformance"
-	@test -d .quern/conformance || python3 -m venv .quern/conformance
-	@.quern/conformance/bin/pip install --quiet --disable-pip-version-check \
-	    --requirement tests/conformance/requirements.txt \
-	    $(if $(KSERVE),--requirement tests/conformance/requirements-kserve.txt)
+test-conformance: clients guests ort ## Test with official clients and ONNX's cases (KSERVE=1, PERF_ANALYZER=1: more clients)
+	$(if $(PERF_ANALYZER),@tests/conformance/perf_analyzer/install.sh)
 	cargo build
+	@echo "== letting official clients talk to the server"
 	cd tests/conformance && PYTHONDONTWRITEBYTECODE=1 ../../.quern/conformance/bin/pytest
+	$(if $(KSERVE),cd tests/conformance && PYTHONDONTWRITEBYTECODE=1 ../../.quern/conformance/bin/pytest kserve_client)
+	@echo "== running the cases of ONNX on each engine"
+	cd tests/conformance && PYTHONDONTWRITEBYTECODE=1 ../../.quern/conformance/bin/python -m nodes
+
+conformance: clients ort ## Run ONNX's cases on each engine, and write docs/conformance.md
+	cargo build
+	cd tests/conformance && PYTHONDONTWRITEBYTECODE=1 ../../.quern/conformance/bin/python -m nodes --write
 
 check: format lint documentation rules ## Check format, lints, documentation, licences and architecture
 	@echo "== all checks passed"
@@ -128,6 +132,13 @@ rules: wasm-target
 	    (cd $$folder && cargo fetch --locked --quiet --target wasm32-wasip2); \
 	done
 	cargo test --locked --workspace --test project
+
+clients:
+	@echo "== installing the clients into .quern/conformance"
+	@test -d .quern/conformance || python3 -m venv .quern/conformance
+	@.quern/conformance/bin/pip install --quiet --disable-pip-version-check \
+	    --requirement tests/conformance/requirements.txt \
+	    $(if $(KSERVE),--requirement tests/conformance/requirements-kserve.txt)
 
 peers:
 	@benches/peers/install.sh

@@ -5,8 +5,9 @@ use quern_types::{Side, Signature};
 use tract_onnx::pb;
 
 use crate::{
-    engine,
+    Refusal, engine,
     ports::{Dim, Port, candidate, common_rows, only_rows_vary},
+    refusals::refusals,
     wire,
 };
 
@@ -17,6 +18,8 @@ pub struct ModelOutline {
     pub signature: Signature,
     /// Whether its calls might share a run.
     pub batch: BatchCandidate,
+    /// The engines that it is not to be given to, and why.
+    pub refusals: Vec<Refusal>,
 }
 
 /// Whether the first dimension of all tensors may count rows. Only a [`crate::trial`] shows
@@ -145,7 +148,8 @@ pub(crate) fn outline(model: &pb::ModelProto) -> Result<ModelOutline, InspectErr
     let specs = |ports: Vec<Port>| ports.into_iter().map(Port::into_spec).collect();
     let signature = Signature::new(specs(inputs), specs(outputs))
         .map_err(|reason| InspectError::Signature { reason })?;
-    Ok(ModelOutline { signature, batch })
+    let refusals = refusals(model, &signature);
+    Ok(ModelOutline { signature, batch, refusals })
 }
 
 /// Whether the first dimension of all inputs is the same one; engines plan with that.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use quern_types::{Batch, BatchResult, DeviceError, DeviceId, ModelSpec, Replica, Tensor};
+use quern_types::{Batch, BatchResult, DeviceError, DeviceId, ModelSpec, Replica};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -83,24 +83,19 @@ impl Resident {
         program: &mut dyn Program,
         batch: &Batch,
     ) -> Result<BatchResult, DeviceError> {
-        let mut compute = Duration::ZERO;
-        let calls = self.run(program, batch, &mut compute);
-        calls.map(|calls| BatchResult { calls, compute }).map_err(|reason| self.failed(reason))
+        self.run(program, batch).map_err(|reason| self.failed(reason))
     }
 
-    fn run(
-        &self,
-        program: &mut dyn Program,
-        batch: &Batch,
-        compute: &mut Duration,
-    ) -> Result<Vec<Vec<Tensor>>, String> {
+    fn run(&self, program: &mut dyn Program, batch: &Batch) -> Result<BatchResult, String> {
         let gathered = batch::gather(&self.spec, &batch.calls)?;
         let start = Instant::now();
         let outputs = guarded(|| program.run(&gathered.inputs))?;
-        *compute = start.elapsed();
+        let ended = Instant::now();
+        let compute = ended - start;
         self.metrics.run_seconds.observe(compute.as_secs_f64());
-        self.pace.measured(input_bytes(batch), *compute);
-        gathered.split(&self.spec, outputs)
+        self.pace.measured(input_bytes(batch), compute);
+        let calls = gathered.split(&self.spec, outputs)?;
+        Ok(BatchResult { calls, compute, ended })
     }
 }
 

@@ -31,11 +31,15 @@ const MOST_ELEMENTS: u64 = 1 << 22;
 const LENGTHS: [u64; 4] = [6, 9, 32, 224];
 /// Lengths with which rows must be independent, if the model runs with so many of them.
 const COMPARED: usize = 2;
+/// How often calls are made up for a model with outputs that are not floats: of few different
+/// values, those of other rows may well be the same.
+const DRAWS: usize = 4;
 
 /// Loads a model on an engine, which validates it, and finds out whether the rows of its tensors
 /// are independent: the rows of two calls must come out of a run with both as out of a run of
 /// each. Other dimensions that may differ from call to call are the same in both, as in every run.
-/// Where they don't, or the model can't be run on random inputs, calls run one by one.
+/// Where they don't, or the model can't be run on random inputs, calls run one by one. A model that
+/// the engine is not to be given is not loaded.
 pub async fn trial(
     device: &dyn Device,
     onnx: Bytes,
@@ -43,6 +47,9 @@ pub async fn trial(
     engine: Engine,
     max_rows: u32,
 ) -> Result<BatchAxis, DeviceError> {
+    if let Some(refusal) = outline.refusals.iter().find(|refusal| refusal.engine == engine) {
+        return Err(DeviceError::Load { engine, reason: refusal.reason.clone() });
+    }
     let batch = BatchAxis::None { reason: "it is on trial".into() };
     let spec = ModelSpec::new(outline.signature.clone(), engine, batch);
     // It runs on one lane only, and some engines have weights for each.
@@ -112,16 +119,36 @@ async fn try_length(
 ) -> Result<Shown, DeviceError> {
     let mut shown = Shown::Independent;
     for integers in INTEGERS {
-        let mut call = |rows| sample::call(&spec.signature, rows as u64, length, integers, random);
-        shown = match (call(ROWS[0]), call(ROWS[1])) {
-            (Ok(a), Ok(b)) => compare(replica, &a, &b).await?,
-            (Err(reason), _) | (_, Err(reason)) => return Ok(Shown::Mixed(reason)),
-        };
+        shown = try_integers(replica, spec, (length, integers), random).await?;
         if !matches!(shown, Shown::Nothing(_)) {
             break;
         }
     }
     Ok(shown)
+}
+
+/// The same with integers of one range.
+async fn try_integers(
+    replica: &dyn Replica,
+    spec: &ModelSpec,
+    (length, integers): (u64, (u8, u8)),
+    random: &mut Random,
+) -> Result<Shown, DeviceError> {
+    let is_float = |output: &TensorSpec| {
+        matches!(output.dtype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64)
+    };
+    let draws = if spec.signature.outputs().iter().all(is_float) { 1 } else { DRAWS };
+    for _ in 0..draws {
+        let mut call = |rows| sample::call(&spec.signature, rows as u64, length, integers, random);
+        let shown = match (call(ROWS[0]), call(ROWS[1])) {
+            (Ok(a), Ok(b)) => compare(replica, &a, &b).await?,
+            (Err(reason), _) | (_, Err(reason)) => return Ok(Shown::Mixed(reason)),
+        };
+        if !matches!(shown, Shown::Independent) {
+            return Ok(shown);
+        }
+    }
+    Ok(Shown::Independent)
 }
 
 /// Runs two calls alone, and together in either order.

@@ -14,16 +14,19 @@ PREFIX = "listening on http://"
 
 
 class Server:
-    """A running server, with options of its own; `with` ends it."""
+    """A running server, with options of its own; `with` ends it. Its log is shown if `log` says so."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, log=True):
         self.options = options
+        self.log = None if log else subprocess.DEVNULL
 
     def __enter__(self):
         self.data = tempfile.TemporaryDirectory()
         command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--data", self.data.name + "/data"]
         command += self.options
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.log, text=True
+        )
         for line in self.process.stdout:
             if line.startswith(PREFIX):
                 self.address = line.removeprefix(PREFIX).strip()

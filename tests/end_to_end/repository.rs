@@ -57,7 +57,9 @@ async fn calls_and_runs_are_counted() {
         assert_eq!(stats[name]["count"], count, "{name}");
     }
     let ns = |name: &str| stats[name]["ns"].as_u64().expect("a time");
-    assert!(ns("compute_infer") > 0);
+    for part in ["compute_input", "compute_infer", "compute_output"] {
+        assert!(ns(part) > 0, "{part} is measured: {stats}");
+    }
     let within = ns("queue") + ns("compute_input") + ns("compute_infer") + ns("compute_output");
     assert!(within <= ns("success"), "{stats}");
     let sizes: Vec<_> = model["batch_stats"].as_array().expect("a list").iter().collect();

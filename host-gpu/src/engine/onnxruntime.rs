@@ -218,5 +218,76 @@ fn output(value: &DynValue) -> Result<Output, String> {
 }
 
 fn describe<T>(error: ort::Error<T>) -> String {
-    error.to_string()
+    without_places(&error.to_string())
+}
+
+/// What ONNX Runtime says, without where in its source it says so: a path, a line and a function
+/// with all of its types.
+fn without_places(text: &str) -> String {
+    let mut parts = text.split("/onnxruntime_src/");
+    let mut said = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut rest = part;
+        // Up to the end of the function's parameters, of which a call operator seems to have two.
+        while let Some(end) = closing(rest) {
+            rest = &rest[end..];
+            if !rest.starts_with('(') {
+                break;
+            }
+        }
+        rest = rest.strip_prefix(" const").unwrap_or(rest).trim_start();
+        if let Some((_, behind)) =
+            rest.strip_prefix("[with ").and_then(|with| with.split_once("] "))
+        {
+            rest = behind;
+        }
+        said.push_str(rest);
+    }
+    said.trim_end().to_owned()
+}
+
+/// Where the first parentheses are closed, with all of those inside them.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    text.char_indices().find_map(|(at, character)| match character {
+        '(' => {
+            depth += 1;
+            None
+        }
+        ')' => {
+            depth = depth.saturating_sub(1);
+            (depth == 0).then_some(at + 1)
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_is_wrong_and_not_where_in_the_source() {
+        let cases = [
+            ("no kernel for Foo(1)\n", "no kernel for Foo(1)"),
+            (
+                "Load failed: /onnxruntime_src/core/graph/x.h:46 void a::B(const std::map<int>&, \
+                 std::function<int()>) Opset 27 is new (as yet).",
+                "Load failed: Opset 27 is new (as yet).",
+            ),
+            (
+                "/onnxruntime_src/a.cc:1 auto a::B::operator()(int) const (dim == 1) was false",
+                "(dim == 1) was false",
+            ),
+            (
+                "/onnxruntime_src/a.h:48 RNN<T>::RNN(int) [with T = float] layout == 0 was false",
+                "layout == 0 was false",
+            ),
+            ("two /onnxruntime_src/a.h:1 f() a, /onnxruntime_src/b.h:2 g() b", "two a, b"),
+            ("/onnxruntime_src/a.cc:12", "a.cc:12"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(without_places(text), expected);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 use quern_types::DeviceError;
 
 use super::{
-    protocol::{MAX_MESSAGE, ModelId, Placed, Port, Reply, Request},
+    protocol::{Load, MAX_MESSAGE, ModelId, Placed, Port, Reply, Request},
     region::{KEPT_BYTES, Layout, Misplaced, Part, Region, open_sealed},
     socket,
 };
@@ -70,11 +70,12 @@ impl Computer {
 
     fn answer(&mut self, request: Request, file: Option<OwnedFd>) -> Result<Reply, String> {
         match request {
-            Request::Load { model, engine, inputs } => {
+            Request::Load(Load { model, engine, lanes, inputs }) => {
                 let file = file.ok_or("a model without its memory")?;
                 let onnx = open_sealed(&file).map_err(|error| error.to_string())?;
-                let Loaded { runtime, lanes, models } = &*self.loaded;
-                Ok(match engine::load(engine, &onnx, runtime.as_ref(), *lanes) {
+                let Loaded { runtime, lanes: most, models } = &*self.loaded;
+                let lanes = usize::try_from(lanes).unwrap_or(usize::MAX).min(*most);
+                Ok(match engine::load(engine, &onnx, runtime.as_ref(), lanes) {
                     Ok(programs) => {
                         let programs = programs.into_iter().map(Mutex::new).collect();
                         let loaded = Arc::new(Model { inputs, programs });
@@ -130,7 +131,8 @@ impl Computer {
         let model = models.get(&model).cloned();
         drop(models);
         let model = model.ok_or("a run of a model that is not loaded")?;
-        let program = model.programs.get(self.index).ok_or("this channel is no lane")?;
+        let program =
+            model.programs.get(self.index).ok_or("this channel is no lane of the model")?;
         if inputs.len() != model.inputs.len() {
             return Err("a run with another number of inputs".into());
         }
@@ -190,4 +192,30 @@ fn place(region: &Region, room: Part, outputs: &[Output]) -> Result<Room, Mispla
         region.write(placed.part, std::slice::from_ref(&output.data))?;
     }
     Ok(Room::Found(placed))
+}
+
+#[cfg(test)]
+mod tests {
+    use quern_types::Engine;
+
+    use super::*;
+    use crate::worker::region::sealed;
+
+    #[test]
+    fn a_model_is_loaded_for_as_many_lanes_as_it_runs_on() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../functions/digits-mlp/digits-mlp.onnx");
+        let onnx = std::fs::read(file).expect("a model");
+        let models = RwLock::default();
+        let loaded = Arc::new(Loaded { runtime: None, lanes: 4, models });
+        let (socket, _server) = socket::pair().expect("a pair");
+        let mut computer = Computer::new(4, socket, loaded.clone());
+        for (number, (asked, expected)) in [(1, 1), (3, 3), (u32::MAX, 4)].into_iter().enumerate() {
+            let (model, engine) = (ModelId(number as u64), Engine::Tract);
+            let load = Load { model, engine, lanes: asked, inputs: vec![] };
+            let file = sealed(&onnx).expect("memory");
+            assert_eq!(computer.answer(Request::Load(load), Some(file)), Ok(Reply::Done));
+            let models = loaded.models.read().expect("no panic");
+            assert_eq!(models[&model].programs.len(), expected);
+        }
+    }
 }

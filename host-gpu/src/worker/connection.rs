@@ -15,13 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_types::Engine;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
     channel::Channel,
-    protocol::{ModelId, Placed, Port, Ready, Reply, Request},
+    protocol::{Load, ModelId, Placed, Ready, Reply, Request},
     region::{KEPT_BYTES, Layout, MAX_BYTES, Misplaced, Part, Region},
     socket,
 };
@@ -55,6 +54,8 @@ pub(super) enum Failure {
 pub(super) struct Ran {
     pub(super) outputs: Vec<Output>,
     pub(super) compute: Duration,
+    /// When the worker had answered.
+    pub(super) ended: Instant,
 }
 
 /// The process, for as long as anybody wants to end it. Its number may meanwhile be another's.
@@ -142,15 +143,8 @@ impl Connection {
     }
 
     /// Loads a model from its sealed memory.
-    pub(super) async fn load(
-        &self,
-        model: ModelId,
-        engine: Engine,
-        inputs: Vec<Port>,
-        onnx: &OwnedFd,
-    ) -> Result<(), Failure> {
-        let request = Request::Load { model, engine, inputs };
-        match self.ask_loader(&request, Some(onnx.as_fd())).await {
+    pub(super) async fn load(&self, load: Load, onnx: &OwnedFd) -> Result<(), Failure> {
+        match self.ask_loader(&Request::Load(load), Some(onnx.as_fd())).await {
             Err(Failure::Lost) => Err(self.blamed().await),
             Ok(Reply::Done) => Ok(()),
             Ok(other) => Err(self.unexpected(other)),
@@ -205,13 +199,14 @@ impl Connection {
         let Reply::Ran { compute_ns, outputs: placed } = reply else {
             return Err(self.unexpected(reply));
         };
-        let elapsed = start.elapsed();
+        let ended = Instant::now();
         let read = region.as_ref().ok_or_else(|| "it has no memory".to_owned());
         let read = read.and_then(|region| read_outputs(region, placed, outputs));
         region.take_if(|region| region.bytes() > KEPT_BYTES);
         match read {
             Ok(outputs) => {
-                Ok(Ran { outputs, compute: Duration::from_nanos(compute_ns).min(elapsed) })
+                let compute = Duration::from_nanos(compute_ns).min(ended - start);
+                Ok(Ran { outputs, compute, ended })
             }
             Err(problem) => {
                 self.give_up(&problem);
@@ -291,7 +286,7 @@ impl Connection {
                 return Err(Failure::Lost);
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) if matches!(request, Request::Load { .. }) => {
+            Err(_) if matches!(request, Request::Load(_)) => {
                 self.give_up("a model took too long to load");
                 let reason = format!("it took longer than {limit:?}, and its process was ended");
                 return Err(Failure::Failed { reason });

@@ -54,11 +54,7 @@ pub(super) struct Ready {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Loads a model from the memory that comes along.
-    Load {
-        model: ModelId,
-        engine: Engine,
-        inputs: Vec<Port>,
-    },
+    Load(Load),
     Unload {
         model: ModelId,
     },
@@ -70,6 +66,16 @@ pub(super) enum Request {
     },
     /// Puts the outputs for which there was no room into the memory that comes along.
     Collect,
+}
+
+/// A model that is to be loaded.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Load {
+    pub(super) model: ModelId,
+    pub(super) engine: Engine,
+    /// It runs on the first so many lanes.
+    pub(super) lanes: u32,
+    pub(super) inputs: Vec<Port>,
 }
 
 /// An input of a model.
@@ -125,8 +131,10 @@ mod tests {
         let part = Part { offset: 64, length: 12 };
         let placed = || Placed { dtype: DataType::Bf16, shape: vec![0, u64::MAX], part };
         let port = Port { name: "x".into(), dtype: DataType::Fp32 };
+        let (model, engine) = (ModelId(7), Engine::Tract);
+        let load = Load { model, engine, lanes: 2, inputs: vec![port] };
         let requests = [
-            Request::Load { model: ModelId(7), engine: Engine::Tract, inputs: vec![port] },
+            Request::Load(load),
             Request::Unload { model: ModelId(u64::MAX) },
             Request::Run { model: ModelId(0), inputs: vec![placed()], room: part },
             Request::Collect,

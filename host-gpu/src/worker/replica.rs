@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::{
     connection::{Connection, Failure},
     device::Shared,
-    protocol::{ModelId, Port},
+    protocol::{Load, ModelId, Port},
     unbroken::Unbroken,
 };
 use crate::{batch, cpu::ID, engine::Input, metrics::EngineMetrics};
@@ -65,6 +65,12 @@ impl Model {
         }
     }
 
+    /// How many of the device's lanes it runs on.
+    fn lanes(&self) -> usize {
+        let most = self.spec.lanes.map_or(u32::MAX, NonZeroU32::get);
+        self.shared.lanes.min(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
     /// The present worker, with this model loaded.
     pub(super) async fn loaded(&self) -> Result<Arc<Connection>, DeviceError> {
         let connection = self.shared.connection().await?;
@@ -77,7 +83,13 @@ impl Model {
             let engine = self.spec.engine;
             let inputs = self.spec.signature.inputs().iter();
             let inputs = inputs.map(|spec| Port { name: spec.name.clone(), dtype: spec.dtype });
-            let loaded = connection.load(self.id, engine, inputs.collect(), &self.onnx).await;
+            let load = Load {
+                model: self.id,
+                engine,
+                lanes: u32::try_from(self.lanes()).unwrap_or(u32::MAX),
+                inputs: inputs.collect(),
+            };
+            let loaded = connection.load(load, &self.onnx).await;
             loaded.map_err(|failure| match failure {
                 Failure::Lost => DeviceError::Lost { device: ID },
                 Failure::Failed { reason } => DeviceError::Load { engine, reason },
@@ -102,7 +114,7 @@ impl Model {
             )?;
         self.metrics.run_seconds.observe(ran.compute.as_secs_f64());
         let calls = gathered.split(&self.spec, ran.outputs).map_err(failed)?;
-        Ok(BatchResult { calls, compute: ran.compute })
+        Ok(BatchResult { calls, compute: ran.compute, ended: ran.ended })
     }
 
     async fn run(
@@ -149,8 +161,7 @@ impl Drop for WorkerReplica {
 
 impl Replica for WorkerReplica {
     fn lanes(&self) -> usize {
-        let most = self.model.spec.lanes.map_or(u32::MAX, NonZeroU32::get);
-        self.model.shared.lanes.min(usize::try_from(most).unwrap_or(usize::MAX))
+        self.model.lanes()
     }
 
     fn run(

@@ -56,6 +56,12 @@ impl Graph {
         self
     }
 
+    /// Changes the last node.
+    pub(crate) fn altered(mut self, alter: impl FnOnce(&mut pb::NodeProto)) -> Self {
+        alter(self.0.node.last_mut().expect("a node comes first"));
+        self
+    }
+
     pub(crate) fn floats(mut self, name: &str, dims: &[i64], values: &[f32]) -> Self {
         let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.0.initializer.push(tensor(name, Onnx::Float, dims, raw_data));

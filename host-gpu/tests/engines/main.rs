@@ -9,6 +9,7 @@ mod external;
 mod failures;
 mod graphs;
 mod inspection;
+mod refusals;
 mod trials;
 mod warm_ups;
 mod worker;

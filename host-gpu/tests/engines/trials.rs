@@ -21,6 +21,21 @@ async fn reason(onnx: &[u8], engine: Engine, max: u32) -> String {
     }
 }
 
+#[tokio::test]
+async fn rows_that_only_look_others_up_are_not_batched() {
+    // Whole numbers below two: rows of another call are often the same.
+    let pair: &[Dim] = &[Named("batch"), Fixed(2)];
+    let onnx = Graph::default()
+        .input("data", Onnx::Int32, pair)
+        .input("indices", Onnx::Int64, pair)
+        .output("y", Onnx::Int32, &[Named("batch")])
+        .node("GatherND", &["data", "indices"], "y")
+        .encode();
+    for engine in engines() {
+        reason(&onnx, engine, 16).await;
+    }
+}
+
 /// Looks rows of `table` up.
 fn lookup(table: i64) -> Graph {
     let values: Vec<f32> = (0..table * 2).map(|value| value as f32).collect();

@@ -20,7 +20,7 @@ use crate::{
     logs::{self, Author},
     metrics::{FunctionMetrics, FunctionsMetrics},
     ready::{Ready, Room, VersionKey},
-    statistics::{Answered, ModelStatistics, Statistics},
+    statistics::{Answered, ModelStatistics, RunParts, Statistics},
     unloaded::Unloaded,
     warmth::Warmth,
 };
@@ -150,9 +150,9 @@ impl Functions {
         let (took, counters) = (begun.elapsed(), self.statistics.of(&key));
         match &outcome {
             Ok(_) => {
-                let (queued, handover) = (Duration::ZERO, Duration::ZERO);
-                counters.succeeded(Answered { rows: 1, took, queued, handover, compute: took });
-                counters.ran(1, took, handover);
+                let parts = RunParts { compute: took, ..RunParts::default() };
+                counters.succeeded(Answered { rows: 1, took, queued: Duration::ZERO, parts });
+                counters.ran(1, parts);
             }
             Err(_) => counters.failed(took),
         }

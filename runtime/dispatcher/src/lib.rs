@@ -24,4 +24,4 @@ pub use found::Found;
 pub use functions::{Functions, FunctionsConfig};
 pub use models::{Models, ModelsConfig};
 pub use repository::IndexEntry;
-pub use statistics::{BatchStatistics, ModelStatistics, Tally};
+pub use statistics::{BatchStatistics, ModelStatistics, RunTally, Tally};

@@ -23,7 +23,7 @@ use crate::{
     ready::{Ready, Room, VersionKey},
     run_times::RunTimesCollector,
     shapes::Shapes,
-    statistics::{Answered, ModelStatistics, Statistics},
+    statistics::{Answered, ModelStatistics, RunParts, Statistics},
     unloaded::Unloaded,
 };
 
@@ -299,11 +299,12 @@ impl Shared {
         let queueing = Instant::now();
         let call = QueuedCall { inputs, rows, priority, deadline };
         let computed = queue.compute(call).await;
-        let Computed { outputs, batch_rows, queued, compute } = computed
+        let Computed { outputs, batch_rows, queued, compute, ended } = computed
             .map_err(|uncomputed| self.describe(uncomputed, name, spec, deadline.allowed()))?;
-        let handover = queueing.elapsed().saturating_sub(queued + compute);
+        let input = ended.saturating_duration_since(queueing).saturating_sub(queued + compute);
+        let parts = RunParts { input, compute, output: ended.elapsed() };
         let took = begun.elapsed();
-        queue.counters().succeeded(Answered { rows, took, queued, handover, compute });
+        queue.counters().succeeded(Answered { rows, took, queued, parts });
         let served = Served {
             version: version.number,
             engine: spec.engine,

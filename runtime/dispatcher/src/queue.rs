@@ -12,7 +12,7 @@ use std::{
 use quern_scheduler::{
     Action, Arrival, Batcher, BatcherConfig, CallId, Event, LaneId, Measured, Part, Refusal,
 };
-use quern_types::{Batch, ByteSize, Deadline, DeviceError, Priority, Replica, Tensor};
+use quern_types::{Batch, BatchResult, ByteSize, Deadline, DeviceError, Priority, Replica, Tensor};
 use tokio::sync::oneshot;
 
 use self::guards::{LaneGuard, Ticket};
@@ -20,7 +20,7 @@ use crate::{
     metrics::{ModelMetrics, REPLICA},
     shapes::Shapes,
     split::{self, PartReply, Parts, Split},
-    statistics::Counters,
+    statistics::{Counters, RunParts},
 };
 
 /// A call on its way into the queue.
@@ -40,6 +40,8 @@ pub(crate) struct Computed {
     pub(crate) batch_rows: u32,
     pub(crate) queued: Duration,
     pub(crate) compute: Duration,
+    /// When its last run was over.
+    pub(crate) ended: Instant,
 }
 
 /// What is sent back to a call.
@@ -328,13 +330,13 @@ impl BatchQueue {
         let inputs = parts.iter().map(|part| part.inputs.clone()).collect();
         match self.replica.run(usize::from(lane.0), Batch { calls: inputs }).await {
             Ok(result) => {
-                self.ran(rows, result.compute, begun);
+                self.ran(rows, &result, begun);
                 guard.free(rows, result.compute);
                 for (part, outputs) in parts.into_iter().zip(result.calls) {
                     let queued = begun.duration_since(part.arrived);
                     self.metrics.queue_seconds.observe(queued.as_secs_f64());
-                    let compute = result.compute;
-                    part.computed(Computed { outputs, batch_rows: rows, queued, compute });
+                    let (compute, ended) = (result.compute, result.ended);
+                    part.computed(Computed { outputs, batch_rows: rows, queued, compute, ended });
                 }
             }
             Err(DeviceError::Run { .. }) if parts.len() > 1 => {
@@ -359,11 +361,11 @@ impl BatchQueue {
             let batch = Batch { calls: vec![part.inputs.clone()] };
             match self.replica.run(usize::from(lane.0), batch).await {
                 Ok(mut result) => {
-                    self.ran(part.rows, result.compute, begun);
+                    self.ran(part.rows, &result, begun);
                     let outputs = result.calls.pop().unwrap_or_default();
-                    let (queued, compute) = (begun.duration_since(part.arrived), result.compute);
-                    let batch_rows = part.rows;
-                    part.computed(Computed { outputs, batch_rows, queued, compute });
+                    let (batch_rows, queued) = (part.rows, begun.duration_since(part.arrived));
+                    let (compute, ended) = (result.compute, result.ended);
+                    part.computed(Computed { outputs, batch_rows, queued, compute, ended });
                 }
                 Err(error) => {
                     self.metrics.failures.inc();
@@ -374,9 +376,11 @@ impl BatchQueue {
     }
 
     /// Takes down a run that has succeeded.
-    fn ran(&self, rows: u32, compute: Duration, begun: Instant) {
+    fn ran(&self, rows: u32, result: &BatchResult, begun: Instant) {
+        let compute = result.compute;
         self.metrics.ran(rows, compute);
-        self.counters.ran(rows, compute, begun.elapsed().saturating_sub(compute));
+        let input = result.ended.saturating_duration_since(begun).saturating_sub(compute);
+        self.counters.ran(rows, RunParts { input, compute, output: result.ended.elapsed() });
     }
 
     /// Answers the call of a part that failed; of a call in parts, no further row runs.

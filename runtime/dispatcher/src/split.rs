@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use quern_scheduler::{CallId, Part};
@@ -43,6 +43,8 @@ pub(crate) struct Parts {
     /// Of the part that ran first.
     queued: Option<Duration>,
     compute: Duration,
+    /// When the last of them was over.
+    ended: Option<Instant>,
 }
 
 impl Split {
@@ -57,12 +59,13 @@ impl Split {
 
     fn computed(&self, Part { first, rows, .. }: Part, computed: Computed) {
         let mut state = self.lock();
-        let Computed { outputs, batch_rows, queued, compute } = computed;
+        let Computed { outputs, batch_rows, queued, compute, ended } = computed;
         let parts = &mut state.parts;
         parts.outputs.insert(first, outputs);
         parts.batch_rows = parts.batch_rows.max(batch_rows);
         parts.queued = Some(parts.queued.map_or(queued, |before| before.min(queued)));
         parts.compute += compute;
+        parts.ended = parts.ended.max(Some(ended));
         state.left = state.left.saturating_sub(rows);
         if state.left == 0
             && let Some(reply) = state.reply.take()
@@ -133,7 +136,7 @@ pub(crate) fn cut(inputs: &[Tensor], first: u32, rows: u32) -> Vec<Tensor> {
 impl Parts {
     /// The outputs of all parts, as one run would have given them.
     pub(crate) async fn join(self) -> Result<Computed, Uncomputed> {
-        let Self { outputs, batch_rows, queued, compute } = self;
+        let Self { outputs, batch_rows, queued, compute, ended } = self;
         let outputs: Vec<Vec<Tensor>> = outputs.into_values().collect();
         let bytes: usize = outputs.iter().flatten().map(|output| output.data().len()).sum();
         let outputs = if bytes > LARGE_OUTPUT {
@@ -142,7 +145,8 @@ impl Parts {
         } else {
             join(&outputs)
         }?;
-        Ok(Computed { outputs, batch_rows, queued: queued.unwrap_or_default(), compute })
+        let (queued, ended) = (queued.unwrap_or_default(), ended.unwrap_or_else(Instant::now));
+        Ok(Computed { outputs, batch_rows, queued, compute, ended })
     }
 }
 
@@ -178,6 +182,7 @@ mod tests {
             batch_rows,
             queued: Duration::from_micros(queued_us),
             compute: Duration::from_micros(10),
+            ended: Instant::now(),
         }
     }
 
@@ -195,7 +200,7 @@ mod tests {
         part(&split, 4, 1).computed(computed(tensor(&[1, 2], &[8, 9]), 7, 1));
         part(&split, 0, 2).computed(computed(tensor(&[2, 2], &[0, 1, 2, 3]), 5, 3));
         part(&split, 2, 2).computed(computed(tensor(&[2, 2], &[4, 5, 6, 7]), 6, 2));
-        let Computed { outputs, batch_rows, queued, compute } = answer(receiver).await;
+        let Computed { outputs, batch_rows, queued, compute, .. } = answer(receiver).await;
         assert_eq!(outputs, [tensor(&[5, 2], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9])]);
         assert_eq!((batch_rows, queued.as_micros(), compute.as_micros()), (3, 5, 30));
     }

@@ -44,10 +44,8 @@ pub struct ModelStatistics {
     pub failure: Tally,
     /// The part of the calls that succeeded which they waited for a lane.
     pub queue: Tally,
-    /// Their part in which their run was handed to the device and taken apart.
-    pub handover: Tally,
-    /// Their part in which the engine computed their run; of a function, all of its call.
-    pub compute: Tally,
+    /// Their part in which the engine computed their run, with what lies before and behind that.
+    pub parts: RunTally,
     /// The runs by their rows, in ascending order; the first 256 sizes that occurred.
     pub batches: Vec<BatchStatistics>,
 }
@@ -57,10 +55,19 @@ pub struct ModelStatistics {
 pub struct BatchStatistics {
     /// Rows of such a run.
     pub rows: u32,
-    /// The part of the runs outside the engine.
-    pub handover: Tally,
-    /// Their part in the engine.
+    /// Their parts.
+    pub parts: RunTally,
+}
+
+/// The parts of runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunTally {
+    /// Handing the inputs to the engine.
+    pub input: Tally,
+    /// The engine; of a function, all of its call.
     pub compute: Tally,
+    /// Giving every call its outputs.
+    pub output: Tally,
 }
 
 /// The counters of all versions that were called.
@@ -80,9 +87,8 @@ struct Counts {
     success: Tally,
     failure: Tally,
     queue: Tally,
-    handover: Tally,
-    compute: Tally,
-    batches: BTreeMap<u32, Sizes>,
+    parts: RunTally,
+    batches: BTreeMap<u32, RunTally>,
 }
 
 /// A call that succeeded.
@@ -91,14 +97,15 @@ pub(crate) struct Answered {
     pub(crate) rows: u32,
     pub(crate) took: Duration,
     pub(crate) queued: Duration,
-    pub(crate) handover: Duration,
-    pub(crate) compute: Duration,
+    pub(crate) parts: RunParts,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Sizes {
-    handover: Tally,
-    compute: Tally,
+/// How long the parts of a run took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RunParts {
+    pub(crate) input: Duration,
+    pub(crate) compute: Duration,
+    pub(crate) output: Duration,
 }
 
 impl Statistics {
@@ -129,8 +136,7 @@ impl Counters {
         counts.inferences += u64::from(call.rows);
         counts.success.add(call.took);
         counts.queue.add(call.queued);
-        counts.handover.add(call.handover);
-        counts.compute.add(call.compute);
+        counts.parts.add(call.parts);
         counts.called();
     }
 
@@ -141,25 +147,19 @@ impl Counters {
         counts.called();
     }
 
-    /// Takes down a run that succeeded: the engine's part, and the rest.
-    pub(crate) fn ran(&self, rows: u32, compute: Duration, handover: Duration) {
+    /// Takes down a run that succeeded.
+    pub(crate) fn ran(&self, rows: u32, parts: RunParts) {
         let mut counts = self.lock();
         counts.executions += 1;
         let batches = &mut counts.batches;
         if batches.len() < MAX_SIZES || batches.contains_key(&rows) {
-            let sizes = batches.entry(rows).or_default();
-            sizes.handover.add(handover);
-            sizes.compute.add(compute);
+            batches.entry(rows).or_default().add(parts);
         }
     }
 
     /// What they say now.
     pub(crate) fn read(&self, key: &VersionKey) -> ModelStatistics {
-        let size = |(&rows, &Sizes { handover, compute }): (&u32, &Sizes)| BatchStatistics {
-            rows,
-            handover,
-            compute,
-        };
+        let size = |(&rows, &parts): (&u32, &RunTally)| BatchStatistics { rows, parts };
         let counts = self.lock();
         ModelStatistics {
             name: key.name.clone(),
@@ -170,8 +170,7 @@ impl Counters {
             success: counts.success,
             failure: counts.failure,
             queue: counts.queue,
-            handover: counts.handover,
-            compute: counts.compute,
+            parts: counts.parts,
             batches: counts.batches.iter().map(size).collect(),
         }
     }
@@ -191,6 +190,14 @@ impl Tally {
     fn add(&mut self, time: Duration) {
         self.count += 1;
         self.ns = self.ns.saturating_add(nanos(time));
+    }
+}
+
+impl RunTally {
+    fn add(&mut self, parts: RunParts) {
+        self.input.add(parts.input);
+        self.compute.add(parts.compute);
+        self.output.add(parts.output);
     }
 }
 
@@ -218,21 +225,27 @@ mod tests {
     fn calls_and_runs_are_counted_by_version() {
         let statistics = Statistics::default();
         let first = statistics.of(&key(1));
-        let call =
-            Answered { rows: 4, took: 10 * MS, queued: 2 * MS, handover: MS, compute: 7 * MS };
+        let parts = RunParts { input: MS, compute: 6 * MS, output: 2 * MS };
+        let call = Answered { rows: 4, took: 11 * MS, queued: 2 * MS, parts };
         first.succeeded(call);
         first.succeeded(Answered { rows: 1, ..call });
         first.failed(3 * MS);
-        first.ran(5, 7 * MS, MS);
-        first.ran(1, MS, MS);
-        first.ran(5, 7 * MS, MS);
+        first.ran(5, parts);
+        first.ran(1, RunParts { compute: MS, ..parts });
+        first.ran(5, parts);
         let read = statistics.read(&key(1));
         let ms = |count, ms: u64| Tally { count, ns: ms * 1_000_000 };
         assert_eq!((read.inferences, read.executions), (5, 3));
-        assert_eq!((read.success, read.failure), (ms(2, 20), ms(1, 3)));
-        assert_eq!((read.queue, read.handover, read.compute), (ms(2, 4), ms(2, 2), ms(2, 14)));
-        let of_one = BatchStatistics { rows: 1, handover: ms(1, 1), compute: ms(1, 1) };
-        let of_five = BatchStatistics { rows: 5, handover: ms(2, 2), compute: ms(2, 14) };
+        assert_eq!((read.success, read.failure), (ms(2, 22), ms(1, 3)));
+        assert_eq!(read.queue, ms(2, 4));
+        let of = |count, input, compute, output| RunTally {
+            input: ms(count, input),
+            compute: ms(count, compute),
+            output: ms(count, output),
+        };
+        assert_eq!(read.parts, of(2, 2, 12, 4));
+        let of_one = BatchStatistics { rows: 1, parts: of(1, 1, 1, 2) };
+        let of_five = BatchStatistics { rows: 5, parts: of(2, 2, 12, 4) };
         assert_eq!(read.batches, [of_one, of_five]);
         assert!(read.last_inference.is_some());
 
@@ -247,10 +260,10 @@ mod tests {
     fn only_so_many_sizes_of_batches_are_told_apart() {
         let counters = Counters::default();
         for rows in (1..=1_000).chain([1]) {
-            counters.ran(rows, MS, MS);
+            counters.ran(rows, RunParts { compute: MS, ..RunParts::default() });
         }
         let read = counters.read(&key(1));
         assert_eq!((read.executions, read.batches.len()), (1_001, MAX_SIZES));
-        assert_eq!(read.batches[0].compute.count, 2);
+        assert_eq!(read.batches[0].parts.compute.count, 2);
     }
 }

@@ -39,4 +39,4 @@ pub(crate) use receive::off_thread;
 pub(crate) use regions::{no_cuda_region, region_status, register_region, unregister_regions};
 pub(crate) use repository::{load_model, repository_index, state, unload_model};
 pub(crate) use settings::{SettingError, agree, change_settings, settings};
-pub(crate) use statistics::{included, statistics};
+pub(crate) use statistics::statistics;

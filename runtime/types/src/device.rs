@@ -1,7 +1,11 @@
 //! Devices: where models are computed. The trait inverts the edge from the dispatcher to whatever
 //! computes, in this process or in a worker's.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -110,6 +114,8 @@ pub struct BatchResult {
     pub calls: Vec<Vec<Tensor>>,
     /// Time of the run on the device.
     pub compute: Duration,
+    /// When the run was over; taking its outputs apart comes after that.
+    pub ended: Instant,
 }
 
 /// Something that computes models.

@@ -7,10 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use quern_types::DataType;
+use quern_types::{DataType, Engine};
 
 use super::*;
-use crate::worker::protocol::MAX_MESSAGE;
+use crate::worker::protocol::{MAX_MESSAGE, Port};
 
 /// A connection to a test that takes the worker's part, on one lane and one loader; the process is
 /// another one.
@@ -189,6 +189,10 @@ async fn outputs_without_room_get_memory_of_their_size_up_to_a_limit() {
     assert!(rig.runs_on());
 }
 
+fn a_model(inputs: Vec<Port>) -> Load {
+    Load { model: ModelId(1), engine: Engine::Tract, lanes: 1, inputs }
+}
+
 #[tokio::test]
 async fn whoever_takes_too_long_is_ended() {
     let mut rig = rig(Duration::ZERO);
@@ -197,7 +201,7 @@ async fn whoever_takes_too_long_is_ended() {
 
     let mut rig = self::rig(Duration::ZERO);
     let onnx = crate::worker::region::sealed(b"a model").expect("memory");
-    let loaded = rig.connection.load(ModelId(1), Engine::Tract, vec![], &onnx).await;
+    let loaded = rig.connection.load(a_model(vec![]), &onnx).await;
     let Err(Failure::Failed { reason }) = loaded else { panic!("it waited: {loaded:?}") };
     assert!(reason.contains("took longer than 0ns"), "{reason}");
     assert!(rig.is_killed());
@@ -212,7 +216,7 @@ async fn a_model_is_to_blame_for_a_crash_while_nothing_else_ran() {
         // The loader's end is closed, as it is when a process ends.
         rig.loader = socket::pair().expect("a pair").0;
         rig.ended.send_replace(Some(ExitStatus::from_raw(signal.as_raw())));
-        let loaded = rig.connection.load(ModelId(1), Engine::Tract, vec![], &onnx).await;
+        let loaded = rig.connection.load(a_model(vec![]), &onnx).await;
         match loaded.expect_err("it crashed") {
             Failure::Failed { reason } => {
                 assert!(to_blame && reason.contains("its process crashed"), "{reason}");
@@ -230,7 +234,7 @@ async fn an_innocent_model_is_not_blamed_for_a_crash() {
     rig.connection.outstanding.fetch_add(1, Ordering::Relaxed);
     rig.loader = socket::pair().expect("a pair").0;
     rig.ended.send_replace(Some(ExitStatus::from_raw(Signal::SEGV.as_raw())));
-    let loaded = rig.connection.load(ModelId(1), Engine::Tract, vec![], &onnx).await;
+    let loaded = rig.connection.load(a_model(vec![]), &onnx).await;
     assert_eq!(loaded, Err(Failure::Lost));
 }
 
@@ -239,7 +243,7 @@ async fn a_signature_that_no_message_can_hold_is_an_error_of_its_own() {
     let mut rig = rig(LIMIT);
     let onnx = crate::worker::region::sealed(b"a model").expect("memory");
     let port = Port { name: "x".repeat(MAX_MESSAGE).into(), dtype: DataType::Fp32 };
-    let loaded = rig.connection.load(ModelId(1), Engine::Tract, vec![port], &onnx).await;
+    let loaded = rig.connection.load(a_model(vec![port]), &onnx).await;
     let Err(Failure::Failed { reason }) = loaded else { panic!("it was sent: {loaded:?}") };
     assert!(reason.contains("too long names"), "{reason}");
     assert!(rig.runs_on());

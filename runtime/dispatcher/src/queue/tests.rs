@@ -91,7 +91,7 @@ impl Replica for Increments {
                 return Err(DeviceError::Run { engine: Engine::Tract, reason });
             }
             let calls = batch.calls.iter().map(|call| vec![incremented(&call[0])]).collect();
-            Ok(BatchResult { calls, compute: Duration::from_micros(1) })
+            Ok(BatchResult { calls, compute: Duration::from_micros(1), ended: Instant::now() })
         })
     }
 }
@@ -182,7 +182,8 @@ async fn runs_are_counted_by_their_rows_when_they_succeed() {
     let (tenant, name) = (TenantId::default(), "increment".parse().expect("a name"));
     let key = VersionKey { tenant, name, version: VersionNumber::FIRST };
     let read = queue.counters().read(&key);
-    let runs: Vec<_> = read.batches.iter().map(|size| (size.rows, size.compute.count)).collect();
+    let runs: Vec<_> =
+        read.batches.iter().map(|size| (size.rows, size.parts.compute.count)).collect();
     assert_eq!((read.executions, &runs[..]), (2, &[(1, 1), (3, 1)][..]));
 }
 

@@ -145,9 +145,9 @@ impl From<quern_dispatcher::ModelStatistics> for ModelStatistics {
                 success: tally(model.success),
                 fail: tally(model.failure),
                 queue: tally(model.queue),
-                compute_input: tally(model.handover),
-                compute_infer: tally(model.compute),
-                compute_output: tally(v2::included(model.handover)),
+                compute_input: tally(model.parts.input),
+                compute_infer: tally(model.parts.compute),
+                compute_output: tally(model.parts.output),
                 cache_hit: tally(Tally::default()),
                 cache_miss: tally(Tally::default()),
             }),
@@ -160,9 +160,9 @@ impl From<quern_dispatcher::ModelStatistics> for ModelStatistics {
 fn batch(batch: BatchStatistics) -> InferBatchStatistics {
     InferBatchStatistics {
         batch_size: batch.rows.into(),
-        compute_input: tally(batch.handover),
-        compute_infer: tally(batch.compute),
-        compute_output: tally(v2::included(batch.handover)),
+        compute_input: tally(batch.parts.input),
+        compute_infer: tally(batch.parts.compute),
+        compute_output: tally(batch.parts.output),
     }
 }
 

@@ -34,9 +34,9 @@ fn describe(model: &ModelStatistics) -> Value {
             "success": tally(model.success),
             "fail": tally(model.failure),
             "queue": tally(model.queue),
-            "compute_input": tally(model.handover),
-            "compute_infer": tally(model.compute),
-            "compute_output": tally(included(model.handover)),
+            "compute_input": tally(model.parts.input),
+            "compute_infer": tally(model.parts.compute),
+            "compute_output": tally(model.parts.output),
             "cache_hit": tally(Tally::default()),
             "cache_miss": tally(Tally::default()),
         },
@@ -47,9 +47,9 @@ fn describe(model: &ModelStatistics) -> Value {
 fn describe_batch(batch: &BatchStatistics) -> Value {
     json!({
         "batch_size": batch.rows,
-        "compute_input": tally(batch.handover),
-        "compute_infer": tally(batch.compute),
-        "compute_output": tally(included(batch.handover)),
+        "compute_input": tally(batch.parts.input),
+        "compute_infer": tally(batch.parts.compute),
+        "compute_output": tally(batch.parts.output),
     })
 }
 
@@ -57,16 +57,11 @@ fn tally(tally: Tally) -> Value {
     json!({"count": tally.count, "ns": tally.ns})
 }
 
-/// Taking outputs apart is measured together with handing inputs over, and so is in the other's
-/// time already.
-pub(crate) fn included(other: Tally) -> Tally {
-    Tally { count: other.count, ns: 0 }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use quern_dispatcher::RunTally;
     use quern_types::VersionNumber;
 
     use super::*;
@@ -74,6 +69,7 @@ mod tests {
     #[test]
     fn counters_have_the_protocols_fields() {
         let of = |count, ns| Tally { count, ns };
+        let parts = RunTally { input: of(1, 1), compute: of(1, 7), output: of(1, 2) };
         let statistics = ModelStatistics {
             name: "m".parse().expect("a name"),
             version: VersionNumber::FIRST,
@@ -83,9 +79,8 @@ mod tests {
             success: of(2, 20),
             failure: of(1, 3),
             queue: of(2, 4),
-            handover: of(2, 2),
-            compute: of(2, 14),
-            batches: vec![BatchStatistics { rows: 5, handover: of(1, 1), compute: of(1, 7) }],
+            parts: RunTally { input: of(2, 2), compute: of(2, 14), output: of(2, 3) },
+            batches: vec![BatchStatistics { rows: 5, parts }],
         };
         let json = |count: u64, ns: u64| json!({"count": count, "ns": ns});
         let expected = json!({
@@ -94,11 +89,11 @@ mod tests {
             "inference_stats": {
                 "success": json(2, 20), "fail": json(1, 3), "queue": json(2, 4),
                 "compute_input": json(2, 2), "compute_infer": json(2, 14),
-                "compute_output": json(2, 0), "cache_hit": json(0, 0), "cache_miss": json(0, 0),
+                "compute_output": json(2, 3), "cache_hit": json(0, 0), "cache_miss": json(0, 0),
             },
             "batch_stats": [{
                 "batch_size": 5, "compute_input": json(1, 1), "compute_infer": json(1, 7),
-                "compute_output": json(1, 0),
+                "compute_output": json(1, 2),
             }],
         });
         assert_eq!(describe(&statistics), expected);
