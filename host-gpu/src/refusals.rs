@@ -35,7 +35,8 @@ pub(crate) fn refusals(model: &pb::ModelProto, signature: &Signature) -> Vec<Ref
 /// A tensor of the signature that tract has no type for.
 fn without_type(signature: &Signature) -> Option<String> {
     let side = |side: Side, specs: &[TensorSpec]| {
-        let found = specs.iter().find(|spec| spec.dtype == DataType::Bf16)?;
+        let found =
+            specs.iter().find(|spec| matches!(spec.dtype, DataType::Bf16 | DataType::Bytes))?;
         let (name, dtype) = (&found.name, found.dtype);
         Some(format!("{side} {name:?} is {dtype}, which it has not: use engine \"onnxruntime\""))
     };

@@ -174,7 +174,11 @@ async fn a_call_that_names_no_time_has_that_of_its_model() {
 async fn a_model_of_texts_takes_them_in_json_and_in_binary() {
     let server = Server::start();
     let refused = deploy(&server, "t", "engine = 'tract'", echoing_texts()).await;
-    refused.assert_error(422, "invalid-model", "tract has no inputs of String, as \"x\" is");
+    refused.assert_error(
+        422,
+        "invalid-model",
+        "input \"x\" is BYTES, which it has not: use engine \"onnxruntime\"",
+    );
     if !engines(&server).await.contains(&"onnxruntime".into()) {
         eprintln!("skipped for want of ONNX Runtime");
         return;

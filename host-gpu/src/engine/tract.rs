@@ -33,9 +33,10 @@ pub(crate) fn load(
     rows_agree: bool,
     lanes: usize,
 ) -> Result<Vec<Box<dyn Program>>, String> {
-    let parsed = parse(model, rows_agree).map_err(describe)?;
-    check_inputs(&parsed)?;
-    let plan = parsed.into_optimized().and_then(TypedSimplePlan::new).map_err(describe)?;
+    let plan = parse(model, rows_agree)
+        .and_then(InferenceModelExt::into_optimized)
+        .and_then(TypedSimplePlan::new)
+        .map_err(describe)?;
     let lane = |_| Box::new(Lane { plan: plan.clone(), state: None }) as Box<dyn Program>;
     Ok((0..lanes).map(lane).collect())
 }
@@ -83,22 +84,6 @@ fn parse(model: &pb::ModelProto, rows_agree: bool) -> TractResult<InferenceModel
         model.set_input_fact(input, fact)?;
     }
     Ok(model)
-}
-
-/// Refuses a model with inputs that no tensor of this engine can be.
-fn check_inputs(model: &InferenceModel) -> Result<(), String> {
-    for outlet in model.input_outlets().map_err(describe)? {
-        let fact = model.outlet_fact(*outlet).map_err(describe)?;
-        if let Some(datum) = fact.datum_type.concretize()
-            && data_type(datum).is_none()
-        {
-            let name = &model.node(outlet.node).name;
-            return Err(format!(
-                "tract has no inputs of {datum:?}, as {name:?} is: use engine \"onnxruntime\""
-            ));
-        }
-    }
-    Ok(())
 }
 
 struct Lane {

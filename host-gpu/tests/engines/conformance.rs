@@ -89,16 +89,9 @@ async fn texts_go_in_and_come_out_where_an_engine_has_them() {
         texts(&[b"zero\0 within", b"\xff no UTF-8", "zw\u{f6}lf".as_bytes(), &[b'a'; 5_000]]),
         texts(&[]),
     ];
-    for (device, engine) in targets().await {
-        let loaded = load(&*device, &onnx, engine, rows(8)).await;
-        if engine == Engine::Tract {
-            let Err(DeviceError::Load { reason, .. }) = loaded.map(|_| ()) else {
-                panic!("tract has no texts")
-            };
-            assert!(reason.contains("tract has no inputs of String, as \"x\" is"), "{reason}");
-            continue;
-        }
-        let replica = loaded.expect("loads");
+    let have_texts = |(_, engine): &(_, Engine)| *engine != Engine::Tract;
+    for (device, engine) in targets().await.into_iter().filter(have_texts) {
+        let replica = load(&*device, &onnx, engine, rows(8)).await.expect("loads");
         let batch = calls.iter().map(|call| vec![call.clone()]).collect();
         let replies = run(&*replica, batch).await.expect("runs");
         for (call, reply) in calls.iter().zip(&replies) {
