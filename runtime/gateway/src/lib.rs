@@ -20,6 +20,7 @@ mod multipart;
 mod operations;
 mod request;
 mod route;
+mod self_woken;
 mod server;
 mod stall;
 mod v2;

@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     EdgeLimits, Gateway,
     activity::{Activity, Mark, Pulse, Watched},
+    self_woken::SelfWoken,
     stall::Progressing,
 };
 
@@ -79,7 +80,8 @@ impl Gateway {
             loop {
                 let slot = slots.clone().acquire_owned().await.expect("never closed");
                 let (socket, offer) = accept(&listeners, &mut connections).await;
-                connections.spawn(Arc::clone(&self).connection(socket, offer, slot));
+                let connection = Arc::clone(&self).connection(socket, offer, slot);
+                connections.spawn(SelfWoken::new(connection));
             }
         };
         tokio::select! {
