@@ -6,6 +6,7 @@ mod body;
 mod collect;
 mod deployments;
 mod errors;
+mod expecting;
 mod functions;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

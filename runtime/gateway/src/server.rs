@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     EdgeLimits, Gateway,
     activity::{Activity, Mark, Pulse, Watched},
+    expecting::Expecting,
     self_woken::SelfWoken,
     stall::Progressing,
 };
@@ -124,7 +125,11 @@ impl Gateway {
             }
         });
         let builder = protocols(limits);
-        let socket = Progressing::new(socket, limits.write_stall);
+        let alone = {
+            let (gateway, activity) = (Arc::clone(&self), Arc::clone(&activity));
+            move || activity.is_at_rest() && gateway.metrics.is_only_connection()
+        };
+        let socket = Progressing::new(Expecting::new(socket, alone), limits.write_stall);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
         let mut closing = pin!(self.closing.cancelled());
         let mut look = pin!(tokio::time::sleep(limits.head_timeout));
