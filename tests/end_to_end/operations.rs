@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::{HELLO, MISBEHAVE, support::Server};
 
+/// How long anything may take that is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 #[tokio::test]
 async fn a_server_tells_its_health_and_devices() {
     let server = Server::start();
@@ -36,6 +39,12 @@ async fn metrics_count_what_happened() {
         server.get("/f/hello/").await;
     }
     server.get("/f/misbehave/trap").await;
+    // A request is counted when its guest has ended, which may be after its answer.
+    let start = Instant::now();
+    while server.metric("quern_function_requests_total").await < 6.0 {
+        assert!(start.elapsed() < PATIENCE, "six requests never were counted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let text = server.get("/metrics").await.text();
     let sample = |line: &str| text.lines().any(|found| found == line);
     let function = "function=\"hello\",outcome=\"ok\",tenant=\"default\"";
