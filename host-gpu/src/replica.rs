@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures::future::BoxFuture;
@@ -15,14 +15,8 @@ use crate::{
     engine::{Program, guarded},
     lanes::Lanes,
     metrics::EngineMetrics,
-    pace::Pace,
+    pace::{Pace, SHORT},
 };
-
-/// Handing a run to a thread and waking up the caller took 15 to 70 µs where it was measured,
-/// about what a small model computes; a run on the spot costs 1 to 6 µs above the engine's time.
-/// Runs this short stay on the thread that asks: they block it for less than a request's own work
-/// does. All others go to a lane, so that requests are served meanwhile.
-const SHORT: Duration = Duration::from_micros(200);
 
 /// A replica on the CPU. Dropping it, once nothing runs, drops the weights.
 pub(crate) struct CpuReplica {

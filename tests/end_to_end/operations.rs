@@ -8,7 +8,10 @@ use std::{
 use reqwest::Method;
 use tempfile::TempDir;
 
-use crate::{HELLO, MISBEHAVE, support::Server};
+use crate::{
+    HELLO, MISBEHAVE,
+    support::{Server, until},
+};
 
 #[tokio::test]
 async fn a_server_tells_its_health_and_devices() {
@@ -35,6 +38,9 @@ async fn metrics_count_what_happened() {
         server.get("/f/hello/").await;
     }
     server.get("/f/misbehave/trap").await;
+    // A request is counted when its guest has ended, which may be after its answer.
+    let counted = async || server.metric("quern_function_requests_total").await >= 6.0;
+    until("six requests are counted", counted).await;
     let text = server.get("/metrics").await.text();
     let sample = |line: &str| text.lines().any(|found| found == line);
     let function = "function=\"hello\",outcome=\"ok\",tenant=\"default\"";

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use quern_types::DeviceError;
+use quern_types::{DeviceError, Lookout};
 
 use super::{
     protocol::{Load, MAX_MESSAGE, ModelId, Placed, Port, Reply, Request},
@@ -46,11 +46,20 @@ impl Computer {
         Self { index, socket, loaded, region: None, uncollected: None }
     }
 
-    /// Answers requests until the server is gone.
+    /// Answers requests until the server is gone. Where they come one soon after the other, it looks
+    /// out for the next one for a moment before it sleeps.
     pub(super) fn serve(mut self) -> io::Result<()> {
         let mut buffer = vec![0; MAX_MESSAGE];
+        let mut lookout = Lookout::default();
         loop {
-            let (request, file) = match socket::receive_with_file(&self.socket, &mut buffer) {
+            let since = Instant::now();
+            let receive = || socket::try_receive_with_file(&self.socket, &mut buffer);
+            let received = match socket::look(lookout.patience(), receive) {
+                Some(received) => received,
+                None => socket::receive_with_file(&self.socket, &mut buffer),
+            };
+            lookout.came_after(since.elapsed());
+            let (request, file) = match received {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 received => received?,
             };

@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quern_types::Lookout;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{Semaphore, watch};
 
@@ -48,6 +49,17 @@ pub(super) enum Failure {
     Failed { reason: String },
     /// There is no such engine.
     Absent { reason: String },
+}
+
+/// What a run should give.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    /// How many there must be.
+    pub(super) outputs: usize,
+    /// What they take, as a guess.
+    pub(super) bytes: u64,
+    /// How long computing takes, as a guess, if that is short.
+    pub(super) time: Option<Duration>,
 }
 
 /// What a run gave.
@@ -108,6 +120,21 @@ pub(super) struct Parts {
     pub(super) control: OwnedFd,
 }
 
+/// How long to wait for an answer.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    /// For so long it is looked for all the time.
+    soon: Duration,
+    /// So long at most.
+    limit: Duration,
+}
+
+impl Wait {
+    fn of(limit: Duration) -> Self {
+        Self { soon: Duration::ZERO, limit }
+    }
+}
+
 /// A channel that computes, and the memory of its runs.
 struct Lane {
     channel: Channel,
@@ -166,20 +193,19 @@ impl Connection {
         let Ok(_free) = self.loaders.free.acquire().await else { return Err(Failure::Lost) };
         let channels = || self.loaders.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut channel) = channels().pop() else { return Err(Failure::Lost) };
-        let reply = self.ask(&mut channel, request, file, self.limits.load).await;
+        let reply = self.ask(&mut channel, request, file, Wait::of(self.limits.load)).await;
         channels().push(channel);
         reply
     }
 
-    /// Computes on a lane, once it is free. `outputs` is how many there must be, and
-    /// `output_bytes` a guess at what they take.
+    /// Computes on a lane, once it is free. While nothing else is under way, a run that is expected
+    /// to be short is waited for awake, as one in this process would keep its thread.
     pub(super) async fn run(
         &self,
         lane: usize,
         model: ModelId,
         inputs: &[Input],
-        outputs: usize,
-        output_bytes: u64,
+        expected: Expected,
     ) -> Result<Ran, Failure> {
         let count = self.lanes.len();
         let lane = self.lanes.get(lane).ok_or_else(|| Failure::Failed {
@@ -187,21 +213,24 @@ impl Connection {
         })?;
         let mut lane = lane.lock().await;
         let Lane { channel, region } = &mut *lane;
-        let (request, file) = self.placed(region, model, inputs, output_bytes)?;
+        let (request, file) = self.placed(region, model, inputs, expected.bytes)?;
         let start = Instant::now();
         let file = file.as_ref().map(AsFd::as_fd);
-        let mut reply = self.ask(channel, &request, file, self.limits.run).await?;
+        let is_alone = self.outstanding.load(Ordering::Relaxed) == 0;
+        let soon = expected.time.filter(|_| is_alone).map(|time| time + Lookout::MOST);
+        let wait = Wait { soon: soon.unwrap_or_default(), limit: self.limits.run };
+        let mut reply = self.ask(channel, &request, file, wait).await?;
         if let Reply::NoRoom { bytes } = reply {
             let file = self.renew(region, bytes)?;
             let file = Some(file.as_fd());
-            reply = self.ask(channel, &Request::Collect, file, self.limits.run).await?;
+            reply = self.ask(channel, &Request::Collect, file, Wait::of(self.limits.run)).await?;
         }
         let Reply::Ran { compute_ns, outputs: placed } = reply else {
             return Err(self.unexpected(reply));
         };
         let ended = Instant::now();
         let read = region.as_ref().ok_or_else(|| "it has no memory".to_owned());
-        let read = read.and_then(|region| read_outputs(region, placed, outputs));
+        let read = read.and_then(|region| read_outputs(region, placed, expected.outputs));
         region.take_if(|region| region.bytes() > KEPT_BYTES);
         match read {
             Ok(outputs) => {
@@ -264,10 +293,11 @@ impl Connection {
         channel: &mut Channel,
         request: &Request,
         file: Option<BorrowedFd<'_>>,
-        limit: Duration,
+        wait: Wait,
     ) -> Result<Reply, Failure> {
+        let Wait { soon, limit } = wait;
         self.outstanding.fetch_add(1, Ordering::Relaxed);
-        let asked = tokio::time::timeout(limit, channel.ask(request, file)).await;
+        let asked = tokio::time::timeout(limit, channel.ask(request, file, soon)).await;
         let problem = match asked {
             Ok(Ok(Reply::Refused { reason })) => format!("it refused a request: {reason}"),
             Ok(Ok(reply)) => {

@@ -15,12 +15,18 @@ use quern_types::{Batch, BatchResult, DeviceError, ModelSpec, Replica};
 use tokio::sync::Mutex;
 
 use super::{
-    connection::{Connection, Failure},
+    connection::{Connection, Expected, Failure, Ran},
     device::Shared,
     protocol::{Load, ModelId, Port},
     unbroken::Unbroken,
 };
-use crate::{batch, cpu::ID, engine::Input, metrics::EngineMetrics};
+use crate::{
+    batch,
+    cpu::ID,
+    engine::Input,
+    metrics::EngineMetrics,
+    pace::{Pace, SHORT},
+};
 
 /// What a first run's outputs are guessed to take.
 const FIRST_OUTPUTS: u64 = 64 << 10;
@@ -43,6 +49,7 @@ pub(super) struct Model {
     loading: Mutex<()>,
     /// What the outputs of the largest run so far took.
     output_bytes: AtomicU64,
+    pace: Pace,
 }
 
 impl Model {
@@ -62,6 +69,7 @@ impl Model {
             loaded_in: AtomicU64::new(0),
             loading: Mutex::new(()),
             output_bytes: AtomicU64::new(FIRST_OUTPUTS),
+            pace: Pace::default(),
         }
     }
 
@@ -122,13 +130,18 @@ impl Model {
         connection: &Connection,
         lane: usize,
         inputs: &[Input],
-    ) -> Result<super::connection::Ran, Failure> {
-        let expected = self.spec.signature.outputs().len();
-        let guess = self.output_bytes.load(Ordering::Relaxed);
-        let ran = connection.run(lane, self.id, inputs, expected, guess).await?;
+    ) -> Result<Ran, Failure> {
+        let given = inputs.iter().map(|input| input.byte_length() as u64).sum();
+        let expected = Expected {
+            outputs: self.spec.signature.outputs().len(),
+            bytes: self.output_bytes.load(Ordering::Relaxed),
+            time: self.pace.predicted(given).filter(|time| *time <= SHORT),
+        };
+        let ran = connection.run(lane, self.id, inputs, expected).await?;
+        self.pace.measured(given, ran.compute);
         let bytes: u64 = ran.outputs.iter().map(|output| output.data.len() as u64).sum();
         // What lies between them, for alignment.
-        let bytes = bytes.saturating_add(64 * expected as u64);
+        let bytes = bytes.saturating_add(64 * expected.outputs as u64);
         self.output_bytes.fetch_max(bytes, Ordering::Relaxed);
         Ok(ran)
     }

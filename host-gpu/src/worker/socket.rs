@@ -5,6 +5,8 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::net::{
@@ -46,7 +48,8 @@ pub(super) fn send<M: Serialize>(
 /// gone, `InvalidData` if it is no such message.
 pub(super) fn receive<M: DeserializeOwned>(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<M> {
     // Without room for files, the system takes none in.
-    receive_into(socket, buffer, &mut RecvAncillaryBuffer::default())
+    let control = &mut RecvAncillaryBuffer::default();
+    receive_into(socket, buffer, control, RecvFlags::empty())
 }
 
 /// Receives a message, and the file with it if there is one.
@@ -54,14 +57,46 @@ pub(super) fn receive_with_file<M: DeserializeOwned>(
     socket: impl AsFd,
     buffer: &mut [u8],
 ) -> io::Result<(M, Option<OwnedFd>)> {
+    receive_with(socket, buffer, RecvFlags::empty())
+}
+
+/// The same if there is a message; `WouldBlock` if not.
+pub(super) fn try_receive_with_file<M: DeserializeOwned>(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+) -> io::Result<(M, Option<OwnedFd>)> {
+    receive_with(socket, buffer, RecvFlags::DONTWAIT)
+}
+
+fn receive_with<M: DeserializeOwned>(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<(M, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = receive_into(socket, buffer, &mut control)?;
+    let message = receive_into(socket, buffer, &mut control, flags)?;
     let files = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(files) => Some(files),
         _ => None,
     });
     Ok((message, files.flatten().next()))
+}
+
+/// Tries to receive again and again for so long, letting others that want the processor go first;
+/// none if nothing came. What comes soon need not wake anybody up then.
+pub(super) fn look<T>(
+    patience: Duration,
+    mut receive: impl FnMut() -> io::Result<T>,
+) -> Option<io::Result<T>> {
+    let begun = Instant::now();
+    while begun.elapsed() < patience {
+        match receive() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::yield_now(),
+            received => return Some(received),
+        }
+    }
+    None
 }
 
 /// Whether there is nobody at the other end any more.
@@ -74,10 +109,11 @@ fn receive_into<M: DeserializeOwned>(
     socket: impl AsFd,
     buffer: &mut [u8],
     control: &mut RecvAncillaryBuffer<'_>,
+    flags: RecvFlags,
 ) -> io::Result<M> {
     let mut into = [IoSliceMut::new(buffer)];
     let received = loop {
-        match recvmsg(&socket, &mut into, control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(&socket, &mut into, control, RecvFlags::CMSG_CLOEXEC | flags) {
             Err(rustix::io::Errno::INTR) => {}
             received => break received?,
         }
@@ -135,6 +171,27 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("reads");
         assert_eq!(text, "both ends");
+    }
+
+    #[test]
+    fn a_look_takes_what_comes_and_gives_up_where_nothing_does() {
+        let (near, far) = pair().expect("a pair");
+        let mut buffer = buffer();
+        let mut look = |patience| {
+            let receive = || try_receive_with_file::<u8>(&far, &mut buffer);
+            look(patience, receive).map(|received| received.map(|(number, _)| number))
+        };
+        assert!(look(Duration::from_millis(1)).is_none());
+        let later = thread::spawn(move || {
+            send(&near, &7u8, None).expect("sends");
+            near
+        });
+        let patience = Duration::from_secs(600);
+        assert_eq!(look(patience).expect("comes").expect("a message"), 7);
+        assert!(look(Duration::ZERO).is_none());
+        drop(later.join().expect("no panic"));
+        let end = look(patience).expect("is seen").expect_err("nobody is there");
+        assert!(is_end(&end), "{end}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
     Body, Call, Deadline, DeviceDescription, FunctionSpec, InvocationId, InvokeError, Limits,
-    ModelCall, ModelCalls, ModelError, Name, Priority, Routes, RunTimes, Served, TenantId, Tensor,
+    ModelCall, ModelError, Name, Priority, Routes, RunTimes, Served, TenantId, Tensor,
     VersionNumber,
 };
 
@@ -106,7 +106,7 @@ impl Dispatcher {
             let deadline = Deadline::after(Instant::now(), allowed);
             let call = Call { id, tenant, deadline, priority };
             let call = ModelCall { call, model: target, version, inputs };
-            let reply = self.models.infer(call).await?;
+            let reply = self.models.infer_here(call).await?;
             let version = reply.served.version;
             return Ok(InferReply { outputs: reply.outputs, version, served: Some(reply.served) });
         }

@@ -19,7 +19,7 @@ use crate::{
     drain::Drain,
     metrics::ModelsMetrics,
     offers::Offers,
-    queue::{BatchQueue, Computed, QueuedCall, Uncomputed},
+    queue::{BatchQueue, Computed, Place, QueuedCall, Uncomputed},
     ready::{Ready, Room, VersionKey},
     run_times::RunTimesCollector,
     shapes::Shapes,
@@ -102,6 +102,12 @@ impl Models {
         // Of a version that is not kept it does not matter: its call is refused.
         let own = model.version(number).ok().and_then(|version| version.spec.timeout);
         own.map_or(self.shared.config.timeout, |timeout| timeout.0)
+    }
+
+    /// Computes a call of somebody for whom it is the last thing to do before an answer: the run may
+    /// take place where this is polled.
+    pub(crate) async fn infer_here(&self, call: ModelCall) -> Result<ModelReply, ModelError> {
+        self.shared.clone().infer(call, Place::Here).await
     }
 
     /// Loads the live versions whose manifests ask for a warm-up, one at a time, while `drain`
@@ -209,7 +215,8 @@ impl ModelCalls for Models {
 
     fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
         let shared = self.shared.clone();
-        Box::pin(async move { shared.infer(call).await })
+        // A guest is not charged for the run, and may be on a thread that others don't wait for.
+        Box::pin(async move { shared.infer(call, Place::Elsewhere).await })
     }
 }
 
@@ -262,12 +269,16 @@ impl Shared {
         Ok(version.clone())
     }
 
-    async fn infer(self: Arc<Self>, call: ModelCall) -> Result<ModelReply, ModelError> {
+    async fn infer(
+        self: Arc<Self>,
+        call: ModelCall,
+        place: Place,
+    ) -> Result<ModelReply, ModelError> {
         let (tenant, name) = (call.call.tenant.clone(), call.model.clone());
         let version = self.resolve(&tenant, &name, call.version)?;
         let key = VersionKey { tenant, name, version: version.number };
         let begun = Instant::now();
-        let answer = self.answer(&key, &version, call).await;
+        let answer = self.answer(&key, &version, call, place).await;
         if answer.is_err() {
             self.statistics.of(&key).failed(begun.elapsed());
         }
@@ -279,6 +290,7 @@ impl Shared {
         key: &VersionKey,
         version: &Arc<Version<ModelSpec>>,
         call: ModelCall,
+        place: Place,
     ) -> Result<ModelReply, ModelError> {
         let begun = Instant::now();
         let ModelCall { call: Call { priority, deadline, .. }, inputs, .. } = call;
@@ -297,7 +309,7 @@ impl Shared {
             || ModelError::DeadlineExceeded { name: name.clone(), allowed: deadline.allowed() };
         let queue = loaded.await.map_err(|_| expired())??;
         let queueing = Instant::now();
-        let call = QueuedCall { inputs, rows, priority, deadline };
+        let call = QueuedCall { inputs, rows, priority, deadline, place };
         let computed = queue.compute(call).await;
         let Computed { outputs, batch_rows, queued, compute, ended } = computed
             .map_err(|uncomputed| self.describe(uncomputed, name, spec, deadline.allowed()))?;

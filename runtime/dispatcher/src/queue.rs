@@ -1,25 +1,35 @@
 //! The batch queue of one model replica: holds the calls, asks the scheduler what to do with them,
 //! and does it.
 
+mod answer;
 mod guards;
+mod solitude;
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use quern_scheduler::{
     Action, Arrival, Batcher, BatcherConfig, CallId, Event, LaneId, Measured, Part, Refusal,
 };
 use quern_types::{Batch, BatchResult, ByteSize, Deadline, DeviceError, Priority, Replica, Tensor};
 use tokio::sync::oneshot;
 
-use self::guards::{LaneGuard, Ticket};
+pub(crate) use self::answer::{Answer, Computed, Reply, Uncomputed};
+use self::{
+    guards::{LaneGuard, Ticket},
+    solitude::Solitude,
+};
 use crate::{
     metrics::{ModelMetrics, REPLICA},
     shapes::Shapes,
-    split::{self, PartReply, Parts, Split},
+    split::{self, PartReply, Split},
     statistics::{Counters, RunParts},
 };
 
@@ -31,60 +41,18 @@ pub(crate) struct QueuedCall {
     pub(crate) rows: u32,
     pub(crate) priority: Priority,
     pub(crate) deadline: Deadline,
+    pub(crate) place: Place,
 }
 
-/// What one call got from its batch, or from all batches that its parts ran in.
-#[derive(Debug)]
-pub(crate) struct Computed {
-    pub(crate) outputs: Vec<Tensor>,
-    pub(crate) batch_rows: u32,
-    pub(crate) queued: Duration,
-    pub(crate) compute: Duration,
-    /// When its last run was over.
-    pub(crate) ended: Instant,
+/// Where a call that comes alone is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Where it is, if its run is short: nothing else is to be done there, and nobody charges for
+    /// the time. What takes longer goes on elsewhere.
+    Here,
+    /// Elsewhere: the time is not its caller's.
+    Elsewhere,
 }
-
-/// What is sent back to a call.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// It ran in one piece.
-    Whole(Computed),
-    /// It ran in parts, which are still to be joined.
-    Parts(Parts),
-}
-
-/// Why a call was not computed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Uncomputed {
-    /// As many calls as are allowed wait already.
-    QueueFull {
-        /// How many that is.
-        waiting: usize,
-    },
-    /// As many bytes of inputs as are allowed wait already.
-    MemoryFull {
-        /// How many that is.
-        limit: ByteSize,
-    },
-    /// Its deadline passed.
-    Expired,
-    /// Its deadline would have passed before it was done.
-    TooLate {
-        /// What it would have taken at least.
-        needed: Duration,
-    },
-    /// The device failed.
-    Device(DeviceError),
-    /// Its parts gave an output of different shapes.
-    Uneven {
-        /// The output.
-        output: Arc<str>,
-    },
-    /// The run was lost.
-    Lost,
-}
-
-pub(crate) type Reply = oneshot::Sender<Result<Answer, Uncomputed>>;
 
 /// The queue of one replica.
 pub(crate) struct BatchQueue {
@@ -104,6 +72,7 @@ struct Core {
     calls: HashMap<CallId, Waiting>,
     /// Calls that the scheduler has not been told of yet; a task is on its way to tell it.
     arrived: Vec<Arrival>,
+    solitude: Solitude,
     next: u64,
     /// When the task wakes up that ends a wait for more rows; none while there is none.
     wakes_us: Option<u64>,
@@ -165,6 +134,7 @@ impl BatchQueue {
             shapes,
             calls: HashMap::new(),
             arrived: Vec::new(),
+            solitude: Solitude::default(),
             next: 0,
             wakes_us: None,
         };
@@ -180,8 +150,9 @@ impl BatchQueue {
     ) -> Result<Computed, Uncomputed> {
         let deadline = call.deadline.at();
         let (reply, answer) = oneshot::channel();
-        let call = self.arrive(call, reply);
+        let (call, jobs) = self.arrive(call, reply);
         let mut ticket = Ticket { queue: self, call, waits: true };
+        self.begin(jobs).await;
         let answered = tokio::time::timeout_at(deadline.into(), answer).await;
         // Of a call whose run was lost, other parts may wait.
         ticket.waits = matches!(answered, Err(_) | Ok(Ok(Err(Uncomputed::Lost))));
@@ -210,8 +181,9 @@ impl BatchQueue {
         &self.counters
     }
 
-    fn arrive(self: &Arc<Self>, call: QueuedCall, reply: Reply) -> CallId {
-        let QueuedCall { inputs, rows, priority, deadline } = call;
+    /// Takes a call in. What it sets off at once, because it is alone, is for its caller to begin.
+    fn arrive(self: &Arc<Self>, call: QueuedCall, reply: Reply) -> (CallId, Vec<Job>) {
+        let QueuedCall { inputs, rows, priority, deadline, place } = call;
         let deadline_us = self.micros(deadline.at());
         let bytes = inputs.iter().map(|input| input.data().len() as u64).sum();
         let (arrived, to) = (Instant::now(), Recipient::Caller(reply));
@@ -219,12 +191,29 @@ impl BatchQueue {
         let call = CallId(core.next);
         core.next += 1;
         let bucket = core.shapes.bucket(&inputs);
+        let alone = core.arrived.is_empty() && core.batcher.is_at_rest();
+        let alone = core.solitude.note(alone);
         core.arrived.push(Arrival { call, rows, bytes, bucket, priority, deadline_us });
         core.calls.insert(call, Waiting { inputs, rows, arrived, to });
+        if alone && place == Place::Here {
+            return (call, self.gathered(core));
+        }
         if core.arrived.len() == 1 {
             tokio::spawn(self.clone().gather());
         }
-        call
+        (call, Vec::new())
+    }
+
+    /// Begins batches where their caller is. What is not computed within this turn goes on in a
+    /// task of its own, so that a caller who leaves takes nothing with it.
+    async fn begin(self: &Arc<Self>, mut jobs: Vec<Job>) {
+        let Some(own) = jobs.pop() else { return };
+        self.set_off(jobs);
+        // As in a task, a fault of the host is this run's: its reply is dropped with it.
+        let mut run = AssertUnwindSafe(self.clone().run(own)).catch_unwind().boxed();
+        if poll_fn(|context| Poll::Ready(run.as_mut().poll(context))).await.is_pending() {
+            tokio::spawn(run);
+        }
     }
 
     /// Tells the scheduler of the calls that have arrived, once the requests that are ready at
@@ -232,7 +221,7 @@ impl BatchQueue {
     /// alone makes one batch of many that come at once.
     async fn gather(self: Arc<Self>) {
         tokio::task::yield_now().await;
-        let mut jobs = self.gathered();
+        let mut jobs = self.gathered(self.lock());
         let own = jobs.pop();
         self.set_off(jobs);
         if let Some(job) = own {
@@ -240,8 +229,7 @@ impl BatchQueue {
         }
     }
 
-    fn gathered(self: &Arc<Self>) -> Vec<Job> {
-        let mut core = self.lock();
+    fn gathered(self: &Arc<Self>, mut core: MutexGuard<'_, Core>) -> Vec<Job> {
         let mut calls = std::mem::take(&mut core.arrived);
         // Whoever left meanwhile is not computed.
         calls.retain(|arrival| core.calls.contains_key(&arrival.call));

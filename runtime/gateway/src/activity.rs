@@ -23,7 +23,14 @@ pub(crate) struct Activity {
     begun: AtomicU64,
     ended: AtomicU64,
     http2: AtomicBool,
+    /// Whether the last answer left nothing to be done.
+    settled: AtomicBool,
 }
+
+/// Marks an answer after which nothing is left to be done for its request: whoever made it has
+/// ended. A guest may go on after its answer, and others wait for what it gives back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settled;
 
 /// How many requests of a connection had begun, and how many had ended, together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,14 +50,20 @@ pub(crate) enum Pulse {
 }
 
 impl Activity {
-    /// Counts a request; over HTTP/2 until the guard is dropped.
-    pub(crate) fn begin(self: &Arc<Self>, version: Version) -> Option<Underway> {
+    /// Counts a request until the guard is dropped.
+    pub(crate) fn begin(self: &Arc<Self>, version: Version) -> Underway {
         self.begun.fetch_add(1, Ordering::Relaxed);
         // HTTP/1 has one request at a time, and a timer for the pause between two.
-        (version >= Version::HTTP_2).then(|| {
+        if version >= Version::HTTP_2 {
             self.http2.store(true, Ordering::Relaxed);
-            Underway(Arc::clone(self))
-        })
+        }
+        Underway(Arc::clone(self))
+    }
+
+    /// Whether no request is under way, and nothing left to be done for the last one.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let ended = self.ended.load(Ordering::Acquire);
+        self.begun.load(Ordering::Relaxed) == ended && self.settled.load(Ordering::Relaxed)
     }
 
     /// How the connection has fared since the mark.
@@ -66,7 +79,7 @@ impl Activity {
     }
 }
 
-/// A request over HTTP/2 that is under way.
+/// A request that is under way.
 #[derive(Debug)]
 pub(crate) struct Underway(Arc<Activity>);
 
@@ -79,11 +92,13 @@ impl Drop for Underway {
 /// The body of a reply, whose request is under way until it is dropped.
 pub(crate) struct Watched {
     body: ReplyBody,
-    _underway: Option<Underway>,
+    _underway: Underway,
 }
 
 impl Watched {
-    pub(crate) fn reply(reply: Reply, underway: Option<Underway>) -> http::Response<Self> {
+    pub(crate) fn reply(reply: Reply, underway: Underway) -> http::Response<Self> {
+        let settled = reply.extensions().get::<Settled>().is_some();
+        underway.0.settled.store(settled, Ordering::Relaxed);
         reply.map(|body| Self { body, _underway: underway })
     }
 }
@@ -141,7 +156,25 @@ mod tests {
     #[test]
     fn pauses_of_http1_are_its_own_affair() {
         let activity = Arc::new(Activity::default());
-        assert!(activity.begin(Version::HTTP_11).is_none());
+        let request = activity.begin(Version::HTTP_11);
         assert_eq!(activity.pulse(Mark(0)), Pulse::Http1);
+        drop(request);
+        assert_eq!(activity.pulse(Mark(0)), Pulse::Http1);
+    }
+
+    #[test]
+    fn a_connection_is_at_rest_after_answers_that_leave_nothing_to_be_done() {
+        let activity = Arc::new(Activity::default());
+        let mut settled = Reply::new(ReplyBody::full("hello"));
+        settled.extensions_mut().insert(Settled);
+        let of_a_guest = Reply::new(ReplyBody::full("hello"));
+        assert!(!activity.is_at_rest(), "nothing was asked");
+        for (reply, at_rest) in [(settled, true), (of_a_guest, false)] {
+            let request = activity.begin(Version::HTTP_11);
+            let reply = Watched::reply(reply, request);
+            assert!(!activity.is_at_rest(), "it is being sent");
+            drop(reply);
+            assert_eq!(activity.is_at_rest(), at_rest);
+        }
     }
 }

@@ -6,6 +6,7 @@ mod body;
 mod collect;
 mod deployments;
 mod errors;
+mod expecting;
 mod functions;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -20,6 +21,7 @@ mod multipart;
 mod operations;
 mod request;
 mod route;
+mod self_woken;
 mod server;
 mod shared_memory;
 mod stall;

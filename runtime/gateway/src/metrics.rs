@@ -91,6 +91,11 @@ impl Metrics {
         route.seconds.observe(took.as_secs_f64());
     }
 
+    /// Whether there is one connection, and no more.
+    pub(crate) fn is_only_connection(&self) -> bool {
+        self.connections.get() == 1
+    }
+
     /// Counts a connection as open until the guard is dropped.
     pub(crate) fn connection(&self) -> OpenConnection {
         self.connections.inc();
@@ -119,6 +124,7 @@ mod tests {
             assert_eq!(traffic as usize, position, "the table is in the enum's order");
         }
         let open = metrics.connection();
+        assert!(metrics.is_only_connection());
         metrics.answered(Traffic::Infer, StatusCode::BAD_REQUEST, Duration::from_micros(70));
         metrics.answered(Traffic::Unknown, StatusCode::NOT_FOUND, Duration::ZERO);
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather());

@@ -19,6 +19,8 @@ use tokio::{
 use crate::{
     EdgeLimits, Gateway,
     activity::{Activity, Mark, Pulse, Watched},
+    expecting::Expecting,
+    self_woken::SelfWoken,
     stall::Progressing,
 };
 
@@ -79,7 +81,8 @@ impl Gateway {
             loop {
                 let slot = slots.clone().acquire_owned().await.expect("never closed");
                 let (socket, offer) = accept(&listeners, &mut connections).await;
-                connections.spawn(Arc::clone(&self).connection(socket, offer, slot));
+                let connection = Arc::clone(&self).connection(socket, offer, slot);
+                connections.spawn(SelfWoken::new(connection));
             }
         };
         tokio::select! {
@@ -122,7 +125,11 @@ impl Gateway {
             }
         });
         let builder = protocols(limits);
-        let socket = Progressing::new(socket, limits.write_stall);
+        let alone = {
+            let (gateway, activity) = (Arc::clone(&self), Arc::clone(&activity));
+            move || activity.is_at_rest() && gateway.metrics.is_only_connection()
+        };
+        let socket = Progressing::new(Expecting::new(socket, alone), limits.write_stall);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
         let mut closing = pin!(self.closing.cancelled());
         let mut look = pin!(tokio::time::sleep(limits.head_timeout));

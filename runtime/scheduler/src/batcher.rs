@@ -106,6 +106,11 @@ impl Batcher {
         self.waiting.len()
     }
 
+    /// Whether no call waits and none runs.
+    pub fn is_at_rest(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
     /// How many bytes their inputs have.
     pub fn waiting_bytes(&self) -> u64 {
         self.waiting.bytes()

@@ -15,6 +15,7 @@ mod invocation;
 mod keyvalue;
 mod limits;
 mod log;
+mod lookout;
 mod manifest;
 mod model;
 mod model_manifest;
@@ -39,6 +40,7 @@ pub use invocation::{Body, BodyError, Call, GuestFault, InvokeError};
 pub use keyvalue::{BucketId, Change, KeyPage, KeyValue, KeyValueError};
 pub use limits::{Described, Exceeded, LimitRules, LimitValue, Limits, PartialLimits};
 pub use log::{LogLevel, UnknownLevel};
+pub use lookout::Lookout;
 pub use manifest::{FunctionManifest, ManifestError};
 pub use model::{
     BatchAxis, Labels, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, ReplicaOffers,

@@ -64,7 +64,8 @@ impl Rig {
             shape: vec![4],
             parts: vec![data.slice(..1), data.slice(1..)],
         };
-        self.connection.run(0, ModelId(1), &[input], outputs, 0).await
+        let expected = Expected { outputs, bytes: 0, time: Some(Duration::ZERO) };
+        self.connection.run(0, ModelId(1), &[input], expected).await
     }
 
     fn is_killed(&mut self) -> bool {

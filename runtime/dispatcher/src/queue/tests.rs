@@ -1,5 +1,7 @@
 //! The queue with a replica of a few lines: who gets what, and that nobody gets anything else.
 
+mod alone;
+
 use std::{
     collections::HashMap,
     future::poll_fn,
@@ -112,7 +114,8 @@ fn row(byte: u8) -> QueuedCall {
 fn call(input: Tensor) -> QueuedCall {
     let rows = u32::try_from(input.shape()[0]).expect("few");
     let deadline = Deadline::after(Instant::now(), Duration::from_secs(60));
-    QueuedCall { inputs: vec![input], rows, priority: Priority::default(), deadline }
+    let (inputs, priority, place) = (vec![input], Priority::default(), Place::Elsewhere);
+    QueuedCall { inputs, rows, priority, deadline, place }
 }
 
 fn config(replica: &Increment) -> BatcherConfig {
@@ -343,22 +346,28 @@ struct Caller {
     late: usize,
     /// Polls after which it leaves; none: it stays.
     leaves: Option<usize>,
+    here: bool,
 }
 
 fn callers() -> impl Strategy<Value = Vec<Caller>> {
     let rows = prop_oneof![5 => 1..5u64, 1 => 5..40u64];
     let leaves = prop_oneof![4 => Just(None), 1 => (1..6usize).prop_map(Some)];
-    let caller = (rows, 0..3u64, 0..9u64, prop::bool::weighted(0.05), 0..12usize, leaves).prop_map(
-        |(rows, length, priority, poison, late, leaves)| Caller {
-            rows,
-            length,
-            priority,
-            poison,
-            late,
-            leaves,
-        },
-    );
-    vec(caller, 1..40)
+    // Most come one by one in some cases, and at the same time in others.
+    let late = |most| prop_oneof![0..12usize, 0..most];
+    let caller = move |most| {
+        let poison = prop::bool::weighted(0.05);
+        (rows.clone(), 0..3u64, 0..9u64, poison, late(most), leaves.clone(), any::<bool>())
+            .prop_map(|(rows, length, priority, poison, late, leaves, here)| Caller {
+                rows,
+                length,
+                priority,
+                poison,
+                late,
+                leaves,
+                here,
+            })
+    };
+    (1..400usize).prop_flat_map(move |most| vec(caller(most), 1..40))
 }
 
 /// One caller's life; checks its answer against its own input.
@@ -375,7 +384,9 @@ async fn live(queue: &Arc<BatchQueue>, caller: Caller, seed: u8) -> Result<bool,
     }
     let input = tensor(&[caller.rows, caller.length], data);
     let priority = Priority::from_parameter(caller.priority);
-    let mut answer = Box::pin(queue.compute(QueuedCall { priority, ..call(input.clone()) }));
+    let place = if caller.here { Place::Here } else { Place::Elsewhere };
+    let call = QueuedCall { priority, place, ..call(input.clone()) };
+    let mut answer = Box::pin(queue.compute(call));
     let mut polls = 0;
     let answer = poll_fn(|context| {
         polls += 1;
@@ -441,6 +452,7 @@ fn callers_on_many_threads_get_their_own_rows() {
                 poison: number % 29 == 0,
                 late: (number % 13) as usize,
                 leaves: (number % 7 == 0).then_some(2),
+                here: number % 2 == 0,
             };
             let queue = queue.clone();
             tasks.insert(

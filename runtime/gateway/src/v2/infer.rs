@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Gateway,
+    activity::Settled,
     body::{Reply, ReplyBody, RequestBody},
     collect::{Collected, Share},
     errors::Failure,
@@ -124,6 +125,10 @@ pub(crate) async fn infer(
     let coding = Coding::accepted(&head.headers);
     let mut reply = reply(Given { name, version, id, outputs, wanted }, coding).await?;
     describe(reply.headers_mut(), version, served.as_ref());
+    // It was a model that answered, and no guest.
+    if served.is_some() {
+        reply.extensions_mut().insert(Settled);
+    }
     Ok(reply)
 }
 

@@ -106,6 +106,22 @@ fn an_idle_lane_takes_a_call_at_once_the_lowest_first() {
 }
 
 #[test]
+fn a_batcher_is_at_rest_while_no_call_waits_or_runs() {
+    let mut batcher = batcher(1, 1, 8);
+    let story = [
+        (free(0), true),
+        (arrival(1, 1, LATE), false),
+        (arrival(2, 1, LATE), false),
+        (cancel(2), false),
+        (done(0), true),
+    ];
+    for (event, at_rest) in story {
+        let _ = batcher.step(event.clone(), 1);
+        assert_eq!(batcher.is_at_rest(), at_rest, "{event:?}");
+    }
+}
+
+#[test]
 fn calls_that_come_together_share_the_idle_lanes() {
     check(
         batcher(3, 4, 8),
