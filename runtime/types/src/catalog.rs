@@ -103,7 +103,8 @@ impl<Spec> Deployed<Spec> {
 /// Everything that is deployed at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
-    tenants: HashMap<TenantId, TenantRoutes>,
+    // Shared, so that a snapshot that differs in one tenant is made without copying all others.
+    tenants: HashMap<TenantId, Arc<TenantRoutes>>,
 }
 
 /// What one tenant has deployed.
@@ -128,16 +129,16 @@ impl Routes {
 
     /// Everything of one tenant; none if it has never deployed anything.
     pub fn tenant(&self, tenant: &TenantId) -> Option<&TenantRoutes> {
-        self.tenants.get(tenant)
+        self.tenants.get(tenant).map(Arc::as_ref)
     }
 
     /// Everything of one tenant, to be changed.
     pub fn tenant_mut(&mut self, tenant: &TenantId) -> &mut TenantRoutes {
-        self.tenants.entry(tenant.clone()).or_default()
+        Arc::make_mut(self.tenants.entry(tenant.clone()).or_default())
     }
 
     /// All tenants and what they have, in no order.
     pub fn tenants(&self) -> impl Iterator<Item = (&TenantId, &TenantRoutes)> {
-        self.tenants.iter()
+        self.tenants.iter().map(|(tenant, routes)| (tenant, &**routes))
     }
 }
