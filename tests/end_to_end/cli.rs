@@ -336,7 +336,7 @@ fn errors_say_what_to_do_next() {
         (url, &["infer", "nobody"], 2, &["--data"]),
         (url, &["new", "Not A Name"], 2, &["is not valid"]),
         (url, &["list", "--url", "ftp://a"], 2, &["http://HOST:PORT"]),
-        (nowhere, &["serve", "--listen", "0.0.0.0:0"], 2, &["authenticated", "--insecure"]),
+        (nowhere, &["serve", "--listen", "0.0.0.0:0"], 2, &["--authenticate", "--insecure"]),
     ];
     for (url, arguments, code, parts) in cases {
         failure(url, arguments, code, parts);

@@ -1,6 +1,7 @@
 //! The protocol over gRPC: inference here, everything else in the files below. The client's frames
 //! are another's, so that both ends agree on them.
 
+mod access;
 mod calls;
 mod errors;
 mod limits;

@@ -12,8 +12,8 @@ use prometheus::Registry;
 use quern_sandbox::Sandbox;
 use quern_store::{StageError, StagedBlob, Store, StoredRecord};
 use quern_types::{
-    ByteSize, Class, Device, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec, Name,
-    ReplicaOffers, Routes, TenantId, VersionNumber,
+    ByteSize, Caller, Class, Device, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec,
+    Name, ReplicaOffers, Routes, TenantId, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -168,51 +168,52 @@ impl Deployer {
     /// Goes on to its end even if the caller stops waiting.
     pub async fn deploy_function(
         &self,
-        tenant: &TenantId,
+        caller: &Caller,
         name: &Name,
         manifest: &str,
         component: Staged,
     ) -> Result<Deployment, DeployError> {
         let spec = function::parse(name, manifest, &self.parts.config.limits);
-        let (parts, owner, function) = (self.parts.clone(), tenant.clone(), name.clone());
+        let (parts, owner, function) = (self.parts.clone(), caller.clone(), name.clone());
         let work = async move {
             let Staged { blob, slot: _slot } = component;
             function::deploy(&parts, owner, function, spec?, blob).await
         };
-        self.run(Class::Function, tenant, name, work).await
+        self.run(Class::Function, caller, name, work).await
     }
 
     /// Deploys a model: reads its signature, loads and tries it on its engine, warms it up if its
     /// manifest asks for that, and makes the version live. Goes on to its end even if the caller stops waiting.
     pub async fn deploy_model(
         &self,
-        tenant: &TenantId,
+        caller: &Caller,
         name: &Name,
         manifest: Option<&str>,
         model: ModelUpload,
     ) -> Result<Deployment, DeployError> {
         let manifest = model::parse(manifest);
-        let (parts, owner, key) = (self.parts.clone(), tenant.clone(), name.clone());
+        let (parts, owner, key) = (self.parts.clone(), caller.clone(), name.clone());
         let work = async move {
             let ModelUpload { form, content: Staged { blob, slot: _slot } } = model;
-            let model = model::Uploaded { tenant: owner, name: key, form, blob };
+            let model = model::Uploaded { caller: owner, name: key, form, blob };
             model::deploy(&parts, model, manifest?).await
         };
-        self.run(Class::Model, tenant, name, work).await
+        self.run(Class::Model, caller, name, work).await
     }
 
     /// Makes a kept version live: `to`, or the newest one below the live one.
     pub async fn rollback(
         &self,
-        tenant: &TenantId,
+        caller: &Caller,
         class: Class,
         name: &Name,
         to: Option<VersionNumber>,
     ) -> Result<VersionNumber, DeployError> {
+        let tenant = &caller.tenant;
         if class == Class::Model {
             model::prepare_rollback(&self.parts, tenant, name, to).await;
         }
-        let version = self.parts.store.catalog().rollback(tenant, class, name, to).await?;
+        let version = self.parts.store.catalog().rollback(caller, class, name, to).await?;
         tracing::info!(%tenant, %class, %name, %version, "rolled back");
         Ok(version)
     }
@@ -220,11 +221,12 @@ impl Deployer {
     /// Removes a function or model with all its versions, compiled code and logs.
     pub async fn delete(
         &self,
-        tenant: &TenantId,
+        caller: &Caller,
         class: Class,
         name: &Name,
     ) -> Result<(), DeployError> {
-        let removed = self.parts.store.catalog().delete(tenant, class, name).await?;
+        let tenant = &caller.tenant;
+        let removed = self.parts.store.catalog().delete(caller, class, name).await?;
         tracing::info!(%tenant, %class, %name, "deleted");
         if class == Class::Function
             && let Err(error) = self.parts.store.logs().remove(tenant, name).await
@@ -263,6 +265,10 @@ impl Deployer {
         self.parts.store.logs().subscribe()
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.parts.store
+    }
+
     /// What is deployed now.
     pub fn routes(&self) -> Arc<Routes> {
         self.parts.store.catalog().routes()
@@ -279,10 +285,11 @@ impl Deployer {
     async fn run(
         &self,
         class: Class,
-        tenant: &TenantId,
+        caller: &Caller,
         name: &Name,
         work: impl Future<Output = Result<Deployment, DeployError>> + Send + 'static,
     ) -> Result<Deployment, DeployError> {
+        let tenant = &caller.tenant;
         let span = tracing::info_span!("deploy", %tenant, %class, subject = %name);
         let metrics = self.metrics.clone();
         let recorded = async move {

@@ -1,8 +1,10 @@
 //! Why a deployment, or a change to one, was refused. Never a status code.
 
 use quern_sandbox::ComponentError;
-use quern_store::{BlobError, CommitError, DeleteError, LogError, RollbackError, StageError};
-use quern_types::{Class, DeviceError, ManifestError, Name, VersionNumber};
+use quern_store::{
+    BlobError, CommitError, DeleteError, LogError, RollbackError, StageError, TokenError,
+};
+use quern_types::{Class, DeviceError, ManifestError, Name, Period, VersionNumber};
 
 /// Why a deployment, or a change to one, was refused. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +83,34 @@ pub enum DeployError {
         /// The limit.
         limit: usize,
     },
+    /// The store failed.
+    #[error("the store failed: {reason}")]
+    Storage {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// Why a change of who is let in, or a look at the audit log, was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccessChangeError {
+    /// The note on a token is too long, or no text.
+    #[error("note has {length} characters: write at most {limit}, without control characters")]
+    Note {
+        /// Its length, in characters.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The lifetime of a token is nothing, or too long.
+    #[error("expires_in is zero or above {limit}: leave it out for a token that never expires")]
+    Lifetime {
+        /// The limit.
+        limit: Period,
+    },
+    /// The token can't be made or revoked.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The store failed.
     #[error("the store failed: {reason}")]
     Storage {

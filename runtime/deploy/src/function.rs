@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use quern_store::{NewVersion, Removed, StagedBlob};
-use quern_types::{FunctionManifest, FunctionSpec, LimitRules, Name, TenantId};
+use quern_types::{Caller, FunctionManifest, FunctionSpec, LimitRules, Name};
 
 use crate::{DeployError, DeployedKind, Deployment, deployer::Parts, digest};
 
@@ -23,14 +23,14 @@ pub(crate) fn parse(
 /// Deploys a component; whatever comes of it, only code that a version needs stays.
 pub(crate) async fn deploy(
     parts: &Parts,
-    tenant: TenantId,
+    caller: Caller,
     name: Name,
     spec: FunctionSpec,
     component: StagedBlob,
 ) -> Result<Deployment, DeployError> {
     let content = component.digest();
     let in_use = parts.artifacts.hold(content);
-    let outcome = make_live(parts, tenant, name, spec, component).await;
+    let outcome = make_live(parts, caller, name, spec, component).await;
     drop(in_use);
     match outcome {
         Ok((deployment, removed)) => {
@@ -46,7 +46,7 @@ pub(crate) async fn deploy(
 
 async fn make_live(
     parts: &Parts,
-    tenant: TenantId,
+    caller: Caller,
     name: Name,
     spec: FunctionSpec,
     component: StagedBlob,
@@ -66,7 +66,7 @@ async fn make_live(
     let digest = digest::of_version(&name, &content, &spec);
     let created = SystemTime::now();
     let new =
-        NewVersion { tenant, name: name.clone(), digest, content, spec: spec.clone(), created };
+        NewVersion { caller, name: name.clone(), digest, content, spec: spec.clone(), created };
     let committed = parts.store.catalog().commit_function(new).await?;
     let deployment = Deployment {
         name,

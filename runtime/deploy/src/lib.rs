@@ -9,6 +9,7 @@
 //! | keep the blob, commit the row, switch the routes | store |
 //! | forget what no version needs | sandbox |
 
+mod access;
 mod archive;
 mod artifacts;
 mod deployer;
@@ -18,10 +19,13 @@ mod function;
 mod metrics;
 mod model;
 
+pub use access::{NewToken, create_token};
 pub use deployer::{
     DeployConfig, DeployServices, DeployedKind, Deployer, Deployment, ModelForm, ModelUpload,
     Staged,
 };
-pub use error::DeployError;
+pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
-pub use quern_store::{LogRecord, LogStream, StageError, StoredRecord};
+pub use quern_store::{
+    AuditQuery, AuditRecord, LogRecord, LogStream, StageError, StoredRecord, TokenError,
+};

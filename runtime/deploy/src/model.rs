@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::stream;
 use quern_store::{NewVersion, StagedBlob};
 use quern_types::{
-    DeviceError, ModelManifest, ModelSource, ModelSpec, Name, Replica, TenantId, VersionNumber,
+    Caller, DeviceError, ModelManifest, ModelSource, ModelSpec, Name, Replica, TenantId,
+    VersionNumber,
 };
 
 use crate::{DeployError, DeployedKind, Deployment, ModelForm, archive, deployer::Parts, digest};
@@ -16,7 +17,7 @@ const CHUNK: usize = 1 << 20;
 
 /// What is to be deployed.
 pub(crate) struct Uploaded {
-    pub(crate) tenant: TenantId,
+    pub(crate) caller: Caller,
     pub(crate) name: Name,
     pub(crate) form: ModelForm,
     pub(crate) blob: StagedBlob,
@@ -40,7 +41,8 @@ pub(crate) async fn deploy(
     model: Uploaded,
     manifest: ModelManifest,
 ) -> Result<Deployment, DeployError> {
-    let Uploaded { tenant, name, form, blob } = model;
+    let Uploaded { caller, name, form, blob } = model;
+    let tenant = caller.tenant.clone();
     let turn = parts.turn().await;
     let blob = match form {
         ModelForm::Onnx => blob,
@@ -51,14 +53,8 @@ pub(crate) async fn deploy(
     let content = parts.store.blobs().keep(blob).await?;
     let digest = digest::of_version(&name, &content, &spec);
     let created = SystemTime::now();
-    let new = NewVersion {
-        tenant: tenant.clone(),
-        name: name.clone(),
-        digest,
-        content,
-        spec: spec.clone(),
-        created,
-    };
+    let new =
+        NewVersion { caller, name: name.clone(), digest, content, spec: spec.clone(), created };
     // Before it is live, so that not even its first call finds nothing.
     if let Some(replica) = &warm {
         parts.offers.offer(&tenant, digest, replica);

@@ -4,7 +4,7 @@
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Body as _;
 use quern_deploy::{DeployedKind, Deployment, ModelForm, ModelUpload};
-use quern_types::{ByteSize, Class, FunctionKind, Name, VersionNumber};
+use quern_types::{ByteSize, Caller, Class, FunctionKind, Name, VersionNumber};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,19 +22,20 @@ const MAX_ROLLBACK: ByteSize = ByteSize(4096);
 /// `PUT /v1/{class}/{name}`
 pub(crate) async fn deploy(
     gateway: &Gateway,
+    caller: &Caller,
     class: Class,
     name: Name,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let (head, body) = request.into_parts();
-    let Gateway { deployer, tenant, .. } = gateway;
+    let deployer = &gateway.deployer;
     deployer.check_declared(body.size_hint().lower())?;
     let deployment = match (class, multipart::boundary(&head.headers).transpose()?) {
         (Class::Function, Some(boundary)) => {
             let stage = |field| deployer.stage(field);
             let upload = multipart::receive(body.parts(), boundary, "component", stage).await?;
             let manifest = upload.manifest.ok_or(MultipartError::Missing { name: "manifest" })?;
-            deployer.deploy_function(tenant, &name, &manifest, upload.payload).await?
+            deployer.deploy_function(caller, &name, &manifest, upload.payload).await?
         }
         (Class::Function, None) => {
             let reason = "the Content-Type is not multipart/form-data".into();
@@ -47,13 +48,13 @@ pub(crate) async fn deploy(
             };
             let upload = multipart::receive(body.parts(), boundary, "model", stage).await?;
             let manifest = upload.manifest.as_deref();
-            deployer.deploy_model(tenant, &name, manifest, upload.payload).await?
+            deployer.deploy_model(caller, &name, manifest, upload.payload).await?
         }
         (Class::Model, None) => {
             let form = model_form(&head.headers);
             let content = deployer.stage(Box::pin(body.parts())).await?;
             let model = ModelUpload { form, content };
-            deployer.deploy_model(tenant, &name, None, model).await?
+            deployer.deploy_model(caller, &name, None, model).await?
         }
     };
     let status = if deployment.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -111,6 +112,7 @@ struct RollbackBody {
 /// `POST /v1/{class}/{name}/rollback`
 pub(crate) async fn roll_back(
     gateway: &Gateway,
+    caller: &Caller,
     class: Class,
     name: Name,
     body: RequestBody,
@@ -124,13 +126,18 @@ pub(crate) async fn roll_back(
             Failure::new(Code::InvalidJson, detail)
         })?
     };
-    let version = gateway.deployer.rollback(&gateway.tenant, class, &name, version).await?;
+    let version = gateway.deployer.rollback(caller, class, &name, version).await?;
     Ok(body::json(&json!({"name": name, "version": version})))
 }
 
 /// `DELETE /v1/{class}/{name}`
-pub(crate) async fn delete(gateway: &Gateway, class: Class, name: Name) -> Result<Reply, Failure> {
-    gateway.deployer.delete(&gateway.tenant, class, &name).await?;
+pub(crate) async fn delete(
+    gateway: &Gateway,
+    caller: &Caller,
+    class: Class,
+    name: Name,
+) -> Result<Reply, Failure> {
+    gateway.deployer.delete(caller, class, &name).await?;
     let mut reply = Response::new(ReplyBody::empty());
     *reply.status_mut() = StatusCode::NO_CONTENT;
     Ok(reply)

@@ -7,7 +7,7 @@ mod sources;
 
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use quern_types::Exceeded;
 use serde_json::json;
@@ -164,6 +164,9 @@ impl Failure {
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert("quern-error", HeaderValue::from_static(code.as_str()));
+        if code == Code::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"quern\""));
+        }
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
@@ -179,15 +182,16 @@ mod tests {
     use std::collections::HashSet;
 
     use http_body_util::BodyExt;
-    use quern_deploy::{ComponentError, DeployError, StageError};
+    use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
     use quern_types::{
-        BodyError, ByteSize, Class, DataType, DeviceError, DeviceId, Engine, FunctionManifest,
-        GuestFault, InvokeError, Mismatch, ModelError, Name, Period, Side, TensorError,
-        VersionNumber, Violation,
+        BodyError, ByteSize, Class, CredentialError, DataType, DeviceError, DeviceId, Engine,
+        FunctionManifest, GuestFault, InvokeError, Mismatch, ModelError, Name, Period, Role, Side,
+        TenantId, TensorError, TokenId, VersionNumber, Violation,
     };
 
     use super::*;
     use crate::{
+        access::AccessError,
         body::ReadError,
         functions::ForwardError,
         grpc::{CallError, MessageError},
@@ -239,6 +243,8 @@ mod tests {
         let tensor = || TensorError::Strings { name: "x".into(), elements: 1 };
         let (x, dtype) = (|| "x".to_owned(), DataType::Fp16);
         let absent = || DeviceError::EngineAbsent { engine, reason: "make ort".into() };
+        let id: TokenId = "0123456789abcdef".parse().expect("a token's id");
+        let token = |error: TokenError| Failure::from(AccessChangeError::from(error));
         let lost = || DeviceError::Lost { device: DeviceId::Cpu(0) };
         vec![
             (Code::NotFound, routed("GET", "/nothing")),
@@ -247,6 +253,27 @@ mod tests {
             (Code::InvalidName, routed("GET", "/f/a%20b")),
             (Code::InvalidName, routed("GET", "/v2/systemsharedmemory/region/%ff/status")),
             (Code::InvalidRequest, routed("GET", "/v2/models/a/versions/x")),
+            (Code::InvalidRequest, routed("DELETE", "/v1/tokens/x")),
+            (Code::Unauthenticated, AccessError::Missing.into()),
+            (Code::Unauthenticated, AccessError::Malformed.into()),
+            (Code::Unauthenticated, AccessError::from(CredentialError::Unknown).into()),
+            (Code::Unauthenticated, AccessError::from(CredentialError::Expired { id }).into()),
+            (
+                Code::Forbidden,
+                AccessError::Role { needed: Role::Admin, token: id, role: Role::Invoker }.into(),
+            ),
+            (Code::Forbidden, AccessError::Tenant { token: id, own: TenantId::default() }.into()),
+            (Code::InvalidRequest, AccessError::TenantHeader.into()),
+            (Code::InvalidRequest, AccessError::from("A".parse::<Name>().expect_err("A")).into()),
+            (Code::InvalidRequest, AccessChangeError::Note { length: 2, limit: 1 }.into()),
+            (
+                Code::InvalidRequest,
+                AccessChangeError::Lifetime { limit: Period::from_millis(1) }.into(),
+            ),
+            (Code::Internal, AccessChangeError::Storage { reason: reason() }.into()),
+            (Code::NotFound, token(TokenError::NotFound { id })),
+            (Code::TooManyTokens, token(TokenError::TooMany { limit: 1 })),
+            (Code::Internal, token(TokenError::Storage { reason: reason() })),
             (Code::RequestTooLarge, ReadError::TooLarge { limit }.into()),
             (Code::InvalidRequest, ReadError::Broken { reason: reason() }.into()),
             (Code::RequestTimeout, ReadError::Stalled { after: time }.into()),

@@ -4,13 +4,13 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
     header::{
-        CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE,
+        AUTHORIZATION, CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE,
     },
     request,
     uri::{Authority, PathAndQuery},
 };
-use quern_types::Name;
+use quern_types::{Caller, Name};
 
 use crate::{
     Gateway,
@@ -45,6 +45,7 @@ pub(crate) enum ForwardError {
 /// Calls a function with a request.
 pub(crate) async fn call(
     gateway: &Gateway,
+    caller: &Caller,
     invocation: Invocation,
     name: Name,
     request: Request<RequestBody>,
@@ -54,9 +55,13 @@ pub(crate) async fn call(
     head.uri = below(head.uri, &name)?;
     head.extensions.clear();
     remove_hop_by_hop(&mut head.headers);
+    if caller.token.is_some() {
+        // It is the caller's, and would let the function act as it.
+        head.headers.remove(AUTHORIZATION);
+    }
     let request = Request::from_parts(head, body.boxed());
     let answer =
-        gateway.dispatcher.call_http(invocation.id(), &gateway.tenant, &name, request).await?;
+        gateway.dispatcher.call_http(invocation.id(), &caller.tenant, &name, request).await?;
 
     let mut reply = answer.response.map(ReplyBody::Stream);
     if reply.status().is_informational() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use quern_deploy::Deployer;
 use quern_dispatcher::Dispatcher;
-use quern_types::TenantId;
+use quern_types::Caller;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -19,7 +19,10 @@ pub struct GatewayConfig {
     pub limits: EdgeLimits,
     /// What clients may register of the machine's shared memory.
     pub shared_memory: SharedMemoryConfig,
-    /// Whether whoever calls owns what is called, and may see where a guest trapped.
+    /// Whether requests need a token; otherwise anybody may do anything, as one tenant.
+    pub authenticate: bool,
+    /// Where nobody needs a token: whether whoever calls owns what is called, and may see where a
+    /// guest trapped. Where tokens are needed, their roles say so.
     pub callers_are_owners: bool,
     /// The server's version, as clients see it.
     pub version: &'static str,
@@ -32,8 +35,8 @@ pub struct Gateway {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) registry: Registry,
     pub(crate) metrics: Metrics,
-    /// Who calls, as long as nobody is asked to say.
-    pub(crate) tenant: TenantId,
+    /// Who calls, where nobody is asked.
+    pub(crate) unasked: Caller,
     /// Cancelled when the server begins to drain.
     pub(crate) closing: CancellationToken,
     /// Bodies that nobody wants any more, on their way to nowhere.
@@ -64,7 +67,7 @@ impl Gateway {
             dispatcher,
             registry,
             metrics,
-            tenant: TenantId::default(),
+            unasked: Caller::unasked(),
             closing: CancellationToken::new(),
             leftovers: TaskTracker::new(),
             body_room,

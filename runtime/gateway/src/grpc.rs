@@ -21,7 +21,7 @@ use std::{sync::Arc, time::Instant};
 
 use http::{Request, StatusCode, Version, header::CONTENT_TYPE};
 use hyper::body::Incoming;
-use quern_types::{ByteSize, Deadline};
+use quern_types::{ByteSize, Caller, Deadline};
 use tracing::Instrument;
 
 pub(crate) use messages::MessageError;
@@ -33,6 +33,7 @@ pub(crate) use timeout::TimeoutError;
 
 use crate::{
     Gateway,
+    access::Needs,
     body::{Reply, RequestBody},
     errors::Failure,
     invocation::Invocation,
@@ -78,7 +79,7 @@ pub(crate) enum CallError {
 
 /// Makes the enum and its table from one list.
 macro_rules! methods {
-    ($($name:ident $traffic:ident,)*) => {
+    ($($name:ident $traffic:ident $needs:expr,)*) => {
         /// A call of the service.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         enum Method { $($name,)* }
@@ -95,32 +96,37 @@ macro_rules! methods {
             fn traffic(self) -> Traffic {
                 match self { $(Self::$name => Traffic::$traffic,)* }
             }
+
+            /// Who may make it.
+            fn needs(self) -> Needs {
+                match self { $(Self::$name => $needs,)* }
+            }
         }
     };
 }
 
 methods! {
-    ServerLive Operations,
-    ServerReady Operations,
-    ModelReady Protocol,
-    ServerMetadata Protocol,
-    ModelMetadata Protocol,
-    ModelInfer Infer,
+    ServerLive Operations Needs::Nothing,
+    ServerReady Operations Needs::Nothing,
+    ModelReady Protocol Needs::INVOKER,
+    ServerMetadata Protocol Needs::INVOKER,
+    ModelMetadata Protocol Needs::INVOKER,
+    ModelInfer Infer Needs::INVOKER,
     // Each of its requests counts for itself.
-    ModelStreamInfer Protocol,
-    ModelConfig Protocol,
-    ModelStatistics Protocol,
-    RepositoryIndex Protocol,
-    RepositoryModelLoad Change,
-    RepositoryModelUnload Change,
-    SystemSharedMemoryStatus Protocol,
-    SystemSharedMemoryRegister Protocol,
-    SystemSharedMemoryUnregister Protocol,
-    CudaSharedMemoryStatus Protocol,
-    CudaSharedMemoryRegister Protocol,
-    CudaSharedMemoryUnregister Protocol,
-    TraceSetting Protocol,
-    LogSettings Protocol,
+    ModelStreamInfer Protocol Needs::INVOKER,
+    ModelConfig Protocol Needs::INVOKER,
+    ModelStatistics Protocol Needs::INVOKER,
+    RepositoryIndex Protocol Needs::INVOKER,
+    RepositoryModelLoad Change Needs::DEPLOYER,
+    RepositoryModelUnload Change Needs::DEPLOYER,
+    SystemSharedMemoryStatus Protocol Needs::ADMIN,
+    SystemSharedMemoryRegister Protocol Needs::ADMIN,
+    SystemSharedMemoryUnregister Protocol Needs::ADMIN,
+    CudaSharedMemoryStatus Protocol Needs::ADMIN,
+    CudaSharedMemoryRegister Protocol Needs::ADMIN,
+    CudaSharedMemoryUnregister Protocol Needs::ADMIN,
+    TraceSetting Protocol Needs::INVOKER,
+    LogSettings Protocol Needs::INVOKER,
 }
 
 /// Whether a request is a call: over HTTP/2, with a content type of gRPC's own. gRPC-Web is another
@@ -136,6 +142,7 @@ pub(crate) fn is_call<B>(request: &Request<B>) -> bool {
 #[derive(Clone)]
 struct Call {
     gateway: Arc<Gateway>,
+    caller: Arc<Caller>,
     invocation: Invocation,
     /// When the caller stops waiting, if it says.
     deadline: Option<Deadline>,
@@ -157,10 +164,11 @@ impl Gateway {
         let outcome = async {
             let path = || head.uri.path().chars().take(200).collect();
             let method = method.ok_or_else(|| CallError::Unknown { path: path() })?;
+            let caller = Arc::new(self.admit(&head.headers, method.needs())?);
             let deadline = timeout::of(&head.headers)?;
             let deadline = deadline.map(|allowed| Deadline::after(start, allowed));
             let coding = messages::coding_of(&head.headers)?;
-            let call = Call { gateway: self.clone(), invocation, deadline };
+            let call = Call { gateway: self.clone(), caller, invocation, deadline };
             call.carry_out(method, body, coding).await
         };
         let outcome = caught(outcome).instrument(span.clone()).await;
@@ -204,7 +212,7 @@ impl Call {
 
     async fn answer(&self, method: Method, mut messages: Messages) -> Result<Reply, Failure> {
         use protocol::*;
-        let gateway = &*self.gateway;
+        let (gateway, caller) = (&*self.gateway, &*self.caller);
         let framed = match method {
             Method::ModelInfer => return self.infer_alone(messages.only().await?).await,
             Method::ModelStreamInfer => return Ok(stream::open(self.clone(), messages)),
@@ -222,38 +230,38 @@ impl Call {
             }
             Method::ModelReady => {
                 let ModelReadyRequest { name, version } = messages.only_as().await?;
-                let ready = queries::model_ready(gateway, &name, &version)?;
+                let ready = queries::model_ready(gateway, caller, &name, &version)?;
                 Framed::new(&ModelReadyResponse { ready })
             }
             Method::ModelMetadata => {
                 let ModelMetadataRequest { name, version } = messages.only_as().await?;
-                Framed::new(&queries::model_metadata(gateway, &name, &version)?)
+                Framed::new(&queries::model_metadata(gateway, caller, &name, &version)?)
             }
             Method::ModelConfig => {
                 let ModelConfigRequest { name, version } = messages.only_as().await?;
-                let config = Some(queries::model_config(gateway, &name, &version)?);
+                let config = Some(queries::model_config(gateway, caller, &name, &version)?);
                 Framed::new(&ModelConfigResponse { config })
             }
             Method::ModelStatistics => {
                 let ModelStatisticsRequest { name, version } = messages.only_as().await?;
-                Framed::new(&queries::statistics(gateway, &name, &version)?)
+                Framed::new(&queries::statistics(gateway, caller, &name, &version)?)
             }
             Method::RepositoryIndex => {
-                Framed::new(&control::index(gateway, &messages.only_as().await?)?)
+                Framed::new(&control::index(gateway, caller, &messages.only_as().await?)?)
             }
             Method::RepositoryModelLoad => {
-                control::load(gateway, messages.only_as().await?).await?;
+                control::load(gateway, caller, messages.only_as().await?).await?;
                 Framed::new(&RepositoryModelLoadResponse {})
             }
             Method::RepositoryModelUnload => {
-                control::unload(gateway, messages.only_as().await?).await?;
+                control::unload(gateway, caller, messages.only_as().await?).await?;
                 Framed::new(&RepositoryModelUnloadResponse {})
             }
             Method::LogSettings => {
-                Framed::new(&control::log_settings(gateway, messages.only_as().await?)?)
+                Framed::new(&control::log_settings(gateway, caller, messages.only_as().await?)?)
             }
             Method::TraceSetting => {
-                Framed::new(&control::trace_settings(gateway, messages.only_as().await?)?)
+                Framed::new(&control::trace_settings(gateway, caller, messages.only_as().await?)?)
             }
             _ => regions::answer(gateway, method, &mut messages).await?,
         };

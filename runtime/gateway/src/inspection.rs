@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::SystemTime};
 
 use quern_types::{
-    Class, Deployed, FunctionSpec, InvokeError, ModelError, ModelSpec, Name, Routes, TenantId,
-    Version,
+    Caller, Class, Deployed, FunctionSpec, InvokeError, ModelError, ModelSpec, Name, Routes,
+    TenantId, Version,
 };
 use serde_json::{Map, Value, json};
 
@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// `GET /v1/{class}`
-pub(crate) fn list(gateway: &Gateway, class: Class) -> Reply {
+pub(crate) fn list(gateway: &Gateway, caller: &Caller, class: Class) -> Reply {
     let routes = gateway.deployer.routes();
     let mut entries = Vec::new();
-    if let Some(own) = routes.tenant(&gateway.tenant) {
+    if let Some(own) = routes.tenant(&caller.tenant) {
         match class {
             Class::Function => entries.extend(own.functions.iter().map(summarise)),
             Class::Model => entries.extend(own.models.iter().map(summarise)),
@@ -29,15 +29,20 @@ pub(crate) fn list(gateway: &Gateway, class: Class) -> Reply {
 }
 
 /// `GET /v1/{class}/{name}`
-pub(crate) fn show(gateway: &Gateway, class: Class, name: &Name) -> Result<Reply, Failure> {
+pub(crate) fn show(
+    gateway: &Gateway,
+    caller: &Caller,
+    class: Class,
+    name: &Name,
+) -> Result<Reply, Failure> {
     let routes = gateway.deployer.routes();
     let about = match class {
         Class::Function => {
-            let function = find_function(&routes, &gateway.tenant, name)?;
+            let function = find_function(&routes, &caller.tenant, name)?;
             let spec = &function.live().spec;
             let mut about = summarise((name, function));
             about["limits"] = json!(gateway.dispatcher.limits(spec));
-            about["concurrency"] = json!(gateway.dispatcher.concurrency(&gateway.tenant, name));
+            about["concurrency"] = json!(gateway.dispatcher.concurrency(&caller.tenant, name));
             about["grants"] = json!(spec.grants);
             if let Some(signature) = spec.kind.signature() {
                 about["signature"] = json!(signature);
@@ -45,11 +50,11 @@ pub(crate) fn show(gateway: &Gateway, class: Class, name: &Name) -> Result<Reply
             about
         }
         Class::Model => {
-            let model = find_model(&routes, &gateway.tenant, name)?;
+            let model = find_model(&routes, &caller.tenant, name)?;
             let spec = &model.live().spec;
             let mut about = summarise((name, model));
             describe_model(&mut about, spec);
-            about["profile"] = json!(gateway.dispatcher.run_times(&gateway.tenant, name));
+            about["profile"] = json!(gateway.dispatcher.run_times(&caller.tenant, name));
             about
         }
     };
@@ -79,11 +84,16 @@ pub(crate) fn describe_model(about: &mut Value, spec: &ModelSpec) {
 }
 
 /// `GET /v1/{class}/{name}/versions`
-pub(crate) fn versions(gateway: &Gateway, class: Class, name: &Name) -> Result<Reply, Failure> {
+pub(crate) fn versions(
+    gateway: &Gateway,
+    caller: &Caller,
+    class: Class,
+    name: &Name,
+) -> Result<Reply, Failure> {
     let routes = gateway.deployer.routes();
     let versions = match class {
-        Class::Function => list_versions(find_function(&routes, &gateway.tenant, name)?),
-        Class::Model => list_versions(find_model(&routes, &gateway.tenant, name)?),
+        Class::Function => list_versions(find_function(&routes, &caller.tenant, name)?),
+        Class::Model => list_versions(find_model(&routes, &caller.tenant, name)?),
     };
     Ok(body::json(&json!({"name": name, "versions": versions})))
 }

@@ -1,6 +1,7 @@
 //! The HTTP and gRPC edge: decodes requests, hands them on, encodes answers. The only place where errors
 //! become status codes. It keeps nothing between requests, and runs nothing itself.
 
+mod access;
 mod activity;
 mod body;
 mod collect;
@@ -25,6 +26,7 @@ mod self_woken;
 mod server;
 mod shared_memory;
 mod stall;
+mod tokens;
 mod v2;
 
 pub use gateway::{Gateway, GatewayConfig};

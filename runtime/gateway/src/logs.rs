@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use quern_deploy::{DeployError, Deployer, StoredRecord};
-use quern_types::{BodyError, LogLevel, Name, TenantId};
+use quern_types::{BodyError, Caller, LogLevel, Name, TenantId};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +90,7 @@ impl Query {
 /// `GET /v1/functions/{name}/logs`
 pub(crate) async fn logs(
     gateway: &Gateway,
+    caller: &Caller,
     name: Name,
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
@@ -97,7 +98,7 @@ pub(crate) async fn logs(
     let mut reader = Reader {
         changes: gateway.deployer.log_changes(),
         deployer: gateway.deployer.clone(),
-        tenant: gateway.tenant.clone(),
+        tenant: caller.tenant.clone(),
         function: name,
         closing: gateway.closing.clone(),
         last: 0,

@@ -6,11 +6,13 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_LENGTH};
 use hyper::body::Incoming;
+use quern_types::{Caller, Role};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
     Gateway,
+    access::Needs,
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Audience, Failure, Family},
@@ -21,7 +23,7 @@ use crate::{
     operations,
     route::{Route, RouteError},
     server::Offer,
-    v2,
+    tokens, v2,
 };
 
 /// The header that names a request.
@@ -59,14 +61,19 @@ impl Gateway {
         let stall = self.config.limits.body_stall;
         let body = RequestBody::new(incoming, &head, &self.leftovers, stall);
         let request = Request::from_parts(head, body);
+        let mut owner = false;
         let outcome = async {
             match route {
-                Ok(route) => self.carry_out(route, invocation, request).await,
+                Ok(route) => {
+                    let caller = self.admit(request.headers(), route.needs())?;
+                    owner = self.is_owner(&caller);
+                    self.carry_out(route, &caller, invocation, request).await
+                }
                 Err(error) => Err(error.into()),
             }
         };
         let outcome = caught(outcome).instrument(span.clone()).await;
-        let audience = Audience { family, invocation, owner: self.config.callers_are_owners };
+        let audience = Audience { family, invocation, owner };
         let mut reply = outcome.unwrap_or_else(|failure| failure.into_reply(audience));
         if matches!(traffic, Traffic::Call | Traffic::Infer) {
             reply.headers_mut().insert(INVOCATION, invocation.header());
@@ -80,28 +87,39 @@ impl Gateway {
         reply
     }
 
+    /// Whether a caller may see the inside of what it calls.
+    fn is_owner(&self, caller: &Caller) -> bool {
+        match self.config.authenticate {
+            true => caller.role >= Role::Deployer,
+            false => self.config.callers_are_owners,
+        }
+    }
+
     /// Carries out a request. What is not called in great numbers is boxed, so that the future of
     /// every request stays small.
     async fn carry_out(
         &self,
         route: Route,
+        caller: &Caller,
         invocation: Invocation,
         request: Request<RequestBody>,
     ) -> Result<Reply, Failure> {
         match route {
-            Route::Call(name) => functions::call(self, invocation, name, request).await,
-            Route::Infer(target) => v2::infer(self, invocation, target, request).await,
-            Route::ModelMetadata(target) => v2::model_metadata(self, &target),
-            Route::ModelReady(target) => v2::model_ready(self, &target),
+            Route::Call(name) => functions::call(self, caller, invocation, name, request).await,
+            Route::Infer(target) => v2::infer(self, caller, invocation, target, request).await,
+            Route::ModelMetadata(target) => v2::model_metadata(self, caller, &target),
+            Route::ModelReady(target) => v2::model_ready(self, caller, &target),
             Route::ServerMetadata => Ok(v2::server_metadata(self)),
-            Route::ModelConfig(target) => v2::model_config(self, &target),
-            Route::Statistics(target) => v2::statistics(self, target.as_ref()),
-            Route::RepositoryIndex => Box::pin(v2::repository_index(self, request)).await,
-            Route::LoadModel(name) => Box::pin(v2::load_model(self, name, request)).await,
-            Route::UnloadModel(name) => Box::pin(v2::unload_model(self, name, request)).await,
-            Route::Settings(subject) => v2::settings(self, &subject),
+            Route::ModelConfig(target) => v2::model_config(self, caller, &target),
+            Route::Statistics(target) => v2::statistics(self, caller, target.as_ref()),
+            Route::RepositoryIndex => Box::pin(v2::repository_index(self, caller, request)).await,
+            Route::LoadModel(name) => Box::pin(v2::load_model(self, caller, name, request)).await,
+            Route::UnloadModel(name) => {
+                Box::pin(v2::unload_model(self, caller, name, request)).await
+            }
+            Route::Settings(subject) => v2::settings(self, caller, &subject),
             Route::ChangeSettings(subject) => {
-                Box::pin(v2::change_settings(self, subject, request)).await
+                Box::pin(v2::change_settings(self, caller, subject, request)).await
             }
             Route::Regions(memory, region) => v2::region_status(self, memory, region.as_deref()),
             Route::RegisterRegion(memory, name) => {
@@ -115,23 +133,67 @@ impl Gateway {
             Route::Healthz => Ok(operations::health(true)),
             Route::Readyz => Ok(operations::health(!self.closing.is_cancelled())),
             Route::Metrics => operations::metrics(self),
-            Route::List(class) => Ok(inspection::list(self, class)),
-            Route::Show(class, name) => inspection::show(self, class, &name),
-            Route::Versions(class, name) => inspection::versions(self, class, &name),
+            Route::List(class) => Ok(inspection::list(self, caller, class)),
+            Route::Show(class, name) => inspection::show(self, caller, class, &name),
+            Route::Versions(class, name) => inspection::versions(self, caller, class, &name),
             Route::Devices => Ok(inspection::devices(self)),
             Route::Deploy(class, name) => {
-                Box::pin(deployments::deploy(self, class, name, request)).await
+                Box::pin(deployments::deploy(self, caller, class, name, request)).await
             }
             Route::Rollback(class, name) => {
-                Box::pin(deployments::roll_back(self, class, name, request.into_body())).await
+                Box::pin(deployments::roll_back(self, caller, class, name, request.into_body()))
+                    .await
             }
-            Route::Delete(class, name) => Box::pin(deployments::delete(self, class, name)).await,
-            Route::Logs(name) => Box::pin(logs::logs(self, name, request.uri().query())).await,
+            Route::Delete(class, name) => {
+                Box::pin(deployments::delete(self, caller, class, name)).await
+            }
+            Route::CreateToken => Box::pin(tokens::create(self, caller, request)).await,
+            Route::Tokens => Ok(tokens::list(self)),
+            Route::RevokeToken(id) => Box::pin(tokens::revoke(self, caller, id)).await,
+            Route::Audit => Box::pin(tokens::audit(self, request.uri().query())).await,
+            Route::Logs(name) => {
+                Box::pin(logs::logs(self, caller, name, request.uri().query())).await
+            }
         }
     }
 }
 
 impl Route {
+    /// Who may ask for it.
+    fn needs(&self) -> Needs {
+        match self {
+            Self::Live | Self::Ready | Self::Healthz | Self::Readyz => Needs::Nothing,
+            Self::Call(_)
+            | Self::Infer(_)
+            | Self::ModelMetadata(_)
+            | Self::ModelReady(_)
+            | Self::ServerMetadata
+            | Self::ModelConfig(_)
+            | Self::Statistics(_)
+            | Self::RepositoryIndex
+            | Self::Settings(_)
+            | Self::ChangeSettings(_)
+            | Self::List(_)
+            | Self::Show(..)
+            | Self::Versions(..) => Needs::INVOKER,
+            Self::Deploy(..)
+            | Self::Delete(..)
+            | Self::Rollback(..)
+            | Self::LoadModel(_)
+            | Self::UnloadModel(_)
+            | Self::Logs(_) => Needs::DEPLOYER,
+            Self::Regions(..)
+            | Self::RegisterRegion(..)
+            | Self::UnregisterRegions(..)
+            | Self::Devices
+            | Self::Metrics
+            | Self::CreateToken
+            | Self::Tokens
+            | Self::RevokeToken(_)
+            | Self::Audit => Needs::ADMIN,
+        }
+    }
+
     fn traffic(&self) -> Traffic {
         match self {
             Self::Call(_) => Traffic::Call,
@@ -151,8 +213,15 @@ impl Route {
             | Self::Delete(..)
             | Self::Rollback(..)
             | Self::LoadModel(_)
-            | Self::UnloadModel(_) => Traffic::Change,
-            Self::List(_) | Self::Show(..) | Self::Versions(..) | Self::Devices => Traffic::Inspect,
+            | Self::UnloadModel(_)
+            | Self::CreateToken
+            | Self::RevokeToken(_) => Traffic::Change,
+            Self::List(_)
+            | Self::Show(..)
+            | Self::Versions(..)
+            | Self::Devices
+            | Self::Tokens
+            | Self::Audit => Traffic::Inspect,
             Self::Logs(_) => Traffic::Logs,
             Self::Live | Self::Ready | Self::Healthz | Self::Readyz | Self::Metrics => {
                 Traffic::Operations

@@ -2,7 +2,7 @@
 
 use http::Method;
 use percent_encoding::percent_decode_str;
-use quern_types::{Class, InvalidName, Name, VersionNumber};
+use quern_types::{Class, InvalidName, InvalidTokenId, Name, TokenId, VersionNumber};
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,14 @@ pub(crate) enum Route {
     Logs(Name),
     /// `GET /v1/devices`
     Devices,
+    /// `GET /v1/tokens`
+    Tokens,
+    /// `POST /v1/tokens`
+    CreateToken,
+    /// `DELETE /v1/tokens/{id}`
+    RevokeToken(TokenId),
+    /// `GET /v1/audit`
+    Audit,
     /// `GET /healthz`
     Healthz,
     /// `GET /readyz`
@@ -131,6 +139,9 @@ pub(crate) enum RouteError {
         /// The name.
         name: String,
     },
+    /// What should name a token doesn't.
+    #[error(transparent)]
+    Token(#[from] InvalidTokenId),
     /// A region's name in the path is no text.
     #[error("name of the region {name:?} is not UTF-8 once it is decoded")]
     RegionName {
@@ -149,6 +160,10 @@ pub(crate) enum RouteError {
 enum Methods {
     Get(Route),
     Post(Route),
+    /// Tokens: get and post.
+    Tokens,
+    /// One token: delete.
+    Token(TokenId),
     /// Settings: get and post.
     Settings(Subject),
     /// A name of a class: get, put and delete.
@@ -182,9 +197,13 @@ impl Route {
             }
             (Methods::Name(class, name), &Method::PUT) => Ok(Self::Deploy(class, name)),
             (Methods::Name(class, name), &Method::DELETE) => Ok(Self::Delete(class, name)),
+            (Methods::Tokens, &Method::GET | &Method::HEAD) => Ok(Self::Tokens),
+            (Methods::Tokens, &Method::POST) => Ok(Self::CreateToken),
+            (Methods::Token(id), &Method::DELETE) => Ok(Self::RevokeToken(id)),
+            (Methods::Token(_), _) => Err(not_allowed("DELETE")),
             (Methods::Get(_), _) => Err(not_allowed("GET, HEAD")),
             (Methods::Post(_), _) => Err(not_allowed("POST")),
-            (Methods::Settings(_), _) => Err(not_allowed("GET, HEAD, POST")),
+            (Methods::Settings(_) | Methods::Tokens, _) => Err(not_allowed("GET, HEAD, POST")),
             (Methods::Name(..), _) => Err(not_allowed("GET, HEAD, PUT, DELETE")),
         }
     }
@@ -203,6 +222,9 @@ fn find(path: &str) -> Result<Methods, RouteError> {
     let name = |name| parse_name(name, path);
     Ok(match segments[..count] {
         ["v2", ref rest @ ..] => find_v2(rest, path)?,
+        ["v1", "tokens"] => Methods::Tokens,
+        ["v1", "tokens", id] => Methods::Token(id.parse()?),
+        ["v1", "audit"] => Get(Route::Audit),
         ["v1", "devices"] => Get(Route::Devices),
         ["v1", "functions", function, "logs"] => Get(Route::Logs(name(function)?)),
         ["v1", plural, ref rest @ ..] => {
@@ -324,6 +346,10 @@ mod tests {
         text.parse().expect("a name")
     }
 
+    fn token(text: &str) -> TokenId {
+        text.parse().expect("a token's id")
+    }
+
     fn target(text: &str, version: Option<u32>) -> Target {
         Target { name: name(text), version: version.and_then(VersionNumber::new) }
     }
@@ -386,6 +412,10 @@ mod tests {
             ("GET /v1/functions/f/logs", Route::Logs(name("f"))),
             ("GET /v1/functions/logs", Route::Show(function, name("logs"))),
             ("GET /v1/devices", Route::Devices),
+            ("GET /v1/tokens", Route::Tokens),
+            ("POST /v1/tokens", Route::CreateToken),
+            ("DELETE /v1/tokens/0123456789abcdef", Route::RevokeToken(token("0123456789abcdef"))),
+            ("GET /v1/audit", Route::Audit),
             ("GET /healthz", Route::Healthz),
             ("GET /readyz", Route::Readyz),
             ("HEAD /metrics", Route::Metrics),
@@ -450,6 +480,15 @@ mod tests {
             ),
             ("PUT /v2/logging", "\"/v2/logging\" does not take PUT, but GET, HEAD, POST"),
             ("OPTIONS /v1/models", "\"/v1/models\" does not take OPTIONS, but GET, HEAD"),
+            ("PUT /v1/tokens", "\"/v1/tokens\" does not take PUT, but GET, HEAD, POST"),
+            (
+                "GET /v1/tokens/0123456789abcdef",
+                "\"/v1/tokens/0123456789abcdef\" does not take GET, but DELETE",
+            ),
+            (
+                "DELETE /v1/tokens/x",
+                "token \"x\" is not valid: it is named by 16 digits of 0-9 and a-f",
+            ),
             (
                 "GET /f/Hello",
                 "name \"Hello\" is not valid: use 1 to 63 of a-z, 0-9, '-', '_' and '.', \

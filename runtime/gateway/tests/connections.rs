@@ -67,6 +67,7 @@ impl Edge {
         let deployer = Arc::new(Deployer::new(deploy, services, &registry).expect("registers"));
         let config = GatewayConfig {
             limits,
+            authenticate: false,
             shared_memory: SharedMemoryConfig::default(),
             callers_are_owners: true,
             version: "test",

@@ -16,6 +16,10 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, help_heading = GLOBAL, env = "QUERN_URL", default_value = "http://127.0.0.1:7700")]
     pub(crate) url: ServerUrl,
 
+    /// The token to show to a server that asks for one, as `quern token create` printed it
+    #[arg(long, global = true, help_heading = GLOBAL, env = "QUERN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+
     /// Print the server's answer as JSON, and errors as JSON on standard error
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
@@ -40,6 +44,9 @@ pub(crate) enum Command {
     Call(commands::call::Call),
     Logs(commands::logs::Logs),
     Devices(commands::devices::Devices),
+    #[command(subcommand)]
+    Token(commands::token::Token),
+    Audit(commands::audit::Audit),
     New(commands::new::New),
     Dev(commands::dev::Dev),
     Demo(commands::demo::Demo),

@@ -4,9 +4,9 @@ use std::{error::Error, path::Path, str::FromStr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use indicatif::ProgressBar;
-use quern_types::{Class, Name, VersionNumber};
+use quern_types::{Class, Credential, Name, Period, Role, TokenId, VersionNumber};
 use reqwest::{Body, RequestBuilder, Response, Url, multipart};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -16,8 +16,8 @@ mod answer;
 mod error;
 
 pub(crate) use answer::{
-    Answer, Deployment, DeviceList, Inference, Listed, ListedMeasure, ListedWorker, LogLine,
-    Metadata, RolledBack, TensorMetadata, VersionList,
+    Answer, AuditLog, Deployment, DeviceList, Inference, Listed, ListedMeasure, ListedWorker,
+    LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use error::{ClientError, Problem};
 
@@ -84,10 +84,18 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(url: ServerUrl) -> Result<Self, reqwest::Error> {
+    /// A client that shows a token, if it has one.
+    pub(crate) fn new(url: ServerUrl, token: Option<&Credential>) -> Result<Self, reqwest::Error> {
+        let authorization = token.map(|token| {
+            let bearer = format!("Bearer {}", token.reveal());
+            let mut value = HeaderValue::try_from(bearer).expect("letters and digits");
+            value.set_sensitive(true);
+            (AUTHORIZATION, value)
+        });
         // The server is meant to be near: a proxy for the outside world would be in the way.
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
+            .default_headers(authorization.into_iter().collect())
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
@@ -181,6 +189,53 @@ impl Client {
     pub(crate) async fn delete(&self, class: Class, name: &Name) -> Result<(), ClientError> {
         let url = self.url.at(&["v1", class.plural(), name.as_str()]);
         self.send(self.http.delete(url)).await.map(drop)
+    }
+
+    /// Makes a token; its secret is in the answer.
+    pub(crate) async fn create_token(
+        &self,
+        role: Role,
+        tenant: Option<&Name>,
+        note: &str,
+        expires_in: Option<Period>,
+    ) -> Result<Answer<MadeToken>, ClientError> {
+        let mut asked = json!({"role": role, "note": note});
+        if let Some(tenant) = tenant {
+            asked["tenant"] = json!(tenant);
+        }
+        if let Some(time) = expires_in {
+            asked["expires_in"] = json!(time.to_string());
+        }
+        self.answer(self.http.post(self.url.at(&["v1", "tokens"])).json(&asked)).await
+    }
+
+    pub(crate) async fn tokens(&self) -> Result<Answer<TokenList>, ClientError> {
+        self.answer(self.http.get(self.url.at(&["v1", "tokens"]))).await
+    }
+
+    pub(crate) async fn revoke_token(&self, id: TokenId) -> Result<(), ClientError> {
+        let url = self.url.at(&["v1", "tokens", &id.to_string()]);
+        self.send(self.http.delete(url)).await.map(drop)
+    }
+
+    /// Who changed what: the newest `limit` before a place.
+    pub(crate) async fn audit(
+        &self,
+        tenant: Option<&Name>,
+        limit: u32,
+        before: Option<u64>,
+    ) -> Result<Answer<AuditLog>, ClientError> {
+        let mut url = self.url.at(&["v1", "audit"]);
+        let mut query = url.query_pairs_mut();
+        query.append_pair("limit", &limit.to_string());
+        if let Some(tenant) = tenant {
+            query.append_pair("tenant", tenant.as_str());
+        }
+        if let Some(before) = before {
+            query.append_pair("before", &before.to_string());
+        }
+        drop(query);
+        self.answer(self.http.get(url)).await
     }
 
     pub(crate) async fn devices(&self) -> Result<Answer<DeviceList>, ClientError> {

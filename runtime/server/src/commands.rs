@@ -1,7 +1,7 @@
 //! Runs the command that was asked for; each has its own file.
 
 use anyhow::Result;
-use quern_types::{Class, Name};
+use quern_types::{Class, Credential, Name};
 
 use crate::{
     arguments::{Arguments, Command},
@@ -9,6 +9,7 @@ use crate::{
     failure::{Failure, UsageError},
 };
 
+pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod config;
 pub(crate) mod delete;
@@ -24,6 +25,7 @@ pub(crate) mod model;
 pub(crate) mod new;
 pub(crate) mod rollback;
 pub(crate) mod serve;
+pub(crate) mod token;
 pub(crate) mod versions;
 
 /// What client commands share.
@@ -36,7 +38,9 @@ pub(crate) struct Session {
 
 /// Runs a command to its end.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let session = Session { client: Client::new(arguments.url)?, json: arguments.json };
+    let token = arguments.token.as_deref().map(token).transpose()?;
+    let session =
+        Session { client: Client::new(arguments.url, token.as_ref())?, json: arguments.json };
     match arguments.command {
         Command::Serve(command) => serve::run(command).await,
         Command::Config(command) => config::run(command),
@@ -50,12 +54,23 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Call(command) => call::run(&session, command).await,
         Command::Logs(command) => logs::run(&session, command).await,
         Command::Devices(command) => devices::run(&session, command).await,
+        Command::Token(command) => token::run(&session, command).await,
+        Command::Audit(command) => audit::run(&session, command).await,
         Command::New(command) => new::run(command, session.json),
         Command::Dev(command) => dev::run(&session, command).await,
         Command::Demo(command) => demo::run(command, session.json).await,
         // Run already, by `main`.
         Command::DeviceWorker(_) => device_worker::run(),
     }
+}
+
+/// Never quotes what is no token: it may be a secret nevertheless.
+fn token(text: &str) -> Result<Credential, UsageError> {
+    let token = Credential::parse(text.trim());
+    token.ok_or_else(|| {
+        let form = "is not of the form quern_…: copy all of what `quern token create` printed";
+        UsageError(format!("--token, or QUERN_TOKEN, {form}"))
+    })
 }
 
 /// Says which of a function and a model of the same name is meant.

@@ -80,7 +80,11 @@ pub(crate) struct Flags {
     #[arg(long, env = "ORT_DYLIB_PATH", value_name = "PATH")]
     ort_library: Option<PathBuf>,
 
-    /// Listen on other addresses than loopback, although nobody is authenticated yet
+    /// Let in only requests with a token, which `quern token create` makes
+    #[arg(long)]
+    authenticate: bool,
+
+    /// Listen on other addresses than loopback although requests need no token
     #[arg(long)]
     insecure: bool,
 
@@ -138,6 +142,7 @@ impl Flags {
         set(&mut server.listen, self.listen);
         set(&mut server.grpc_listen, self.grpc_listen.map(Some));
         set(&mut server.data, self.data);
+        server.authenticate |= self.authenticate;
         server.insecure |= self.insecure;
         set(&mut shared_memory.prefix, self.allow_shared_memory.map(Some));
         set(&mut server.log_format, self.log_format);
@@ -167,6 +172,11 @@ impl Config {
                      raise body_memory, or lower max_json_body"
                 ),
             ));
+        }
+        if options.server.authenticate && options.shared_memory.prefix.is_some() {
+            let reason = "regions of shared memory belong to no tenant, so that any token could \
+                          read and write them: leave it out where requests need tokens";
+            return Err(source.refuse("shared_memory.prefix", reason.into()));
         }
         Ok(Self { options, limits })
     }

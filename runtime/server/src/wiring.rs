@@ -1,6 +1,6 @@
 //! Builds a server from its parts, in the one order that their dependencies allow. Never serves.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use prometheus::{Registry, process_collector::ProcessCollector};
@@ -29,16 +29,9 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let Config { options, limits } = config;
-    let Options { server, http, shared_memory, sandbox, outbound, .. } = options;
-    let Options { keyvalue, models, deploy, logs, .. } = options;
+    let store = store_config(&options.server.data, &options);
+    let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
 
-    let store = StoreConfig {
-        directory: server.data.clone(),
-        keep_versions: deploy.keep_versions.0,
-        log_records: logs.keep_records.0,
-        log_bytes: logs.keep_bytes.0,
-        bucket_bytes: keyvalue.bucket_size.0,
-    };
     let store = Store::open(store, &registry)
         .await
         .with_context(|| format!("can't open the data folder {}", server.data.display()))?;
@@ -69,12 +62,25 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let deployer = Arc::new(Deployer::new(deploy, services, &registry)?);
     let gateway = GatewayConfig {
         limits: http.limits(),
+        authenticate: server.authenticate,
         shared_memory: shared_memory.config(),
         callers_are_owners: server.is_private(),
         version: env!("CARGO_PKG_VERSION"),
     };
     let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry)?;
     Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, worker })
+}
+
+/// What a data folder is opened with.
+pub(crate) fn store_config(directory: &Path, options: &Options) -> StoreConfig {
+    let Options { deploy, logs, keyvalue, .. } = options;
+    StoreConfig {
+        directory: directory.to_owned(),
+        keep_versions: deploy.keep_versions.0,
+        log_records: logs.keep_records.0,
+        log_bytes: logs.keep_bytes.0,
+        bucket_bytes: keyvalue.bucket_size.0,
+    }
 }
 
 /// Tells this program's allocator not to claim a gigabyte at its start, which counts against a

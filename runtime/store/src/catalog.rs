@@ -7,31 +7,46 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use quern_types::{Class, Digest, FunctionSpec, ModelSpec, Name, Routes, TenantId, VersionNumber};
+use quern_types::{
+    Access, Caller, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, Token, TokenId,
+    VersionNumber,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    AuditError, AuditQuery, AuditRecord, TokenError,
+    audit::AuditReader,
     ledger::Ledger,
     metrics::StoreMetrics,
     operation::{CommitVersion, DeleteName, Operation, RollBack},
     rows::{Key, NewRow},
     snapshot::Deployable,
+    tokens::{AddToken, RevokeToken},
 };
 
 /// The catalog of one data folder.
 #[derive(Debug)]
 pub struct Catalog {
     routes: Arc<ArcSwap<Routes>>,
+    access: Arc<ArcSwap<Access>>,
+    audit: AuditReader,
     operations: Mutex<Option<mpsc::Sender<Box<dyn Operation>>>>,
     ledger: Arc<Ledger>,
     metrics: StoreMetrics,
 }
 
+/// What requests read, which the writer keeps up to date.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) routes: Arc<ArcSwap<Routes>>,
+    pub(crate) access: Arc<ArcSwap<Access>>,
+}
+
 /// A version to be deployed.
 #[derive(Debug, Clone)]
 pub struct NewVersion<Spec> {
-    /// Whose it is.
-    pub tenant: TenantId,
+    /// Who deploys it; it is the caller's tenant's.
+    pub caller: Caller,
     /// What it is a version of.
     pub name: Name,
     /// Names manifest and content together.
@@ -152,17 +167,47 @@ pub enum DeleteError {
 
 impl Catalog {
     pub(crate) fn new(
-        routes: Arc<ArcSwap<Routes>>,
+        shown: Shown,
+        audit: AuditReader,
         operations: mpsc::Sender<Box<dyn Operation>>,
         ledger: Arc<Ledger>,
         metrics: StoreMetrics,
     ) -> Self {
-        Self { routes, operations: Mutex::new(Some(operations)), ledger, metrics }
+        let Shown { routes, access } = shown;
+        Self { routes, access, audit, operations: Mutex::new(Some(operations)), ledger, metrics }
     }
 
     /// What is deployed now.
     pub fn routes(&self) -> Arc<Routes> {
         self.routes.load_full()
+    }
+
+    /// Who is let in now.
+    pub fn access(&self) -> Arc<Access> {
+        self.access.load_full()
+    }
+
+    /// Adds a token.
+    pub async fn add_token(&self, caller: &Caller, token: Token) -> Result<(), TokenError> {
+        self.submit(
+            |reply| AddToken::new(caller.clone(), token, reply),
+            |reason| TokenError::Storage { reason },
+        )
+        .await
+    }
+
+    /// Takes a token away: once this returns, it lets nobody in.
+    pub async fn revoke_token(&self, caller: &Caller, id: TokenId) -> Result<(), TokenError> {
+        self.submit(
+            |reply| RevokeToken::new(caller.clone(), id, reply),
+            |reason| TokenError::Storage { reason },
+        )
+        .await
+    }
+
+    /// What was changed, and by whom: the newest first.
+    pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, AuditError> {
+        self.audit.read(query).await
     }
 
     /// Makes a version of a function live. It must be followed by nothing: once this returns,
@@ -182,14 +227,14 @@ impl Catalog {
     /// Makes a kept version live: `to`, or the newest one below the live one.
     pub async fn rollback(
         &self,
-        tenant: &TenantId,
+        caller: &Caller,
         class: Class,
         name: &Name,
         to: Option<VersionNumber>,
     ) -> Result<VersionNumber, RollbackError> {
-        let key = Key { tenant: tenant.clone(), class, name: name.clone() };
+        let key = Key { tenant: caller.tenant.clone(), class, name: name.clone() };
         self.submit(
-            |reply| RollBack::new(key, to, reply),
+            |reply| RollBack::new(caller.clone(), key, to, reply),
             |reason| RollbackError::Storage { reason },
         )
         .await
@@ -198,13 +243,16 @@ impl Catalog {
     /// Removes a function or model with all its versions.
     pub async fn delete(
         &self,
-        tenant: &TenantId,
+        caller: &Caller,
         class: Class,
         name: &Name,
     ) -> Result<Removed, DeleteError> {
-        let key = Key { tenant: tenant.clone(), class, name: name.clone() };
-        self.submit(|reply| DeleteName::new(key, reply), |reason| DeleteError::Storage { reason })
-            .await
+        let key = Key { tenant: caller.tenant.clone(), class, name: name.clone() };
+        self.submit(
+            |reply| DeleteName::new(caller.clone(), key, reply),
+            |reason| DeleteError::Storage { reason },
+        )
+        .await
     }
 
     /// Refuses further operations; the writer ends once it has done what is queued.

@@ -6,7 +6,7 @@
 //! | path | content |
 //! |---|---|
 //! | `lock` | held as long as a server has the folder |
-//! | `catalog.sqlite` | tenants' names and versions; every commit is synced |
+//! | `catalog.sqlite` | tenants' names and versions, tokens, and who changed what; every commit is synced |
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
@@ -19,6 +19,7 @@
 //! - requests read the routing snapshot, which shows committed rows only;
 //! - a version number is given once, whatever is deleted.
 
+mod audit;
 mod blobs;
 mod catalog;
 mod database;
@@ -34,8 +35,10 @@ mod recent;
 mod rows;
 mod snapshot;
 mod store;
+mod tokens;
 mod writer;
 
+pub use audit::{AuditError, AuditQuery, AuditRecord};
 pub use blobs::{BlobError, Blobs, StageError, StagedBlob};
 pub use catalog::{
     Catalog, CommitError, Committed, DeleteError, NewVersion, Removed, RollbackError,
@@ -43,3 +46,4 @@ pub use catalog::{
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
 pub use recent::{RecentFunction, RecentFunctions};
 pub use store::{OpenError, Store, StoreConfig};
+pub use tokens::TokenError;

@@ -292,7 +292,7 @@ fn read(
                 function: function.clone(),
                 version: rows::number(row, 1)?,
                 invocation: rows::parsed(row, 2)?,
-                time: rows::created(row.get(3)?),
+                time: rows::time(row.get(3)?),
                 text: row.get(4)?,
                 stream: stream(row, 5)?,
             },

@@ -3,31 +3,44 @@
 
 use std::fmt;
 
-use quern_types::{Digest, VersionNumber};
+use quern_types::{Caller, Digest, VersionNumber};
 use rusqlite::Connection;
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::{
     CommitError, Committed, DeleteError, Removed, RollbackError,
+    audit::Entry,
     ledger::Hold,
     rows::{self, Key, NewRow},
 };
 
 /// One operation. It is applied, and answered once its group has been committed or has failed.
 pub(crate) trait Operation: Send + fmt::Debug {
-    /// What it concerns.
-    fn key(&self) -> &Key;
+    /// The part of the tables that it changes.
+    fn subject(&self) -> Subject<'_>;
 
     /// Changes the tables; an error fails the whole group. A refusal is no error: it is an
     /// answer, and changes nothing.
     fn apply(&mut self, connection: &Connection, keep_versions: u32) -> rusqlite::Result<Effects>;
 
+    /// What the audit log says of it; asked once it has changed something.
+    fn entry(&self) -> Entry<'_>;
+
     /// Answers with the outcome, or with the reason why the group failed.
     fn answer(self: Box<Self>, group: Result<Removed, String>);
 }
 
+/// A part of the tables that is shown to requests.
+pub(crate) enum Subject<'a> {
+    /// What is deployed under a name.
+    Routes(&'a Key),
+    /// Who is let in.
+    Access,
+}
+
 /// What an applied operation asks for after the commit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Effects {
     /// Whether it changed the tables.
     pub(crate) changed: bool,
@@ -38,6 +51,11 @@ pub(crate) struct Effects {
 type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
 impl Effects {
+    /// Those of an operation that concerns no content.
+    pub(crate) fn of(changed: bool) -> Self {
+        Self { changed, loosened: Vec::new(), hold: None }
+    }
+
     /// Lets go of what was held until the commit was decided; gives the contents that may have
     /// lost their last row.
     pub(crate) fn settle(self) -> Vec<Digest> {
@@ -58,6 +76,7 @@ pub(crate) struct CommitVersion {
 /// Makes a kept version live.
 #[derive(Debug)]
 pub(crate) struct RollBack {
+    caller: Caller,
     key: Key,
     to: Option<VersionNumber>,
     outcome: Option<Result<VersionNumber, RollbackError>>,
@@ -67,6 +86,7 @@ pub(crate) struct RollBack {
 /// Removes a name with all its versions.
 #[derive(Debug)]
 pub(crate) struct DeleteName {
+    caller: Caller,
     key: Key,
     outcome: Option<Result<(), DeleteError>>,
     reply: Reply<Removed, DeleteError>,
@@ -83,8 +103,8 @@ impl CommitVersion {
 }
 
 impl Operation for CommitVersion {
-    fn key(&self) -> &Key {
-        &self.row.key
+    fn subject(&self) -> Subject<'_> {
+        Subject::Routes(&self.row.key)
     }
 
     fn apply(&mut self, connection: &Connection, keep_versions: u32) -> rusqlite::Result<Effects> {
@@ -103,6 +123,14 @@ impl Operation for CommitVersion {
         Ok(Effects { changed, loosened, hold: self.hold.take() })
     }
 
+    fn entry(&self) -> Entry<'_> {
+        let NewRow { caller, key, digest, .. } = &self.row;
+        let version = self.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
+        let version = version.map(|(version, _)| *version);
+        let detail = json!({ "version": version, "digest": digest.to_string() });
+        Entry { caller, action: "deploy", subject: key.to_string(), detail }
+    }
+
     fn answer(self: Box<Self>, group: Result<Removed, String>) {
         let answer = match (group, self.outcome) {
             (Ok(removed), Some(outcome)) => {
@@ -117,24 +145,32 @@ impl Operation for CommitVersion {
 
 impl RollBack {
     pub(crate) fn new(
+        caller: Caller,
         key: Key,
         to: Option<VersionNumber>,
         reply: Reply<VersionNumber, RollbackError>,
     ) -> Self {
-        Self { key, to, outcome: None, reply }
+        Self { caller, key, to, outcome: None, reply }
     }
 }
 
 impl Operation for RollBack {
-    fn key(&self) -> &Key {
-        &self.key
+    fn subject(&self) -> Subject<'_> {
+        Subject::Routes(&self.key)
     }
 
     fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
         let outcome = rows::roll_back(connection, &self.key, self.to)?;
         let changed = outcome.is_ok();
         self.outcome = Some(outcome);
-        Ok(Effects { changed, ..Effects::default() })
+        Ok(Effects::of(changed))
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        let version = self.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
+        let detail = json!({ "version": version });
+        let subject = self.key.to_string();
+        Entry { caller: &self.caller, action: "rollback", subject, detail }
     }
 
     fn answer(self: Box<Self>, group: Result<Removed, String>) {
@@ -147,14 +183,14 @@ impl Operation for RollBack {
 }
 
 impl DeleteName {
-    pub(crate) fn new(key: Key, reply: Reply<Removed, DeleteError>) -> Self {
-        Self { key, outcome: None, reply }
+    pub(crate) fn new(caller: Caller, key: Key, reply: Reply<Removed, DeleteError>) -> Self {
+        Self { caller, key, outcome: None, reply }
     }
 }
 
 impl Operation for DeleteName {
-    fn key(&self) -> &Key {
-        &self.key
+    fn subject(&self) -> Subject<'_> {
+        Subject::Routes(&self.key)
     }
 
     fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
@@ -167,6 +203,11 @@ impl Operation for DeleteName {
         Ok(Effects { changed, loosened, hold: None })
     }
 
+    fn entry(&self) -> Entry<'_> {
+        let subject = self.key.to_string();
+        Entry { caller: &self.caller, action: "delete", subject, detail: json!({}) }
+    }
+
     fn answer(self: Box<Self>, group: Result<Removed, String>) {
         let answer = match (group, self.outcome) {
             (Ok(removed), Some(outcome)) => outcome.map(|()| removed),
@@ -176,6 +217,7 @@ impl Operation for DeleteName {
     }
 }
 
-fn failure(group: Result<Removed, String>) -> String {
+/// Why a group, and so each of its operations, failed.
+pub(crate) fn failure(group: Result<Removed, String>) -> String {
     group.err().unwrap_or_else(|| "the operation was never applied".into())
 }

@@ -1,15 +1,19 @@
 //! The tables of the catalog and the statements that change them. Never ends a transaction, and
 //! checks everything that can be refused before it changes anything.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use quern_types::{Class, Digest, Name, TenantId, VersionNumber};
+use quern_types::{Caller, Class, Digest, Name, TenantId, VersionNumber};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use crate::{CommitError, DeleteError, NewVersion, RollbackError, snapshot::Deployable};
 
 /// Each brings the tables from one version to the next; a released one never changes.
-pub(crate) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
     -- A deleted name stays, without a live version, so that its numbers are never used again.
     CREATE TABLE names (
         id INTEGER PRIMARY KEY,
@@ -33,7 +37,30 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         UNIQUE (name_id, digest)
     ) STRICT;
     CREATE INDEX versions_by_content ON versions (content);
-"];
+",
+    "
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        role TEXT NOT NULL CHECK (role IN ('invoker', 'deployer', 'admin')),
+        note TEXT NOT NULL,
+        hash TEXT NOT NULL,
+        created_us INTEGER NOT NULL,
+        expires_us INTEGER
+    ) STRICT;
+    -- AUTOINCREMENT: a place that was given once is never given again, whatever is removed.
+    CREATE TABLE audit (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        time_us INTEGER NOT NULL,
+        tenant TEXT NOT NULL,
+        token TEXT,
+        action TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_by_tenant ON audit (tenant, sequence);
+",
+];
 
 /// Names a function or a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +70,16 @@ pub(crate) struct Key {
     pub(crate) name: Name,
 }
 
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.class, self.name)
+    }
+}
+
 /// A version on its way into the tables.
 #[derive(Debug)]
 pub(crate) struct NewRow {
+    pub(crate) caller: Caller,
     pub(crate) key: Key,
     pub(crate) kind: &'static str,
     pub(crate) digest: Digest,
@@ -56,22 +90,28 @@ pub(crate) struct NewRow {
 
 impl NewRow {
     pub(crate) fn new<Spec: Deployable>(new: NewVersion<Spec>) -> serde_json::Result<Self> {
-        let NewVersion { tenant, name, digest, content, spec, created } = new;
-        let since = created.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let NewVersion { caller, name, digest, content, spec, created } = new;
         Ok(Self {
-            key: Key { tenant, class: Spec::CLASS, name },
+            key: Key { tenant: caller.tenant.clone(), class: Spec::CLASS, name },
+            caller,
             kind: spec.kind(),
             digest,
             content,
             spec: serde_json::to_string(&spec)?,
-            created_us: i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+            created_us: microseconds(created),
         })
     }
 }
 
-/// The time that `created_us` stands for.
-pub(crate) fn created(created_us: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_micros(created_us.try_into().unwrap_or(0))
+/// The time that a column of microseconds stands for.
+pub(crate) fn time(microseconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(microseconds.try_into().unwrap_or(0))
+}
+
+/// What stands in a column for a time.
+pub(crate) fn microseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Text of a column that has a type of its own.

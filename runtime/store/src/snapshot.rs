@@ -154,6 +154,6 @@ fn read<Spec: Deployable>(
         digest: rows::parsed(row, 1)?,
         content: rows::parsed(row, 2)?,
         spec: Arc::new(spec),
-        created: rows::created(row.get(4)?),
+        created: rows::time(row.get(4)?),
     })
 }

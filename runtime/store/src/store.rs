@@ -14,6 +14,8 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
     Blobs, Catalog, FunctionLogs, RecentFunctions,
+    audit::AuditReader,
+    catalog::Shown,
     database::{self, Synchronous},
     folder::{self, FolderLock},
     keyvalue::KeyValueStore,
@@ -22,6 +24,7 @@ use crate::{
     metrics::StoreMetrics,
     rows,
     snapshot::{self, SnapshotError},
+    tokens,
     writer::{self, Writer},
 };
 
@@ -146,8 +149,9 @@ impl Store {
             tracing::error!(%content, "blob of a version is missing: deploy the version again");
         }
         let (sender, operations) = mpsc::channel(writer::QUEUE);
-        let routes = parts.writer.routes.clone();
-        let catalog = Catalog::new(routes, sender, parts.blobs.ledger().clone(), metrics);
+        let shown = parts.writer.shown.clone();
+        let ledger = parts.blobs.ledger().clone();
+        let catalog = Catalog::new(shown, parts.audit, sender, ledger, metrics);
         let recent = RecentFunctions::new(directory.join("recent.json"));
         let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
             action: "start the writer of",
@@ -212,6 +216,7 @@ pub(crate) async fn join(thread: Option<JoinHandle<()>>) {
 
 struct Parts {
     writer: Writer,
+    audit: AuditReader,
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
     key_value: KeyValueStore,
@@ -232,7 +237,9 @@ fn open_files(
         error => OpenError::Damaged { path: path.clone(), reason: error.to_string() },
     };
     let routes = snapshot::load(&connection).map_err(damaged)?;
+    let access = tokens::load(&connection).map_err(|error| damaged(error.into()))?;
     let contents = snapshot::contents(&connection).map_err(|error| damaged(error.into()))?;
+    let audit = AuditReader::new(database::open_reader(&path)?);
     let ledger = Ledger::new(metrics.blob_bytes.clone());
     let blobs = Arc::new(Blobs::open(&directory.join("blobs"), ledger)?);
     let logs = FunctionLogs::open(
@@ -255,12 +262,15 @@ fn open_files(
     })?;
     let writer = Writer {
         connection,
-        routes: Arc::new(ArcSwap::from_pointee(routes)),
+        shown: Shown {
+            routes: Arc::new(ArcSwap::from_pointee(routes)),
+            access: Arc::new(ArcSwap::from_pointee(access)),
+        },
         blobs: blobs.clone(),
         keep_versions: config.keep_versions,
         metrics: metrics.clone(),
         runtime: runtime.clone(),
         _lock: lock,
     };
-    Ok(Parts { writer, blobs, logs, key_value, contents })
+    Ok(Parts { writer, audit, blobs, logs, key_value, contents })
 }

@@ -3,20 +3,21 @@
 
 use std::{sync::Arc, thread::JoinHandle, time::Instant};
 
-use arc_swap::ArcSwap;
 use quern_types::{Digest, Routes};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Removed,
+    Removed, audit,
     blobs::Blobs,
+    catalog::Shown,
     folder::FolderLock,
     group,
     metrics::StoreMetrics,
-    operation::{Effects, Operation},
+    operation::{Effects, Operation, Subject},
     rows,
     snapshot::{self, SnapshotError},
+    tokens,
 };
 
 /// Operations that can wait for the writer; whoever comes next waits for room.
@@ -27,7 +28,7 @@ const GROUP: usize = 64;
 /// Everything that the writer owns.
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
-    pub(crate) routes: Arc<ArcSwap<Routes>>,
+    pub(crate) shown: Shown,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) keep_versions: u32,
     pub(crate) metrics: StoreMetrics,
@@ -79,19 +80,32 @@ impl Writer {
         let mut transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut effects = Vec::with_capacity(group.len());
-        let mut routes = Routes::clone(&self.routes.load());
+        let (mut routes, mut access) = (None, None);
         for operation in group {
             let savepoint = transaction.savepoint()?;
             let applied = operation.apply(&savepoint, self.keep_versions)?;
             if applied.changed {
+                audit::insert(&savepoint, &operation.entry())?;
                 // Read before the commit, so that nothing can fail after it.
-                snapshot::refresh(&savepoint, &mut routes, operation.key())?;
+                match operation.subject() {
+                    Subject::Routes(key) => {
+                        let routes =
+                            routes.get_or_insert_with(|| Routes::clone(&self.shown.routes.load()));
+                        snapshot::refresh(&savepoint, routes, key)?;
+                    }
+                    Subject::Access => access = Some(tokens::load(&savepoint)?),
+                }
                 savepoint.commit()?;
             }
             effects.push(applied);
         }
         transaction.commit()?;
-        self.routes.store(Arc::new(routes));
+        if let Some(routes) = routes {
+            self.shown.routes.store(Arc::new(routes));
+        }
+        if let Some(access) = access {
+            self.shown.access.store(Arc::new(access));
+        }
         Ok(effects)
     }
 

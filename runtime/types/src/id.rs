@@ -4,6 +4,8 @@ use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Name;
+
 /// The owner of functions, models, budgets and records. `default` without authentication.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TenantId(Arc<str>);
@@ -17,6 +19,12 @@ impl TenantId {
     /// The tenant's name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&Name> for TenantId {
+    fn from(name: &Name) -> Self {
+        Self::new(name.as_str())
     }
 }
 

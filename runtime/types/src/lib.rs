@@ -2,6 +2,7 @@
 //!
 //! Everything here is parsed at the edge: a value of these types is valid by construction.
 
+mod access;
 mod catalog;
 mod deadline;
 mod device;
@@ -26,6 +27,10 @@ mod signature;
 mod tensor;
 mod warm_up;
 
+pub use access::{
+    Access, Caller, Credential, CredentialError, InvalidRole, InvalidTokenId, Role, SecretHash,
+    Token, TokenId,
+};
 pub use catalog::{Class, Deployed, Routes, TenantRoutes, Version};
 pub use deadline::Deadline;
 pub use device::{

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use quern_deploy::{DeployError, LogRecord, LogStream};
 use quern_types::{Class, Name, VersionNumber};
 
-use crate::common::{Server, component, manifest, name, spec, tenant};
+use crate::common::{Server, caller, component, manifest, name, spec, tenant};
 
 fn record(function: &Name, version: VersionNumber, text: &str) -> LogRecord {
     LogRecord {
@@ -22,7 +22,7 @@ fn record(function: &Name, version: VersionNumber, text: &str) -> LogRecord {
 #[tokio::test]
 async fn a_rollback_goes_back_or_says_why_not() {
     let server = Server::start(10).await;
-    let (class, key, owner) = (Class::Function, name("f"), tenant());
+    let (class, key, owner) = (Class::Function, name("f"), caller());
     let number = |number| VersionNumber::new(number).expect("not zero");
     let back = |to| server.deployer.rollback(&owner, class, &key, to);
     assert_eq!(back(None).await, Err(DeployError::NotFound { class, name: key.clone() }));
@@ -55,12 +55,12 @@ async fn what_is_deleted_leaves_no_blob_no_code_and_no_log() {
     let logs = server.deployer.logs(&tenant(), &key, None, 10).await.expect("deployed");
     assert_eq!(logs[0].record.text, "hello");
 
-    server.deployer.delete(&tenant(), Class::Function, &key).await.expect("deleted");
+    server.deployer.delete(&caller(), Class::Function, &key).await.expect("deleted");
     assert_eq!(server.kept(), (1, 1), "what the other function needs");
     assert!(server.is_compiled(&component(2), &spec(&manifest("g"))));
     let missing = DeployError::NotFound { class: Class::Function, name: key.clone() };
     assert_eq!(server.deployer.logs(&tenant(), &key, None, 10).await, Err(missing.clone()));
-    assert_eq!(server.deployer.delete(&tenant(), Class::Function, &key).await, Err(missing));
+    assert_eq!(server.deployer.delete(&caller(), Class::Function, &key).await, Err(missing));
 
     let redeployed = server.deploy_function("f", &manifest("f"), &component(1)).await;
     let redeployed = redeployed.expect("deployed");
@@ -106,7 +106,7 @@ async fn concurrent_deploys_and_deletes_of_one_component_never_lose_its_code() {
                 let compiled = server.is_compiled(&component, &spec(&manifest));
                 assert!(compiled, "worker {worker}, round {round}");
                 let key = name(&function);
-                server.deployer.delete(&tenant(), Class::Function, &key).await.expect("deleted");
+                server.deployer.delete(&caller(), Class::Function, &key).await.expect("deleted");
             }
         })
     });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quern_deploy::{ComponentError, DeployError, DeployedKind, StageError};
 use quern_types::{ByteSize, Digest, LimitRules, Limits};
 
-use crate::common::{Server, component, files, manifest, name, spec, tenant, upload};
+use crate::common::{Server, caller, component, files, manifest, name, spec, tenant, upload};
 
 #[tokio::test]
 async fn a_deployed_function_is_live_stored_and_compiled() {
@@ -127,7 +127,7 @@ async fn a_store_that_fails_is_the_servers_fault() {
     let staged = server.deployer.stage(upload(&component(1))).await.expect("staged");
     server.store.close().await;
     let key = name("f");
-    let refused = server.deployer.deploy_function(&tenant(), &key, &manifest("f"), staged).await;
+    let refused = server.deployer.deploy_function(&caller(), &key, &manifest("f"), staged).await;
     assert!(matches!(refused, Err(DeployError::Storage { .. })), "{refused:?}");
     assert_eq!(server.kept().1, 0, "no compiled code");
     assert!(server.metric("quern_deploys_total{class=\"function\",outcome=\"failed\"} 1"));
@@ -138,7 +138,7 @@ async fn a_caller_that_goes_away_leaves_a_whole_deployment() {
     let server = Server::start(10).await;
     let (key, manifest, component) = (name("f"), manifest("f"), component(1));
     let staged = server.deployer.stage(upload(&component)).await.expect("staged");
-    let owner = tenant();
+    let owner = caller();
     let deploy = server.deployer.deploy_function(&owner, &key, &manifest, staged);
     tokio::select! {
         biased;
@@ -147,7 +147,7 @@ async fn a_caller_that_goes_away_leaves_a_whole_deployment() {
     }
     server.deployer.drain().await;
     let routes = server.deployer.routes();
-    let live = routes.function(&owner, &key).expect("deployed").live();
+    let live = routes.function(&owner.tenant, &key).expect("deployed").live();
     assert!(server.is_compiled(&component, &live.spec));
 }
 
@@ -167,7 +167,7 @@ async fn uploads_under_way_are_counted_from_their_first_byte() {
     };
     assert!(is_full().await);
     assert_eq!(files(&server.folder.path().join("blobs/uploads")).len(), 64);
-    let (owner, key) = (tenant(), name("f"));
+    let (owner, key) = (caller(), name("f"));
     let last = staged.pop().expect("staged");
     let refused = server.deployer.deploy_function(&owner, &key, &manifest("f"), last).await;
     refused.expect_err("no component");

@@ -3,7 +3,7 @@
 use quern_deploy::{DeployError, DeployedKind, ModelForm};
 use quern_types::{BatchAxis, Class, DeviceError, Engine, Period};
 
-use crate::common::{Server, archive, component, digits, manifest, name, tenant};
+use crate::common::{Server, archive, caller, component, digits, manifest, name, tenant};
 
 #[tokio::test]
 async fn a_deployed_model_is_live_with_its_signature_and_batch_axis() {
@@ -151,7 +151,7 @@ async fn a_model_and_an_inference_function_can_not_share_a_name() {
     let clash = server.deploy_function("a", &manifest("a"), &component(1)).await;
     assert_eq!(clash, taken(Class::Model));
     assert_eq!(server.kept(), (1, 0), "no compiled code of what was refused");
-    server.deployer.delete(&tenant(), Class::Model, &name("a")).await.expect("deleted");
+    server.deployer.delete(&caller(), Class::Model, &name("a")).await.expect("deleted");
     server.deploy_function("a", &manifest("a"), &component(1)).await.expect("deployed");
     let clash = server.deploy_model("a", None, &digits()).await;
     assert_eq!(clash, taken(Class::Function));

@@ -25,6 +25,8 @@ macro_rules! codes {
 }
 
 codes! {
+    Unauthenticated "unauthenticated" UNAUTHORIZED,
+    Forbidden "forbidden" FORBIDDEN,
     InvalidName "invalid-name" BAD_REQUEST,
     InvalidManifest "invalid-manifest" BAD_REQUEST,
     InvalidMultipart "invalid-multipart" BAD_REQUEST,
@@ -37,6 +39,7 @@ codes! {
     MissingGrant "missing-grant" UNPROCESSABLE_ENTITY,
     InvalidModel "invalid-model" UNPROCESSABLE_ENTITY,
     NameTaken "name-taken" CONFLICT,
+    TooManyTokens "too-many-tokens" CONFLICT,
     NoPreviousVersion "no-previous-version" CONFLICT,
     UploadTooLarge "upload-too-large" PAYLOAD_TOO_LARGE,
     NotFound "not-found" NOT_FOUND,

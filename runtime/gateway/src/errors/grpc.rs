@@ -14,6 +14,8 @@ impl Code {
     pub(crate) fn grpc(self) -> tonic::Code {
         use tonic::Code as Grpc;
         match self {
+            Self::Unauthenticated => Grpc::Unauthenticated,
+            Self::Forbidden => Grpc::PermissionDenied,
             Self::InvalidName
             | Self::InvalidManifest
             | Self::InvalidMultipart
@@ -36,6 +38,7 @@ impl Code {
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::Busy
+            | Self::TooManyTokens
             | Self::OutOfMemory
             | Self::TooManyTableElements
             | Self::TooManyInstances
@@ -110,6 +113,8 @@ mod tests {
             tonic::Code::Unavailable => "UNAVAILABLE",
             tonic::Code::Unimplemented => "UNIMPLEMENTED",
             tonic::Code::Internal => "INTERNAL",
+            tonic::Code::Unauthenticated => "UNAUTHENTICATED",
+            tonic::Code::PermissionDenied => "PERMISSION_DENIED",
             other => panic!("{code:?} becomes {other:?}"),
         };
         let existing: BTreeMap<_, _> =

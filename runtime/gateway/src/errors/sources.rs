@@ -1,13 +1,14 @@
 //! Every error of every operation, and the code that it becomes. The matches are exhaustive: a
 //! new variant needs its code before anything compiles.
 
-use quern_deploy::{ComponentError, DeployError, StageError};
+use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
 use quern_types::{
     BodyError, DeviceError, Exceeded, GuestFault, InvokeError, Mismatch, ModelError, Side,
 };
 
 use super::{Code, Failure};
 use crate::{
+    access::AccessError,
     body::ReadError,
     functions::ForwardError,
     grpc::{AnswerTooLarge, CallError, FieldError, MessageError, TimeoutError},
@@ -32,8 +33,38 @@ impl From<RouteError> for Failure {
             RouteError::Name(_)
             | RouteError::EncodedName { .. }
             | RouteError::RegionName { .. } => Self::new(Code::InvalidName, error),
-            RouteError::Version { .. } => Self::new(Code::InvalidRequest, error),
+            RouteError::Version { .. } | RouteError::Token(_) => {
+                Self::new(Code::InvalidRequest, error)
+            }
         }
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        let code = match error {
+            AccessError::Missing | AccessError::Malformed | AccessError::Credential(_) => {
+                Code::Unauthenticated
+            }
+            AccessError::Role { .. } | AccessError::Tenant { .. } => Code::Forbidden,
+            AccessError::TenantName(_) | AccessError::TenantHeader => Code::InvalidRequest,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<AccessChangeError> for Failure {
+    fn from(error: AccessChangeError) -> Self {
+        let code = match &error {
+            AccessChangeError::Note { .. } | AccessChangeError::Lifetime { .. } => {
+                Code::InvalidRequest
+            }
+            AccessChangeError::Token(TokenError::NotFound { .. }) => Code::NotFound,
+            AccessChangeError::Token(TokenError::TooMany { .. }) => Code::TooManyTokens,
+            AccessChangeError::Token(TokenError::Storage { reason })
+            | AccessChangeError::Storage { reason } => return Self::internal(reason),
+        };
+        Self::new(code, error)
     }
 }
 

@@ -14,6 +14,8 @@ use super::{
         trace_setting_response,
     },
 };
+use quern_types::Caller;
+
 use crate::{
     Gateway,
     errors::Failure,
@@ -23,10 +25,11 @@ use crate::{
 
 pub(super) fn index(
     gateway: &Gateway,
+    caller: &Caller,
     request: &RepositoryIndexRequest,
 ) -> Result<RepositoryIndexResponse, Failure> {
     only_repository(&request.repository_name)?;
-    let mut entries = gateway.dispatcher.index(&gateway.tenant);
+    let mut entries = gateway.dispatcher.index(&caller.tenant);
     entries.retain(|entry| entry.readiness.is_ok() || !request.ready);
     Ok(RepositoryIndexResponse { models: entries.iter().map(describe).collect() })
 }
@@ -43,6 +46,7 @@ fn describe(entry: &IndexEntry) -> ModelIndex {
 
 pub(super) async fn load(
     gateway: &Gateway,
+    caller: &Caller,
     request: RepositoryModelLoadRequest,
 ) -> Result<(), Failure> {
     only_repository(&request.repository_name)?;
@@ -55,11 +59,12 @@ pub(super) async fn load(
     let name = request.model_name.parse().map_err(RouteError::Name)?;
     // It may have brought a lot, and loading takes long.
     drop(request);
-    Ok(gateway.dispatcher.load(&gateway.tenant, &name).await?)
+    Ok(gateway.dispatcher.load(&caller.tenant, &name).await?)
 }
 
 pub(super) async fn unload(
     gateway: &Gateway,
+    caller: &Caller,
     request: RepositoryModelUnloadRequest,
 ) -> Result<(), Failure> {
     only_repository(&request.repository_name)?;
@@ -72,7 +77,7 @@ pub(super) async fn unload(
     }
     let name = request.model_name.parse().map_err(RouteError::Name)?;
     drop(request);
-    Ok(gateway.dispatcher.unload(&gateway.tenant, &name).await?)
+    Ok(gateway.dispatcher.unload(&caller.tenant, &name).await?)
 }
 
 /// There is one repository, which has no name.
@@ -87,6 +92,7 @@ fn only_repository(name: &str) -> Result<(), CallError> {
 /// Reads settings; those that are given must be what they are already.
 pub(super) fn log_settings(
     gateway: &Gateway,
+    caller: &Caller,
     request: LogSettingsRequest,
 ) -> Result<LogSettingsResponse, Failure> {
     use log_settings_request::setting_value::ParameterChoice as Asked;
@@ -99,7 +105,7 @@ pub(super) fn log_settings(
         };
         (name, value)
     });
-    let current = v2::agree(gateway, &Subject::Log, asked.collect())?;
+    let current = v2::agree(gateway, caller, &Subject::Log, asked.collect())?;
     let settings = current.into_iter().map(|(name, value)| (name, log_setting(&value)));
     Ok(LogSettingsResponse { settings: settings.collect() })
 }
@@ -120,6 +126,7 @@ fn log_setting(value: &Value) -> log_settings_response::SettingValue {
 /// The same for traces.
 pub(super) fn trace_settings(
     gateway: &Gateway,
+    caller: &Caller,
     request: TraceSettingRequest,
 ) -> Result<TraceSettingResponse, Failure> {
     let TraceSettingRequest { settings, model_name } = request;
@@ -130,7 +137,7 @@ pub(super) fn trace_settings(
         .into_iter()
         .map(|(name, setting)| (name, Some(setting.value).filter(|value| !value.is_empty()).into()))
         .collect();
-    let current = v2::agree(gateway, &Subject::Trace(model), asked)?;
+    let current = v2::agree(gateway, caller, &Subject::Trace(model), asked)?;
     let settings = current.into_iter().map(|(name, value)| {
         let value = value.as_array().into_iter().flatten().map(text).collect();
         (name, trace_setting_response::SettingValue { value })

@@ -56,7 +56,8 @@ impl Call {
         } = read(&mut message).await?;
         let Target { name, version } = Target::parse(&model_name, &model_version)?;
         let gateway = &*self.gateway;
-        let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &name, version)?;
+        let tenant = &self.caller.tenant;
+        let found = Found::find(&gateway.dispatcher.routes(), tenant, &name, version)?;
         let wanted = Wanted::new(&found, outputs, true, gateway)?;
         drop(found);
         let inputs = match shared.is_empty() {
@@ -68,7 +69,7 @@ impl Call {
         let own = self.deadline.map(|end| end.at().saturating_duration_since(Instant::now()));
         let request = InferRequest {
             id: self.invocation.id(),
-            tenant: gateway.tenant.clone(),
+            tenant: self.caller.tenant.clone(),
             target: name,
             version,
             timeout: timeout.into_iter().chain(own).min(),

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use quern_dispatcher::{BatchStatistics, Found, Tally};
-use quern_types::{Name, TensorSpec, VersionNumber};
+use quern_types::{Caller, Name, TensorSpec, VersionNumber};
 
 use super::protocol::{
     self, DataType, InferBatchStatistics, InferStatistics, ModelConfig, ModelDynamicBatching,
@@ -27,17 +27,23 @@ pub(super) fn server_metadata(gateway: &Gateway) -> ServerMetadataResponse {
 }
 
 /// Whether a model takes calls. One that is not there doesn't, which is no error.
-pub(super) fn model_ready(gateway: &Gateway, name: &str, version: &str) -> Result<bool, Failure> {
+pub(super) fn model_ready(
+    gateway: &Gateway,
+    caller: &Caller,
+    name: &str,
+    version: &str,
+) -> Result<bool, Failure> {
     let Target { name, version } = Target::parse(name, version)?;
-    Ok(gateway.dispatcher.readiness(&gateway.tenant, &name, version).is_ok())
+    Ok(gateway.dispatcher.readiness(&caller.tenant, &name, version).is_ok())
 }
 
 pub(super) fn model_metadata(
     gateway: &Gateway,
+    caller: &Caller,
     name: &str,
     version: &str,
 ) -> Result<ModelMetadataResponse, Failure> {
-    let (name, found) = find(gateway, name, version)?;
+    let (name, found) = find(gateway, caller, name, version)?;
     let describe = |spec: &TensorSpec| TensorMetadata {
         name: spec.name.to_string(),
         datatype: spec.dtype.to_string(),
@@ -55,16 +61,18 @@ pub(super) fn model_metadata(
 
 pub(super) fn model_config(
     gateway: &Gateway,
+    caller: &Caller,
     name: &str,
     version: &str,
 ) -> Result<ModelConfig, Failure> {
-    let (name, found) = find(gateway, name, version)?;
+    let (name, found) = find(gateway, caller, name, version)?;
     Ok(v2::ModelConfig::new(&name, &found, &gateway.dispatcher.devices()).into())
 }
 
 /// Statistics of one version, of all of one name, or of all there is.
 pub(super) fn statistics(
     gateway: &Gateway,
+    caller: &Caller,
     name: &str,
     version: &str,
 ) -> Result<ModelStatisticsResponse, Failure> {
@@ -75,13 +83,18 @@ pub(super) fn statistics(
             (Some(name), version)
         }
     };
-    let counted = gateway.dispatcher.statistics(&gateway.tenant, name.as_ref(), version)?;
+    let counted = gateway.dispatcher.statistics(&caller.tenant, name.as_ref(), version)?;
     Ok(ModelStatisticsResponse { model_stats: counted.into_iter().map(Into::into).collect() })
 }
 
-fn find(gateway: &Gateway, name: &str, version: &str) -> Result<(Name, Found), Failure> {
+fn find(
+    gateway: &Gateway,
+    caller: &Caller,
+    name: &str,
+    version: &str,
+) -> Result<(Name, Found), Failure> {
     let Target { name, version } = Target::parse(name, version)?;
-    let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &name, version)?;
+    let found = Found::find(&gateway.dispatcher.routes(), &caller.tenant, &name, version)?;
     Ok((name, found))
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use quern_dispatcher::Found;
-use quern_types::{DataType, DeviceDescription, DeviceId, Name, TensorSpec};
+use quern_types::{Caller, DataType, DeviceDescription, DeviceId, Name, TensorSpec};
 use serde::Serialize;
 use serde_json::json;
 
@@ -17,9 +17,13 @@ use crate::{
 };
 
 /// `GET /v2/models/{name}[/versions/{version}]/config`
-pub(crate) fn model_config(gateway: &Gateway, target: &Target) -> Result<Reply, Failure> {
+pub(crate) fn model_config(
+    gateway: &Gateway,
+    caller: &Caller,
+    target: &Target,
+) -> Result<Reply, Failure> {
     let Target { name, version } = target;
-    let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, name, *version)?;
+    let found = Found::find(&gateway.dispatcher.routes(), &caller.tenant, name, *version)?;
     let config = ModelConfig::new(name, &found, &gateway.dispatcher.devices());
     Ok(body::json(&json!(config)))
 }

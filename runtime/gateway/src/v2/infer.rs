@@ -7,7 +7,7 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
 use quern_dispatcher::{Found, InferReply, InferRequest};
-use quern_types::{Name, Served, Tensor, VersionNumber};
+use quern_types::{Caller, Name, Served, Tensor, VersionNumber};
 
 use super::{
     compression::Coding,
@@ -81,12 +81,13 @@ enum Form {
 /// `POST /v2/models/{name}[/versions/{version}]/infer`
 pub(crate) async fn infer(
     gateway: &Gateway,
+    caller: &Caller,
     invocation: Invocation,
     target: Target,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let Target { name, version } = target;
-    let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, &name, version)?;
+    let found = Found::find(&gateway.dispatcher.routes(), &caller.tenant, &name, version)?;
     let (head, body) = request.into_parts();
     let form = Form::of(&head.headers)?;
     let body = receive(gateway, &head.headers, body).await?;
@@ -114,7 +115,7 @@ pub(crate) async fn infer(
 
     let request = InferRequest {
         id: invocation.id(),
-        tenant: gateway.tenant.clone(),
+        tenant: caller.tenant.clone(),
         target: name.clone(),
         version,
         timeout,

@@ -1,7 +1,7 @@
 //! What the protocol says about the server and about models, without running anything.
 
 use quern_dispatcher::Found;
-use quern_types::{Engine, InvokeError, TensorSpec, VersionNumber};
+use quern_types::{Caller, Engine, InvokeError, TensorSpec, VersionNumber};
 use serde_json::{Value, json};
 
 use crate::{
@@ -47,9 +47,13 @@ pub(crate) fn ready(ready: bool) -> Reply {
 }
 
 /// `GET /v2/models/{name}[/versions/{version}]`
-pub(crate) fn model_metadata(gateway: &Gateway, target: &Target) -> Result<Reply, Failure> {
+pub(crate) fn model_metadata(
+    gateway: &Gateway,
+    caller: &Caller,
+    target: &Target,
+) -> Result<Reply, Failure> {
     let Target { name, version } = target;
-    let found = Found::find(&gateway.dispatcher.routes(), &gateway.tenant, name, *version)?;
+    let found = Found::find(&gateway.dispatcher.routes(), &caller.tenant, name, *version)?;
     let versions = found.versions();
     let signature = found.signature();
     Ok(body::json(&json!({
@@ -62,9 +66,13 @@ pub(crate) fn model_metadata(gateway: &Gateway, target: &Target) -> Result<Reply
 }
 
 /// `GET /v2/models/{name}[/versions/{version}]/ready`
-pub(crate) fn model_ready(gateway: &Gateway, target: &Target) -> Result<Reply, Failure> {
+pub(crate) fn model_ready(
+    gateway: &Gateway,
+    caller: &Caller,
+    target: &Target,
+) -> Result<Reply, Failure> {
     let Target { name, version } = target;
-    match gateway.dispatcher.readiness(&gateway.tenant, name, *version) {
+    match gateway.dispatcher.readiness(&caller.tenant, name, *version) {
         Ok(()) => Ok(body::json(&json!({"name": name, "ready": true}))),
         // Nothing else than a model or an inference function is there for the protocol.
         Err(error @ InvokeError::WrongKind { .. }) => Err(Failure::new(Code::NotFound, error)),

@@ -3,7 +3,7 @@
 
 use http::{Request, Response};
 use quern_dispatcher::IndexEntry;
-use quern_types::{ModelError, Name};
+use quern_types::{Caller, ModelError, Name};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,11 +21,12 @@ use crate::{
 /// `POST /v2/repository/index`
 pub(crate) async fn repository_index(
     gateway: &Gateway,
+    caller: &Caller,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let body = receive_control(gateway, request).await?;
     let ready_alone = read_index(body.as_ref())?;
-    let mut entries = gateway.dispatcher.index(&gateway.tenant);
+    let mut entries = gateway.dispatcher.index(&caller.tenant);
     entries.retain(|entry| entry.readiness.is_ok() || !ready_alone);
     Ok(body::json(&entries.iter().map(describe).collect()))
 }
@@ -33,6 +34,7 @@ pub(crate) async fn repository_index(
 /// `POST /v2/repository/models/{name}/load`
 pub(crate) async fn load_model(
     gateway: &Gateway,
+    caller: &Caller,
     name: Name,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
@@ -46,13 +48,14 @@ pub(crate) async fn load_model(
         )),
         _ => other(cursor),
     })?;
-    gateway.dispatcher.load(&gateway.tenant, &name).await?;
+    gateway.dispatcher.load(&caller.tenant, &name).await?;
     Ok(Response::new(ReplyBody::empty()))
 }
 
 /// `POST /v2/repository/models/{name}/unload`
 pub(crate) async fn unload_model(
     gateway: &Gateway,
+    caller: &Caller,
     name: Name,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
@@ -64,7 +67,7 @@ pub(crate) async fn unload_model(
         "unload_dependents" => Ok(()),
         _ => other(cursor),
     })?;
-    gateway.dispatcher.unload(&gateway.tenant, &name).await?;
+    gateway.dispatcher.unload(&caller.tenant, &name).await?;
     Ok(Response::new(ReplyBody::empty()))
 }
 

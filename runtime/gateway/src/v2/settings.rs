@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 use tracing::level_filters::LevelFilter;
 
 use super::receive::receive_control;
+use quern_types::Caller;
+
 use crate::{
     Gateway,
     body::{self, Reply, RequestBody},
@@ -42,38 +44,48 @@ pub(crate) enum SettingError {
 }
 
 /// `GET` of the settings of something
-pub(crate) fn settings(gateway: &Gateway, subject: &Subject) -> Result<Reply, Failure> {
-    Ok(body::json(&Value::Object(current(gateway, subject)?)))
+pub(crate) fn settings(
+    gateway: &Gateway,
+    caller: &Caller,
+    subject: &Subject,
+) -> Result<Reply, Failure> {
+    Ok(body::json(&Value::Object(current(gateway, caller, subject)?)))
 }
 
 /// `POST` to the settings of something: what they are already is accepted, everything else refused.
 pub(crate) async fn change_settings(
     gateway: &Gateway,
+    caller: &Caller,
     subject: Subject,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let body = receive_control(gateway, request).await?;
     let asked = read(body.as_ref())?;
-    Ok(body::json(&Value::Object(agree(gateway, &subject, asked)?)))
+    Ok(body::json(&Value::Object(agree(gateway, caller, &subject, asked)?)))
 }
 
 /// The settings of something, if they are what is asked for.
 pub(crate) fn agree(
     gateway: &Gateway,
+    caller: &Caller,
     subject: &Subject,
     asked: Map<String, Value>,
 ) -> Result<Map<String, Value>, Failure> {
-    let current = current(gateway, subject)?;
+    let current = current(gateway, caller, subject)?;
     compare(&current, asked)?;
     Ok(current)
 }
 
-fn current(gateway: &Gateway, subject: &Subject) -> Result<Map<String, Value>, Failure> {
+fn current(
+    gateway: &Gateway,
+    caller: &Caller,
+    subject: &Subject,
+) -> Result<Map<String, Value>, Failure> {
     Ok(match subject {
         Subject::Log => log(LevelFilter::current()),
         Subject::Trace(model) => {
             if let Some(name) = model {
-                Found::find(&gateway.dispatcher.routes(), &gateway.tenant, name, None)?;
+                Found::find(&gateway.dispatcher.routes(), &caller.tenant, name, None)?;
             }
             trace()
         }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use quern_dispatcher::{BatchStatistics, ModelStatistics, Tally};
+use quern_types::Caller;
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,10 +14,14 @@ use crate::{
 };
 
 /// `GET /v2/models[/{name}[/versions/{version}]]/stats`
-pub(crate) fn statistics(gateway: &Gateway, target: Option<&Target>) -> Result<Reply, Failure> {
+pub(crate) fn statistics(
+    gateway: &Gateway,
+    caller: &Caller,
+    target: Option<&Target>,
+) -> Result<Reply, Failure> {
     let (name, version) =
         target.map_or((None, None), |target| (Some(&target.name), target.version));
-    let statistics = gateway.dispatcher.statistics(&gateway.tenant, name, version)?;
+    let statistics = gateway.dispatcher.statistics(&caller.tenant, name, version)?;
     let models: Vec<_> = statistics.iter().map(describe).collect();
     Ok(body::json(&json!({ "model_stats": models })))
 }

@@ -49,6 +49,47 @@ pub(crate) struct VersionList {
     pub(crate) versions: Vec<ListedVersion>,
 }
 
+/// A token; its secret is there when it is made.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedToken {
+    pub(crate) id: String,
+    pub(crate) tenant: String,
+    pub(crate) role: String,
+    pub(crate) note: String,
+    pub(crate) created: String,
+    pub(crate) expires: Option<String>,
+    pub(crate) expired: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct TokenList {
+    pub(crate) tokens: Vec<ListedToken>,
+}
+
+/// A token that was just made.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct MadeToken {
+    pub(crate) id: String,
+    pub(crate) tenant: String,
+    pub(crate) secret: String,
+}
+
+/// One change of the audit log.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedChange {
+    pub(crate) sequence: u64,
+    pub(crate) time: String,
+    pub(crate) tenant: String,
+    pub(crate) token: Option<String>,
+    pub(crate) action: String,
+    pub(crate) subject: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct AuditLog {
+    pub(crate) records: Vec<ListedChange>,
+}
+
 /// The answer to a rollback.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct RolledBack {

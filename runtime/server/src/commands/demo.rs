@@ -77,7 +77,7 @@ fn held_out(functions: &Path) -> Result<Vec<Image>> {
 }
 
 async fn show(url: &ServerUrl, functions: &Path, images: &[Image]) -> Result<Findings> {
-    let client = Client::new(url.clone())?;
+    let client = Client::new(url.clone(), None)?;
     eprintln!("server   {}", url.join("/"));
     deploy_all(&client, functions).await?;
 

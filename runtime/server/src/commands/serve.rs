@@ -133,13 +133,15 @@ fn raise_open_files() {
 }
 
 fn check_address(server: &Server) -> Result<(), UsageError> {
-    let Some(address) = server.public_address().filter(|_| !server.insecure) else {
+    let Some(address) =
+        server.public_address().filter(|_| !server.insecure && !server.authenticate)
+    else {
         return Ok(());
     };
     Err(UsageError(format!(
-        "won't listen on {address}: nobody is authenticated yet, so whoever reaches that address \
-         could deploy and run code; listen on 127.0.0.1, or pass --insecure if only people you \
-         trust can reach it"
+        "won't listen on {address}: requests need no token, so whoever reaches that address \
+         could deploy and run code; listen on 127.0.0.1, or pass --authenticate, or --insecure if \
+         only people you trust can reach it"
     )))
 }
 
@@ -192,7 +194,9 @@ mod tests {
             assert_eq!(check_address(&server).is_ok(), allowed, "{address}");
             let grpc = Server { grpc_listen: Some(listen), ..Server::default() };
             assert_eq!(check_address(&grpc).is_ok(), allowed, "{address} for gRPC");
-            assert!(check_address(&Server { insecure: true, ..server }).is_ok(), "{address}");
+            let insecure = Server { insecure: true, ..server.clone() };
+            assert!(check_address(&insecure).is_ok(), "{address}");
+            assert!(check_address(&Server { authenticate: true, ..server }).is_ok(), "{address}");
         }
     }
 }

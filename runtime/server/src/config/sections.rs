@@ -61,8 +61,10 @@ section! {
         /// Folder for everything that is deployed, created if it is missing; relative to the
         /// working directory. Flag: --data.
         data: PathBuf = "quern-data".into();
-        /// Whether to listen on other addresses than loopback, although nobody is authenticated
-        /// yet. Flag: --insecure.
+        /// Whether requests need a token, which `quern token create` makes. Flag: --authenticate.
+        authenticate: bool = false;
+        /// Whether to listen on other addresses than loopback although requests need no token.
+        /// Flag: --insecure.
         insecure: bool = false;
         /// How logs are written: "text" or "json". Flag: --log-format.
         log_format: LogFormat = LogFormat::Text;

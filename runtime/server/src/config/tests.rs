@@ -93,6 +93,10 @@ fn what_is_wrong_is_named_with_file_line_and_key() {
             "[shared_memory]\nprefix = '/'",
             "line 2, shared_memory.prefix: \"/\" is no beginning of names of shared memory",
         ),
+        (
+            "[server]\nauthenticate = true\n[shared_memory]\nprefix = '/x-'",
+            "line 4, shared_memory.prefix: regions of shared memory belong to no tenant",
+        ),
         ("[server]\nlog_format = 'xml'", "line 2, server.log_format: unknown variant `xml`"),
         (
             "[models]\nprocess = 'elsewhere'",

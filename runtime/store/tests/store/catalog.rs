@@ -7,7 +7,7 @@ use quern_store::{CommitError, DeleteError, RollbackError, Store};
 use quern_types::{Class, Digest, TenantId};
 
 use crate::common::{
-    blob_files, config, deploy, http, inference, keep, metric, model, name, number, open,
+    blob_files, caller, config, deploy, http, inference, keep, metric, model, name, number, open,
     roll_back, tenant, version,
 };
 
@@ -46,7 +46,7 @@ async fn numbers_are_not_used_again_after_a_delete() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path(), 10).await;
     deploy(&store, "f", b"one").await.expect("committed");
-    store.catalog().delete(&tenant(), Class::Function, &name("f")).await.expect("deleted");
+    store.catalog().delete(&caller(&tenant()), Class::Function, &name("f")).await.expect("deleted");
     assert!(store.catalog().routes().function(&tenant(), &name("f")).is_none());
     let again = deploy(&store, "f", b"one").await.expect("committed");
     assert_eq!((again.version, again.created), (number(2), true));
@@ -88,7 +88,7 @@ async fn a_rollback_without_a_target_is_refused_by_name() {
         roll_back(&store, "f", Some(7)).await,
         Err(RollbackError::VersionNotFound { class, name: name("f"), version: number(7) }),
     );
-    let deleted = store.catalog().delete(&tenant(), Class::Model, &name("f")).await;
+    let deleted = store.catalog().delete(&caller(&tenant()), Class::Model, &name("f")).await;
     let missing = DeleteError::NotFound { class: Class::Model, name: name("f") };
     assert_eq!(deleted, Err(missing), "the function is no model");
 }
@@ -119,7 +119,7 @@ async fn models_and_inference_functions_share_names() {
     catalog.commit_function(newer).await.expect("the same function");
     let clash = catalog.commit_model(version(&mine, "a", content, model())).await;
     assert_eq!(clash, taken(Class::Function));
-    catalog.delete(&mine, Class::Function, &name("a")).await.expect("deleted");
+    catalog.delete(&caller(&mine), Class::Function, &name("a")).await.expect("deleted");
     catalog.commit_model(version(&mine, "a", content, model())).await.expect("free again");
 }
 
@@ -132,9 +132,10 @@ async fn a_blob_stays_while_any_version_refers_to_it() {
     let (mine, yours) = (tenant(), TenantId::new("other"));
     catalog.commit_function(version(&mine, "f", content, http())).await.expect("committed");
     catalog.commit_model(version(&yours, "m", content, model())).await.expect("committed");
-    let removed = catalog.delete(&mine, Class::Function, &name("f")).await.expect("deleted");
+    let removed =
+        catalog.delete(&caller(&mine), Class::Function, &name("f")).await.expect("deleted");
     assert_eq!(removed.contents, []);
-    let removed = catalog.delete(&yours, Class::Model, &name("m")).await.expect("deleted");
+    let removed = catalog.delete(&caller(&yours), Class::Model, &name("m")).await.expect("deleted");
     assert_eq!(removed.contents, [content]);
     assert_eq!(blob_files(folder.path()), BTreeSet::new());
 }
@@ -145,7 +146,7 @@ async fn a_blob_that_was_kept_survives_the_removal_of_its_last_version() {
     let store = open(folder.path(), 10).await;
     deploy(&store, "old", b"shared").await.expect("committed");
     let content = keep(&store, b"shared").await;
-    let removed = store.catalog().delete(&tenant(), Class::Function, &name("old")).await;
+    let removed = store.catalog().delete(&caller(&tenant()), Class::Function, &name("old")).await;
     assert_eq!(removed.expect("deleted").contents, [], "a deploy needs it");
     let new = version(&tenant(), "new", content, http());
     store.catalog().commit_function(new).await.expect("committed");
@@ -189,7 +190,11 @@ async fn concurrent_deploys_and_deletes_of_one_content_never_lose_it() {
                 let content = store.blobs().read(&Digest::of(b"contended")).await;
                 assert!(content.is_ok(), "worker {worker}, round {round}: {content:?}");
                 let key = name(&function);
-                store.catalog().delete(&tenant(), Class::Function, &key).await.expect("deleted");
+                store
+                    .catalog()
+                    .delete(&caller(&tenant()), Class::Function, &key)
+                    .await
+                    .expect("deleted");
             }
         })
     });
@@ -209,9 +214,10 @@ async fn a_failed_commit_fails_for_its_whole_group_and_changes_nothing() {
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
     let catalog = store.catalog();
     let (owner, key) = (tenant(), name("f"));
+    let deleting = caller(&owner);
     let (committed, deleted) = tokio::join!(
         catalog.commit_function(version(&owner, "f", content, http())),
-        catalog.delete(&owner, Class::Function, &key),
+        catalog.delete(&deleting, Class::Function, &key),
     );
     assert!(matches!(committed, Err(CommitError::Storage { .. })), "{committed:?}");
     assert!(matches!(deleted, Err(DeleteError::Storage { .. })), "{deleted:?}");

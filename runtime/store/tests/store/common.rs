@@ -9,8 +9,8 @@ use quern_store::{
     CommitError, Committed, NewVersion, RollbackError, StagedBlob, Store, StoreConfig,
 };
 use quern_types::{
-    BatchAxis, ByteSize, Class, Digest, Engine, FunctionKind, FunctionSpec, ModelSpec, Name,
-    Signature, TenantId, VersionNumber,
+    BatchAxis, ByteSize, Caller, Class, Digest, Engine, FunctionKind, FunctionSpec, ModelSpec,
+    Name, Role, Signature, TenantId, VersionNumber,
 };
 
 pub(crate) fn config(directory: &Path, keep_versions: u32) -> StoreConfig {
@@ -37,6 +37,11 @@ pub(crate) fn number(number: u32) -> VersionNumber {
 
 pub(crate) fn tenant() -> TenantId {
     TenantId::default()
+}
+
+/// Whoever may do anything for a tenant.
+pub(crate) fn caller(tenant: &TenantId) -> Caller {
+    Caller { tenant: tenant.clone(), role: Role::Admin, token: None }
 }
 
 pub(crate) fn http() -> FunctionSpec {
@@ -70,7 +75,7 @@ pub(crate) fn version<Spec>(
     spec: Spec,
 ) -> NewVersion<Spec> {
     NewVersion {
-        tenant: tenant.clone(),
+        caller: caller(tenant),
         name: self::name(name),
         digest: Digest::of(format!("{name} {content}").as_bytes()),
         content,
@@ -96,7 +101,7 @@ pub(crate) async fn roll_back(
     to: Option<u32>,
 ) -> Result<VersionNumber, RollbackError> {
     let to = to.map(number);
-    store.catalog().rollback(&tenant(), Class::Function, &self::name(name), to).await
+    store.catalog().rollback(&caller(&tenant()), Class::Function, &self::name(name), to).await
 }
 
 /// The value on a line of the metrics.

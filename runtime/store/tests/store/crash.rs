@@ -14,7 +14,7 @@ use std::{
 use quern_store::Store;
 use quern_types::{Class, Digest, Name};
 
-use crate::common::{blob_files, deploy, name, number, open, tenant, upload_files};
+use crate::common::{blob_files, caller, deploy, name, number, open, tenant, upload_files};
 
 const CHILD: &str = "QUERN_STORE_CRASH_FOLDER";
 const SEED: &str = "QUERN_STORE_CRASH_SEED";
@@ -116,7 +116,12 @@ async fn toil(store: &Store, worker: u64, mut random: Random) {
         match random.below(8) {
             0 => {
                 say(&format!("try delete {text}"));
-                if store.catalog().delete(&tenant(), Class::Function, &function).await.is_ok() {
+                if store
+                    .catalog()
+                    .delete(&caller(&tenant()), Class::Function, &function)
+                    .await
+                    .is_ok()
+                {
                     say(&format!("ack delete {text}"));
                 } else {
                     say(&format!("ack nothing {text}"));
@@ -125,7 +130,8 @@ async fn toil(store: &Store, worker: u64, mut random: Random) {
             1 => {
                 say(&format!("try rollback {text}"));
                 let key = &function;
-                match store.catalog().rollback(&tenant(), Class::Function, key, None).await {
+                match store.catalog().rollback(&caller(&tenant()), Class::Function, key, None).await
+                {
                     Ok(version) => say(&format!("ack rollback {text} {version}")),
                     Err(_) => say(&format!("ack nothing {text}")),
                 }

@@ -1,5 +1,6 @@
 //! The store on a real folder: behaviours, a model, and kills. Never looks inside the crate.
 
+mod access;
 mod blobs;
 mod catalog;
 mod common;

@@ -11,7 +11,7 @@ use proptest::{collection::vec, option, prelude::*};
 use quern_store::{CommitError, DeleteError, NewVersion, RollbackError, Store};
 use quern_types::{Class, Deployed, Digest, Name, Routes, TenantId, VersionNumber};
 
-use crate::common::{blob_files, http, inference, keep, model, name, open};
+use crate::common::{blob_files, caller, http, inference, keep, model, name, open};
 
 const KEEP: u32 = 2;
 
@@ -125,7 +125,7 @@ async fn commit(
     macro_rules! new {
         ($spec:expr) => {
             NewVersion {
-                tenant: tenant_of(tenant),
+                caller: caller(&tenant_of(tenant)),
                 name: name_of(name),
                 digest: digest_of(kind, byte),
                 content,
@@ -159,7 +159,8 @@ async fn take(store: &Store, model: &mut Model, step: &Step) -> Vec<Digest> {
             let expected = model.roll_back((tenant, name, is_model), to);
             let to = to.and_then(VersionNumber::new);
             let (tenant, name) = (tenant_of(tenant), name_of(name));
-            let outcome = store.catalog().rollback(&tenant, class(is_model), &name, to).await;
+            let outcome =
+                store.catalog().rollback(&caller(&tenant), class(is_model), &name, to).await;
             let outcome = outcome.map(VersionNumber::get).map_err(|error| match error {
                 RollbackError::NotFound { .. } => "name",
                 RollbackError::VersionNotFound { .. } => "version",
@@ -172,7 +173,7 @@ async fn take(store: &Store, model: &mut Model, step: &Step) -> Vec<Digest> {
         Step::Delete { tenant, name, model: is_model } => {
             let expected = model.names.remove(&(tenant, name, is_model)).is_some();
             let (tenant, name) = (tenant_of(tenant), name_of(name));
-            let outcome = store.catalog().delete(&tenant, class(is_model), &name).await;
+            let outcome = store.catalog().delete(&caller(&tenant), class(is_model), &name).await;
             match outcome {
                 Ok(removed) => {
                     assert!(expected);

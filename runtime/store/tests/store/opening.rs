@@ -65,7 +65,7 @@ async fn a_missing_blob_does_not_keep_the_others_from_serving() {
 #[tokio::test]
 async fn a_catalog_that_makes_no_sense_is_refused_by_name() {
     let cases = [
-        ("PRAGMA user_version = 99", "schema version 99, this server knows up to 1"),
+        ("PRAGMA user_version = 99", "schema version 99, this server knows up to 2"),
         ("UPDATE versions SET spec = '{}'", "version 1 of function \"f\" can't be understood"),
         (
             "PRAGMA foreign_keys = off; UPDATE names SET live = 9",

@@ -1,0 +1,162 @@
+//! Who calls, and whether they may: tokens of requests become callers here, before anything else
+//! is read. Nothing behind it asks again whether something is allowed.
+
+use std::time::SystemTime;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, GetAll},
+};
+use quern_types::{
+    Caller, Credential, CredentialError, InvalidName, Name, Role, TenantId, TokenId,
+};
+
+use crate::Gateway;
+
+/// The tenant that an admin acts for in a request, if not its own.
+const TENANT: HeaderName = HeaderName::from_static("quern-tenant");
+
+/// What a request takes of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing: anybody may ask whether the server is alive.
+    Nothing,
+    /// A token with this role, or one above it.
+    Role(Role),
+}
+
+impl Needs {
+    pub(crate) const INVOKER: Self = Self::Role(Role::Invoker);
+    pub(crate) const DEPLOYER: Self = Self::Role(Role::Deployer);
+    pub(crate) const ADMIN: Self = Self::Role(Role::Admin);
+}
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AccessError {
+    /// It shows nothing.
+    #[error("a token is needed: send it as \"Authorization: Bearer {}…\"", Credential::PREFIX)]
+    Missing,
+    /// What it shows is no token.
+    #[error(
+        "the Authorization header is none of this server's: send one \"Bearer {}…\"",
+        Credential::PREFIX
+    )]
+    Malformed,
+    /// The token lets nobody in.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The token allows less.
+    #[error("this takes the role {needed}: token {token} has the role {role}")]
+    Role {
+        /// The role that it takes.
+        needed: Role,
+        /// The token.
+        token: TokenId,
+        /// Its role.
+        role: Role,
+    },
+    /// The header that names a tenant doesn't.
+    #[error("header {TENANT}: {0}")]
+    TenantName(#[from] InvalidName),
+    /// The header that names a tenant is given more than once, or is no text.
+    #[error("header {TENANT} is not one name")]
+    TenantHeader,
+    /// Another tenant's.
+    #[error("token {token} acts for tenant {own:?} alone: only an admin's acts for another")]
+    Tenant {
+        /// The token.
+        token: TokenId,
+        /// Its tenant.
+        own: TenantId,
+    },
+}
+
+impl Gateway {
+    /// Whoever sends these headers, if that is enough for what it asks.
+    pub(crate) fn admit(&self, headers: &HeaderMap, needs: Needs) -> Result<Caller, AccessError> {
+        if !self.config.authenticate {
+            return Ok(self.unasked.clone());
+        }
+        let Needs::Role(needed) = needs else { return Ok(Caller::anonymous()) };
+        let credential = credential(headers.get_all(AUTHORIZATION))?;
+        let access = self.deployer.access();
+        let token = access.check(&credential, SystemTime::now())?;
+        if token.role < needed {
+            return Err(AccessError::Role { needed, token: token.id, role: token.role });
+        }
+        let mut caller = Caller::from(&**token);
+        if let Some(tenant) = tenant(headers.get_all(TENANT))?
+            && tenant != caller.tenant
+        {
+            if token.role < Role::Admin {
+                return Err(AccessError::Tenant { token: token.id, own: caller.tenant });
+            }
+            caller.tenant = tenant;
+        }
+        Ok(caller)
+    }
+}
+
+fn credential(headers: GetAll<'_, HeaderValue>) -> Result<Credential, AccessError> {
+    let mut headers = headers.iter();
+    let header = headers.next().ok_or(AccessError::Missing)?;
+    let text = header.to_str().ok().filter(|_| headers.next().is_none());
+    let (scheme, token) =
+        text.and_then(|text| text.split_once(' ')).ok_or(AccessError::Malformed)?;
+    let token = Credential::parse(token.trim()).filter(|_| scheme.eq_ignore_ascii_case("bearer"));
+    token.ok_or(AccessError::Malformed)
+}
+
+fn tenant(headers: GetAll<'_, HeaderValue>) -> Result<Option<TenantId>, AccessError> {
+    let mut headers = headers.iter();
+    let Some(header) = headers.next() else { return Ok(None) };
+    let name = header.to_str().ok().filter(|_| headers.next().is_none());
+    let name: Name = name.ok_or(AccessError::TenantHeader)?.parse()?;
+    Ok(Some(TenantId::from(&name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
+        let values = values.iter().map(|value| value.parse().expect("a value"));
+        values.map(|value| (name.clone(), value)).collect()
+    }
+
+    #[test]
+    fn a_credential_is_one_bearer_token() {
+        let made = Credential::from_random([7; Credential::BYTES]);
+        let token = made.reveal();
+        let read = |values: &[&str]| {
+            credential(headers(AUTHORIZATION, values).get_all(AUTHORIZATION))
+                .map(|read| read.hash())
+        };
+        for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
+            assert_eq!(read(&[&format!("{scheme} {token}")]), Ok(made.hash()), "{scheme}");
+        }
+        assert_eq!(read(&[]), Err(AccessError::Missing));
+        let bearer = format!("Bearer {token}");
+        for values in [
+            &[&*token][..],
+            &[""],
+            &["Bearer"],
+            &["Basic dXNlcjpwYXNz"],
+            &["Bearer eyJhbGciOiJIUzI1NiJ9.e30.x"],
+            &[&bearer, &bearer],
+            &[&format!("{bearer}, {bearer}")],
+        ] {
+            assert_eq!(read(values), Err(AccessError::Malformed), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_is_one_name() {
+        let read = |values: &[&str]| tenant(headers(TENANT, values).get_all(TENANT));
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["acme"]), Ok(Some(TenantId::new("acme"))));
+        assert_eq!(read(&["acme", "acme"]), Err(AccessError::TenantHeader));
+        assert!(matches!(read(&["A/B"]), Err(AccessError::TenantName(_))));
+    }
+}

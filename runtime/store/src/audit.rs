@@ -1,0 +1,133 @@
+//! Who changed what: a row for each change of the catalog, written in the same commit. Never
+//! knows whether a change was allowed.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use quern_types::{Caller, TenantId, TokenId};
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+use crate::rows;
+
+/// Newest records that are kept.
+pub(crate) const KEPT: i64 = 100_000;
+
+/// A change, as it is told afterwards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditRecord {
+    /// Its place among all records; only grows.
+    pub sequence: u64,
+    /// When it was committed.
+    pub time: SystemTime,
+    /// Whoever made it acted for this tenant.
+    pub tenant: TenantId,
+    /// And showed this token; none where nobody is asked for one.
+    pub token: Option<TokenId>,
+    /// What was done: `deploy`, `rollback`, `delete`, `token.create`, `token.revoke`.
+    pub action: String,
+    /// What it was done to, such as `function hello`.
+    pub subject: String,
+    /// What else there is to say, an object.
+    pub detail: Value,
+}
+
+/// Which records to read.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    /// Those of this tenant; none: of all.
+    pub tenant: Option<TenantId>,
+    /// Those before this place; none: the newest.
+    pub before: Option<u64>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Why the audit log can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log can't be read: {reason}")]
+pub struct AuditError {
+    /// What failed.
+    pub reason: String,
+}
+
+/// What an operation has to say of itself.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) action: &'static str,
+    pub(crate) subject: String,
+    pub(crate) detail: Value,
+}
+
+/// Adds a record; the oldest one beyond what is kept goes.
+pub(crate) fn insert(connection: &Connection, entry: &Entry<'_>) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO audit (time_us, tenant, token, action, subject, detail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            rows::microseconds(SystemTime::now()),
+            entry.caller.tenant.as_str(),
+            entry.caller.token.map(|token| token.to_string()),
+            entry.action,
+            entry.subject,
+            entry.detail.to_string(),
+        ])?;
+    connection
+        .prepare_cached("DELETE FROM audit WHERE sequence <= ?1")?
+        .execute([connection.last_insert_rowid() - KEPT])
+        .map(drop)
+}
+
+/// Reads beside the writer.
+#[derive(Debug)]
+pub(crate) struct AuditReader(Arc<Mutex<Connection>>);
+
+impl AuditReader {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self(Arc::new(Mutex::new(connection)))
+    }
+
+    /// The records that are asked for, the newest first.
+    pub(crate) async fn read(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, AuditError> {
+        let reader = self.0.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            read(&reader.lock().unwrap_or_else(PoisonError::into_inner), &query)
+        });
+        let failed = |reason: String| AuditError { reason };
+        read.await
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))
+    }
+}
+
+fn read(connection: &Connection, query: &AuditQuery) -> rusqlite::Result<Vec<AuditRecord>> {
+    let before = query.before.map_or(i64::MAX, |before| before.try_into().unwrap_or(i64::MAX));
+    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+    let tenant = query.tenant.as_ref().map(TenantId::as_str);
+    connection
+        .prepare_cached(
+            "SELECT sequence, time_us, tenant, token, action, subject, detail FROM audit
+             WHERE sequence < ?1 AND (?2 IS NULL OR tenant = ?2)
+             ORDER BY sequence DESC LIMIT ?3",
+        )?
+        .query_map(params![before, tenant, limit], record)?
+        .collect()
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<AuditRecord> {
+    let token = row.get::<_, Option<String>>(3)?.map(|_| rows::parsed(row, 3)).transpose()?;
+    Ok(AuditRecord {
+        sequence: row.get::<_, i64>(0)?.try_into().unwrap_or(0),
+        time: rows::time(row.get(1)?),
+        tenant: TenantId::new(&row.get::<_, String>(2)?),
+        token,
+        action: row.get(4)?,
+        subject: row.get(5)?,
+        detail: rows::parsed(row, 6)?,
+    })
+}

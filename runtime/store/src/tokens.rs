@@ -1,0 +1,185 @@
+//! The table of tokens and what changes it. Never sees a secret.
+
+use quern_types::{Access, Caller, SecretHash, TenantId, Token, TokenId};
+use rusqlite::{Connection, Row, params, types::Type};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::{
+    Removed,
+    audit::Entry,
+    operation::{Effects, Operation, Subject, failure},
+    rows,
+};
+
+/// Why a token was not made or revoked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// There is no such token.
+    #[error("token {id} is not known: it may have been revoked already")]
+    NotFound {
+        /// What names it.
+        id: TokenId,
+    },
+    /// As many as there may be.
+    #[error("there are {limit} tokens, as many as there may be: revoke some")]
+    TooMany {
+        /// The limit.
+        limit: u32,
+    },
+    /// The database failed; nothing changed.
+    #[error("catalog can't be written: {reason}")]
+    Storage {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// Most tokens of a server, which are all kept in memory.
+pub(crate) const MOST: u32 = 100_000;
+
+/// Adds a token.
+#[derive(Debug)]
+pub(crate) struct AddToken {
+    caller: Caller,
+    token: Token,
+    outcome: Option<Result<(), TokenError>>,
+    reply: oneshot::Sender<Result<(), TokenError>>,
+}
+
+/// Takes a token away.
+#[derive(Debug)]
+pub(crate) struct RevokeToken {
+    caller: Caller,
+    id: TokenId,
+    outcome: Option<Result<(), TokenError>>,
+    reply: oneshot::Sender<Result<(), TokenError>>,
+}
+
+impl AddToken {
+    pub(crate) fn new(
+        caller: Caller,
+        token: Token,
+        reply: oneshot::Sender<Result<(), TokenError>>,
+    ) -> Self {
+        Self { caller, token, outcome: None, reply }
+    }
+}
+
+impl Operation for AddToken {
+    fn subject(&self) -> Subject<'_> {
+        Subject::Access
+    }
+
+    fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
+        let outcome = match count(connection)? {
+            count if count < MOST => Ok(insert(connection, &self.token)?),
+            _ => Err(TokenError::TooMany { limit: MOST }),
+        };
+        let changed = outcome.is_ok();
+        self.outcome = Some(outcome);
+        Ok(Effects::of(changed))
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        let Token { id, tenant, role, note, expires, .. } = &self.token;
+        let expires = expires.map(rows::microseconds);
+        let detail = json!({ "tenant": tenant, "role": role, "note": note, "expires_us": expires });
+        let subject = format!("token {id}");
+        Entry { caller: &self.caller, action: "token.create", subject, detail }
+    }
+
+    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+        let _ = self.reply.send(answer(group, self.outcome));
+    }
+}
+
+impl RevokeToken {
+    pub(crate) fn new(
+        caller: Caller,
+        id: TokenId,
+        reply: oneshot::Sender<Result<(), TokenError>>,
+    ) -> Self {
+        Self { caller, id, outcome: None, reply }
+    }
+}
+
+impl Operation for RevokeToken {
+    fn subject(&self) -> Subject<'_> {
+        Subject::Access
+    }
+
+    fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
+        let id = self.id;
+        let removed = connection
+            .prepare_cached("DELETE FROM tokens WHERE id = ?1")?
+            .execute([id.to_string()])?;
+        let changed = removed > 0;
+        self.outcome = Some(if changed { Ok(()) } else { Err(TokenError::NotFound { id }) });
+        Ok(Effects::of(changed))
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        let subject = format!("token {}", self.id);
+        Entry { caller: &self.caller, action: "token.revoke", subject, detail: json!({}) }
+    }
+
+    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+        let _ = self.reply.send(answer(group, self.outcome));
+    }
+}
+
+fn answer(
+    group: Result<Removed, String>,
+    outcome: Option<Result<(), TokenError>>,
+) -> Result<(), TokenError> {
+    match (group, outcome) {
+        (Ok(_), Some(outcome)) => outcome,
+        (group, _) => Err(TokenError::Storage { reason: failure(group) }),
+    }
+}
+
+fn count(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.prepare_cached("SELECT count(*) FROM tokens")?.query_row([], |row| row.get(0))
+}
+
+fn insert(connection: &Connection, token: &Token) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO tokens (id, tenant, role, note, hash, created_us, expires_us)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            token.id.to_string(),
+            token.tenant.as_str(),
+            token.role.as_str(),
+            token.note,
+            token.hash.to_hex(),
+            rows::microseconds(token.created),
+            token.expires.map(rows::microseconds),
+        ])
+        .map(drop)
+}
+
+/// Everyone who is let in.
+pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Access> {
+    let tokens = connection
+        .prepare("SELECT id, tenant, role, note, hash, created_us, expires_us FROM tokens")?
+        .query_map([], token)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(Access::new(tokens))
+}
+
+fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
+    let hash: String = row.get(4)?;
+    let unknown = || rusqlite::Error::InvalidColumnType(4, "hash".into(), Type::Text);
+    Ok(Token {
+        id: rows::parsed(row, 0)?,
+        tenant: TenantId::new(&row.get::<_, String>(1)?),
+        role: rows::parsed(row, 2)?,
+        note: row.get(3)?,
+        hash: SecretHash::from_hex(&hash).ok_or_else(unknown)?,
+        created: rows::time(row.get(5)?),
+        expires: row.get::<_, Option<i64>>(6)?.map(rows::time),
+    })
+}
