@@ -12,6 +12,8 @@ use crate::{
 /// Batches in a row that may pass over a level in which calls wait; then one begins there, so that
 /// the less urgent levels move on however much the more urgent ones ask for.
 pub(crate) const PATIENCE: u32 = 32;
+/// Calls are refused for the sake of those behind them if so many rounds of full batches wait.
+const BACKLOG_ROUNDS: u64 = 2;
 
 /// The batch queue of one model replica.
 ///
@@ -142,6 +144,7 @@ impl Batcher {
             || !self.waiting.is_empty()
             || self.config.max_delay_us > 0
             || left > self.config.max_rows.into()
+            || left.div_ceil(self.idle.len() as u64) > self.worthwhile().into()
             || !calls.iter().all(is_plain)
         {
             return false;
@@ -199,18 +202,39 @@ impl Batcher {
     /// not measured.
     fn earliest_end_us(&self, arrival: &Arrival, now_us: u64) -> Option<u64> {
         let (most, lanes) = (self.config.max_rows, self.config.lanes.max(1));
-        let round = u64::from(most) * u64::from(lanes);
+        let round = |rows: u32| u64::from(rows) * u64::from(lanes);
         let part = if self.is_oversized(arrival) {
             arrival.rows.div_ceil(lanes.into()).min(most)
         } else {
             arrival.rows
         };
         let own_us = self.quick_us(part)?;
-        let own_us = own_us.saturating_mul((places(arrival.rows) / round).max(1));
-        let rounds_before = self.waiting.rows_before(arrival) / round;
+        let own_us = own_us.saturating_mul((places(arrival.rows) / round(most)).max(1));
+        let most = self.worthwhile();
+        let rounds_before = self.waiting.rows_before(arrival) / round(most);
         let before_us = self.quick_us(most).unwrap_or(0).saturating_mul(rounds_before);
         let begin_us = self.lane_free_us(now_us);
         Some(begin_us.saturating_add(before_us).saturating_add(own_us))
+    }
+
+    /// The most rows that are worth a batch. Where calls differ in shape, no size is like another
+    /// of its class.
+    fn worthwhile(&self) -> u32 {
+        let most = self.config.max_rows;
+        if self.config.one_bucket { self.profile.worthwhile(most) } else { most }
+    }
+
+    /// The most rows for a batch that begins with this call: what is worth it, as much of that as
+    /// is done before the call's deadline, and an even share of what waits.
+    fn most_rows(&mut self, seed: &Waiting, now_us: u64) -> u64 {
+        let mut most = self.config.max_rows;
+        let share = self.waiting.rows().div_ceil(self.idle.len() as u64);
+        if self.config.one_bucket && share > self.profile.worthwhile(most).into() {
+            most = self.profile.worthwhile_now(most);
+        }
+        let rows = u32::try_from(share).unwrap_or(u32::MAX).min(most);
+        let slack_us = seed.arrival.deadline_us.saturating_sub(now_us);
+        if self.config.one_bucket { self.profile.rows_within(rows, slack_us) } else { rows }.into()
     }
 
     /// What a batch of so many rows takes if it is quick; none where that was not measured.
@@ -278,7 +302,8 @@ impl Batcher {
         while !self.idle.is_empty()
             && let Some(seed) = self.seed(now_us).copied()
         {
-            if let Some(refusal) = self.too_late(&seed, now_us) {
+            let refusal = self.too_late(&seed, now_us).or_else(|| self.in_the_way(&seed, now_us));
+            if let Some(refusal) = refusal {
                 self.refuse(seed.arrival.call, refusal, actions);
                 continue;
             }
@@ -286,9 +311,8 @@ impl Batcher {
             if self.held_until_us.is_some() {
                 return;
             }
-            let share = self.waiting.rows().div_ceil(self.idle.len() as u64);
-            let share = share.min(self.config.max_rows.into());
-            let batch = self.gather(&seed, share, now_us, actions);
+            let most = self.most_rows(&seed, now_us);
+            let batch = self.gather(&seed, most, now_us, actions);
             self.dispatch(batch.parts, batch.rows, now_us, actions);
         }
     }
@@ -315,9 +339,9 @@ impl Batcher {
     fn pressed(&self, level: usize, now_us: u64) -> Option<&Waiting> {
         let waiting = self.waiting.most_pressed_of(level)?;
         let arrival = &waiting.arrival;
-        let most = self.config.max_rows;
-        let own_us = self.profile.slow_us(arrival.rows.min(most))?;
-        let end_us = now_us.saturating_add(self.profile.slow_us(most)?).saturating_add(own_us);
+        let own_us = self.profile.slow_us(arrival.rows.min(self.config.max_rows))?;
+        let end_us =
+            now_us.saturating_add(self.profile.slow_us(self.worthwhile())?).saturating_add(own_us);
         (end_us > arrival.deadline_us).then_some(waiting)
     }
 
@@ -327,6 +351,26 @@ impl Batcher {
         let needed_us = self.quick_us(rows).filter(|_| !waiting.is_trial)?;
         let is_late = now_us.saturating_add(needed_us) > waiting.arrival.deadline_us;
         (is_late && self.profile.refuses(rows)).then_some(Refusal::TooLate { needed_us })
+    }
+
+    /// Why a call should not run that waited until a batch worth running would end after its
+    /// deadline: where more wait behind it than the next rounds take, a smaller one for its sake
+    /// would cost others theirs.
+    fn in_the_way(&mut self, seed: &Waiting, now_us: u64) -> Option<Refusal> {
+        let level = level(seed.arrival.priority);
+        let most = self.worthwhile();
+        let rounds = BACKLOG_ROUNDS * u64::from(most) * u64::from(self.config.lanes);
+        let is_first = self.waiting.first_of(level).map(|first| first.arrival.call);
+        if !self.config.one_bucket
+            || seed.is_trial
+            || is_first != Some(seed.arrival.call)
+            || self.waiting.rows_of(level) < rounds
+        {
+            return None;
+        }
+        let needed_us = self.profile.slow_us(most)?;
+        let is_late = now_us.saturating_add(needed_us) > seed.arrival.deadline_us;
+        (is_late && self.profile.refuses(most)).then_some(Refusal::TooLate { needed_us })
     }
 
     /// Until when the next batch waits for more rows; none: it goes now. It waits only where that

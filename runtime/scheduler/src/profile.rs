@@ -11,6 +11,14 @@ const TRUSTED_RUNS: u64 = 16;
 /// Of calls in a row that are refused because of a class, with no run of it in between, one in this
 /// many is run all the same: the class may be wrong, and only a run can tell.
 const REFUSALS_PER_TRIAL: u32 = 16;
+/// Runs after which a class says whether it pays: what it says wrongly is soon tried again.
+const KNOWN_RUNS: u64 = 2;
+/// A larger size pays if a row of it costs at least one part in this many less than one of a
+/// smaller size.
+const WORTH: u128 = 20;
+/// Of batches that are kept from a size which doesn't pay, one in this many has it nevertheless:
+/// only a run can tell that it pays by now.
+const CAPS_PER_TRIAL: u32 = 64;
 /// Classes of a `u32`.
 const CLASSES: usize = 33;
 
@@ -42,8 +50,12 @@ struct SizeClass {
     /// [`DEVIATION_WEIGHT`] times the mean deviation.
     scaled_deviation_us: u64,
     fastest_us: u64,
+    /// [`MEAN_WEIGHT`] times what one row has taken on average: batches of a class differ in size.
+    scaled_row_ns: u64,
     /// Calls refused because of this class since its last run.
     refusals: u32,
+    /// Batches kept from this class since its last run.
+    caps: u32,
 }
 
 impl Default for LatencyProfile {
@@ -93,12 +105,11 @@ impl LatencyProfile {
 
     /// What a slow batch of so many rows takes: hardly any takes more.
     pub(crate) fn slow_us(&self, rows: u32) -> Option<u64> {
-        let class = self.trusted(rows)?;
-        Some(class.mean_us().saturating_add(class.deviation_us().saturating_mul(2)))
+        self.trusted(rows).map(SizeClass::slow_us)
     }
 
     pub(crate) fn record(&mut self, rows: u32, compute_us: u64) {
-        self.classes[class(rows)].record(compute_us);
+        self.classes[class(rows)].record(rows, compute_us);
     }
 
     /// Takes down that a call of so many rows would be refused because of its class, and says
@@ -113,6 +124,61 @@ impl LatencyProfile {
         refused
     }
 
+    /// The most rows for a batch, up to `most`: as long as more rows are known to pay, and one size
+    /// beyond what is known.
+    pub(crate) fn worthwhile(&self, most: u32) -> u32 {
+        Self::SIZES[self.worthwhile_class(most).0].min(most)
+    }
+
+    /// The same for a batch that is about to run, which now and then may have the next size.
+    pub(crate) fn worthwhile_now(&mut self, most: u32) -> u32 {
+        let (worthwhile, is_known) = self.worthwhile_class(most);
+        if !is_known {
+            return Self::SIZES[worthwhile].min(most);
+        }
+        let caps = &mut self.classes[worthwhile + 1].caps;
+        *caps += 1;
+        let is_trial = *caps >= CAPS_PER_TRIAL;
+        Self::SIZES[worthwhile + usize::from(is_trial)].min(most)
+    }
+
+    /// The class of what is worth a batch, and whether the next one is known not to be.
+    fn worthwhile_class(&self, most: u32) -> (usize, bool) {
+        let known = |class: usize| self.classes[class].runs >= KNOWN_RUNS;
+        let Some(mut best) = (0..=class(most)).find(|class| known(*class)) else {
+            return (0, false);
+        };
+        for larger in best + 1..=class(most) {
+            if !known(larger) {
+                return (larger, false);
+            }
+            let [row_ns, best_ns] = [larger, best].map(|class| self.classes[class].row_ns());
+            if u128::from(row_ns) * WORTH > u128::from(best_ns) * (WORTH - 1) {
+                return (best, true);
+            }
+            best = larger;
+        }
+        (best, false)
+    }
+
+    /// What a slow batch of so many rows takes, as far as anything is known of that.
+    pub(crate) fn known_slow_us(&self, rows: u32) -> Option<u64> {
+        Some(&self.classes[class(rows)])
+            .filter(|class| class.runs >= KNOWN_RUNS)
+            .map(SizeClass::slow_us)
+    }
+
+    /// The most rows, up to `rows`, that even a slow batch has done within this time, as far as
+    /// anything is known of that; one where none are.
+    pub(crate) fn rows_within(&self, rows: u32, time_us: u64) -> u32 {
+        let fits = |rows: u32| self.known_slow_us(rows).is_none_or(|slow_us| slow_us <= time_us);
+        if fits(rows) {
+            return rows;
+        }
+        let smaller = (0..class(rows)).rev().map(|class| Self::SIZES[class]);
+        smaller.into_iter().find(|rows| fits(*rows)).unwrap_or(1)
+    }
+
     fn trusted(&self, rows: u32) -> Option<&SizeClass> {
         Some(&self.classes[class(rows)]).filter(|class| class.runs >= TRUSTED_RUNS)
     }
@@ -123,14 +189,25 @@ impl SizeClass {
         self.scaled_mean_us / MEAN_WEIGHT
     }
 
+    fn slow_us(&self) -> u64 {
+        self.mean_us().saturating_add(self.deviation_us().saturating_mul(2))
+    }
+
+    /// What one row takes of a batch of this class, on average.
+    fn row_ns(&self) -> u64 {
+        self.scaled_row_ns / MEAN_WEIGHT
+    }
+
     fn deviation_us(&self) -> u64 {
         self.scaled_deviation_us / DEVIATION_WEIGHT
     }
 
-    fn record(&mut self, compute_us: u64) {
-        self.refusals = 0;
+    fn record(&mut self, rows: u32, compute_us: u64) {
+        (self.refusals, self.caps) = (0, 0);
+        let row_ns = compute_us.saturating_mul(1_000) / u64::from(rows.max(1));
         if self.runs == 0 {
             self.scaled_mean_us = compute_us.saturating_mul(MEAN_WEIGHT);
+            self.scaled_row_ns = row_ns.saturating_mul(MEAN_WEIGHT);
             self.scaled_deviation_us = (compute_us / 2).saturating_mul(DEVIATION_WEIGHT);
             self.fastest_us = compute_us;
         } else {
@@ -140,6 +217,8 @@ impl SizeClass {
             self.scaled_deviation_us = self.scaled_deviation_us.saturating_add(off_us);
             self.scaled_mean_us -= self.mean_us();
             self.scaled_mean_us = self.scaled_mean_us.saturating_add(compute_us);
+            self.scaled_row_ns -= self.row_ns();
+            self.scaled_row_ns = self.scaled_row_ns.saturating_add(row_ns);
         }
         self.runs = self.runs.saturating_add(1);
     }
@@ -192,6 +271,48 @@ mod tests {
             profile.record(4, 183);
         }
         assert!(mean_us(&profile, 4).is_some_and(|average| (182..=183).contains(&average)));
+    }
+
+    #[test]
+    fn more_rows_are_worth_a_batch_while_they_make_a_row_cheaper() {
+        let mut profile = LatencyProfile::default();
+        let worth = |profile: &LatencyProfile| [1, 8, 64].map(|most| profile.worthwhile(most));
+        assert_eq!(worth(&profile), [1, 1, 1], "one after another");
+        for (rows, us, expected) in
+            [(1, 1_000, 2), (2, 1_200, 4), (3, 1_500, 8), (7, 3_500, 4), (5, 2_500, 4)]
+        {
+            (0..KNOWN_RUNS).for_each(|_| profile.record(rows, us));
+            assert_eq!(worth(&profile), [1, expected, expected], "{rows} rows");
+        }
+        // A row of 7 costs as much as one of 3: kept from that size, but for one in so many.
+        let sizes: Vec<_> = (0..2 * CAPS_PER_TRIAL).map(|_| profile.worthwhile_now(64)).collect();
+        assert_eq!(sizes[..63], [4; 63]);
+        assert_eq!(sizes[63..], [8; 65], "until one has run");
+        profile.record(8, 4_000);
+        assert_eq!(profile.worthwhile_now(64), 4);
+        for _ in 0..64 {
+            profile.record(8, 2_200);
+        }
+        assert_eq!(worth(&profile), [1, 8, 16], "it pays by now");
+    }
+
+    #[test]
+    fn a_batch_has_the_rows_that_are_done_in_time() {
+        let mut profile = LatencyProfile::default();
+        for (rows, us) in [(1, 100), (2, 200), (4, 400), (8, 800)] {
+            (0..64).for_each(|_| profile.record(rows, us));
+        }
+        for (rows, time_us, expected) in [
+            (8, 1_000, 8),
+            (8, 500, 4),
+            (7, 250, 2),
+            (8, 150, 1),
+            (8, 50, 1),
+            (1, 50, 1),
+            (16, 1, 16),
+        ] {
+            assert_eq!(profile.rows_within(rows, time_us), expected, "{rows} in {time_us} µs");
+        }
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl WaitingCalls {
         self.rows
     }
 
+    /// The same of the calls of one level.
+    pub(crate) fn rows_of(&self, level: usize) -> u64 {
+        self.levels[level].rows
+    }
+
     /// The same of the calls that run before one which comes now, whatever its turn: those of more
     /// urgent levels, and those of its own that have less time. Linear in the latter, unless that
     /// is the whole level, as where all calls get the same time.

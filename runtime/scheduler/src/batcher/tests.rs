@@ -6,6 +6,7 @@ use quern_types::Priority;
 use super::*;
 use crate::BucketId;
 
+mod overload;
 mod time;
 
 const LATE: u64 = 1_000_000;
