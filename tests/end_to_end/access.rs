@@ -317,6 +317,34 @@ async fn tokens_are_handled_on_the_command_line() {
     assert!(!said.contains(&secret[..20]), "a part of a secret is one: {said}");
 }
 
+#[test]
+fn the_first_token_is_json_for_programs() {
+    let data = TempDir::new().expect("a folder");
+    let made = program(&data, &["--json", "token", "create", "--role", "admin", "--note", "first"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    let (id, secret) = (made["id"].as_str(), made["secret"].as_str());
+    let (id, secret) = (id.expect("an id"), secret.expect("a secret"));
+    assert!(secret.starts_with(&format!("quern_{id}_")), "{id}");
+    assert_eq!(
+        (&made["tenant"], &made["role"], &made["note"]),
+        (&json!("default"), &json!("admin"), &json!("first"))
+    );
+}
+
+#[tokio::test]
+async fn a_revoked_token_stays_so_whatever_happens_to_the_server() {
+    let guarded = Guarded::start();
+    let token = guarded.token("acme", "admin").await;
+    let path = format!("/v1/tokens/{}", token.split('_').nth(1).expect("an id"));
+    assert_eq!(answer(guarded.asked(&guarded.admin, Method::DELETE, &path)).await.status, 204);
+    let data = guarded.server.kill();
+    let server = Server::start_on(data, &["--authenticate"]);
+    let tokens = |secret: &str| server.request(Method::GET, "/v1/tokens").bearer_auth(secret);
+    answer(tokens(&token)).await.assert_error(401, "unauthenticated", "may have been revoked");
+    assert_eq!(answer(tokens(&guarded.admin)).await.status, 200);
+}
+
 #[tokio::test]
 async fn the_first_token_needs_a_folder_that_no_server_has() {
     let guarded = Guarded::start();

@@ -15,6 +15,13 @@ use crate::rows;
 /// Newest records that are kept.
 pub(crate) const KEPT: i64 = 100_000;
 
+const OF_ALL: &str = "SELECT sequence, time_us, tenant, token, action, subject, detail FROM audit
+     WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
+// A statement of its own: one that also stood for all tenants would find no use for the index.
+const OF_TENANT: &str =
+    "SELECT sequence, time_us, tenant, token, action, subject, detail FROM audit
+     WHERE sequence < ?1 AND tenant = ?3 ORDER BY sequence DESC LIMIT ?2";
+
 /// A change, as it is told afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditRecord {
@@ -108,15 +115,15 @@ impl AuditReader {
 fn read(connection: &Connection, query: &AuditQuery) -> rusqlite::Result<Vec<AuditRecord>> {
     let before = query.before.map_or(i64::MAX, |before| before.try_into().unwrap_or(i64::MAX));
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-    let tenant = query.tenant.as_ref().map(TenantId::as_str);
-    connection
-        .prepare_cached(
-            "SELECT sequence, time_us, tenant, token, action, subject, detail FROM audit
-             WHERE sequence < ?1 AND (?2 IS NULL OR tenant = ?2)
-             ORDER BY sequence DESC LIMIT ?3",
-        )?
-        .query_map(params![before, tenant, limit], record)?
-        .collect()
+    match query.tenant.as_ref().map(TenantId::as_str) {
+        Some(tenant) => connection
+            .prepare_cached(OF_TENANT)?
+            .query_map(params![before, limit, tenant], record)?
+            .collect(),
+        None => {
+            connection.prepare_cached(OF_ALL)?.query_map(params![before, limit], record)?.collect()
+        }
+    }
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<AuditRecord> {
@@ -130,4 +137,53 @@ fn record(row: &Row<'_>) -> rusqlite::Result<AuditRecord> {
         subject: row.get(5)?,
         detail: rows::parsed(row, 6)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalog() -> Connection {
+        let connection = Connection::open_in_memory().expect("opens");
+        connection.execute_batch(&rows::MIGRATIONS.concat()).expect("tables");
+        connection
+    }
+
+    #[test]
+    fn no_page_of_records_takes_a_scan_or_a_sort() {
+        let connection = catalog();
+        for (statement, used) in
+            [(OF_ALL, "USING INTEGER PRIMARY KEY"), (OF_TENANT, "USING INDEX audit_by_tenant")]
+        {
+            let plan: Vec<String> = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+                .and_then(|mut plan| plan.raw_query().mapped(|row| row.get(3)).collect())
+                .expect("a plan");
+            let [step] = &plan[..] else { panic!("more than one step: {plan:?}") };
+            assert!(step.contains(used), "{step}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_record_goes_for_the_newest() {
+        let connection = catalog();
+        let caller = Caller::unasked();
+        let subject = |text: &str| Entry {
+            caller: &caller,
+            action: "deploy",
+            subject: text.into(),
+            detail: Value::Null,
+        };
+        insert(&connection, &subject("first")).expect("inserted");
+        insert(&connection, &subject("second")).expect("inserted");
+        // As if all but one of those that are kept had come since.
+        connection
+            .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'audit'", [KEPT])
+            .expect("moved on");
+        insert(&connection, &subject("newest")).expect("inserted");
+        let left = read(&connection, &AuditQuery { limit: 9, ..AuditQuery::default() });
+        let left = left.expect("readable");
+        let left: Vec<_> = left.iter().map(|record| (&*record.subject, record.sequence)).collect();
+        assert_eq!(left, [("newest", KEPT as u64 + 1), ("second", 2)]);
+    }
 }

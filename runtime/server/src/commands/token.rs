@@ -9,6 +9,7 @@ use prometheus::Registry;
 use quern_deploy::{NewToken, create_token};
 use quern_store::Store;
 use quern_types::{Caller, Name, Period, Role, TenantId, TokenId};
+use serde_json::json;
 
 use super::Session;
 use crate::{
@@ -93,6 +94,13 @@ async fn create(session: &Session, command: Create) -> Result<()> {
     let tenant = tenant.as_ref().map_or_else(TenantId::default, TenantId::from);
     let new = NewToken { tenant, role, note, lifetime: expires_in };
     let (token, credential) = create_in(&data, new).await?;
+    if session.json {
+        let quern_types::Token { id, tenant, note, .. } = token;
+        let secret = credential.reveal();
+        let made =
+            json!({"id": id, "tenant": tenant, "role": role, "note": note, "secret": secret});
+        return Ok(output::json(&made)?);
+    }
     show(&token.id.to_string(), token.tenant.as_str(), role, &credential.reveal())
 }
 

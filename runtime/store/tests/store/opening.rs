@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use prometheus::Registry;
-use quern_store::{OpenError, Store};
+use quern_store::{AuditQuery, OpenError, Store};
 use quern_types::Digest;
 use rusqlite::Connection;
 
 use crate::common::{
-    blob_files, config, deploy, keep, metric, name, open, stage, tenant, upload_files,
+    blob_files, config, deploy, keep, metric, name, number, open, stage, tenant, upload_files,
 };
 
 #[tokio::test]
@@ -60,6 +60,28 @@ async fn a_missing_blob_does_not_keep_the_others_from_serving() {
     assert!(store.blobs().read(&Digest::of(b"there")).await.is_ok());
     deploy(&store, "broken", b"lost").await.expect("another upload heals it");
     assert!(store.blobs().read(&Digest::of(b"lost")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_catalog_from_before_there_were_tokens_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let catalog = Connection::open(folder.path().join("catalog.sqlite")).expect("opens");
+    catalog.execute_batch(include_str!("version_1.sql")).expect("written");
+    drop(catalog);
+    let store = open(folder.path(), 2).await;
+    let routes = store.catalog().routes();
+    let function = routes.function(&tenant(), &name("hello")).expect("kept");
+    assert_eq!(function.live().number, number(3));
+    assert!(routes.model(&tenant(), &name("digits-mlp")).is_some());
+    assert!(routes.function(&tenant(), &name("deleted")).is_none());
+    assert_eq!(store.catalog().access().tokens().count(), 0);
+    // What is done to it from now on is recorded, and numbers are not given again.
+    let version = deploy(&store, "deleted", b"again").await.expect("committed").version;
+    assert_eq!(version, number(8));
+    let newest = AuditQuery { limit: 9, ..AuditQuery::default() };
+    let records = store.catalog().audit(newest).await.expect("readable");
+    let told: Vec<_> = records.iter().map(|record| (record.sequence, &*record.subject)).collect();
+    assert_eq!(told, [(1, "function deleted")]);
 }
 
 #[tokio::test]
