@@ -6,6 +6,7 @@ use std::{fs, io, num::NonZeroU32, path::PathBuf, sync::Arc};
 use futures::future::BoxFuture;
 use prometheus::Registry;
 use quern_types::{Device, DeviceDescription, DeviceError, DeviceId, Engine, ModelSource, Replica};
+use tokio::runtime::Handle;
 
 use crate::{
     engine::{
@@ -14,6 +15,7 @@ use crate::{
     },
     lanes::Lanes,
     metrics::Metrics,
+    relief::Relief,
     replica::{CpuReplica, Resident},
 };
 
@@ -67,6 +69,8 @@ pub enum CpuError {
 pub struct Cpu {
     name: String,
     lanes: Arc<Lanes>,
+    /// For the runtime that it was set up in, if it was in one.
+    relief: Option<Arc<Relief>>,
     runtime: Option<Runtime>,
     metrics: Metrics,
 }
@@ -84,10 +88,12 @@ impl Cpu {
             })
         };
         let runtime = config.ort_library.map(open).transpose()?;
-        let lanes = Lanes::start(config.lanes)
-            .map_err(|error| CpuError::Threads { lanes: config.lanes, error })?;
+        let no_threads = |error| CpuError::Threads { lanes: config.lanes, error };
+        let lanes = Arc::new(Lanes::start(config.lanes).map_err(no_threads)?);
+        let relief = Handle::try_current().ok().map(Relief::start).transpose();
+        let relief = relief.map_err(no_threads)?.map(Arc::new);
         let metrics = Metrics::register(registry)?;
-        Ok(Self { name: processor(), lanes: Arc::new(lanes), runtime, metrics })
+        Ok(Self { name: processor(), lanes, relief, runtime, metrics })
     }
 }
 
@@ -117,7 +123,8 @@ impl Device for Cpu {
         source: ModelSource,
     ) -> BoxFuture<'static, Result<Arc<dyn Replica>, DeviceError>> {
         let engine = source.spec.engine;
-        let (lanes, runtime) = (self.lanes.clone(), self.runtime.clone());
+        let (lanes, relief) = (self.lanes.clone(), self.relief.clone());
+        let runtime = self.runtime.clone();
         let metrics = self.metrics.of(engine);
         Box::pin(async move {
             let load = move || -> Result<Arc<dyn Replica>, DeviceError> {
@@ -126,7 +133,7 @@ impl Device for Cpu {
                 let programs = engine::load(engine, &source.onnx, runtime.as_ref(), count)?;
                 let resident = Arc::new(Resident::new(ID, source.spec, programs, metrics));
                 let first = lanes.next(count);
-                Ok(Arc::new(CpuReplica { resident, lanes, first }))
+                Ok(Arc::new(CpuReplica { resident, lanes, relief, first }))
             };
             let loaded = tokio::task::spawn_blocking(load).await;
             loaded.unwrap_or_else(|error| {

@@ -16,6 +16,7 @@ mod outline;
 mod pace;
 mod ports;
 mod refusals;
+mod relief;
 mod replica;
 mod sample;
 mod trial;

@@ -16,12 +16,14 @@ use crate::{
     lanes::Lanes,
     metrics::EngineMetrics,
     pace::{Pace, SHORT},
+    relief::Relief,
 };
 
 /// A replica on the CPU. Dropping it, once nothing runs, drops the weights.
 pub(crate) struct CpuReplica {
     pub(crate) resident: Arc<Resident>,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) relief: Option<Arc<Relief>>,
     /// The device's lane that its own lane 0 is; the others follow it, around the end.
     pub(crate) first: usize,
 }
@@ -66,9 +68,11 @@ impl Resident {
         &self,
         lane: usize,
         batch: &Batch,
+        relief: Option<&Relief>,
     ) -> Option<Result<BatchResult, DeviceError>> {
         self.pace.predicted(input_bytes(batch)).filter(|&predicted| predicted <= SHORT)?;
         let mut program = self.programs.get(lane)?.try_lock().ok()?;
+        let _underway = relief.map(Relief::underway);
         Some(self.compute_with(&mut **program, batch))
     }
 
@@ -114,13 +118,14 @@ impl Replica for CpuReplica {
         batch: Batch,
     ) -> BoxFuture<'static, Result<BatchResult, DeviceError>> {
         let (resident, lanes) = (self.resident.clone(), self.lanes.clone());
+        let relief = self.relief.clone();
         let thread = (self.first + lane) % lanes.count();
         let own = self.lanes();
         Box::pin(async move {
             if lane >= own {
                 return Err(resident.failed(format!("there is no lane {lane} of {own}")));
             }
-            if let Some(result) = resident.compute_inline(lane, &batch) {
+            if let Some(result) = resident.compute_inline(lane, &batch, relief.as_deref()) {
                 return result;
             }
             let (reply, answer) = oneshot::channel();

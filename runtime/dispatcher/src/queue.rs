@@ -79,7 +79,9 @@ struct Core {
 }
 
 struct Waiting {
+    /// Without the rows that have been dispatched.
     inputs: Vec<Tensor>,
+    /// With them.
     rows: u32,
     arrived: Instant,
     to: Recipient,
@@ -420,7 +422,7 @@ impl Core {
             Recipient::Nobody => return None,
         };
         waiting.to = Recipient::Split(split.clone());
-        let inputs = split::cut(&waiting.inputs, first, rows);
+        let inputs = split::cut_off(&mut waiting.inputs, rows);
         let (arrived, is_last) = (waiting.arrived, first + rows == waiting.rows);
         if is_last {
             self.calls.remove(&call);

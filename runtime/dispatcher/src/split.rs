@@ -124,13 +124,18 @@ impl Drop for PartReply {
     }
 }
 
-/// So many rows of a call's inputs from the first on; they share their data.
-pub(crate) fn cut(inputs: &[Tensor], first: u32, rows: u32) -> Vec<Tensor> {
-    let rows = u64::from(first)..u64::from(first) + u64::from(rows);
-    let cut = |input: &Tensor| {
-        input.rows(rows.clone()).expect("all inputs have the rows that the call was queued with")
+/// Cuts so many rows off the beginning of a call's inputs; they share their data. What is left
+/// keeps the rest, so that no part walks again over the texts of those before it.
+pub(crate) fn cut_off(inputs: &mut [Tensor], rows: u32) -> Vec<Tensor> {
+    let at = u64::from(rows);
+    let cut_off = |input: &mut Tensor| {
+        let count = input.shape().first().copied().unwrap_or_default();
+        let part = input.rows(0..at).zip(input.rows(at..count));
+        let (part, rest) = part.expect("all inputs have the rows that the call was queued with");
+        *input = rest;
+        part
     };
-    inputs.iter().map(cut).collect()
+    inputs.iter_mut().map(cut_off).collect()
 }
 
 impl Parts {
@@ -249,8 +254,20 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_cut_out_of_every_input() {
-        let inputs = [tensor(&[3, 2], &[0, 1, 2, 3, 4, 5]), tensor(&[3], &[6, 7, 8])];
-        assert_eq!(cut(&inputs, 1, 2), [tensor(&[2, 2], &[2, 3, 4, 5]), tensor(&[2], &[7, 8])]);
+    fn rows_are_cut_off_every_input() {
+        let texts = |shape: &[u64], data: &[u8]| {
+            Tensor::new("s", DataType::Bytes, shape.to_vec(), data.to_vec()).expect("texts")
+        };
+        let mut inputs = [
+            tensor(&[3, 2], &[0, 1, 2, 3, 4, 5]),
+            texts(&[3, 1], &[1, 0, 0, 0, b'a', 0, 0, 0, 0, 1, 0, 0, 0, b'b']),
+        ];
+        let first = [tensor(&[1, 2], &[0, 1]), texts(&[1, 1], &[1, 0, 0, 0, b'a'])];
+        assert_eq!(cut_off(&mut inputs, 1), first);
+        let rest =
+            [tensor(&[2, 2], &[2, 3, 4, 5]), texts(&[2, 1], &[0, 0, 0, 0, 1, 0, 0, 0, b'b'])];
+        assert_eq!(inputs, rest);
+        assert_eq!(cut_off(&mut inputs, 2), rest);
+        assert_eq!(inputs, [tensor(&[0, 2], &[]), texts(&[0, 1], &[])]);
     }
 }

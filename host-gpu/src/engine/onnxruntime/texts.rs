@@ -3,19 +3,23 @@
 
 use bytes::Bytes;
 use ort::{
-    AsPointer as _, ortsys,
-    value::{DynValue, Shape, Tensor},
+    AsPointer as _,
+    memory::Allocator,
+    ortsys,
+    value::{DynTensor, DynValue, Shape, TensorElementType},
 };
 use quern_types::{DataType, byte_strings};
 
 use super::describe;
 use crate::engine::{Input, Output};
 
-/// An input's texts, copied.
-pub(super) fn value(input: &Input) -> Result<Tensor<String>, String> {
+/// An input's texts, copied one by one into strings that the engine has made: each takes 32 bytes,
+/// and nothing else is made for it on the way.
+pub(super) fn value(input: &Input) -> Result<DynTensor, String> {
     let count: usize = input.shape.iter().product();
-    let empty = vec![""; count];
-    let mut tensor = Tensor::from_string_array((&*input.shape, &*empty)).map_err(describe)?;
+    let (allocator, shape) = (Allocator::default(), &*input.shape);
+    let mut tensor =
+        DynTensor::new(&allocator, TensorElementType::String, shape).map_err(describe)?;
     let mut texts = input.parts.iter().flat_map(|part| byte_strings(part));
     for index in 0..count {
         let text = texts.next().and_then(Result::ok);
@@ -25,7 +29,7 @@ pub(super) fn value(input: &Input) -> Result<Tensor<String>, String> {
     Ok(tensor)
 }
 
-fn set(tensor: &mut Tensor<String>, index: usize, text: &[u8]) -> ort::Result<()> {
+fn set(tensor: &mut DynTensor, index: usize, text: &[u8]) -> ort::Result<()> {
     let mut place = std::ptr::null_mut();
     let tensor = tensor.ptr_mut();
     ortsys![unsafe GetResizedStringTensorElementBuffer(tensor, index, text.len(), &mut place)?];
