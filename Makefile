@@ -13,7 +13,7 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all test-conformance conformance clients check format lint documentation rules bench fuzz peers ort guests javascript wasm-target
+.PHONY: help demo test test-all test-conformance conformance clients check format lint documentation rules bench bench-inference fuzz peers ort guests javascript wasm-target
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,8 +53,6 @@ check: format lint documentation rules ## Check format, lints, documentation, li
 	@echo "== all checks passed"
 
 bench: guests javascript ort peers ## Measure against peers, and write docs/benchmarks.md
-	@echo "== building the server for measuring"
-	cargo build --release $(MEASURED) --example mlp
 	@echo "== measuring functions beside wasmtime serve"
 	cargo bench $(MEASURED) --bench http -- --write
 	@echo "== measuring what limits cost"
@@ -65,8 +63,13 @@ bench: guests javascript ort peers ## Measure against peers, and write docs/benc
 	cargo bench $(MEASURED) --bench isolation -- --write
 	@echo "== measuring a node with 10,000 functions"
 	cargo bench $(MEASURED) --bench capacity -- --write
-	@echo "== measuring models beside FastAPI and ONNX Runtime"
-	cargo bench $(MEASURED) --bench inference -- --write
+	@$(MAKE) bench-inference
+
+bench-inference: guests ort peers ## Measure models beside FastAPI, Triton, LitServe and MLServer (ONLY=small: one part)
+	@echo "== building the server for measuring"
+	cargo build --release $(MEASURED) --example mlp
+	@echo "== measuring models beside their peers"
+	cargo bench $(MEASURED) --bench inference -- --write $(if $(ONLY),--only $(ONLY))
 
 fuzz: SECONDS := 60
 fuzz: ## Fuzz the parsers of what strangers send, each for SECONDS (60)

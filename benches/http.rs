@@ -18,7 +18,7 @@ use support::{
     client::get,
     function::{deploy_function, distinct, settled_kib},
     histogram::Histogram,
-    load::{Measured, Target, compare, measure, progress, quantile},
+    load::{Measured, Rounds, Target, compare, measure, progress, quantile},
     process::{Announced, ServerProcess, peer, root},
     report::{Table, aim, publish, said_by},
 };
@@ -112,7 +112,7 @@ async fn under_load(client: &Client) -> Result<String> {
     ]);
     let mut loads = Vec::new();
     for connections in CONNECTIONS {
-        loads.push((connections, compare(&targets, connections).await?));
+        loads.push((connections, compare(&targets, connections, Rounds::default()).await?));
     }
     for (index, guest) in GUESTS.iter().enumerate() {
         for (connections, measured) in &loads {
@@ -229,7 +229,7 @@ async fn idle(client: &Client) -> Result<String> {
 }
 
 fn target(name: &str, url: String) -> Target {
-    Target { name: name.to_owned(), url, body: None }
+    Target { name: name.to_owned(), url, ..Target::default() }
 }
 
 fn idle_name(number: u32) -> String {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use support::{
     ceiling,
     client::{deploy, get},
-    load::{Target, compare, progress, quantile},
+    load::{Rounds, Target, compare, progress, quantile},
     process::{ServerProcess, root},
     report::{Table, aim, publish},
 };
@@ -69,7 +69,7 @@ async fn reused(client: &Client) -> Result<String> {
         "aim",
     ]);
     for connections in CONNECTIONS {
-        let measured = compare(&targets, connections).await?;
+        let measured = compare(&targets, connections, Rounds::default()).await?;
         let [bare, fresh, reused] = measured[..] else { unreachable!("three targets") };
         let ratio = reused.per_second / bare.per_second;
         table.row([
@@ -128,5 +128,5 @@ async fn javascript(client: &Client) -> Result<String> {
 }
 
 fn target(name: &str, url: String) -> Target {
-    Target { name: name.to_owned(), url, body: None }
+    Target { name: name.to_owned(), url, ..Target::default() }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the benches compare with, and the load generator, below .quern/peers/. Nothing
+# Installs what the benches compare with, and the load generators, below .quern/peers/. Nothing
 # outside that folder is changed. What is there already is kept.
 set -euo pipefail
 
@@ -13,29 +13,35 @@ fail() {
     exit 1
 }
 
-# wrk: the one on the PATH, or Debian's package and its library, unpacked.
-install_wrk() {
-    local found
-    if found="$(command -v wrk)"; then
-        ln -sf "$found" "$peers/bin/wrk"
+# A shell script below bin/, from standard input.
+write_program() {
+    rm -f "$peers/bin/$1"
+    { echo "#!/bin/sh" && cat; } >"$peers/bin/$1"
+    chmod +x "$peers/bin/$1"
+}
+
+# A program of Debian's: the one on the PATH, or the package and its libraries, unpacked.
+install_debian() {
+    local program="$1" found
+    shift
+    if found="$(command -v "$program")"; then
+        ln -sf "$found" "$peers/bin/$program"
         return
     fi
-    command -v apt-get >/dev/null || fail "wrk is missing: install it, and try again"
-    echo "== fetching wrk"
-    local unpacked="$peers/wrk"
+    command -v apt-get >/dev/null || fail "$program is missing: install it, and try again"
+    echo "== fetching $program"
+    local unpacked="$peers/$program"
     rm -rf "$unpacked"
     mkdir -p "$unpacked/packages"
-    (cd "$unpacked/packages" && apt-get download -qq wrk libluajit-5.1-2 libluajit-5.1-common) ||
-        fail "apt-get could not fetch wrk: try apt-get update, or install wrk yourself"
+    (cd "$unpacked/packages" && apt-get download -qq "$@") ||
+        fail "apt-get could not fetch $program: try apt-get update, or install $program yourself"
     local package
     for package in "$unpacked"/packages/*.deb; do
         dpkg -x "$package" "$unpacked"
     done
-    cat >"$peers/bin/wrk" <<EOF
-#!/bin/sh
-LD_LIBRARY_PATH="$(echo "$unpacked"/usr/lib/*-linux-gnu)" exec "$unpacked/usr/bin/wrk" "\$@"
+    write_program "$program" <<EOF
+LD_LIBRARY_PATH="$(echo "$unpacked"/usr/lib/*-linux-gnu)" exec "$unpacked/usr/bin/$program" "\$@"
 EOF
-    chmod +x "$peers/bin/wrk"
 }
 
 # wasmtime's command line with the features that serving HTTP uses, all on by default.
@@ -46,20 +52,68 @@ install_wasmtime() {
         --features pooling-allocator,parallel-compilation,backtrace
 }
 
+# A virtual environment with what a file of this folder pins; further arguments are pip's.
+install_environment() {
+    local name="$1" requirements="$here/$2"
+    shift 2
+    rm -rf "${peers:?}/$name"
+    python3 -m venv "$peers/$name"
+    "$peers/$name/bin/pip" install --quiet --disable-pip-version-check "$@" \
+        --requirement "$requirements" ||
+        fail "pip could not install what ${requirements##*/} pins: see its message above"
+}
+
+# An environment counts as installed once all of it is.
+is_installed() {
+    cmp -s "$here/$2" "$peers/$1/installed.txt"
+}
+
 install_python() {
-    echo "== installing FastAPI and ONNX Runtime"
-    python3 -m venv "$peers/python"
-    "$peers/python/bin/pip" install --quiet --disable-pip-version-check \
-        --requirement "$here/requirements.txt"
-    cat >"$peers/bin/python" <<EOF
-#!/bin/sh
+    echo "== installing FastAPI, LitServe and ONNX Runtime"
+    install_environment python requirements.txt
+    write_program python <<EOF
 exec "$peers/python/bin/python" "\$@"
 EOF
-    chmod +x "$peers/bin/python"
     cp "$here/requirements.txt" "$peers/python/installed.txt"
 }
 
-[ -x "$peers/bin/wrk" ] || install_wrk
+install_mlserver() {
+    echo "== installing MLServer"
+    install_environment mlserver requirements-mlserver.txt
+    write_program mlserver <<EOF
+exec "$peers/mlserver/bin/mlserver" "\$@"
+EOF
+    cp "$here/requirements-mlserver.txt" "$peers/mlserver/installed.txt"
+}
+
+# The server of the wheel, without the library around it. Its Python backend looks in its own folder
+# for the program that runs models, of which there is one for each version of Python; and that finds
+# the packages of the first python3 on the PATH.
+install_triton() {
+    echo "== installing Triton"
+    install_environment triton requirements-triton.txt --no-deps
+    local packages library version
+    packages="$("$peers/triton/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+    library="$("$peers/triton/bin/python" -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')"
+    version="$("$peers/triton/bin/python" -c 'import sysconfig; print(sysconfig.get_python_version())')"
+    local server="$packages/pytriton/tritonserver" backends="$peers/triton/backends"
+    local stub="$server/python_backend_stubs/$version/triton_python_backend_stub"
+    [ -x "$stub" ] || fail "Triton's Python backend does not come for Python $version"
+    mkdir -p "$backends"
+    cp -r "$server/backends/python" "$backends/"
+    cp "$stub" "$backends/python/"
+    write_program triton <<EOF
+LD_LIBRARY_PATH="$packages/nvidia_pytriton.libs:$library" PATH="$peers/triton/bin:\$PATH" \\
+    exec "$server/bin/tritonserver" --backend-directory "$backends" "\$@"
+EOF
+    cp "$here/requirements-triton.txt" "$peers/triton/installed.txt"
+}
+
+[ -x "$peers/bin/wrk" ] || install_debian wrk wrk libluajit-5.1-2 libluajit-5.1-common
+[ -x "$peers/bin/h2load" ] ||
+    install_debian h2load nghttp2-client libnghttp2-14 libev4 libjansson4 libjemalloc2
 [ "$("$peers/bin/wasmtime" --version 2>/dev/null | cut -d' ' -f2)" = "$wasmtime_version" ] ||
     install_wasmtime
-cmp -s "$here/requirements.txt" "$peers/python/installed.txt" || install_python
+is_installed python requirements.txt || install_python
+is_installed mlserver requirements-mlserver.txt || install_mlserver
+is_installed triton requirements-triton.txt || install_triton

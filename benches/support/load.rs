@@ -8,15 +8,34 @@ use tokio::process::Command;
 
 use super::process::{peer, root};
 
-/// Rounds of a comparison; each number reported is the median over them.
-const ROUNDS: usize = 5;
-/// How long load lasts, once in each round.
-const ROUND: Duration = Duration::from_secs(3);
-/// The same before the first round, not counted.
+/// Load before the first round, not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// What is loaded.
-#[derive(Debug, Clone)]
+/// The rounds of a comparison; each number reported is the median over them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rounds {
+    pub(crate) count: usize,
+    /// How long load lasts, once in each round, in whole seconds.
+    pub(crate) time: Duration,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self { count: 5, time: Duration::from_secs(3) }
+    }
+}
+
+/// What can be put under load.
+pub(crate) trait Loaded {
+    /// Who answers.
+    fn name(&self) -> &str;
+
+    /// Keeps so many requests under way for so long.
+    async fn load(&self, connections: u32, time: Duration) -> Result<Measured>;
+}
+
+/// What `wrk` loads.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Target {
     /// Who answers.
     pub(crate) name: String,
@@ -24,6 +43,18 @@ pub(crate) struct Target {
     pub(crate) url: String,
     /// The body of a POST; without one it is a GET.
     pub(crate) body: Option<PathBuf>,
+    /// Headers of the request, each as `Name: value`.
+    pub(crate) headers: Vec<String>,
+}
+
+impl Loaded for Target {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn load(&self, connections: u32, time: Duration) -> Result<Measured> {
+        measure(self, connections, time).await
+    }
 }
 
 /// What one target did under load.
@@ -38,20 +69,24 @@ pub(crate) struct Measured {
 }
 
 /// Loads the targets in turn over so many connections; the medians, in the targets' order.
-pub(crate) async fn compare(targets: &[Target], connections: u32) -> Result<Vec<Measured>> {
+pub(crate) async fn compare(
+    targets: &[impl Loaded],
+    connections: u32,
+    rounds: Rounds,
+) -> Result<Vec<Measured>> {
     for target in targets {
-        measure(target, connections, WARM_UP).await?;
+        target.load(connections, WARM_UP).await?;
     }
-    let mut rounds = vec![Vec::new(); targets.len()];
-    for _ in 0..ROUNDS {
-        for (target, measured) in targets.iter().zip(&mut rounds) {
-            measured.push(measure(target, connections, ROUND).await?);
+    let mut all = vec![Vec::new(); targets.len()];
+    for _ in 0..rounds.count {
+        for (target, measured) in targets.iter().zip(&mut all) {
+            measured.push(target.load(connections, rounds.time).await?);
         }
     }
-    let medians: Vec<_> = rounds.iter().map(|measured| medians(measured)).collect();
+    let medians: Vec<_> = all.iter().map(|measured| medians(measured)).collect();
     for (target, measured) in targets.iter().zip(&medians) {
         let Measured { per_second, p50_us, p99_us } = measured;
-        let name = &target.name;
+        let name = target.name();
         progress(format!(
             "{name} at {connections}: {per_second:.0}/s, p50 {p50_us} µs, p99 {p99_us} µs"
         ));
@@ -64,12 +99,14 @@ pub(crate) async fn measure(target: &Target, connections: u32, time: Duration) -
     let mut wrk = Command::new(peer("wrk"));
     wrk.args(["--threads", "1", "--connections", &connections.to_string()])
         .args(["--duration", &format!("{}s", time.as_secs())])
+        // Rather than count what a slow server still answers as failed.
+        .args(["--timeout", "30s"])
         .arg("--script")
         .arg(root().join("benches/support/wrk.lua"))
         .arg(&target.url)
         .kill_on_drop(true);
     if let Some(body) = &target.body {
-        wrk.env("WRK_BODY", body);
+        wrk.env("WRK_BODY", body).env("WRK_HEADERS", target.headers.join("\n"));
     }
     let output = wrk.output().await.context("wrk can't be run: `make bench` installs it")?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -51,12 +51,17 @@ pub(crate) fn aim(what: &str, met: bool) -> String {
 pub(crate) fn publish(section: &str, title: &str, text: &str) -> Result<()> {
     let text = format!("## {title}\n\n{}\n\n{text}", circumstances()?);
     println!("{text}");
-    if !std::env::args().any(|argument| argument == "--write") {
+    if !writes() {
         return Ok(());
     }
     let path = root().join(PAGE);
     let page = if path.exists() { fs::read_to_string(&path)? } else { HEAD.to_owned() };
     fs::write(&path, replaced(&page, section, &text)).with_context(|| format!("writing {PAGE}"))
+}
+
+/// Whether the command line says that results are to be written into the documentation.
+pub(crate) fn writes() -> bool {
+    std::env::args().any(|argument| argument == "--write")
 }
 
 /// The page with this section's text, in its old place or at the end.

@@ -1,0 +1,81 @@
+//! Models served by Quern and by its peers, on the same machine, in the same run, with the same
+//! models and load generators. Never compares servers whose answers differ, and never judges: it
+//! prints whether each aim was met.
+//!
+//! Sections, each written into docs/benchmarks.md for itself; `--only NAME` measures one.
+
+use std::env;
+
+use anyhow::{Result, bail, ensure};
+use tokio::signal;
+
+mod agreement;
+mod costs;
+mod curve;
+mod engine;
+mod group;
+mod grpc;
+mod large;
+mod models;
+mod overload;
+mod peers;
+mod plot;
+mod quern;
+mod rates;
+mod small;
+mod target;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod ceiling;
+    pub(crate) mod client;
+    pub(crate) mod load;
+    pub(crate) mod open_loop;
+    #[expect(dead_code, reason = "peers are groups of processes")]
+    pub(crate) mod process;
+    pub(crate) mod report;
+}
+
+const SECTIONS: [&str; 7] = ["small", "costs", "lenet", "resnet18", "minilm", "curve", "overload"];
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<()> {
+    tokio::select! {
+        measured = measure() => measured,
+        // Peers are in groups of their own, which a signal to ours does not reach.
+        interrupted = signal::ctrl_c() => {
+            interrupted?;
+            bail!("interrupted")
+        }
+    }
+}
+
+async fn measure() -> Result<()> {
+    let only = only()?;
+    for section in SECTIONS {
+        if only.as_deref().is_some_and(|only| only != section) {
+            continue;
+        }
+        eprintln!("== {section}");
+        match section {
+            "small" => Box::pin(small::measure()).await?,
+            "costs" => Box::pin(costs::measure()).await?,
+            "lenet" => Box::pin(large::lenet()).await?,
+            "resnet18" => Box::pin(large::resnet()).await?,
+            "minilm" => Box::pin(large::minilm()).await?,
+            "curve" => Box::pin(curve::measure()).await?,
+            _ => Box::pin(overload::measure()).await?,
+        }
+    }
+    Ok(())
+}
+
+/// The section that the command line names, if any.
+fn only() -> Result<Option<String>> {
+    let mut arguments = env::args().skip_while(|argument| argument != "--only").skip(1);
+    let only = arguments.next();
+    if let Some(name) = &only {
+        ensure!(SECTIONS.contains(&name.as_str()), "--only takes one of {SECTIONS:?}");
+    }
+    Ok(only)
+}
