@@ -49,7 +49,7 @@ pub(crate) struct Failure {
     /// Seconds after which another try may succeed.
     retry_after: Option<u16>,
     /// The methods of a path.
-    allow: Option<&'static str>,
+    allow: Option<Box<str>>,
     /// The limit that a function ran into.
     limit: Option<Exceeded>,
     /// Whether it only says that something is not ready, which was the question.
@@ -170,8 +170,8 @@ impl Failure {
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if let Some(methods) = allow {
-            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        if let Some(methods) = allow.and_then(|methods| methods.parse().ok()) {
+            headers.insert(ALLOW, methods);
         }
         reply
     }

@@ -145,7 +145,7 @@ mod tests {
 
     fn catalog() -> Connection {
         let connection = Connection::open_in_memory().expect("opens");
-        connection.execute_batch(&rows::MIGRATIONS.concat()).expect("tables");
+        connection.execute_batch(&crate::schema::MIGRATIONS.concat()).expect("tables");
         connection
     }
 

@@ -33,6 +33,7 @@ mod metrics;
 mod operation;
 mod recent;
 mod rows;
+mod schema;
 mod snapshot;
 mod store;
 mod tokens;

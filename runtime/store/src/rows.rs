@@ -11,57 +11,6 @@ use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use crate::{CommitError, DeleteError, NewVersion, RollbackError, snapshot::Deployable};
 
-/// Each brings the tables from one version to the next; a released one never changes.
-pub(crate) const MIGRATIONS: &[&str] = &[
-    "
-    -- A deleted name stays, without a live version, so that its numbers are never used again.
-    CREATE TABLE names (
-        id INTEGER PRIMARY KEY,
-        tenant TEXT NOT NULL,
-        class TEXT NOT NULL CHECK (class IN ('function', 'model')),
-        name TEXT NOT NULL,
-        last_number INTEGER NOT NULL,
-        live INTEGER,
-        UNIQUE (tenant, name, class),
-        FOREIGN KEY (id, live) REFERENCES versions (name_id, number)
-    ) STRICT;
-    CREATE TABLE versions (
-        name_id INTEGER NOT NULL REFERENCES names (id),
-        number INTEGER NOT NULL,
-        kind TEXT NOT NULL CHECK (kind IN ('http', 'inference', 'model')),
-        digest TEXT NOT NULL,
-        content TEXT NOT NULL,
-        spec TEXT NOT NULL,
-        created_us INTEGER NOT NULL,
-        PRIMARY KEY (name_id, number),
-        UNIQUE (name_id, digest)
-    ) STRICT;
-    CREATE INDEX versions_by_content ON versions (content);
-",
-    "
-    CREATE TABLE tokens (
-        id TEXT PRIMARY KEY,
-        tenant TEXT NOT NULL,
-        role TEXT NOT NULL CHECK (role IN ('invoker', 'deployer', 'admin')),
-        note TEXT NOT NULL,
-        hash TEXT NOT NULL,
-        created_us INTEGER NOT NULL,
-        expires_us INTEGER
-    ) STRICT;
-    -- AUTOINCREMENT: a place that was given once is never given again, whatever is removed.
-    CREATE TABLE audit (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-        time_us INTEGER NOT NULL,
-        tenant TEXT NOT NULL,
-        token TEXT,
-        action TEXT NOT NULL,
-        subject TEXT NOT NULL,
-        detail TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX audit_by_tenant ON audit (tenant, sequence);
-",
-];
-
 /// Names a function or a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {

@@ -22,7 +22,7 @@ use crate::{
     ledger::Ledger,
     log_writer::Retention,
     metrics::StoreMetrics,
-    rows,
+    schema,
     snapshot::{self, SnapshotError},
     tokens,
     writer::{self, Writer},
@@ -231,7 +231,7 @@ fn open_files(
     let directory = &config.directory;
     let lock = Arc::new(FolderLock::take(directory)?);
     let path = directory.join("catalog.sqlite");
-    let connection = database::open(&path, Synchronous::Full, rows::MIGRATIONS)?;
+    let connection = database::open(&path, Synchronous::Full, schema::MIGRATIONS)?;
     let damaged = |error: SnapshotError| match error {
         SnapshotError::Database(cause) => OpenError::Database { path: path.clone(), cause },
         error => OpenError::Damaged { path: path.clone(), reason: error.to_string() },

@@ -27,7 +27,7 @@ impl From<RouteError> for Failure {
         match &error {
             RouteError::NotFound { .. } | RouteError::GrpcOnly => Self::new(Code::NotFound, error),
             RouteError::MethodNotAllowed { allow, .. } => {
-                let allow = Some(*allow);
+                let allow = Some(allow.clone());
                 Self { allow, ..Self::new(Code::MethodNotAllowed, error) }
             }
             RouteError::Name(_)

@@ -1,0 +1,77 @@
+//! Who may ask for a route, and what it is counted as.
+
+use super::Route;
+use crate::{access::Needs, metrics::Traffic};
+
+impl Route {
+    /// Who may ask for it.
+    pub(crate) fn needs(&self) -> Needs {
+        match self {
+            Self::Live | Self::Ready | Self::Healthz | Self::Readyz => Needs::Nothing,
+            Self::Call(_)
+            | Self::Infer(_)
+            | Self::ModelMetadata(_)
+            | Self::ModelReady(_)
+            | Self::ServerMetadata
+            | Self::ModelConfig(_)
+            | Self::Statistics(_)
+            | Self::RepositoryIndex
+            | Self::Settings(_)
+            | Self::ChangeSettings(_)
+            | Self::List(_)
+            | Self::Show(..)
+            | Self::Versions(..) => Needs::INVOKER,
+            Self::Deploy(..)
+            | Self::Delete(..)
+            | Self::Rollback(..)
+            | Self::LoadModel(_)
+            | Self::UnloadModel(_)
+            | Self::Logs(_) => Needs::DEPLOYER,
+            Self::Regions(..)
+            | Self::RegisterRegion(..)
+            | Self::UnregisterRegions(..)
+            | Self::Devices
+            | Self::Metrics
+            | Self::CreateToken
+            | Self::Tokens
+            | Self::RevokeToken(_)
+            | Self::Audit => Needs::ADMIN,
+        }
+    }
+
+    /// What it is counted as.
+    pub(crate) fn traffic(&self) -> Traffic {
+        match self {
+            Self::Call(_) => Traffic::Call,
+            Self::Infer(_) => Traffic::Infer,
+            Self::ModelMetadata(_)
+            | Self::ModelReady(_)
+            | Self::ServerMetadata
+            | Self::ModelConfig(_)
+            | Self::Statistics(_)
+            | Self::RepositoryIndex
+            | Self::Settings(_)
+            | Self::ChangeSettings(_)
+            | Self::Regions(..)
+            | Self::RegisterRegion(..)
+            | Self::UnregisterRegions(..) => Traffic::Protocol,
+            Self::Deploy(..)
+            | Self::Delete(..)
+            | Self::Rollback(..)
+            | Self::LoadModel(_)
+            | Self::UnloadModel(_)
+            | Self::CreateToken
+            | Self::RevokeToken(_) => Traffic::Change,
+            Self::List(_)
+            | Self::Show(..)
+            | Self::Versions(..)
+            | Self::Devices
+            | Self::Tokens
+            | Self::Audit => Traffic::Inspect,
+            Self::Logs(_) => Traffic::Logs,
+            Self::Live | Self::Ready | Self::Healthz | Self::Readyz | Self::Metrics => {
+                Traffic::Operations
+            }
+        }
+    }
+}

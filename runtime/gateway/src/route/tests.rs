@@ -1,0 +1,173 @@
+//! Every call of the API, and what is none.
+
+use super::*;
+
+fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+fn token(text: &str) -> TokenId {
+    text.parse().expect("a token's id")
+}
+
+fn target(text: &str, version: Option<u32>) -> Target {
+    Target { name: name(text), version: version.and_then(VersionNumber::new) }
+}
+
+#[test]
+fn every_call_of_the_api_has_its_route() {
+    let (function, model) = (Class::Function, Class::Model);
+    let cases = [
+        ("GET /f/hello", Route::Call(name("hello"))),
+        ("GET /f/hello/", Route::Call(name("hello"))),
+        ("PATCH /f/hello/a/b%2f/../c", Route::Call(name("hello"))),
+        ("POST /v2/models/m/infer", Route::Infer(target("m", None))),
+        ("POST /v2/models/m/versions/3/infer", Route::Infer(target("m", Some(3)))),
+        ("POST /v2/models/infer/infer", Route::Infer(target("infer", None))),
+        ("GET /v2/models/m", Route::ModelMetadata(target("m", None))),
+        ("GET /v2/models/m/versions/1", Route::ModelMetadata(target("m", Some(1)))),
+        ("GET /v2/models/m/ready", Route::ModelReady(target("m", None))),
+        ("GET /v2/models/m/versions/1/ready", Route::ModelReady(target("m", Some(1)))),
+        ("GET /v2", Route::ServerMetadata),
+        ("GET /v2/models/m/config", Route::ModelConfig(target("m", None))),
+        ("GET /v2/models/m/versions/2/config", Route::ModelConfig(target("m", Some(2)))),
+        ("GET /v2/models/stats", Route::Statistics(None)),
+        ("GET /v2/models/m/stats", Route::Statistics(Some(target("m", None)))),
+        ("GET /v2/models/stats/stats", Route::Statistics(Some(target("stats", None)))),
+        ("GET /v2/models/m/versions/2/stats", Route::Statistics(Some(target("m", Some(2))))),
+        ("POST /v2/repository/index", Route::RepositoryIndex),
+        ("POST /v2/repository/models/m/load", Route::LoadModel(name("m"))),
+        ("POST /v2/repository/models/m/unload", Route::UnloadModel(name("m"))),
+        ("GET /v2/trace/setting", Route::Settings(Subject::Trace(None))),
+        ("POST /v2/models/m/trace/setting", Route::ChangeSettings(Subject::Trace(Some(name("m"))))),
+        ("HEAD /v2/logging", Route::Settings(Subject::Log)),
+        ("POST /v2/logging", Route::ChangeSettings(Subject::Log)),
+        ("GET /v2/systemsharedmemory/status", Route::Regions(Memory::System, None)),
+        (
+            "GET /v2/cudasharedmemory/region/a%20%2fb/status",
+            Route::Regions(Memory::Cuda, Some("a /b".into())),
+        ),
+        (
+            "POST /v2/systemsharedmemory/region/%C3%A9/register",
+            Route::RegisterRegion(Memory::System, "é".into()),
+        ),
+        ("POST /v2/cudasharedmemory/unregister", Route::UnregisterRegions(Memory::Cuda, None)),
+        (
+            "POST /v2/systemsharedmemory/region/a/unregister",
+            Route::UnregisterRegions(Memory::System, Some("a".into())),
+        ),
+        ("HEAD /v2/health/live", Route::Live),
+        ("GET /v2/health/ready", Route::Ready),
+        ("PUT /v1/functions/f", Route::Deploy(function, name("f"))),
+        ("PUT /v1/models/m", Route::Deploy(model, name("m"))),
+        ("GET /v1/functions", Route::List(function)),
+        ("HEAD /v1/models", Route::List(model)),
+        ("GET /v1/functions/f", Route::Show(function, name("f"))),
+        ("DELETE /v1/models/m", Route::Delete(model, name("m"))),
+        ("GET /v1/models/m/versions", Route::Versions(model, name("m"))),
+        ("POST /v1/functions/f/rollback", Route::Rollback(function, name("f"))),
+        ("GET /v1/functions/f/logs", Route::Logs(name("f"))),
+        ("GET /v1/functions/logs", Route::Show(function, name("logs"))),
+        ("GET /v1/devices", Route::Devices),
+        ("GET /v1/tokens", Route::Tokens),
+        ("POST /v1/tokens", Route::CreateToken),
+        ("DELETE /v1/tokens/0123456789abcdef", Route::RevokeToken(token("0123456789abcdef"))),
+        ("GET /v1/audit", Route::Audit),
+        ("GET /healthz", Route::Healthz),
+        ("GET /readyz", Route::Readyz),
+        ("HEAD /metrics", Route::Metrics),
+    ];
+    for (call, route) in cases {
+        let (method, path) = call.split_once(' ').expect("method and path");
+        let method = method.parse().expect("a method");
+        assert_eq!(Route::of(&method, path), Ok(route), "{call}");
+    }
+}
+
+#[test]
+fn a_target_is_a_name_and_perhaps_a_version() {
+    assert_eq!(Target::parse("m", ""), Ok(target("m", None)));
+    assert_eq!(Target::parse("m", "3"), Ok(target("m", Some(3))));
+    for (name, version) in [("", ""), ("M", "1"), ("m", "0"), ("m", "one")] {
+        assert!(Target::parse(name, version).is_err(), "{name:?} {version:?}");
+    }
+}
+
+#[test]
+fn what_has_no_route_is_named() {
+    let nothing =
+        |path: &str| format!("nothing answers at {path:?}: see docs/api.md for what does");
+    for path in [
+        "/",
+        "",
+        "*",
+        "/f",
+        "/f/",
+        "/f//a",
+        "/v1",
+        "/v2/",
+        "/v2/models",
+        "/v1/functions/",
+        "/v1/functions/f/",
+        "/v1/models/m/logs",
+        "/v1/gadgets",
+        "/v1/devices/0",
+        "/healthz/",
+        "/v2/models/m/infer/",
+        "/v2/models//infer",
+        "/v2/models/m/versions/1/infer/x/y",
+        "/v2/models/m/versions",
+        "/v2/models/m/explain",
+        "/v2/models/m/trace",
+        "/v2/systemsharedmemory",
+        "/v2/systemsharedmemory/region//status",
+        "/v2/systemsharedmemory/region/a",
+        "/v2/repository/models/m",
+        "/V1/functions",
+    ] {
+        let error = Route::of(&Method::GET, path).expect_err(path);
+        assert_eq!(error.to_string(), nothing(path));
+    }
+    let cases = [
+        ("POST /healthz", "\"/healthz\" does not take POST, but GET, HEAD"),
+        ("GET /v2/models/m/infer", "\"/v2/models/m/infer\" does not take GET, but POST"),
+        ("PATCH /v1/models/m", "\"/v1/models/m\" does not take PATCH, but GET, HEAD, PUT, DELETE"),
+        ("PUT /v2/logging", "\"/v2/logging\" does not take PUT, but GET, HEAD, POST"),
+        ("OPTIONS /v1/models", "\"/v1/models\" does not take OPTIONS, but GET, HEAD"),
+        ("PUT /v1/tokens", "\"/v1/tokens\" does not take PUT, but GET, HEAD, POST"),
+        (
+            "GET /v1/tokens/0123456789abcdef",
+            "\"/v1/tokens/0123456789abcdef\" does not take GET, but DELETE",
+        ),
+        (
+            "DELETE /v1/tokens/x",
+            "token \"x\" is not valid: it is named by 16 digits of 0-9 and a-f",
+        ),
+        (
+            "GET /f/Hello",
+            "name \"Hello\" is not valid: use 1 to 63 of a-z, 0-9, '-', '_' and '.', \
+             beginning and ending with a letter or digit",
+        ),
+        (
+            "PUT /v1/functions/a%20b",
+            "name \"a%20b\" is percent-encoded: names consist of characters that need no \
+             encoding",
+        ),
+        (
+            "POST /v2/models/m/versions/latest/infer",
+            "version \"latest\" is not a number: versions are 1, 2, …",
+        ),
+        ("GET /v2/models/m/versions/0", "version \"0\" is not a number: versions are 1, 2, …"),
+        (
+            "GET /v2/systemsharedmemory/region/%ff/status",
+            "name of the region \"%ff\" is not UTF-8 once it is decoded",
+        ),
+        ("GET /v2/models/m/versions/+1", "version \"+1\" is not a number: versions are 1, 2, …"),
+    ];
+    for (call, message) in cases {
+        let (method, path) = call.split_once(' ').expect("method and path");
+        let method = method.parse().expect("a method");
+        let error = Route::of(&method, path).expect_err(call);
+        assert_eq!(error.to_string(), message, "{call}");
+    }
+}
