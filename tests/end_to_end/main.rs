@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod background;
 mod capacity;
 mod cli;
 mod configuration;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus::Registry;
 use quern_deploy::Deployer;
 use quern_dispatcher::Dispatcher;
+use quern_jobs::Jobs;
 use quern_types::Caller;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,11 +29,22 @@ pub struct GatewayConfig {
     pub version: &'static str,
 }
 
+/// What the edge hands requests on to.
+pub struct GatewayServices {
+    /// Makes and changes what is called.
+    pub deployer: Arc<Deployer>,
+    /// Calls it.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Keeps calls that are carried out later.
+    pub jobs: Arc<Jobs>,
+}
+
 /// The HTTP edge.
 pub struct Gateway {
     pub(crate) config: GatewayConfig,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) registry: Registry,
     pub(crate) metrics: Metrics,
     /// Who calls, where nobody is asked.
@@ -54,10 +66,10 @@ impl Gateway {
     /// If the edge's own metrics are registered already.
     pub fn new(
         config: GatewayConfig,
-        deployer: Arc<Deployer>,
-        dispatcher: Arc<Dispatcher>,
+        services: GatewayServices,
         registry: Registry,
     ) -> Result<Self, prometheus::Error> {
+        let GatewayServices { deployer, dispatcher, jobs } = services;
         let metrics = Metrics::register(&registry)?;
         let body_room = BodyRoom::new(&config.limits);
         let regions = Regions::new(config.shared_memory.clone(), &registry)?;
@@ -65,6 +77,7 @@ impl Gateway {
             config,
             deployer,
             dispatcher,
+            jobs,
             registry,
             metrics,
             unasked: Caller::unasked(),

@@ -3,6 +3,7 @@
 
 mod access;
 mod activity;
+mod background;
 mod body;
 mod collect;
 mod deployments;
@@ -29,7 +30,7 @@ mod stall;
 mod tokens;
 mod v2;
 
-pub use gateway::{Gateway, GatewayConfig};
+pub use gateway::{Gateway, GatewayConfig, GatewayServices};
 pub use grpc::protocol;
 pub use limits::EdgeLimits;
 pub use server::Listeners;

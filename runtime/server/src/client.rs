@@ -13,12 +13,15 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 mod answer;
+mod background;
 mod error;
 
 pub(crate) use answer::{
-    Answer, AuditLog, Deployment, DeviceList, Inference, Listed, ListedMeasure, ListedWorker,
-    LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
+    AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Inference, Listed,
+    ListedCall, ListedMeasure, ListedWorker, LogLine, MadeToken, Metadata, RolledBack,
+    TensorMetadata, TokenList, VersionList,
 };
+pub(crate) use background::CallFilter;
 pub(crate) use error::{ClientError, Problem};
 
 /// Time for a connection to be made; answers may take as long as they need.

@@ -8,6 +8,7 @@ impl Route {
     pub(crate) fn needs(&self) -> Needs {
         match self {
             Self::Live | Self::Ready | Self::Healthz | Self::Readyz => Needs::Nothing,
+            Self::Background(route) => route.needs(),
             Self::Call(_)
             | Self::Infer(_)
             | Self::ModelMetadata(_)
@@ -43,6 +44,7 @@ impl Route {
     pub(crate) fn traffic(&self) -> Traffic {
         match self {
             Self::Call(_) => Traffic::Call,
+            Self::Background(route) => route.traffic(),
             Self::Infer(_) => Traffic::Infer,
             Self::ModelMetadata(_)
             | Self::ModelReady(_)

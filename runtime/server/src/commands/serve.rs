@@ -59,6 +59,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     output::line(format_args!("listening on http://{address}"))?;
     tracing::info!(%address, data = %data.display(), "listening");
     parts.dispatcher.warm();
+    parts.jobs.start(parts.gateway.clone());
     serve_until_stopped(&parts, Listeners { http, grpc }, stop, drain_timeout.0.0).await;
     io::stdout().flush()?;
     // Not by returning: dropping the server would join the device's lanes and wait for compiles,
@@ -94,15 +95,17 @@ async fn serve_until_stopped(
     stop: watch::Receiver<bool>,
     drain_timeout: Duration,
 ) {
-    let Parts { gateway, deployer, dispatcher, store, worker } = parts;
+    let Parts { gateway, deployer, dispatcher, jobs, store, worker } = parts;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     stopped(stop).await;
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
+    jobs.close();
     let started = Instant::now();
     let drained = async {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the gateway failed");
         }
+        jobs.drain().await;
         dispatcher.drain().await;
         deployer.drain().await;
     };
