@@ -11,7 +11,12 @@ mod query;
 use http::HeaderMap;
 use quern_types::Caller;
 
-pub(crate) use self::{enqueue::enqueue, options::OptionError};
+pub(crate) use self::{
+    calls::{CallList, CallView},
+    enqueue::enqueue,
+    options::OptionError,
+    query::{CallFilter, DeadLetterFilter},
+};
 use crate::{
     Gateway,
     body::Reply,

@@ -10,7 +10,8 @@ use quern_types::Caller;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    EdgeLimits, SharedMemoryConfig, collect::BodyRoom, metrics::Metrics, shared_memory::Regions,
+    EdgeLimits, SharedMemoryConfig, collect::BodyRoom, metrics::Metrics, openapi::Api,
+    shared_memory::Regions,
 };
 
 /// What the edge is configured by.
@@ -46,6 +47,8 @@ pub struct Gateway {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) registry: Registry,
+    /// What there is to ask for.
+    pub(crate) api: Api,
     pub(crate) metrics: Metrics,
     /// Who calls, where nobody is asked.
     pub(crate) unasked: Caller,
@@ -72,6 +75,7 @@ impl Gateway {
         let GatewayServices { deployer, dispatcher, jobs } = services;
         let metrics = Metrics::register(&registry)?;
         let body_room = BodyRoom::new(&config.limits);
+        let api = Api::new(config.version, config.authenticate);
         let regions = Regions::new(config.shared_memory.clone(), &registry)?;
         Ok(Self {
             config,
@@ -79,6 +83,7 @@ impl Gateway {
             dispatcher,
             jobs,
             registry,
+            api,
             metrics,
             unasked: Caller::unasked(),
             closing: CancellationToken::new(),

@@ -2,10 +2,11 @@
 
 mod background;
 mod methods;
+mod operation;
 mod paths;
 mod policy;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use http::Method;
 use quern_types::{Class, InvalidName, InvalidTokenId, Name, TokenId, VersionNumber};
@@ -81,6 +82,8 @@ pub(crate) enum Route {
     Readyz,
     /// `GET /metrics`
     Metrics,
+    /// `GET /openapi.json`
+    Description,
 }
 
 /// A model or an inference function, and the version asked for.

@@ -6,11 +6,16 @@ use std::{fmt, str::FromStr, sync::Arc};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{InvocationId, TenantId};
 
 /// Where a call is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum CallState {
     /// It waits for its turn, for the first time or again.
     Queued,

@@ -1,48 +1,66 @@
 //! Asynchronous calls and dead letters, as they are shown and changed.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use quern_jobs::{CallRecord, ChangeError};
+use quern_jobs::{CallQuery, CallRecord, ChangeError};
 use quern_types::{CallState, Caller, InvocationId, Name};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 
-use super::query;
+use super::query::{CallFilter, DeadLetterFilter};
 use crate::{
     Gateway,
     body::{self, Reply, ReplyBody},
     errors::{Code, Failure},
-    inspection::timestamp,
     invocation::Invocation,
+    query,
     request::INVOCATION,
+    timestamp::Timestamp,
 };
 
 /// The state of the call whose result an answer is. An answer without it is about the request.
 const STATE: HeaderName = HeaderName::from_static("quern-state");
 
-/// A call, as it is shown.
-#[derive(Debug, Serialize)]
+/// An asynchronous call.
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CallView {
+    /// Its id, which is that of the request that brought it.
     id: InvocationId,
-    state: &'static str,
+    /// Where it is on its way.
+    state: CallState,
+    /// The function or model that it calls.
     target: Name,
+    /// The method of its request.
     method: String,
+    /// Path and query of its request.
     path: String,
+    /// What its caller names it by.
     idempotency_key: Option<String>,
+    /// How often it was begun.
     attempts: u32,
+    /// How often it is tried at most.
     max_attempts: u32,
-    created: String,
-    expires: String,
-    due: Option<String>,
-    started: Option<String>,
-    finished: Option<String>,
-    kept_until: Option<String>,
+    /// When it was taken in.
+    created: Timestamp,
+    /// From when on it is no longer tried.
+    expires: Timestamp,
+    /// When it is tried next; null unless it waits.
+    due: Option<Timestamp>,
+    /// When it was begun last.
+    started: Option<Timestamp>,
+    /// When it came to its end.
+    finished: Option<Timestamp>,
+    /// Until when it is kept; null before its end.
+    kept_until: Option<Timestamp>,
+    /// The status of its last answer.
     status: Option<u16>,
+    /// Why it was given up, or is tried again.
     reason: Option<String>,
 }
 
-/// A list of calls.
-#[derive(Debug, Serialize)]
+/// Some asynchronous calls.
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CallList {
+    /// The newest first.
     invocations: Vec<CallView>,
 }
 
@@ -50,19 +68,19 @@ impl From<CallRecord> for CallView {
     fn from(call: CallRecord) -> Self {
         Self {
             id: call.id,
-            state: call.state.as_str(),
+            state: call.state,
             target: call.target,
             method: call.method,
             path: call.path,
             idempotency_key: call.key,
             attempts: call.attempts,
             max_attempts: call.max_attempts,
-            created: timestamp(call.created),
-            expires: timestamp(call.expires),
-            due: call.due.map(timestamp),
-            started: call.started.map(timestamp),
-            finished: call.finished.map(timestamp),
-            kept_until: call.kept_until.map(timestamp),
+            created: call.created.into(),
+            expires: call.expires.into(),
+            due: call.due.map(Timestamp::from),
+            started: call.started.map(Timestamp::from),
+            finished: call.finished.map(Timestamp::from),
+            kept_until: call.kept_until.map(Timestamp::from),
             status: call.status.map(|status| status.as_u16()),
             reason: call.reason,
         }
@@ -75,7 +93,7 @@ pub(super) async fn list(
     caller: &Caller,
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
-    list_of(gateway, caller, query, None).await
+    show_all(gateway, query::parse::<CallFilter>(query)?.of(&caller.tenant)).await
 }
 
 /// `GET /v1/dead-letters`
@@ -84,19 +102,13 @@ pub(super) async fn dead_letters(
     caller: &Caller,
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
-    list_of(gateway, caller, query, Some(CallState::Dead)).await
+    show_all(gateway, query::parse::<DeadLetterFilter>(query)?.of(&caller.tenant)).await
 }
 
-async fn list_of(
-    gateway: &Gateway,
-    caller: &Caller,
-    query: Option<&str>,
-    state: Option<CallState>,
-) -> Result<Reply, Failure> {
-    let query = query::parse(query, &caller.tenant, state)?;
+async fn show_all(gateway: &Gateway, query: CallQuery) -> Result<Reply, Failure> {
     let calls = gateway.jobs.list(query).await?;
     let invocations = calls.into_iter().map(CallView::from).collect();
-    Ok(body::json(&json!(CallList { invocations })))
+    Ok(body::json(&CallList { invocations }))
 }
 
 /// `GET /v1/invocations/{id}`
@@ -105,7 +117,7 @@ pub(super) async fn show(
     caller: &Caller,
     id: InvocationId,
 ) -> Result<Reply, Failure> {
-    Ok(body::json(&json!(find(gateway, caller, id).await?)))
+    Ok(body::json(&find(gateway, caller, id).await?))
 }
 
 /// `GET /v1/invocations/{id}/result`

@@ -7,9 +7,8 @@ use http::{
 };
 use quern_dispatcher::Found;
 use quern_jobs::NewJob;
-use quern_types::{Caller, Digest, DigestWriter, InvocationId, InvokeError, Name};
+use quern_types::{CallState, Caller, Digest, DigestWriter, InvocationId, InvokeError, Name};
 use serde::Serialize;
-use serde_json::json;
 
 use super::{
     options::Options,
@@ -29,9 +28,9 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 
 /// The answer to a call that was taken in.
 #[derive(Debug, Serialize)]
-pub(crate) struct Accepted {
+struct Accepted {
     id: InvocationId,
-    state: &'static str,
+    state: CallState,
     /// Whether it was brought before, with the same idempotency key.
     repeated: bool,
 }
@@ -64,9 +63,8 @@ pub(crate) async fn enqueue(
     };
     let enqueued = gateway.jobs.enqueue(job).await?;
     let named = Invocation::stored(enqueued.id);
-    let accepted =
-        Accepted { id: enqueued.id, state: enqueued.state.as_str(), repeated: !enqueued.is_new };
-    let mut reply = body::json(&json!(accepted));
+    let accepted = Accepted { id: enqueued.id, state: enqueued.state, repeated: !enqueued.is_new };
+    let mut reply = body::json(&accepted);
     *reply.status_mut() = StatusCode::ACCEPTED;
     reply.extensions_mut().insert(named);
     let headers = reply.headers_mut();

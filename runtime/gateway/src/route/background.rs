@@ -56,6 +56,19 @@ impl BackgroundRoute {
         }
     }
 
+    /// Its name in the OpenAPI document.
+    pub(super) fn operation(&self) -> &'static str {
+        match self {
+            Self::List => "listInvocations",
+            Self::Show(_) => "showInvocation",
+            Self::Result(_) => "readResult",
+            Self::Cancel(_) => "cancelInvocation",
+            Self::DeadLetters => "listDeadLetters",
+            Self::Replay(_) => "replayDeadLetter",
+            Self::Drop(_) => "dropDeadLetter",
+        }
+    }
+
     pub(super) fn traffic(&self) -> Traffic {
         match self {
             Self::List | Self::Show(_) | Self::Result(_) | Self::DeadLetters => Traffic::Inspect,
