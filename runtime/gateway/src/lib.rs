@@ -26,7 +26,9 @@ mod self_woken;
 mod server;
 mod shared_memory;
 mod stall;
+mod tls;
 mod tokens;
+mod troubles;
 mod v2;
 
 pub use gateway::{Gateway, GatewayConfig};
@@ -34,3 +36,5 @@ pub use grpc::protocol;
 pub use limits::EdgeLimits;
 pub use server::Listeners;
 pub use shared_memory::{KeyPrefix, SharedMemoryConfig};
+pub use tls::{HandshakeLimits, Identity, Tls, TlsError};
+pub use troubles::Trouble;

@@ -2,15 +2,40 @@
 
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use prometheus::TextEncoder;
+use serde::Serialize;
 
 use crate::{
     Gateway,
-    body::{Reply, ReplyBody},
+    body::{self, Reply, ReplyBody},
     errors::Failure,
+    troubles::Trouble,
 };
 
+/// How a server that answers fares.
+#[derive(Debug, Serialize)]
+struct Health {
+    status: Status,
+    /// What an operator has to see to, while the server goes on with what it had before.
+    troubles: Vec<Trouble>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Status {
+    Ok,
+    Degraded,
+}
+
+/// That the server is there, and what is wrong with it.
+pub(crate) fn health(gateway: &Gateway) -> Result<Reply, Failure> {
+    let troubles = gateway.troubles.list();
+    let status = if troubles.is_empty() { Status::Ok } else { Status::Degraded };
+    let health = serde_json::to_value(Health { status, troubles }).map_err(Failure::internal)?;
+    Ok(body::json(&health))
+}
+
 /// An answer without a body: 200 or 503.
-pub(crate) fn health(well: bool) -> Reply {
+pub(crate) fn readiness(well: bool) -> Reply {
     let mut reply = Response::new(ReplyBody::empty());
     *reply.status_mut() = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     reply
