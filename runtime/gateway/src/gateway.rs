@@ -10,7 +10,7 @@ use quern_types::Caller;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    EdgeLimits, SharedMemoryConfig, Trouble, collect::BodyRoom, metrics::Metrics,
+    EdgeLimits, SharedMemoryConfig, Trouble, collect::BodyRoom, metrics::Metrics, openapi::Api,
     shared_memory::Regions, troubles::Troubles,
 };
 
@@ -36,6 +36,8 @@ pub struct Gateway {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) registry: Registry,
+    /// What there is to ask for.
+    pub(crate) api: Api,
     pub(crate) metrics: Metrics,
     pub(crate) troubles: Troubles,
     limits: ArcSwap<EdgeLimits>,
@@ -66,12 +68,14 @@ impl Gateway {
         let troubles = Troubles::register(&registry)?;
         let limits = ArcSwap::from_pointee(config.limits);
         let body_room = BodyRoom::new(&config.limits);
+        let api = Api::new(config.version, config.authenticate);
         let regions = Regions::new(config.shared_memory.clone(), &registry)?;
         Ok(Self {
             config,
             deployer,
             dispatcher,
             registry,
+            api,
             metrics,
             troubles,
             limits,

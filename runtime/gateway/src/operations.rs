@@ -2,6 +2,7 @@
 
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use prometheus::TextEncoder;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -12,26 +13,27 @@ use crate::{
 };
 
 /// How a server that answers fares.
-#[derive(Debug, Serialize)]
-struct Health {
-    status: Status,
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Health {
+    /// Whether there are troubles.
+    status: HealthStatus,
     /// What an operator has to see to, while the server goes on with what it had before.
     troubles: Vec<Trouble>,
 }
 
-#[derive(Debug, Serialize)]
+/// Whether an operator has to see to something.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-enum Status {
+enum HealthStatus {
     Ok,
     Degraded,
 }
 
 /// That the server is there, and what is wrong with it.
-pub(crate) fn health(gateway: &Gateway) -> Result<Reply, Failure> {
+pub(crate) fn health(gateway: &Gateway) -> Reply {
     let troubles = gateway.troubles.list();
-    let status = if troubles.is_empty() { Status::Ok } else { Status::Degraded };
-    let health = serde_json::to_value(Health { status, troubles }).map_err(Failure::internal)?;
-    Ok(body::json(&health))
+    let status = if troubles.is_empty() { HealthStatus::Ok } else { HealthStatus::Degraded };
+    body::json(&Health { status, troubles })
 }
 
 /// An answer without a body: 200 or 503.

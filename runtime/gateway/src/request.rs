@@ -65,6 +65,7 @@ impl Gateway {
             match route {
                 Ok(route) => {
                     let caller = self.admit(request.headers(), route.needs())?;
+                    self.api.check_query(&route, request.uri().query())?;
                     owner = self.is_owner(&caller);
                     self.carry_out(route, &caller, invocation, request).await
                 }
@@ -129,9 +130,10 @@ impl Gateway {
             }
             Route::Live => Ok(v2::live()),
             Route::Ready => Ok(v2::ready(!self.closing.is_cancelled())),
-            Route::Healthz => operations::health(self),
+            Route::Healthz => Ok(operations::health(self)),
             Route::Readyz => Ok(operations::readiness(!self.closing.is_cancelled())),
             Route::Metrics => operations::metrics(self),
+            Route::Description => Ok(self.api.reply(request.headers())),
             Route::List(class) => Ok(inspection::list(self, caller, class)),
             Route::Show(class, name) => inspection::show(self, caller, class, &name),
             Route::Versions(class, name) => inspection::versions(self, caller, class, &name),

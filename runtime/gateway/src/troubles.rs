@@ -2,10 +2,11 @@
 //! nothing.
 
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Something that an operator has to see to. The server goes on with what it had before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trouble {
     /// The certificate or its key was changed, and can't be used.
