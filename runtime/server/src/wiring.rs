@@ -22,6 +22,8 @@ pub(crate) struct Parts {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) store: Arc<Store>,
+    /// The metrics of all.
+    pub(crate) registry: Registry,
     /// The process that computes models, if it is not this one.
     pub(crate) worker: Option<Arc<Worker>>,
 }
@@ -76,8 +78,8 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         dispatcher: Arc::clone(&dispatcher),
         jobs: Arc::clone(&jobs),
     };
-    let gateway = Arc::new(Gateway::new(gateway, services, registry)?);
-    Ok(Parts { gateway, deployer, dispatcher, jobs, store, worker })
+    let gateway = Arc::new(Gateway::new(gateway, services, registry.clone())?);
+    Ok(Parts { gateway, deployer, dispatcher, jobs, store, registry, worker })
 }
 
 /// What a data folder is opened with.
