@@ -4,6 +4,7 @@
 mod calls;
 mod kills;
 mod retries;
+mod schedules;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;

@@ -7,8 +7,9 @@ mod enqueue;
 mod options;
 mod prefer;
 mod query;
+mod schedules;
 
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use quern_types::Caller;
 
 pub(crate) use self::{
@@ -16,10 +17,11 @@ pub(crate) use self::{
     enqueue::enqueue,
     options::OptionError,
     query::{CallFilter, DeadLetterFilter},
+    schedules::{ScheduleList, ScheduleView},
 };
 use crate::{
     Gateway,
-    body::Reply,
+    body::{Reply, RequestBody},
     errors::Failure,
     route::{BackgroundRoute, Route},
 };
@@ -34,8 +36,9 @@ pub(crate) async fn answer(
     gateway: &Gateway,
     caller: &Caller,
     route: BackgroundRoute,
-    query: Option<&str>,
+    request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
+    let query = request.uri().query();
     match route {
         BackgroundRoute::List => calls::list(gateway, caller, query).await,
         BackgroundRoute::Show(id) => calls::show(gateway, caller, id).await,
@@ -44,5 +47,11 @@ pub(crate) async fn answer(
         BackgroundRoute::DeadLetters => calls::dead_letters(gateway, caller, query).await,
         BackgroundRoute::Replay(id) => calls::replay(gateway, caller, id).await,
         BackgroundRoute::Drop(id) => calls::drop_dead(gateway, caller, id).await,
+        BackgroundRoute::Schedules => Ok(schedules::list(gateway, caller)),
+        BackgroundRoute::ShowSchedule(name) => schedules::show(gateway, caller, &name).await,
+        BackgroundRoute::PutSchedule(name) => {
+            schedules::put(gateway, caller, name, request.into_body()).await
+        }
+        BackgroundRoute::DeleteSchedule(name) => schedules::delete(gateway, caller, name).await,
     }
 }

@@ -179,7 +179,7 @@ mod tests {
 
     use http_body_util::BodyExt;
     use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
-    use quern_jobs::{ChangeError, EnqueueError};
+    use quern_jobs::{ChangeError, EnqueueError, ScheduleError};
     use quern_types::{
         BodyError, ByteSize, CallState, Class, CredentialError, DataType, DeviceError, DeviceId,
         Engine, FunctionManifest, GuestFault, InvokeError, Mismatch, ModelError, Name, Period,
@@ -260,6 +260,7 @@ mod tests {
                     .into(),
             ),
             (Code::NoResult, Failure::new(Code::NoResult, "not yet")),
+            (Code::TooManySchedules, ScheduleError::TooMany { limit: 1 }.into()),
             (
                 Code::KeyReused,
                 EnqueueError::KeyReused { key: "k".into(), target: "f".into(), id: call }.into(),

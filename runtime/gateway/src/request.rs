@@ -157,7 +157,7 @@ impl Gateway {
             Route::Tokens => Ok(tokens::list(self)),
             Route::RevokeToken(id) => Box::pin(tokens::revoke(self, caller, id)).await,
             Route::Background(route) => {
-                Box::pin(background::answer(self, caller, route, request.uri().query())).await
+                Box::pin(background::answer(self, caller, route, request)).await
             }
             Route::Audit => Box::pin(tokens::audit(self, request.uri().query())).await,
             Route::Logs(name) => {

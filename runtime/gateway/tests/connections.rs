@@ -64,7 +64,7 @@ impl Edge {
             default_max_batch: 8,
             limits: LimitRules::default(),
         };
-        let jobs = Jobs::new(store.queue().clone(), JobsConfig::default(), &registry);
+        let jobs = Jobs::new(store.clone(), JobsConfig::default(), &registry);
         let jobs = jobs.expect("registers");
         let services = DeployServices { store, sandbox, device, offers: models };
         let deployer = Arc::new(Deployer::new(deploy, services, &registry).expect("registers"));

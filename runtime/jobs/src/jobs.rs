@@ -10,22 +10,25 @@ use bytes::Bytes;
 use http::{Request, Response};
 use prometheus::Registry;
 use quern_store::{
-    CallQuery, CallQueue, CallRecord, ChangeError, EnqueueError, Enqueued, Found, NewCall,
-    QueueFailure,
+    CallQuery, CallQueue, CallRecord, Catalog, ChangeError, EnqueueError, Enqueued, Found, NewCall,
+    QueueFailure, Store,
 };
 use quern_types::{CarryOut, Digest, InvocationId, Name, TenantId};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{JobsConfig, metrics::Metrics, runner, sweeper};
+use crate::{JobsConfig, cron, metrics::Metrics, runner, sweeper};
 
 /// The asynchronous calls of a server.
 pub struct Jobs {
+    store: Arc<Store>,
     pub(crate) queue: Arc<CallQueue>,
     pub(crate) config: JobsConfig,
     pub(crate) metrics: Metrics,
     /// Told when a call may be waiting to be begun.
     pub(crate) news: Notify,
+    /// Told when a schedule was put or deleted.
+    pub(crate) changed: Notify,
     /// Cancelled when nothing more is to be begun.
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -53,20 +56,22 @@ pub struct NewJob {
 }
 
 impl Jobs {
-    /// The calls in a queue. Nothing is carried out before [`Jobs::start`].
+    /// The calls of a store. Nothing is carried out before [`Jobs::start`].
     ///
     /// # Errors
     /// If its metrics are registered already.
     pub fn new(
-        queue: Arc<CallQueue>,
+        store: Arc<Store>,
         config: JobsConfig,
         registry: &Registry,
     ) -> Result<Arc<Self>, prometheus::Error> {
         Ok(Arc::new(Self {
-            queue,
+            queue: store.queue().clone(),
+            store,
             config,
             metrics: Metrics::register(registry)?,
             news: Notify::new(),
+            changed: Notify::new(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }))
@@ -76,6 +81,7 @@ impl Jobs {
     pub fn start(self: &Arc<Self>, carrier: Arc<dyn CarryOut>) {
         self.tasks.spawn(runner::run(self.clone(), carrier));
         self.tasks.spawn(sweeper::run(self.clone()));
+        self.tasks.spawn(cron::run(self.clone()));
     }
 
     /// Begins nothing more.
@@ -87,6 +93,10 @@ impl Jobs {
     /// Waits, after [`Jobs::close`], until what runs has come to its end or is back in the queue.
     pub async fn drain(&self) {
         self.tasks.wait().await;
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        self.store.catalog()
     }
 
     /// The limits.

@@ -7,15 +7,21 @@
 
 mod backoff;
 mod config;
+mod cron;
 mod jobs;
 mod metrics;
 mod runner;
+mod schedules;
 mod sweeper;
+mod timetable;
 mod verdict;
 
 pub use config::JobsConfig;
+pub use cron::{SCHEDULE, request};
 pub use jobs::{Jobs, NewJob};
 pub use quern_store::{
-    CallQuery, CallRecord, ChangeError, EnqueueError, Enqueued, Found, QueueFailure, QueueLimits,
-    Scope,
+    CallQuery, CallRecord, ChangeError, EnqueueError, Enqueued, Found, LastFire, QueueFailure,
+    QueueLimits, ScheduleError, Scope,
 };
+pub use schedules::{InvalidSchedule, PutError};
+pub use timetable::{Timetable, TimetableError};

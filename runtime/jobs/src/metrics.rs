@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) enqueued: IntCounter,
     pub(crate) repeated: IntCounter,
     pub(crate) removed: IntCounter,
+    pub(crate) fired: IntCounter,
+    pub(crate) unfired: IntCounter,
     attempts: IntCounterVec,
 }
 
@@ -49,6 +51,11 @@ impl Metrics {
             removed: counter(
                 "quern_async_removed_total",
                 "Asynchronous calls that were kept no longer",
+            )?,
+            fired: counter("quern_schedule_calls_total", "Calls that schedules have made")?,
+            unfired: counter(
+                "quern_schedule_failures_total",
+                "Times at which the queue took no call of a schedule",
             )?,
             attempts: registered(
                 registry,

@@ -75,7 +75,7 @@ impl CarryOut for Scripted {
     }
 }
 
-async fn open(folder: &TempDir) -> Store {
+async fn open(folder: &TempDir) -> Arc<Store> {
     let config = StoreConfig {
         directory: folder.path().to_owned(),
         keep_versions: 1,
@@ -83,7 +83,7 @@ async fn open(folder: &TempDir) -> Store {
         log_bytes: quern_types::ByteSize::mib(1),
         bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
     };
-    Store::open(config, &Registry::new()).await.expect("opens")
+    Arc::new(Store::open(config, &Registry::new()).await.expect("opens"))
 }
 
 fn config() -> JobsConfig {
@@ -94,8 +94,8 @@ fn config() -> JobsConfig {
     }
 }
 
-fn jobs(store: &Store, config: JobsConfig) -> Arc<Jobs> {
-    Jobs::new(store.queue().clone(), config, &Registry::new()).expect("registers")
+fn jobs(store: &Arc<Store>, config: JobsConfig) -> Arc<Jobs> {
+    Jobs::new(store.clone(), config, &Registry::new()).expect("registers")
 }
 
 fn id(number: u8) -> InvocationId {

@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Invocations(commands::invocations::Invocations),
     #[command(subcommand)]
     DeadLetters(commands::dead_letters::DeadLetters),
+    #[command(subcommand)]
+    Schedule(commands::schedule::Schedule),
     Logs(commands::logs::Logs),
     Devices(commands::devices::Devices),
     #[command(subcommand)]

@@ -20,7 +20,7 @@ mod trust;
 pub(crate) use answer::{
     AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Health, Inference, Listed,
     ListedCall, ListedMeasure, ListedWorker, LogLine, MadeToken, Metadata, RolledBack,
-    TensorMetadata, TokenList, VersionList,
+    ScheduleList, ScheduleTimes, TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use background::CallFilter;
 pub(crate) use error::{ClientError, Problem};

@@ -28,6 +28,7 @@ pub(crate) mod model;
 pub(crate) mod new;
 pub(crate) mod openapi;
 pub(crate) mod rollback;
+pub(crate) mod schedule;
 pub(crate) mod serve;
 pub(crate) mod token;
 pub(crate) mod versions;
@@ -62,6 +63,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Call(command) => call::run(&session, command).await,
         Command::Invocations(command) => invocations::run(&session, command).await,
         Command::DeadLetters(command) => dead_letters::run(&session, command).await,
+        Command::Schedule(command) => schedule::run(&session, command).await,
         Command::Logs(command) => logs::run(&session, command).await,
         Command::Devices(command) => devices::run(&session, command).await,
         Command::Token(command) => token::run(&session, command).await,

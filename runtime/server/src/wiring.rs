@@ -72,7 +72,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         callers_are_owners: server.is_private(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let jobs = Jobs::new(Arc::clone(store.queue()), background.config(), &registry)?;
+    let jobs = Jobs::new(Arc::clone(&store), background.config(), &registry)?;
     let services = GatewayServices {
         deployer: Arc::clone(&deployer),
         dispatcher: Arc::clone(&dispatcher),

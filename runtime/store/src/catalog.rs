@@ -8,18 +8,19 @@ use std::{
 
 use arc_swap::ArcSwap;
 use quern_types::{
-    Access, Caller, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, Token, TokenId,
-    VersionNumber,
+    Access, Caller, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, Schedule, ScheduleSpec,
+    Token, TokenId, VersionNumber,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    AuditError, AuditQuery, AuditRecord, TokenError,
+    AuditError, AuditQuery, AuditRecord, ScheduleError, TokenError,
     audit::AuditReader,
     ledger::Ledger,
     metrics::StoreMetrics,
     operation::{CommitVersion, DeleteName, Operation, RollBack},
     rows::{Key, NewRow},
+    schedules::{DeleteSchedule, PutSchedule},
     snapshot::Deployable,
     tokens::{AddToken, RevokeToken},
 };
@@ -29,6 +30,7 @@ use crate::{
 pub struct Catalog {
     routes: Arc<ArcSwap<Routes>>,
     access: Arc<ArcSwap<Access>>,
+    schedules: Arc<ArcSwap<Vec<Arc<Schedule>>>>,
     audit: AuditReader,
     operations: Mutex<Option<mpsc::Sender<Box<dyn Operation>>>>,
     ledger: Arc<Ledger>,
@@ -40,6 +42,7 @@ pub struct Catalog {
 pub(crate) struct Shown {
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) access: Arc<ArcSwap<Access>>,
+    pub(crate) schedules: Arc<ArcSwap<Vec<Arc<Schedule>>>>,
 }
 
 /// A version to be deployed.
@@ -173,8 +176,16 @@ impl Catalog {
         ledger: Arc<Ledger>,
         metrics: StoreMetrics,
     ) -> Self {
-        let Shown { routes, access } = shown;
-        Self { routes, access, audit, operations: Mutex::new(Some(operations)), ledger, metrics }
+        let Shown { routes, access, schedules } = shown;
+        Self {
+            routes,
+            access,
+            schedules,
+            audit,
+            operations: Mutex::new(Some(operations)),
+            ledger,
+            metrics,
+        }
     }
 
     /// What is deployed now.
@@ -185,6 +196,36 @@ impl Catalog {
     /// Who is let in now.
     pub fn access(&self) -> Arc<Access> {
         self.access.load_full()
+    }
+
+    /// What is called at which times now, by tenant and name.
+    pub fn schedules(&self) -> Arc<Vec<Arc<Schedule>>> {
+        self.schedules.load_full()
+    }
+
+    /// Adds a schedule of the caller's tenant, or changes one; returns whether it is new. One that
+    /// says the same is left as it is.
+    pub async fn put_schedule(
+        &self,
+        caller: &Caller,
+        name: Name,
+        spec: ScheduleSpec,
+        created: SystemTime,
+    ) -> Result<bool, ScheduleError> {
+        self.submit(
+            |reply| PutSchedule::new(caller.clone(), name, spec, created, reply),
+            |reason| ScheduleError::Storage { reason },
+        )
+        .await
+    }
+
+    /// Takes a schedule of the caller's tenant away.
+    pub async fn delete_schedule(&self, caller: &Caller, name: Name) -> Result<(), ScheduleError> {
+        self.submit(
+            |reply| DeleteSchedule::new(caller.clone(), name, reply),
+            |reason| ScheduleError::Storage { reason },
+        )
+        .await
     }
 
     /// Adds a token.

@@ -6,7 +6,7 @@
 //! | path | content |
 //! |---|---|
 //! | `lock` | held as long as a server has the folder |
-//! | `catalog.sqlite` | tenants' names and versions, tokens, and who changed what; every commit is synced |
+//! | `catalog.sqlite` | tenants' names and versions, tokens, schedules, and who changed what; every commit is synced |
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
@@ -35,6 +35,7 @@ mod operation;
 mod queue;
 mod recent;
 mod rows;
+mod schedules;
 mod schema;
 mod snapshot;
 mod store;
@@ -49,9 +50,10 @@ pub use catalog::{
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
 pub use queue::{
     CallQuery, CallQueue, CallRecord, ChangeError, ClaimLimits, Claimed, ClaimedCall, Ending,
-    EnqueueError, Enqueued, Found, Keep, NewCall, Pause, Progress, QueueFailure, QueueLimits,
-    Scope, Usage,
+    EnqueueError, Enqueued, Fire, Found, Keep, LastFire, NewCall, Pause, Progress, QueueFailure,
+    QueueLimits, Scope, Usage,
 };
 pub use recent::{RecentFunction, RecentFunctions};
+pub use schedules::ScheduleError;
 pub use store::{OpenError, Store, StoreConfig};
 pub use tokens::TokenError;

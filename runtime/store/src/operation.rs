@@ -37,6 +37,8 @@ pub(crate) enum Subject<'a> {
     Routes(&'a Key),
     /// Who is let in.
     Access,
+    /// What is called at which times.
+    Schedules,
 }
 
 /// What an applied operation asks for after the commit.

@@ -5,6 +5,7 @@ mod call;
 mod change;
 mod claim;
 mod enqueue;
+mod fires;
 mod read;
 mod settle;
 mod sweep;
@@ -19,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use http::Response;
-use quern_types::{CallState, InvocationId, TenantId};
+use quern_types::{CallState, InvocationId, Name, TenantId};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,6 +29,7 @@ pub use self::{
     change::ChangeError,
     claim::{ClaimLimits, Claimed},
     enqueue::{EnqueueError, Enqueued, QueueLimits, Scope},
+    fires::{Fire, LastFire},
     read::{CallQuery, Found, Usage},
     settle::{Ending, Pause},
     sweep::Keep,
@@ -44,7 +46,8 @@ use crate::{
     store::join,
 };
 
-const MIGRATIONS: &[&str] = &[include_str!("queue/schema/01_calls.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("queue/schema/01_calls.sql"), include_str!("queue/schema/02_fires.sql")];
 
 /// Why the queue can't be read or written; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +120,24 @@ impl CallQueue {
             mpsc::error::TrySendError::Closed(_) => stopped().into(),
         })?;
         answer.await.unwrap_or_else(|_| Err(stopped().into()))
+    }
+
+    /// Takes in the calls of a schedule whose times are behind the last one; returns how many.
+    ///
+    /// # Errors
+    /// If the limits leave no room: then none of them is taken in, and none of the times is noted.
+    pub async fn fire(&self, fire: Fire, limits: QueueLimits) -> Result<usize, EnqueueError> {
+        self.submit(move |connection| fires::fire(connection, &fire, &limits)).await
+    }
+
+    /// When each schedule was called last.
+    pub async fn fires(&self) -> Result<Vec<LastFire>, QueueFailure> {
+        self.read(fires::load).await
+    }
+
+    /// Forgets when a schedule was called last, which is gone.
+    pub async fn forget_fires(&self, tenant: TenantId, name: Name) -> Result<(), QueueFailure> {
+        self.submit(move |connection| fires::forget(connection, &tenant, &name).map(Ok)).await
     }
 
     /// Begins calls whose time has come, taking turns between tenants.

@@ -22,7 +22,7 @@ use crate::{
     ledger::Ledger,
     log_writer::Retention,
     metrics::StoreMetrics,
-    schema,
+    schedules, schema,
     snapshot::{self, SnapshotError},
     tokens,
     writer::{self, Writer},
@@ -247,6 +247,7 @@ fn open_files(
     };
     let routes = snapshot::load(&connection).map_err(damaged)?;
     let access = tokens::load(&connection).map_err(|error| damaged(error.into()))?;
+    let schedules = schedules::load(&connection).map_err(|error| damaged(error.into()))?;
     let contents = snapshot::contents(&connection).map_err(|error| damaged(error.into()))?;
     let audit = AuditReader::new(database::open_reader(&path)?);
     let ledger = Ledger::new(metrics.blob_bytes.clone());
@@ -275,6 +276,7 @@ fn open_files(
         shown: Shown {
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             access: Arc::new(ArcSwap::from_pointee(access)),
+            schedules: Arc::new(ArcSwap::from_pointee(schedules)),
         },
         blobs: blobs.clone(),
         keep_versions: config.keep_versions,

@@ -15,7 +15,7 @@ use crate::{
     group,
     metrics::StoreMetrics,
     operation::{Effects, Operation, Subject},
-    rows,
+    rows, schedules,
     snapshot::{self, SnapshotError},
     tokens,
 };
@@ -80,7 +80,7 @@ impl Writer {
         let mut transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut effects = Vec::with_capacity(group.len());
-        let (mut routes, mut access) = (None, None);
+        let (mut routes, mut access, mut schedules) = (None, None, None);
         for operation in group {
             let savepoint = transaction.savepoint()?;
             let applied = operation.apply(&savepoint, self.keep_versions)?;
@@ -94,6 +94,7 @@ impl Writer {
                         snapshot::refresh(&savepoint, routes, key)?;
                     }
                     Subject::Access => access = Some(tokens::load(&savepoint)?),
+                    Subject::Schedules => schedules = Some(schedules::load(&savepoint)?),
                 }
                 savepoint.commit()?;
             }
@@ -105,6 +106,9 @@ impl Writer {
         }
         if let Some(access) = access {
             self.shown.access.store(Arc::new(access));
+        }
+        if let Some(schedules) = schedules {
+            self.shown.schedules.store(Arc::new(schedules));
         }
         Ok(effects)
     }

@@ -75,7 +75,7 @@ pub(crate) async fn enqueue(
 }
 
 /// The name of what is called, if it can be called so at this moment.
-fn find(gateway: &Gateway, caller: &Caller, route: Route) -> Result<Name, Failure> {
+pub(super) fn find(gateway: &Gateway, caller: &Caller, route: Route) -> Result<Name, Failure> {
     let routes = gateway.dispatcher.routes();
     match route {
         Route::Call(name) => {

@@ -39,6 +39,7 @@ codes! {
     InvalidModel "invalid-model" UNPROCESSABLE_ENTITY,
     NameTaken "name-taken" CONFLICT,
     TooManyTokens "too-many-tokens" CONFLICT,
+    TooManySchedules "too-many-schedules" CONFLICT,
     WrongState "wrong-state" CONFLICT,
     NoResult "no-result" CONFLICT,
     KeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY,

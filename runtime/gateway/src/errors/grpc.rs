@@ -43,6 +43,7 @@ impl Code {
             | Self::ResponseTooLarge
             | Self::Busy
             | Self::TooManyTokens
+            | Self::TooManySchedules
             | Self::OutOfMemory
             | Self::TooManyTableElements
             | Self::TooManyInstances

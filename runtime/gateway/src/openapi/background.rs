@@ -1,14 +1,40 @@
-//! Asynchronous calls and dead letters.
+//! Asynchronous calls, dead letters and schedules.
 
-use quern_types::InvocationId;
+use quern_types::{InvocationId, Name, ScheduleSpec};
 
 use super::operation::{Content, Operation, Shape};
 use crate::{
-    background::{CallFilter, CallList, CallView, DeadLetterFilter},
+    background::{CallFilter, CallList, CallView, DeadLetterFilter, ScheduleList, ScheduleView},
     errors::Code,
 };
 
 pub(super) fn operations() -> Vec<Operation> {
+    let mut all = calls();
+    all.extend(schedules());
+    all
+}
+
+fn schedules() -> Vec<Operation> {
+    vec![
+        Operation::get("/v1/schedules", "listSchedules", "The schedules")
+            .replies::<ScheduleList>(200, "By name."),
+        schedule(Operation::get("/v1/schedules/{name}", "showSchedule", "A schedule"))
+            .replies::<ScheduleView>(200, "What it calls, and when."),
+        schedule(Operation::put("/v1/schedules/{name}", "putSchedule", "Makes a schedule"))
+            .takes::<ScheduleSpec>()
+            .replies::<ScheduleView>(201, "It is new.")
+            .replies::<ScheduleView>(200, "It was there, and says this now.")
+            .fails(&[Code::InvalidRequest, Code::WrongKind, Code::TooManySchedules]),
+        schedule(Operation::delete("/v1/schedules/{name}", "deleteSchedule", "Deletes a schedule"))
+            .replies_nothing(204, "It calls nothing more."),
+    ]
+}
+
+fn schedule(operation: Operation) -> Operation {
+    operation.at::<Name>("name", "nightly", "The name of the schedule.").fails(&[Code::NotFound])
+}
+
+fn calls() -> Vec<Operation> {
     vec![
         Operation::get("/v1/invocations", "listInvocations", "The asynchronous calls")
             .query::<CallFilter>()

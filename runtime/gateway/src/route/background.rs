@@ -1,6 +1,6 @@
 //! The paths of asynchronous calls, who may ask for them, and what they are counted as.
 
-use quern_types::InvocationId;
+use quern_types::{InvocationId, Name};
 
 use super::{Route, RouteError, methods::Methods, shorten};
 use crate::{access::Needs, metrics::Traffic};
@@ -22,6 +22,14 @@ pub(crate) enum BackgroundRoute {
     Replay(InvocationId),
     /// `DELETE /v1/dead-letters/{id}`
     Drop(InvocationId),
+    /// `GET /v1/schedules`
+    Schedules,
+    /// `GET /v1/schedules/{name}`
+    ShowSchedule(Name),
+    /// `PUT /v1/schedules/{name}`
+    PutSchedule(Name),
+    /// `DELETE /v1/schedules/{name}`
+    DeleteSchedule(Name),
 }
 
 /// What there is below an area of `/v1`.
@@ -38,6 +46,13 @@ pub(super) fn find(area: &str, rest: &[&str]) -> Result<Option<Methods>, RouteEr
         ("dead-letters", []) => Some(Methods::get(route(To::DeadLetters))),
         ("dead-letters", [id]) => Some(Methods::delete(route(To::Drop(parse_id(id)?)))),
         ("dead-letters", [id, "replay"]) => Some(Methods::post(route(To::Replay(parse_id(id)?)))),
+        ("schedules", []) => Some(Methods::get(route(To::Schedules))),
+        ("schedules", [name]) => {
+            let name = super::paths::parse_name(name, &format!("/v1/schedules/{name}"))?;
+            let methods = Methods::get(route(To::ShowSchedule(name.clone())));
+            let methods = methods.and_put(route(To::PutSchedule(name.clone())));
+            Some(methods.and_delete(route(To::DeleteSchedule(name))))
+        }
         _ => None,
     })
 }
@@ -49,10 +64,16 @@ fn parse_id(text: &str) -> Result<InvocationId, RouteError> {
 impl BackgroundRoute {
     pub(super) fn needs(&self) -> Needs {
         match self {
-            Self::List | Self::Show(_) | Self::Result(_) | Self::Cancel(_) | Self::DeadLetters => {
-                Needs::INVOKER
+            Self::List
+            | Self::Show(_)
+            | Self::Result(_)
+            | Self::Cancel(_)
+            | Self::DeadLetters
+            | Self::Schedules
+            | Self::ShowSchedule(_) => Needs::INVOKER,
+            Self::Replay(_) | Self::Drop(_) | Self::PutSchedule(_) | Self::DeleteSchedule(_) => {
+                Needs::DEPLOYER
             }
-            Self::Replay(_) | Self::Drop(_) => Needs::DEPLOYER,
         }
     }
 
@@ -66,13 +87,26 @@ impl BackgroundRoute {
             Self::DeadLetters => "listDeadLetters",
             Self::Replay(_) => "replayDeadLetter",
             Self::Drop(_) => "dropDeadLetter",
+            Self::Schedules => "listSchedules",
+            Self::ShowSchedule(_) => "showSchedule",
+            Self::PutSchedule(_) => "putSchedule",
+            Self::DeleteSchedule(_) => "deleteSchedule",
         }
     }
 
     pub(super) fn traffic(&self) -> Traffic {
         match self {
-            Self::List | Self::Show(_) | Self::Result(_) | Self::DeadLetters => Traffic::Inspect,
-            Self::Cancel(_) | Self::Replay(_) | Self::Drop(_) => Traffic::Change,
+            Self::List
+            | Self::Show(_)
+            | Self::Result(_)
+            | Self::DeadLetters
+            | Self::Schedules
+            | Self::ShowSchedule(_) => Traffic::Inspect,
+            Self::Cancel(_)
+            | Self::Replay(_)
+            | Self::Drop(_)
+            | Self::PutSchedule(_)
+            | Self::DeleteSchedule(_) => Traffic::Change,
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
         ["v2", ref rest @ ..] => find_v2(rest, path)?,
         ["v1", "tokens"] => Methods::get(Route::Tokens).and_post(Route::CreateToken),
         ["v1", "tokens", id] => Methods::delete(Route::RevokeToken(id.parse()?)),
-        ["v1", area @ ("invocations" | "dead-letters"), ref rest @ ..] => {
+        ["v1", area @ ("invocations" | "dead-letters" | "schedules"), ref rest @ ..] => {
             background::find(area, rest)?.ok_or_else(not_found)?
         }
         ["v1", "audit"] => Methods::get(Route::Audit),

@@ -96,6 +96,10 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
             Route::Background(BackgroundRoute::Result(call())),
         ),
         ("GET /v1/dead-letters", Route::Background(BackgroundRoute::DeadLetters)),
+        ("GET /v1/schedules", Route::Background(BackgroundRoute::Schedules)),
+        ("GET /v1/schedules/s", Route::Background(BackgroundRoute::ShowSchedule(name("s")))),
+        ("PUT /v1/schedules/s", Route::Background(BackgroundRoute::PutSchedule(name("s")))),
+        ("DELETE /v1/schedules/s", Route::Background(BackgroundRoute::DeleteSchedule(name("s")))),
         (
             "DELETE /v1/dead-letters/01936a5e-0000-7000-8000-0123456789ab",
             Route::Background(BackgroundRoute::Drop(call())),

@@ -100,6 +100,28 @@ pub(crate) struct ListedCall {
     pub(crate) reason: Option<String>,
 }
 
+/// A schedule of a list.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedSchedule {
+    pub(crate) name: String,
+    pub(crate) cron: String,
+    pub(crate) time_zone: String,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) next: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ScheduleList {
+    pub(crate) schedules: Vec<ListedSchedule>,
+}
+
+/// When a schedule calls.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ScheduleTimes {
+    pub(crate) next: Vec<String>,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct CallList {
     pub(crate) invocations: Vec<ListedCall>,

@@ -1,11 +1,14 @@
-//! Asynchronous calls and dead letters on the server.
+//! Asynchronous calls, dead letters and schedules on the server.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
-use quern_types::{InvocationId, Name};
+use quern_types::{InvocationId, Name, ScheduleSpec};
 use reqwest::{Response, Url};
 
-use super::{AcceptedCall, Answer, CallList, Client, ClientError, ListedCall, read_json, refused};
+use super::{
+    AcceptedCall, Answer, CallList, Client, ClientError, ListedCall, ScheduleList, ScheduleTimes,
+    read_json, refused,
+};
 
 /// Which calls to list.
 #[derive(Debug, Default)]
@@ -73,6 +76,30 @@ impl Client {
     pub(crate) async fn drop_dead_letter(&self, id: InvocationId) -> Result<(), ClientError> {
         let url = self.url.at(&["v1", "dead-letters", &id.to_string()]);
         self.send(self.http.delete(url)).await.map(drop)
+    }
+
+    pub(crate) async fn put_schedule(
+        &self,
+        name: &Name,
+        spec: &ScheduleSpec,
+    ) -> Result<Answer<ScheduleTimes>, ClientError> {
+        self.answer(self.http.put(self.schedule_url(name)).json(spec)).await
+    }
+
+    pub(crate) async fn schedules(&self) -> Result<Answer<ScheduleList>, ClientError> {
+        self.answer(self.http.get(self.url.at(&["v1", "schedules"]))).await
+    }
+
+    pub(crate) async fn schedule(&self, name: &Name) -> Result<Answer<ScheduleTimes>, ClientError> {
+        self.answer(self.http.get(self.schedule_url(name))).await
+    }
+
+    pub(crate) async fn delete_schedule(&self, name: &Name) -> Result<(), ClientError> {
+        self.send(self.http.delete(self.schedule_url(name))).await.map(drop)
+    }
+
+    fn schedule_url(&self, name: &Name) -> Url {
+        self.url.at(&["v1", "schedules", name.as_str()])
     }
 
     async fn calls(

@@ -145,14 +145,14 @@ fn failed(name: &Name, status: StatusCode) -> Failure {
     }
 }
 
-fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+pub(crate) fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write NAME: VALUE")?;
     let name = name.trim().parse().map_err(|_| format!("{name:?} is not a header's name"))?;
     let value = value.trim().parse().map_err(|_| format!("{value:?} can't be a header's value"))?;
     Ok((name, value))
 }
 
-fn read_data(data: &str) -> Result<Bytes> {
+pub(crate) fn read_data(data: &str) -> Result<Bytes> {
     match data.strip_prefix('@') {
         None => Ok(data.to_owned().into()),
         Some("-") => {

@@ -8,10 +8,10 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use quern_store::{
-    CallQuery, CallQueue, ChangeError, ClaimLimits, Ending, EnqueueError, Keep, NewCall, Pause,
-    QueueLimits, Scope, Store,
+    CallQuery, CallQueue, ChangeError, ClaimLimits, Ending, EnqueueError, Fire, Keep, LastFire,
+    NewCall, Pause, QueueLimits, Scope, Store,
 };
-use quern_types::{ByteSize, CallState, Digest, InvocationId, TenantId};
+use quern_types::{ByteSize, CallState, Digest, InvocationId, Overlap, TenantId};
 use tempfile::TempDir;
 
 use crate::common::{name, open, tenant};
@@ -313,4 +313,49 @@ async fn what_has_ended_is_removed_by_time_and_by_size() {
     let usage = queue.usage().await.expect("reads");
     let counts: Vec<_> = usage.states.iter().map(|(_, count, _)| *count).collect();
     assert_eq!(counts, [0, 2, 1, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn each_time_of_a_schedule_is_called_once() {
+    let folder = TempDir::new().expect("a folder");
+    let store = queue(&folder).await;
+    let queue = store.queue();
+    let fire = |until, calls: &[(u64, u8)], overlap| Fire {
+        tenant: tenant(),
+        name: name("hourly"),
+        created: at(10),
+        until: at(until),
+        calls: calls
+            .iter()
+            .map(|(time, number)| {
+                (at(*time), NewCall { key: Some(format!("{time}")), ..call(*number) })
+            })
+            .collect(),
+        overlap,
+    };
+    let first = fire(30, &[(10, 1), (20, 2), (30, 3)], Overlap::Allow);
+    assert_eq!(queue.fire(first.clone(), PLENTY).await, Ok(2), "nothing before it was made");
+    assert_eq!(queue.fire(first, PLENTY).await, Ok(0), "they were called");
+    let left_out = fire(40, &[(40, 4)], Overlap::Skip);
+    assert_eq!(queue.fire(left_out, PLENTY).await, Ok(0), "the last call waits");
+    let last = |time, number| LastFire {
+        tenant: tenant(),
+        name: name("hourly"),
+        created: at(10),
+        last: at(time),
+        call: Some(id(number)),
+    };
+    assert_eq!(queue.fires().await, Ok(vec![last(40, 3)]));
+    assert_eq!(begun(queue, ALL, 50).await, [id(2), id(3)]);
+    queue.finish(id(3), ending(CallState::Dead, 51)).await.expect("writes");
+    assert_eq!(queue.fire(fire(50, &[(50, 5), (60, 6)], Overlap::Skip), PLENTY).await, Ok(1));
+    let full = QueueLimits { calls: 1, ..PLENTY };
+    let refused = queue.fire(fire(70, &[(70, 7)], Overlap::Allow), full).await;
+    assert_eq!(refused, Err(EnqueueError::TooMany { scope: Scope::Server, limit: 1 }));
+    assert_eq!(queue.fires().await, Ok(vec![last(50, 5)]), "it may be called yet");
+    // Another schedule of its name begins anew.
+    let other = Fire { created: at(55), ..fire(60, &[(55, 8), (60, 9)], Overlap::Allow) };
+    assert_eq!(queue.fire(other, PLENTY).await, Ok(1));
+    queue.forget_fires(tenant(), name("hourly")).await.expect("writes");
+    assert_eq!(queue.fires().await, Ok(vec![]));
 }

@@ -1,6 +1,8 @@
 //! Errors of asynchronous calls, and the codes that they become.
 
-use quern_jobs::{ChangeError, EnqueueError, QueueFailure};
+use quern_jobs::{
+    ChangeError, EnqueueError, InvalidSchedule, PutError, QueueFailure, ScheduleError,
+};
 
 use super::{Code, Failure};
 use crate::background::OptionError;
@@ -39,6 +41,31 @@ impl From<QueueFailure> for Failure {
     }
 }
 
+impl From<InvalidSchedule> for Failure {
+    fn from(error: InvalidSchedule) -> Self {
+        Self::new(Code::InvalidRequest, error)
+    }
+}
+
+impl From<ScheduleError> for Failure {
+    fn from(error: ScheduleError) -> Self {
+        match error {
+            ScheduleError::NotFound { .. } => Self::new(Code::NotFound, error),
+            ScheduleError::TooMany { .. } => Self::new(Code::TooManySchedules, error),
+            ScheduleError::Storage { reason } => Self::internal(reason),
+        }
+    }
+}
+
+impl From<PutError> for Failure {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Invalid(error) => error.into(),
+            PutError::Store(error) => error.into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use quern_jobs::Scope;
@@ -55,7 +82,9 @@ mod tests {
         let limit = ByteSize(1);
         let age = OptionError::Age { most: Period::from_millis(1) };
         let reused = EnqueueError::KeyReused { key: "k".into(), target: "f".into(), id };
-        let cases: [(Code, Failure); 11] = [
+        let stored = |error: ScheduleError| Failure::from(PutError::from(error));
+        let field = InvalidSchedule::Field { field: "path", problem: "leads nowhere".into() };
+        let cases: [(Code, Failure); 16] = [
             (Code::InvalidRequest, OptionError::Key.into()),
             (Code::InvalidRequest, OptionError::Attempts { most: 1 }.into()),
             (Code::InvalidRequest, age.into()),
@@ -64,6 +93,11 @@ mod tests {
             (Code::Busy, EnqueueError::Busy.into()),
             (Code::KeyReused, reused.into()),
             (Code::Internal, EnqueueError::from(failed()).into()),
+            (Code::InvalidRequest, field.clone().into()),
+            (Code::InvalidRequest, PutError::from(field).into()),
+            (Code::NotFound, ScheduleError::NotFound { name: "s".parse().expect("a name") }.into()),
+            (Code::TooManySchedules, stored(ScheduleError::TooMany { limit: 1 })),
+            (Code::Internal, stored(ScheduleError::Storage { reason: "/secret/path".into() })),
             (Code::NotFound, ChangeError::NotFound { id }.into()),
             (Code::WrongState, ChangeError::State { id, state: queued, needed }.into()),
             (Code::Internal, ChangeError::from(failed()).into()),

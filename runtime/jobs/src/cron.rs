@@ -1,0 +1,254 @@
+//! Calls what schedules say when its time has come. When that is, is decided in `timetable`; that
+//! each time is called once, is in the queue.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::HOST};
+use quern_store::{Fire, NewCall, QueueFailure};
+use quern_types::{Digest, InvocationId, Name, Schedule, ScheduleSpec, TenantId};
+use uuid::Uuid;
+
+use crate::{InvalidSchedule, Jobs, timetable::Timetable};
+
+/// Longest sleep: the clock may have been set in between.
+const IDLE: Duration = Duration::from_secs(1);
+/// Pause after a schedule could not be called.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A schedule that is looked after.
+struct Watched {
+    schedule: Arc<Schedule>,
+    timetable: Timetable,
+    /// The last time that was called or left out.
+    last: SystemTime,
+    /// When to look at it next; none if no time ever comes.
+    next: Option<SystemTime>,
+}
+
+type Key = (TenantId, Name);
+
+/// Looks after all schedules until nothing more is to be begun.
+pub(crate) async fn run(jobs: Arc<Jobs>) {
+    let mut last = loop {
+        match load(&jobs).await {
+            Ok(last) => break last,
+            Err(error) => tracing::error!(%error, "schedules can't be read yet"),
+        }
+        if jobs.closes_within(PAUSE).await {
+            return;
+        }
+    };
+    let mut watched: HashMap<Key, Watched> = HashMap::new();
+    loop {
+        follow(&jobs, &mut watched, &mut last).await;
+        let now = SystemTime::now();
+        for schedule in watched.values_mut() {
+            if schedule.next.is_some_and(|next| next <= now) {
+                schedule.look(&jobs, now).await;
+            }
+        }
+        let next = watched.values().filter_map(|schedule| schedule.next).min();
+        let wait = next.map_or(IDLE, |next| next.duration_since(now).unwrap_or_default().min(IDLE));
+        tokio::select! {
+            biased;
+            () = jobs.closing.cancelled() => return,
+            () = jobs.changed.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// When each schedule was called last; what is noted of others is forgotten.
+async fn load(jobs: &Jobs) -> Result<HashMap<Key, (SystemTime, SystemTime)>, QueueFailure> {
+    let schedules = jobs.catalog().schedules();
+    let is_there = |key: &Key| {
+        schedules.iter().any(|schedule| schedule.tenant == key.0 && schedule.name == key.1)
+    };
+    let mut last = HashMap::new();
+    for fire in jobs.queue.fires().await? {
+        let key = (fire.tenant, fire.name);
+        if is_there(&key) {
+            last.insert(key, (fire.created, fire.last));
+        } else {
+            jobs.queue.forget_fires(key.0, key.1).await?;
+        }
+    }
+    Ok(last)
+}
+
+/// Takes up what was put and drops what was deleted since it was looked last.
+async fn follow(
+    jobs: &Jobs,
+    watched: &mut HashMap<Key, Watched>,
+    last: &mut HashMap<Key, (SystemTime, SystemTime)>,
+) {
+    let schedules = jobs.catalog().schedules();
+    let now = SystemTime::now();
+    let mut kept = HashMap::with_capacity(schedules.len());
+    for schedule in schedules.iter() {
+        let key = (schedule.tenant.clone(), schedule.name.clone());
+        let before = watched.remove(&key).filter(|before| before.schedule == *schedule);
+        let noted = last.remove(&key).filter(|(created, _)| *created == schedule.created);
+        let watch = before.or_else(|| {
+            let from = noted.map_or(schedule.created, |(_, last)| last);
+            Watched::new(schedule.clone(), from, now)
+        });
+        if let Some(watch) = watch {
+            kept.insert(key, watch);
+        }
+    }
+    // What is left was deleted, or was changed to what is no timetable.
+    for (tenant, name) in std::mem::replace(watched, kept).into_keys() {
+        if let Err(error) = jobs.queue.forget_fires(tenant, name).await {
+            tracing::warn!(%error, "a deleted schedule is forgotten at the next start only");
+        }
+    }
+}
+
+impl Watched {
+    fn new(schedule: Arc<Schedule>, last: SystemTime, now: SystemTime) -> Option<Self> {
+        let spec = &schedule.spec;
+        match Timetable::parse(&spec.cron, &spec.time_zone, now) {
+            Ok(timetable) => {
+                let next = timetable.next_after(last);
+                Some(Self { schedule, timetable, last, next })
+            }
+            Err(error) => {
+                tracing::error!(schedule = %schedule.name, %error, "schedule is not followed");
+                None
+            }
+        }
+    }
+
+    /// Calls what has come due.
+    async fn look(&mut self, jobs: &Jobs, now: SystemTime) {
+        let plan = self.timetable.plan(self.schedule.spec.missed, self.last, now);
+        let Some(until) = plan.until else {
+            self.next = plan.next;
+            return;
+        };
+        let Schedule { tenant, name, spec, created } = &*self.schedule;
+        let calls =
+            plan.fire.into_iter().filter_map(|time| Some((time, self.call(jobs, time, now)?)));
+        let fire = Fire {
+            tenant: tenant.clone(),
+            name: name.clone(),
+            created: *created,
+            until,
+            calls: calls.collect(),
+            overlap: spec.overlap,
+        };
+        match jobs.queue.fire(fire, jobs.config.waiting).await {
+            Ok(calls) => {
+                self.last = until;
+                self.next = self.timetable.next_after(until);
+                jobs.metrics.fired.inc_by(calls as u64);
+                jobs.news.notify_one();
+                tracing::debug!(schedule = %name, calls, "schedule was due");
+            }
+            Err(error) => {
+                jobs.metrics.unfired.inc();
+                tracing::warn!(schedule = %name, %tenant, %error, "schedule can't be called yet");
+                self.next = Some(now + PAUSE);
+            }
+        }
+    }
+
+    /// The call at a time.
+    fn call(&self, jobs: &Jobs, time: SystemTime, now: SystemTime) -> Option<NewCall> {
+        let Schedule { tenant, name, spec, created } = &*self.schedule;
+        let request = match request(name, spec) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::error!(schedule = %name, %error, "what the schedule calls is no request");
+                return None;
+            }
+        };
+        Some(NewCall {
+            id: InvocationId::from_uuid(Uuid::now_v7()),
+            tenant: tenant.clone(),
+            target: target(&spec.path)?,
+            digest: Digest::of(request.body()),
+            request,
+            // No client can send this: a key of theirs is ASCII.
+            key: Some(format!("schedule·{name}·{}·{}", since_epoch(*created), since_epoch(time))),
+            max_attempts: spec.max_attempts.unwrap_or(jobs.config.attempts),
+            max_age: spec.max_age.map_or(jobs.config.age, |age| age.0),
+            created: now,
+        })
+    }
+}
+
+fn since_epoch(time: SystemTime) -> u128 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros()
+}
+
+/// The function or model that a path is of: the name in `/f/{name}/…` or `/v2/models/{name}/…`.
+fn target(path: &str) -> Option<Name> {
+    let path = path.split('?').next()?;
+    let rest = path.strip_prefix("/f/").or_else(|| path.strip_prefix("/v2/models/"))?;
+    rest.split('/').next()?.parse().ok()
+}
+
+/// What a schedule calls.
+pub fn request(name: &Name, spec: &ScheduleSpec) -> Result<Request<Bytes>, InvalidSchedule> {
+    let refuse = |field, problem: String| InvalidSchedule::Field { field, problem };
+    let method = Method::from_bytes(spec.method.as_bytes())
+        .map_err(|_| refuse("method", "is no method of HTTP".into()))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, HeaderValue::from_static("localhost"));
+    for (name, value) in &spec.headers {
+        let malformed = || refuse("headers", format!("has {name:?}, which is no header"));
+        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| malformed())?;
+        headers.insert(key, value.parse().map_err(|_| malformed())?);
+    }
+    let by = HeaderValue::from_str(name.as_str()).expect("a name is ASCII");
+    headers.insert(SCHEDULE, by);
+    let request = Request::builder().method(method).uri(&spec.path);
+    let body = Bytes::copy_from_slice(spec.body.as_bytes());
+    let request = request.body(body).map_err(|error| refuse("path", error.to_string()));
+    let mut request = request?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Whether something can be called as a schedule says.
+pub(crate) fn check(spec: &ScheduleSpec) -> Result<(), InvalidSchedule> {
+    let anyone: Name = "schedule".parse().expect("a name");
+    request(&anyone, spec)?;
+    match target(&spec.path) {
+        Some(_) => Ok(()),
+        None => {
+            let problem = "is neither below /f nor an inference below /v2/models".to_owned();
+            Err(InvalidSchedule::Field { field: "path", problem })
+        }
+    }
+}
+
+/// Tells what is called which schedule calls it.
+pub const SCHEDULE: HeaderName = HeaderName::from_static("quern-schedule");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_the_name_in_a_path() {
+        let name = |text: &str| Some(text.parse::<Name>().expect("a name"));
+        for (path, expected) in [
+            ("/f/report", name("report")),
+            ("/f/report/daily?x=/f/other", name("report")),
+            ("/v2/models/digits/infer", name("digits")),
+            ("/v2/models/digits/versions/1/infer", name("digits")),
+            ("/v1/functions", None),
+            ("/f/", None),
+        ] {
+            assert_eq!(target(path), expected, "{path}");
+        }
+    }
+}

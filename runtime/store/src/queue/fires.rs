@@ -1,0 +1,128 @@
+//! Calls of schedules: each time is called once or left out, in the commit that notes it. Never
+//! decides which times there are.
+
+use std::time::SystemTime;
+
+use quern_types::{CallState, InvocationId, Name, Overlap, TenantId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    EnqueueError,
+    call::{NewCall, id_bytes},
+    enqueue::{self, QueueLimits},
+};
+use crate::rows::{self, microseconds};
+
+/// Times of a schedule that have come.
+#[derive(Debug, Clone)]
+pub struct Fire {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The schedule.
+    pub name: Name,
+    /// When it was made or changed, which tells it from another one of its name.
+    pub created: SystemTime,
+    /// The last of its times that have come, whether or not it is called.
+    pub until: SystemTime,
+    /// The calls, with their times.
+    pub calls: Vec<(SystemTime, NewCall)>,
+    /// What to do while its last call waits or runs.
+    pub overlap: Overlap,
+}
+
+/// The last time of a schedule that was called or left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFire {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The schedule.
+    pub name: Name,
+    /// When that was made or changed.
+    pub created: SystemTime,
+    /// The time.
+    pub last: SystemTime,
+    /// Its last call, if there was one.
+    pub call: Option<InvocationId>,
+}
+
+/// Queues the calls whose times are behind the last one; returns how many.
+pub(super) fn fire(
+    connection: &Connection,
+    fire: &Fire,
+    limits: &QueueLimits,
+) -> rusqlite::Result<Result<usize, EnqueueError>> {
+    let (tenant, name) = (fire.tenant.as_str(), fire.name.as_str());
+    let found = connection
+        .prepare_cached(
+            "SELECT created_us, last_us, call FROM fires WHERE tenant = ?1 AND name = ?2",
+        )?
+        .query_row(params![tenant, name], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<Vec<u8>>>(2)?))
+        })
+        .optional()?;
+    let created = microseconds(fire.created);
+    let last =
+        found.as_ref().filter(|(of, ..)| *of == created).map_or(created, |(_, last, _)| *last);
+    let mut call = found.and_then(|(.., call)| call);
+    let mut fired = 0;
+    for (time, new) in &fire.calls {
+        if microseconds(*time) <= last || is_left_out(connection, fire.overlap, call.as_deref())? {
+            continue;
+        }
+        let enqueued = match enqueue::enqueue(connection, new, limits)? {
+            Ok(enqueued) => enqueued,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        call = Some(id_bytes(enqueued.id).to_vec());
+        fired += 1;
+    }
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO fires (tenant, name, created_us, last_us, call)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![tenant, name, created, microseconds(fire.until).max(last), call])?;
+    Ok(Ok(fired))
+}
+
+/// Whether a time is left out because the last call has not come to its end.
+fn is_left_out(
+    connection: &Connection,
+    overlap: Overlap,
+    call: Option<&[u8]>,
+) -> rusqlite::Result<bool> {
+    let (Overlap::Skip, Some(call)) = (overlap, call) else { return Ok(false) };
+    let state: Option<CallState> = connection
+        .prepare_cached("SELECT state FROM calls WHERE id = ?1")?
+        .query_row([call], |row| rows::parsed(row, 0))
+        .optional()?;
+    Ok(state.is_some_and(|state| !state.is_final()))
+}
+
+/// Forgets a schedule that is gone.
+pub(super) fn forget(
+    connection: &Connection,
+    tenant: &TenantId,
+    name: &Name,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM fires WHERE tenant = ?1 AND name = ?2")?
+        .execute(params![tenant.as_str(), name.as_str()])
+        .map(drop)
+}
+
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<LastFire>> {
+    connection
+        .prepare("SELECT tenant, name, created_us, last_us, call FROM fires")?
+        .query_map([], |row| {
+            let call: Option<Vec<u8>> = row.get(4)?;
+            Ok(LastFire {
+                tenant: TenantId::new(&row.get::<_, String>(0)?),
+                name: rows::parsed(row, 1)?,
+                created: rows::time(row.get(2)?),
+                last: rows::time(row.get(3)?),
+                call: call.map(|_| super::call::id(row, 4)).transpose()?,
+            })
+        })?
+        .collect()
+}
