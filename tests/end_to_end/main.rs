@@ -22,10 +22,12 @@ mod objects;
 mod onnx;
 mod operations;
 mod protocol;
+mod reload;
 mod repository;
 mod reuse;
 mod shared_memory;
 mod streaming;
+mod tls;
 mod traps;
 mod worker;
 
