@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::HOST};
 use quern_store::{Fire, NewCall, QueueFailure};
 use quern_types::{Digest, InvocationId, Name, Schedule, ScheduleSpec, TenantId};
@@ -44,14 +45,17 @@ pub(crate) async fn run(jobs: Arc<Jobs>) {
         }
     };
     let mut watched: HashMap<Key, Watched> = HashMap::new();
+    let mut followed = None;
     loop {
-        follow(&jobs, &mut watched, &mut last).await;
-        let now = SystemTime::now();
-        for schedule in watched.values_mut() {
-            if schedule.next.is_some_and(|next| next <= now) {
-                schedule.look(&jobs, now).await;
-            }
+        let schedules = jobs.catalog().schedules();
+        if followed.as_ref().is_none_or(|followed| !Arc::ptr_eq(followed, &schedules)) {
+            follow(&jobs, &schedules, &mut watched, &mut last).await;
+            followed = Some(schedules);
         }
+        let now = SystemTime::now();
+        let due = watched.values_mut().filter(|watch| watch.next.is_some_and(|next| next <= now));
+        // Together, so that they share their commits.
+        join_all(due.map(|watch| watch.look(&jobs, now))).await;
         let next = watched.values().filter_map(|schedule| schedule.next).min();
         let wait = next.map_or(IDLE, |next| next.duration_since(now).unwrap_or_default().min(IDLE));
         tokio::select! {
@@ -84,13 +88,13 @@ async fn load(jobs: &Jobs) -> Result<HashMap<Key, (SystemTime, SystemTime)>, Que
 /// Takes up what was put and drops what was deleted since it was looked last.
 async fn follow(
     jobs: &Jobs,
+    schedules: &[Arc<Schedule>],
     watched: &mut HashMap<Key, Watched>,
     last: &mut HashMap<Key, (SystemTime, SystemTime)>,
 ) {
-    let schedules = jobs.catalog().schedules();
     let now = SystemTime::now();
     let mut kept = HashMap::with_capacity(schedules.len());
-    for schedule in schedules.iter() {
+    for schedule in schedules {
         let key = (schedule.tenant.clone(), schedule.name.clone());
         let before = watched.remove(&key).filter(|before| before.schedule == *schedule);
         let noted = last.remove(&key).filter(|(created, _)| *created == schedule.created);

@@ -84,13 +84,10 @@ impl Jobs {
 
     /// When a schedule was called last.
     pub async fn last_fire(&self, schedule: &Schedule) -> Result<Option<LastFire>, QueueFailure> {
-        let fires = self.queue.fires().await?;
-        let is_its = |fire: &LastFire| {
-            fire.tenant == schedule.tenant
-                && fire.name == schedule.name
-                && fire.created == schedule.created
-        };
-        Ok(fires.into_iter().find(is_its))
+        let Schedule { tenant, name, created, .. } = schedule;
+        let last = self.queue.last_fire(tenant.clone(), name.clone()).await?;
+        // Another one of its name may have been called before.
+        Ok(last.filter(|fire| fire.created == *created))
     }
 
     fn check(&self, spec: &ScheduleSpec, now: SystemTime) -> Result<(), InvalidSchedule> {

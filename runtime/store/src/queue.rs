@@ -130,6 +130,15 @@ impl CallQueue {
         self.submit(move |connection| fires::fire(connection, &fire, &limits)).await
     }
 
+    /// When a schedule was called last, if it ever was.
+    pub async fn last_fire(
+        &self,
+        tenant: TenantId,
+        name: Name,
+    ) -> Result<Option<LastFire>, QueueFailure> {
+        self.read(move |connection| fires::last(connection, &tenant, &name)).await
+    }
+
     /// When each schedule was called last.
     pub async fn fires(&self) -> Result<Vec<LastFire>, QueueFailure> {
         self.read(fires::load).await

@@ -107,11 +107,11 @@ pub(super) async fn put(
     let spec: ScheduleSpec = FORM.read(gateway, body).await?;
     let request = quern_jobs::request(&name, &spec).map_err(Failure::from)?;
     // Refused now, rather than at four in the morning.
-    let route = Route::of(request.method(), request.uri().path())?;
-    if !matches!(route, Route::Call(_) | Route::Infer(_)) {
-        let problem = "is neither below /f nor an inference below /v2/models".to_owned();
-        return Err(InvalidSchedule::Field { field: "path", problem }.into());
-    }
+    let route = match Route::of(request.method(), request.uri().path()) {
+        Ok(route @ (Route::Call(_) | Route::Infer(_))) => route,
+        Ok(_) => return Err(no_call("is neither below /f nor an inference below /v2/models")),
+        Err(error) => return Err(no_call(&format!("can't be called: {error}"))),
+    };
     enqueue::find(gateway, caller, route)?;
     let is_new = gateway.jobs.put_schedule(caller, name.clone(), spec).await?;
     let mut reply = show(gateway, caller, &name).await?;
@@ -131,6 +131,10 @@ pub(super) async fn delete(
     let mut reply = Response::new(ReplyBody::empty());
     *reply.status_mut() = StatusCode::NO_CONTENT;
     Ok(reply)
+}
+
+fn no_call(problem: &str) -> Failure {
+    InvalidSchedule::Field { field: "path", problem: problem.to_owned() }.into()
 }
 
 fn next(schedule: &Schedule, count: usize) -> Vec<Timestamp> {

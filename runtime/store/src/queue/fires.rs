@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use quern_types::{CallState, InvocationId, Name, Overlap, TenantId};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     EnqueueError,
@@ -111,18 +111,35 @@ pub(super) fn forget(
         .map(drop)
 }
 
+/// When a schedule was called last, if it ever was.
+pub(super) fn last(
+    connection: &Connection,
+    tenant: &TenantId,
+    name: &Name,
+) -> rusqlite::Result<Option<LastFire>> {
+    connection
+        .prepare_cached(
+            "SELECT tenant, name, created_us, last_us, call FROM fires
+             WHERE tenant = ?1 AND name = ?2",
+        )?
+        .query_row(params![tenant.as_str(), name.as_str()], last_fire)
+        .optional()
+}
+
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<LastFire>> {
     connection
         .prepare("SELECT tenant, name, created_us, last_us, call FROM fires")?
-        .query_map([], |row| {
-            let call: Option<Vec<u8>> = row.get(4)?;
-            Ok(LastFire {
-                tenant: TenantId::new(&row.get::<_, String>(0)?),
-                name: rows::parsed(row, 1)?,
-                created: rows::time(row.get(2)?),
-                last: rows::time(row.get(3)?),
-                call: call.map(|_| super::call::id(row, 4)).transpose()?,
-            })
-        })?
+        .query_map([], last_fire)?
         .collect()
+}
+
+fn last_fire(row: &Row<'_>) -> rusqlite::Result<LastFire> {
+    let call: Option<Vec<u8>> = row.get(4)?;
+    Ok(LastFire {
+        tenant: TenantId::new(&row.get::<_, String>(0)?),
+        name: rows::parsed(row, 1)?,
+        created: rows::time(row.get(2)?),
+        last: rows::time(row.get(3)?),
+        call: call.map(|_| super::call::id(row, 4)).transpose()?,
+    })
 }
