@@ -40,6 +40,7 @@ mod schema;
 mod snapshot;
 mod store;
 mod tokens;
+mod traffic;
 mod writer;
 
 pub use audit::{AuditError, AuditQuery, AuditRecord};
@@ -57,3 +58,4 @@ pub use recent::{RecentFunction, RecentFunctions};
 pub use schedules::ScheduleError;
 pub use store::{OpenError, Store, StoreConfig};
 pub use tokens::TokenError;
+pub use traffic::{TrafficChange, TrafficError};
