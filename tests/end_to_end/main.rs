@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod bad_input;
+mod batches;
 mod capacity;
 mod cli;
 mod configuration;

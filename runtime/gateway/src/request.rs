@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
-    Gateway,
+    Gateway, batches,
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Audience, Failure, Family},
@@ -152,6 +152,7 @@ impl Gateway {
             Route::Tokens => Ok(tokens::list(self)),
             Route::RevokeToken(id) => Box::pin(tokens::revoke(self, caller, id)).await,
             Route::Audit => Box::pin(tokens::audit(self, request.uri().query())).await,
+            Route::Batches(route) => Box::pin(batches::answer(self, caller, route, request)).await,
             Route::Logs(name) => {
                 Box::pin(logs::logs(self, caller, name, request.uri().query())).await
             }

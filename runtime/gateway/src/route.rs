@@ -1,5 +1,6 @@
 //! Which operation a method and a path mean. Knows nothing of what is deployed.
 
+mod batches;
 mod methods;
 mod operation;
 mod paths;
@@ -7,7 +8,9 @@ mod policy;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use batches::BatchRoute;
 use http::Method;
+use quern_scoring::InvalidBatchId;
 use quern_types::{Class, InvalidName, InvalidTokenId, Name, TokenId, VersionNumber};
 
 /// An operation.
@@ -71,6 +74,8 @@ pub(crate) enum Route {
     RevokeToken(TokenId),
     /// `GET /v1/audit`
     Audit,
+    /// `/v1/batches…`
+    Batches(BatchRoute),
     /// `GET /healthz`
     Healthz,
     /// `GET /readyz`
@@ -150,6 +155,9 @@ pub(crate) enum RouteError {
     /// What should name a token doesn't.
     #[error(transparent)]
     Token(#[from] InvalidTokenId),
+    /// What should name a batch doesn't.
+    #[error(transparent)]
+    Batch(#[from] InvalidBatchId),
     /// A region's name in the path is no text.
     #[error("name of the region {name:?} is not UTF-8 once it is decoded")]
     RegionName {

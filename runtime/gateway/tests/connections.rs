@@ -6,9 +6,10 @@ use std::{sync::Arc, time::Duration};
 use prometheus::Registry;
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
-use quern_gateway::{EdgeLimits, Gateway, GatewayConfig, SharedMemoryConfig};
+use quern_gateway::{EdgeLimits, Gateway, GatewayConfig, GatewayServices, SharedMemoryConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
+use quern_scoring::{Scoring, ScoringConfig};
 use quern_store::{Store, StoreConfig};
 use quern_types::{ByteSize, LimitRules};
 use tokio::{
@@ -72,7 +73,11 @@ impl Edge {
             callers_are_owners: true,
             version: "test",
         };
-        let gateway = Gateway::new(config, deployer, dispatcher.clone(), registry);
+        let scoring = ScoringConfig::new(data.join("batches"));
+        let scoring = Scoring::open(scoring, dispatcher.clone(), &registry).await;
+        let scoring = scoring.expect("opens");
+        let services = GatewayServices { deployer, dispatcher: dispatcher.clone(), scoring };
+        let gateway = Gateway::new(config, services, registry);
         let gateway = gateway.expect("registers");
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

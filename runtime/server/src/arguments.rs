@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Delete(commands::delete::Delete),
     Infer(commands::infer::Infer),
     Call(commands::call::Call),
+    #[command(subcommand)]
+    Batch(commands::batch::Batch),
     Logs(commands::logs::Logs),
     Devices(commands::devices::Devices),
     #[command(subcommand)]

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 mod answer;
+mod batches;
 mod error;
 mod trust;
 
@@ -20,6 +21,7 @@ pub(crate) use answer::{
     Answer, AuditLog, Deployment, DeviceList, Health, Inference, Listed, ListedMeasure,
     ListedWorker, LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
 };
+pub(crate) use batches::{Batch, BatchUpload};
 pub(crate) use error::{ClientError, Problem};
 pub(crate) use trust::{Trust, TrustError};
 

@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub(crate) mod audit;
+pub(crate) mod batch;
 pub(crate) mod call;
 pub(crate) mod config;
 pub(crate) mod delete;
@@ -58,6 +59,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Delete(command) => delete::run(&session, command).await,
         Command::Infer(command) => infer::run(&session, command).await,
         Command::Call(command) => call::run(&session, command).await,
+        Command::Batch(command) => batch::run(&session, command).await,
         Command::Logs(command) => logs::run(&session, command).await,
         Command::Devices(command) => devices::run(&session, command).await,
         Command::Token(command) => token::run(&session, command).await,

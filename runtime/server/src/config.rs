@@ -15,7 +15,7 @@ mod source;
 
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
-use sections::{Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory};
+use sections::{Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory};
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
 use source::Source;
@@ -39,6 +39,7 @@ pub(crate) struct Options {
     pub(crate) outbound: Outbound,
     pub(crate) keyvalue: KeyValue,
     pub(crate) models: Models,
+    pub(crate) batches: Batches,
     pub(crate) deploy: Deploy,
     pub(crate) logs: Logs,
 }
@@ -214,7 +215,7 @@ impl Config {
     fn sections(&self) -> Vec<Section> {
         let Options { server, tls, http, shared_memory, limits: _, sandbox, outbound, .. } =
             &self.options;
-        let Options { keyvalue, models, deploy, logs, .. } = &self.options;
+        let Options { keyvalue, models, batches, deploy, logs, .. } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         vec![
             server.section(),
@@ -227,6 +228,7 @@ impl Config {
             outbound.section(),
             keyvalue.section(),
             models.section(),
+            batches.section(),
             deploy.section(),
             logs.section(),
         ]

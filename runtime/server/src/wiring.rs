@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use prometheus::{Registry, process_collector::ProcessCollector};
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models};
-use quern_gateway::{Gateway, GatewayConfig};
+use quern_gateway::{Gateway, GatewayConfig, GatewayServices};
 use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
+use quern_scoring::Scoring;
 use quern_store::{Store, StoreConfig};
 use quern_types::{Device, Digest};
 
@@ -19,6 +20,7 @@ pub(crate) struct Parts {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) scoring: Arc<Scoring>,
     pub(crate) store: Arc<Store>,
     /// The metrics of all.
     pub(crate) registry: Registry,
@@ -33,6 +35,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let Config { options, limits } = config;
     let store = store_config(&options.server.data, &options);
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
+    let batches = options.batches.config(server.data.join("batches"));
 
     let store = Store::open(store, &registry)
         .await
@@ -62,6 +65,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         DeployConfig { max_upload: deploy.max_upload.0, default_max_batch: max_batch, limits };
     let services = DeployServices { store: Arc::clone(&store), sandbox, device, offers: models };
     let deployer = Arc::new(Deployer::new(deploy, services, &registry)?);
+    let scoring = Scoring::open(batches, Arc::clone(&dispatcher), &registry).await?;
     let gateway = GatewayConfig {
         limits: http.limits(),
         authenticate: server.authenticate,
@@ -69,9 +73,13 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         callers_are_owners: server.is_private(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let all = registry.clone();
-    let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), all)?;
-    Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, registry, worker })
+    let services = GatewayServices {
+        deployer: Arc::clone(&deployer),
+        dispatcher: Arc::clone(&dispatcher),
+        scoring: Arc::clone(&scoring),
+    };
+    let gateway = Arc::new(Gateway::new(gateway, services, registry.clone())?);
+    Ok(Parts { gateway, deployer, dispatcher, scoring, store, registry, worker })
 }
 
 /// What a data folder is opened with.

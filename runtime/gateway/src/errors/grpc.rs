@@ -31,14 +31,18 @@ impl Code {
             Self::NotFound => Grpc::NotFound,
             Self::NameTaken => Grpc::AlreadyExists,
             // Another try does not help before somebody changes what is there.
-            Self::NoPreviousVersion | Self::WrongKind | Self::EngineAbsent | Self::NotLoaded => {
-                Grpc::FailedPrecondition
-            }
+            Self::NoPreviousVersion
+            | Self::WrongKind
+            | Self::NotEnded
+            | Self::EngineAbsent
+            | Self::NotLoaded => Grpc::FailedPrecondition,
             Self::UploadTooLarge
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::Busy
             | Self::TooManyTokens
+            | Self::TooManyBatches
+            | Self::StorageFull
             | Self::OutOfMemory
             | Self::TooManyTableElements
             | Self::TooManyInstances

@@ -23,6 +23,7 @@ impl Route {
             | Self::List(_)
             | Self::Show(..)
             | Self::Versions(..) => Needs::INVOKER,
+            Self::Batches(route) => route.needs(),
             Self::Deploy(..)
             | Self::Delete(..)
             | Self::Rollback(..)
@@ -71,6 +72,7 @@ impl Route {
             | Self::Tokens
             | Self::Audit => Traffic::Inspect,
             Self::Logs(_) => Traffic::Logs,
+            Self::Batches(route) => route.traffic(),
             Self::Live
             | Self::Ready
             | Self::Healthz

@@ -68,6 +68,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     systemd::ready();
     systemd::keep_watchdog();
     parts.dispatcher.warm();
+    parts.scoring.start();
     serve_until_stopped(&parts, listeners, signals, reloader).await;
     io::stdout().flush()?;
     // Not by returning: dropping the server would join the device's lanes and wait for compiles,
@@ -131,7 +132,7 @@ async fn serve_until_stopped(
     signals: Signals,
     mut reloader: Reloader,
 ) {
-    let Parts { gateway, deployer, dispatcher, store, worker, .. } = parts;
+    let Parts { gateway, deployer, dispatcher, scoring, store, worker, .. } = parts;
     let Signals { stop, mut orders } = signals;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     let obeying = async {
@@ -158,7 +159,9 @@ async fn serve_until_stopped(
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
     let started = Instant::now();
     let drained = async {
-        if let Err(error) = serving.await {
+        // At once, while calls are still taken: a batch goes on at the next start.
+        let (serving, ()) = tokio::join!(serving, scoring.drain());
+        if let Err(error) = serving {
             tracing::error!(%error, "the gateway failed");
         }
         dispatcher.drain().await;
