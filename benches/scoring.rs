@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use support::{
-    client::{deploy, get},
+    client::{deploy, get, plain},
     load::{progress, quantile},
     process::{ServerProcess, root},
     report::{Table, publish},
@@ -59,7 +59,7 @@ async fn main() -> Result<()> {
 
     let data = TempDir::new()?;
     let quern = ServerProcess::quern(data.path()).await?;
-    let client = Client::new();
+    let client = plain();
     deploy(&client, &quern.url("/v1/models/mlp"), [("model", onnx)]).await?;
     let quiet = latencies(&client, &quern).await?;
     let mut table = Table::new(["file", "rows/s", "of the engine alone, one lane"]);

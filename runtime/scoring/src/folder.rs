@@ -91,6 +91,7 @@ impl Folder {
     /// Makes a batch of what has arrived, durably.
     pub(crate) fn finish(&self, arrived: &BatchFolder, record: &BatchRecord) -> io::Result<()> {
         File::open(arrived.input())?.sync_all()?;
+        File::create(arrived.results())?;
         arrived.write(record)?;
         fs::rename(&arrived.0, self.of(record.id).0)?;
         sync(&self.0)

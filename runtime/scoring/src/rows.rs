@@ -13,6 +13,8 @@ use crate::plan::{CellError, Kept, Layout, Plan, Record};
 const CHUNK_BYTES: usize = 4 << 20;
 /// Rows after which it is, where none or few of them are good.
 const CHUNK_ROWS: usize = 1 << 10;
+/// Good rows of a chunk, where a call has fewer.
+const FEW_ROWS: usize = 64;
 
 /// A place between two rows of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,7 +198,11 @@ impl<'p> Gatherer<'p> {
     }
 
     fn is_full(&self) -> bool {
-        self.good >= self.plan.call_rows
+        let rows = match self.plan.layout {
+            Layout::Rows => self.plan.call_rows.max(FEW_ROWS),
+            Layout::Whole => 1,
+        };
+        self.good >= rows
             || self.slots.len() >= CHUNK_ROWS.max(self.plan.call_rows)
             || self.data.iter().map(Vec::len).sum::<usize>() >= CHUNK_BYTES
     }

@@ -33,6 +33,9 @@ use crate::{
 /// How often batches are looked for whose time is over.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// Bytes that an upload may have beside its file.
+const AROUND: ByteSize = ByteSize::mib(2);
+
 /// What batches may take up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScoringConfig {
@@ -154,6 +157,15 @@ impl Scoring {
         self.turn.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Refuses a body by the length that it declares, before anything is read of it.
+    pub fn check_declared(&self, bytes: u64) -> Result<(), UploadError> {
+        let limit = self.config.upload;
+        match bytes > limit.0.saturating_add(AROUND.0) {
+            true => Err(UploadError::TooLarge { limit }),
+            false => Ok(()),
+        }
     }
 
     /// Begins to take a file.

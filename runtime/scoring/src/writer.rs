@@ -268,6 +268,7 @@ mod tests {
         assert!(matches!(refused, Err(WriteError::Quota(_))), "{refused:?}");
         assert_eq!(small.record().checkpoint.position.row, 1);
         let full = batch(&folder, ByteSize::mib(1), "stop", Checkpoint::default());
+        fs::remove_file(full.folder.results()).expect("is there");
         symlink("/dev/full", full.folder.results()).expect("made");
         let refused = write(&full, vec![scored(1, &[Ok(1)])]).expect_err("full").to_string();
         assert!(refused.starts_with("the results can't be written: No space left"), "{refused}");

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use futures::TryStreamExt;
 use http::{HeaderMap, header::CONTENT_TYPE};
+use http_body::Body as _;
 use multer::Field;
 use quern_scoring::{BatchRequest, Format, Scoring, Upload};
 use quern_types::{ByteSize, Caller};
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// Bytes of what is asked for.
-const MAX_REQUEST: ByteSize = ByteSize(1 << 20);
+const MAX_REQUEST: ByteSize = ByteSize(64 << 10);
 const REQUEST: &str = "request";
 const INPUT: &str = "input";
 
@@ -35,6 +36,7 @@ pub(super) async fn receive(
     headers: &HeaderMap,
     body: RequestBody,
 ) -> Result<Arrived, Failure> {
+    scoring.check_declared(body.size_hint().lower())?;
     let Some(boundary) = multipart::boundary(headers).transpose()? else {
         let reason = "the Content-Type is not multipart/form-data".into();
         return Err(MultipartError::Malformed { reason }.into());
