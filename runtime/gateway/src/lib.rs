@@ -3,6 +3,7 @@
 
 mod access;
 mod activity;
+mod background;
 mod batches;
 mod body;
 mod collect;

@@ -2,6 +2,7 @@
 //! Each area describes its operations in a file of its own.
 
 mod access;
+mod background;
 mod batches;
 mod catalog;
 mod document;
@@ -32,6 +33,7 @@ use operation::Operation;
 fn described() -> Vec<Operation> {
     let areas = [
         catalog::operations(),
+        background::operations(),
         batches::operations(),
         access::operations(),
         operations::operations(),

@@ -1,5 +1,6 @@
 //! Which operation a method and a path mean. Knows nothing of what is deployed.
 
+mod background;
 mod batches;
 mod methods;
 mod operation;
@@ -12,6 +13,8 @@ pub(crate) use batches::BatchRoute;
 use http::Method;
 use quern_scoring::InvalidBatchId;
 use quern_types::{Class, InvalidName, InvalidTokenId, Name, TokenId, VersionNumber};
+
+pub(crate) use self::background::BackgroundRoute;
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +77,8 @@ pub(crate) enum Route {
     RevokeToken(TokenId),
     /// `GET /v1/audit`
     Audit,
+    /// Asynchronous calls.
+    Background(BackgroundRoute),
     /// `/v1/batches…`
     Batches(BatchRoute),
     /// `GET /healthz`
@@ -155,6 +160,12 @@ pub(crate) enum RouteError {
     /// What should name a token doesn't.
     #[error(transparent)]
     Token(#[from] InvalidTokenId),
+    /// What should name an invocation doesn't.
+    #[error("invocation {id:?} is not valid: it is named by the UUID that its answer gave")]
+    Invocation {
+        /// What stands in its place.
+        id: String,
+    },
     /// What should name a batch doesn't.
     #[error(transparent)]
     Batch(#[from] InvalidBatchId),

@@ -8,6 +8,7 @@ use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
 use quern_gateway::{EdgeLimits, Gateway, GatewayConfig, GatewayServices, SharedMemoryConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
+use quern_jobs::{Jobs, JobsConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_scoring::{Scoring, ScoringConfig};
 use quern_store::{Store, StoreConfig};
@@ -64,6 +65,8 @@ impl Edge {
             default_max_batch: 8,
             limits: LimitRules::default(),
         };
+        let jobs = Jobs::new(store.queue().clone(), JobsConfig::default(), &registry);
+        let jobs = jobs.expect("registers");
         let services = DeployServices { store, sandbox, device, offers: models };
         let deployer = Arc::new(Deployer::new(deploy, services, &registry).expect("registers"));
         let config = GatewayConfig {
@@ -76,7 +79,7 @@ impl Edge {
         let scoring = ScoringConfig::new(data.join("batches"));
         let scoring = Scoring::open(scoring, dispatcher.clone(), &registry).await;
         let scoring = scoring.expect("opens");
-        let services = GatewayServices { deployer, dispatcher: dispatcher.clone(), scoring };
+        let services = GatewayServices { deployer, dispatcher: dispatcher.clone(), scoring, jobs };
         let gateway = Gateway::new(config, services, registry);
         let gateway = gateway.expect("registers");
 

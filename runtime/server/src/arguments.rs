@@ -51,6 +51,9 @@ pub(crate) enum Command {
     Call(commands::call::Call),
     #[command(subcommand)]
     Batch(commands::batch::Batch),
+    Invocations(commands::invocations::Invocations),
+    #[command(subcommand)]
+    DeadLetters(commands::dead_letters::DeadLetters),
     Logs(commands::logs::Logs),
     Devices(commands::devices::Devices),
     #[command(subcommand)]

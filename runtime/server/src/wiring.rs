@@ -8,6 +8,7 @@ use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models};
 use quern_gateway::{Gateway, GatewayConfig, GatewayServices};
 use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
+use quern_jobs::Jobs;
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_scoring::Scoring;
 use quern_store::{Store, StoreConfig};
@@ -20,6 +21,7 @@ pub(crate) struct Parts {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) scoring: Arc<Scoring>,
     pub(crate) store: Arc<Store>,
     /// The metrics of all.
@@ -35,6 +37,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let Config { options, limits } = config;
     let store = store_config(&options.server.data, &options);
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
+    let background = options.background;
     let batches = options.batches.config(server.data.join("batches"));
 
     let store = Store::open(store, &registry)
@@ -73,13 +76,15 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         callers_are_owners: server.is_private(),
         version: env!("CARGO_PKG_VERSION"),
     };
+    let jobs = Jobs::new(Arc::clone(store.queue()), background.config(), &registry)?;
     let services = GatewayServices {
         deployer: Arc::clone(&deployer),
         dispatcher: Arc::clone(&dispatcher),
         scoring: Arc::clone(&scoring),
+        jobs: Arc::clone(&jobs),
     };
     let gateway = Arc::new(Gateway::new(gateway, services, registry.clone())?);
-    Ok(Parts { gateway, deployer, dispatcher, scoring, store, registry, worker })
+    Ok(Parts { gateway, deployer, dispatcher, scoring, jobs, store, registry, worker })
 }
 
 /// What a data folder is opened with.

@@ -1,6 +1,7 @@
 //! Every error of every operation, and the code that it becomes. The matches are exhaustive: a
 //! new variant needs its code before anything compiles.
 
+mod background;
 mod batches;
 #[cfg(test)]
 pub(super) use batches::tests::failures as batch_failures;
@@ -37,9 +38,10 @@ impl From<RouteError> for Failure {
             RouteError::Name(_)
             | RouteError::EncodedName { .. }
             | RouteError::RegionName { .. } => Self::new(Code::InvalidName, error),
-            RouteError::Version { .. } | RouteError::Token(_) | RouteError::Batch(_) => {
-                Self::new(Code::InvalidRequest, error)
-            }
+            RouteError::Version { .. }
+            | RouteError::Token(_)
+            | RouteError::Batch(_)
+            | RouteError::Invocation { .. } => Self::new(Code::InvalidRequest, error),
         }
     }
 }

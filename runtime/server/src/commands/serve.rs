@@ -68,6 +68,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     systemd::ready();
     systemd::keep_watchdog();
     parts.dispatcher.warm();
+    parts.jobs.start(parts.gateway.clone());
     parts.scoring.start();
     serve_until_stopped(&parts, listeners, signals, reloader).await;
     io::stdout().flush()?;
@@ -132,7 +133,7 @@ async fn serve_until_stopped(
     signals: Signals,
     mut reloader: Reloader,
 ) {
-    let Parts { gateway, deployer, dispatcher, scoring, store, worker, .. } = parts;
+    let Parts { gateway, deployer, dispatcher, scoring, jobs, store, worker, .. } = parts;
     let Signals { stop, mut orders } = signals;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     let obeying = async {
@@ -157,6 +158,7 @@ async fn serve_until_stopped(
     systemd::stopping();
     let drain_timeout = reloader.drain_timeout();
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
+    jobs.close();
     let started = Instant::now();
     let drained = async {
         // At once, while calls are still taken: a batch goes on at the next start.
@@ -164,6 +166,7 @@ async fn serve_until_stopped(
         if let Err(error) = serving {
             tracing::error!(%error, "the gateway failed");
         }
+        jobs.drain().await;
         dispatcher.drain().await;
         deployer.drain().await;
     };
