@@ -51,6 +51,7 @@ pub(crate) enum Command {
     Call(commands::call::Call),
     #[command(subcommand)]
     Batch(commands::batch::Batch),
+    #[command(subcommand)]
     Invocations(commands::invocations::Invocations),
     #[command(subcommand)]
     DeadLetters(commands::dead_letters::DeadLetters),
