@@ -27,6 +27,7 @@ mod operations;
 mod query;
 mod request;
 mod route;
+mod selection;
 mod self_woken;
 mod server;
 mod shared_memory;
@@ -34,6 +35,7 @@ mod stall;
 mod timestamp;
 mod tls;
 mod tokens;
+mod traffic;
 mod troubles;
 mod v2;
 

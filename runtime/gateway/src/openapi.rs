@@ -11,6 +11,7 @@ mod operations;
 mod schemas;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::HashSet;
 
@@ -33,6 +34,7 @@ use operation::Operation;
 fn described() -> Vec<Operation> {
     let areas = [
         catalog::operations(),
+        traffic::operations(),
         background::operations(),
         batches::operations(),
         access::operations(),

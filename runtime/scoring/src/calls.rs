@@ -12,8 +12,8 @@ use std::{
 
 use quern_dispatcher::{Dispatcher, InferReply, InferRequest};
 use quern_types::{
-    DeviceError, GuestFault, InvocationId, InvokeError, ModelError, Name, Priority, TenantId,
-    Tensor, VersionNumber,
+    DeviceError, GuestFault, InvocationId, InvokeError, ModelError, Name, Picked, Priority,
+    TenantId, Tensor, VersionNumber,
 };
 use tokio::time::Instant;
 
@@ -157,7 +157,7 @@ impl Caller {
                 id,
                 tenant: self.tenant.clone(),
                 target: self.model.clone(),
-                version: Some(self.version),
+                picked: Picked { version: self.version, asked: true, counted: false, shadow: None },
                 timeout: None,
                 priority: Priority::LOWEST,
                 inputs: inputs.clone(),
@@ -223,6 +223,7 @@ fn meaning(error: InvokeError, id: InvocationId) -> Meaning {
         InvokeError::ShuttingDown => Meaning::Fatal(CallsError::ShuttingDown),
         InvokeError::NotFound { .. }
         | InvokeError::VersionNotFound { .. }
+        | InvokeError::AliasNotFound { .. }
         | InvokeError::WrongKind { .. } => fatal(error.to_string()),
         InvokeError::Unavailable { ref name, ref reason } => {
             fatal(hidden(&format!("function {name:?} can't be made ready"), reason))

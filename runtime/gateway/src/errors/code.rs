@@ -46,6 +46,7 @@ codes! {
     NotEnded "not-ended" CONFLICT,
     StorageFull "storage-full" INSUFFICIENT_STORAGE,
     NoPreviousVersion "no-previous-version" CONFLICT,
+    TrafficConflict "traffic-conflict" CONFLICT,
     UploadTooLarge "upload-too-large" PAYLOAD_TOO_LARGE,
     NotFound "not-found" NOT_FOUND,
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED,

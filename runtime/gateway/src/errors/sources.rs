@@ -3,6 +3,8 @@
 
 mod background;
 mod batches;
+mod traffic;
+
 #[cfg(test)]
 pub(super) use batches::tests::failures as batch_failures;
 
@@ -336,7 +338,9 @@ impl From<ComponentError> for Failure {
 impl From<InvokeError> for Failure {
     fn from(error: InvokeError) -> Self {
         let code = match &error {
-            InvokeError::NotFound { .. } | InvokeError::VersionNotFound { .. } => Code::NotFound,
+            InvokeError::NotFound { .. }
+            | InvokeError::VersionNotFound { .. }
+            | InvokeError::AliasNotFound { .. } => Code::NotFound,
             InvokeError::WrongKind { .. } => Code::WrongKind,
             InvokeError::Busy { .. } | InvokeError::MemoryFull { .. } => {
                 return Self::new(Code::Busy, error).retry_after(1);
