@@ -37,6 +37,7 @@ impl Code {
             | Self::WrongKind
             | Self::WrongState
             | Self::NoResult
+            | Self::NotEnded
             | Self::EngineAbsent
             | Self::NotLoaded => Grpc::FailedPrecondition,
             Self::UploadTooLarge
@@ -45,6 +46,8 @@ impl Code {
             | Self::Busy
             | Self::TooManyTokens
             | Self::TooManySchedules
+            | Self::TooManyBatches
+            | Self::StorageFull
             | Self::OutOfMemory
             | Self::TooManyTableElements
             | Self::TooManyInstances
