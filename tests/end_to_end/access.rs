@@ -92,6 +92,7 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("deployer", "DELETE", "/v1/models/nothing"),
     ("deployer", "POST", "/v1/functions/nothing/rollback"),
     ("deployer", "GET", "/v1/functions/nothing/logs"),
+    ("deployer", "GET", "/v1/stats"),
     ("admin", "GET", "/v2/systemsharedmemory/status"),
     ("admin", "POST", "/v2/systemsharedmemory/region/r/register"),
     ("admin", "POST", "/v2/cudasharedmemory/unregister"),

@@ -7,6 +7,7 @@ mod errors;
 mod limits;
 mod shared_memory;
 mod streams;
+mod traces;
 
 use futures::{Stream, stream};
 use hyper_util::{

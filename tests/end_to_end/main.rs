@@ -25,6 +25,7 @@ mod repository;
 mod reuse;
 mod shared_memory;
 mod streaming;
+mod traces;
 mod traps;
 mod worker;
 
@@ -42,6 +43,7 @@ const HELLO: Guest = Guest::function("hello");
 const IMPORTS: Guest = Guest::test("imports");
 const MISBEHAVE: Guest = Guest::test("misbehave");
 const MODEL_CALLS: Guest = Guest::test("model-calls");
+const OUTBOUND: Guest = Guest::test("outbound");
 const STREAM_TOKENS: Guest = Guest::function("stream-tokens");
 const UNKNOWN_IMPORT: Guest = Guest::test("unknown-import");
 const WRONG_OUTPUT: Guest = Guest::test("wrong-output");

@@ -27,5 +27,6 @@ pub use deployer::{
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
-    AuditQuery, AuditRecord, LogRecord, LogStream, StageError, StoredRecord, TokenError,
+    AuditQuery, AuditRecord, LogFilter, LogPage, LogPosition, LogQuery, LogRecord, LogStream,
+    StageError, StoredRecord, TokenError,
 };

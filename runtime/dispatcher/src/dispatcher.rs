@@ -1,16 +1,19 @@
 //! The one door for requests of every kind.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
-    Body, Call, Deadline, DeviceDescription, FunctionSpec, InvocationId, InvokeError, Limits,
-    ModelCall, ModelError, Name, Priority, Routes, RunTimes, Served, TenantId, Tensor,
-    VersionNumber,
+    Body, Call, Concern, Deadline, DeviceDescription, FunctionSpec, HealthSource, InvocationId,
+    InvokeError, Limits, ModelCall, ModelError, Name, Priority, Routes, RunTimes, Served, TenantId,
+    Tensor, Trace, VersionNumber,
 };
 
 use crate::{
@@ -30,6 +33,22 @@ pub struct Dispatcher {
     pub(crate) models: Arc<Models>,
     pub(crate) functions: Functions,
     drain: Drain,
+    /// Whether models that are to be warm are still being loaded.
+    warming: AtomicBool,
+}
+
+/// A request to a function that serves HTTP.
+pub struct HttpCall {
+    /// Names the request.
+    pub id: InvocationId,
+    /// Who asks.
+    pub tenant: TenantId,
+    /// The function.
+    pub function: Name,
+    /// Where the request stands in a trace; the guest's headers say where it stands itself.
+    pub trace: Trace,
+    /// The request as the guest is to see it.
+    pub request: Request<Body>,
 }
 
 /// The answer of a function that serves HTTP.
@@ -55,6 +74,8 @@ pub struct InferRequest {
     pub timeout: Option<Duration>,
     /// How urgent it is.
     pub priority: Priority,
+    /// Where it stands in a trace.
+    pub trace: Trace,
     /// The inputs, not yet checked.
     pub inputs: Vec<Tensor>,
 }
@@ -73,29 +94,31 @@ pub struct InferReply {
 impl Dispatcher {
     /// A dispatcher, and the task that keeps its house clean for as long as it lives.
     pub fn new(store: Arc<Store>, models: Arc<Models>, functions: Functions) -> Arc<Self> {
-        let dispatcher = Arc::new(Self { store, models, functions, drain: Drain::default() });
+        let dispatcher = Arc::new(Self {
+            store,
+            models,
+            functions,
+            drain: Drain::default(),
+            warming: AtomicBool::new(false),
+        });
         tokio::spawn(sweep(Arc::downgrade(&dispatcher)));
         dispatcher
     }
 
     /// Calls a function that serves HTTP.
-    pub async fn call_http(
-        self: &Arc<Self>,
-        id: InvocationId,
-        tenant: &TenantId,
-        name: &Name,
-        request: Request<Body>,
-    ) -> Result<HttpReply, InvokeError> {
+    pub async fn call_http(self: &Arc<Self>, call: HttpCall) -> Result<HttpReply, InvokeError> {
+        let HttpCall { id, tenant, function: name, trace, request } = call;
         let work = self.admit()?;
-        let (tenant, name, priority) = (tenant.clone(), name.clone(), Priority::default());
-        let invocation = Invocation { id, tenant, name, patience: None, priority, work };
+        let priority = Priority::default();
+        let invocation = Invocation { id, tenant, name, patience: None, priority, trace, work };
         let (response, version) = self.functions.call_http(invocation, request).await?;
         Ok(HttpReply { response, version })
     }
 
     /// Calls a model or an inference function, whichever has the name.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
-        let InferRequest { id, tenant, target, version, timeout, priority, inputs } = request;
+        let InferRequest { id, tenant, target, version, timeout, priority, trace, inputs } =
+            request;
         let work = self.admit()?;
         let routes = self.routes();
         let allowed =
@@ -104,7 +127,7 @@ impl Dispatcher {
         if let Some(allowed) = allowed {
             let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
             let deadline = Deadline::after(Instant::now(), allowed);
-            let call = Call { id, tenant, deadline, priority };
+            let call = Call { id, tenant, deadline, priority, trace };
             let call = ModelCall { call, model: target, version, inputs };
             let reply = self.models.infer_here(call).await?;
             let version = reply.served.version;
@@ -117,7 +140,8 @@ impl Dispatcher {
                 other => other,
             }
         })?;
-        let invocation = Invocation { id, tenant, name: target, patience: timeout, priority, work };
+        let (name, patience) = (target, timeout);
+        let invocation = Invocation { id, tenant, name, patience, priority, trace, work };
         let outputs = self.functions.infer(invocation, &found, inputs).await?;
         Ok(InferReply { outputs, version: found.number, served: None })
     }
@@ -153,10 +177,17 @@ impl Dispatcher {
     /// are taken.
     pub fn warm(self: &Arc<Self>) {
         let dispatcher = self.clone();
+        self.warming.store(self.models.wait_to_be_warm(), Ordering::Relaxed);
         tokio::spawn(async move {
             dispatcher.models.warm(&dispatcher.drain).await;
+            dispatcher.warming.store(false, Ordering::Relaxed);
             dispatcher.functions.warm(&dispatcher.drain).await;
         });
+    }
+
+    /// Whether models whose manifests ask for it are still being warmed up after the start.
+    pub fn is_warming(&self) -> bool {
+        self.warming.load(Ordering::Relaxed)
     }
 
     /// Refuses new work, notes which functions were in use, and waits for what is under way.
@@ -167,6 +198,28 @@ impl Dispatcher {
 
     pub(crate) fn admit(&self) -> Result<Work, InvokeError> {
         self.drain.admit().ok_or(InvokeError::ShuttingDown)
+    }
+}
+
+impl HealthSource for Dispatcher {
+    fn codes(&self) -> &'static [&'static str] {
+        &["worker-down"]
+    }
+
+    fn concerns(&self) -> Vec<Concern> {
+        let devices = self.models.devices().into_iter();
+        let is_down = |device: &DeviceDescription| {
+            device.worker.as_ref().is_some_and(|worker| worker.down.is_some())
+        };
+        let down = devices.filter(is_down).map(|device| Concern {
+            code: "worker-down",
+            detail: format!(
+                "the process that computes on {} is down and being started again: calls of models \
+                 wait or are lost",
+                device.id
+            ),
+        });
+        down.collect()
     }
 }
 

@@ -15,6 +15,8 @@ use prometheus::{
 use quern_scheduler::Refusal;
 use quern_types::{DeviceId, Engine, Name, TenantId};
 
+use crate::Distribution;
+
 /// The labels of a replica.
 pub(crate) const REPLICA: [&str; 4] = ["tenant", "model", "engine", "device"];
 /// The labels of a replica, and why it refused a call.
@@ -32,6 +34,7 @@ struct Labelled<K>(Mutex<HashSet<K>>);
 /// All metrics of models.
 pub(crate) struct ModelsMetrics {
     labelled: Labelled<(TenantId, Name, Engine, DeviceId)>,
+    seconds: HistogramVec,
     batch_rows: HistogramVec,
     compute_seconds: HistogramVec,
     queue_seconds: HistogramVec,
@@ -48,6 +51,8 @@ pub(crate) struct ModelMetrics {
     pub(crate) failures: IntCounter,
     pub(crate) waiting: IntGauge,
     pub(crate) waiting_bytes: IntGauge,
+    /// Of calls that succeeded, from their arrival to their answer.
+    pub(crate) seconds: Histogram,
     batch_rows: Histogram,
     compute_seconds: Histogram,
     /// In the order of [`REFUSALS`].
@@ -68,6 +73,10 @@ impl ModelsMetrics {
         };
         Ok(Self {
             labelled: Labelled::new(),
+            seconds: seconds(
+                "quern_model_seconds",
+                "Time from a call's arrival to its answer, of calls that succeeded",
+            )?,
             batch_rows: registered(
                 registry,
                 HistogramVec::new(
@@ -131,11 +140,34 @@ impl ModelsMetrics {
         device: DeviceId,
     ) -> ModelMetrics {
         let _labelled = self.labelled.enter((tenant.clone(), model.clone(), engine, device));
+        self.labelled_already(tenant, model, engine, device)
+    }
+
+    /// What was counted of the replicas of a tenant.
+    pub(crate) fn of_tenant(&self, of: &TenantId) -> Vec<((Name, Engine, DeviceId), ModelMetrics)> {
+        let known = self.labelled.all();
+        let own = known.iter().filter(|(tenant, ..)| tenant == of);
+        own.map(|(tenant, model, engine, device)| {
+            let metrics = self.labelled_already(tenant, model, *engine, *device);
+            ((model.clone(), *engine, *device), metrics)
+        })
+        .collect()
+    }
+
+    /// For whoever holds the lock of the labels.
+    fn labelled_already(
+        &self,
+        tenant: &TenantId,
+        model: &Name,
+        engine: Engine,
+        device: DeviceId,
+    ) -> ModelMetrics {
         let device = device.to_string();
         let labels = [tenant.as_str(), model.as_str(), engine.as_str(), &device];
         let [tenant, model, engine, device] = labels;
         let refused = |reason| [tenant, model, engine, device, reason];
         ModelMetrics {
+            seconds: self.seconds.with_label_values(&labels),
             batch_rows: self.batch_rows.with_label_values(&labels),
             compute_seconds: self.compute_seconds.with_label_values(&labels),
             queue_seconds: self.queue_seconds.with_label_values(&labels),
@@ -154,6 +186,7 @@ impl ModelsMetrics {
             if !stays {
                 let device = device.to_string();
                 let labels = [tenant.as_str(), model.as_str(), engine.as_str(), &device];
+                removed(self.seconds.remove_label_values(&labels));
                 removed(self.batch_rows.remove_label_values(&labels));
                 removed(self.compute_seconds.remove_label_values(&labels));
                 removed(self.queue_seconds.remove_label_values(&labels));
@@ -181,6 +214,16 @@ impl ModelMetrics {
     /// The labels of the replica.
     pub(crate) fn labels(&self) -> [&str; REPLICA.len()] {
         self.labels.each_ref().map(String::as_str)
+    }
+
+    /// How many rows runs had.
+    pub(crate) fn batch_rows(&self) -> Distribution {
+        (&self.batch_rows).into()
+    }
+
+    /// Calls that the queue refused, for whatever reason.
+    pub(crate) fn all_refused(&self) -> u64 {
+        self.refused.iter().map(IntCounter::get).sum()
     }
 
     /// Takes down a call that the queue refused.
@@ -279,6 +322,18 @@ impl FunctionsMetrics {
     /// The metrics of one function.
     pub(crate) fn function(&self, tenant: &TenantId, function: &Name) -> FunctionMetrics {
         let _labelled = self.labelled.enter((tenant.clone(), function.clone()));
+        self.labelled_already(tenant, function)
+    }
+
+    /// What was counted of the functions of a tenant.
+    pub(crate) fn of_tenant(&self, of: &TenantId) -> Vec<(Name, FunctionMetrics)> {
+        let known = self.labelled.all();
+        let own = known.iter().filter(|(tenant, _)| tenant == of);
+        own.map(|(tenant, name)| (name.clone(), self.labelled_already(tenant, name))).collect()
+    }
+
+    /// For whoever holds the lock of the labels.
+    fn labelled_already(&self, tenant: &TenantId, function: &Name) -> FunctionMetrics {
         let labels = [tenant.as_str(), function.as_str()];
         let [ok, failed, cancelled, refused] = OUTCOMES
             .map(|outcome| self.requests.with_label_values(&[labels[0], labels[1], outcome]));
@@ -319,6 +374,11 @@ impl<K: Eq + Hash> Labelled<K> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(labels);
         known
+    }
+
+    /// All labels that have series; none is removed while the lock is held.
+    fn all(&self) -> MutexGuard<'_, HashSet<K>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets the labels that `keep` says no to, and has removed the series of. Under the lock, so

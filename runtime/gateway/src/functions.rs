@@ -10,16 +10,16 @@ use http::{
     request,
     uri::{Authority, PathAndQuery},
 };
+use quern_dispatcher::HttpCall;
 use quern_types::{Caller, Name};
 
 use crate::{
     Gateway,
     body::{Reply, ReplyBody, RequestBody},
-    errors::Failure,
-    invocation::Invocation,
+    errors::{ERROR, Failure},
+    invocation::Way,
 };
 
-const ERROR: HeaderName = HeaderName::from_static("quern-error");
 const VERSION: HeaderName = HeaderName::from_static("quern-version");
 
 /// Why a request can't be passed on, or its response can't be passed back.
@@ -46,7 +46,7 @@ pub(crate) enum ForwardError {
 pub(crate) async fn call(
     gateway: &Gateway,
     caller: &Caller,
-    invocation: Invocation,
+    way: Way<'_>,
     name: Name,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
@@ -60,8 +60,14 @@ pub(crate) async fn call(
         head.headers.remove(AUTHORIZATION);
     }
     let request = Request::from_parts(head, body.boxed());
-    let answer =
-        gateway.dispatcher.call_http(invocation.id(), &caller.tenant, &name, request).await?;
+    let call = HttpCall {
+        id: way.invocation.id(),
+        tenant: caller.tenant.clone(),
+        function: name,
+        trace: way.trace.clone(),
+        request,
+    };
+    let answer = gateway.dispatcher.call_http(call).await?;
 
     let mut reply = answer.response.map(ReplyBody::Stream);
     if reply.status().is_informational() {

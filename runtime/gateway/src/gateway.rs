@@ -5,11 +5,12 @@ use std::sync::Arc;
 use prometheus::Registry;
 use quern_deploy::Deployer;
 use quern_dispatcher::Dispatcher;
-use quern_types::Caller;
+use quern_types::{Caller, HealthSource, Tracer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    EdgeLimits, SharedMemoryConfig, collect::BodyRoom, metrics::Metrics, shared_memory::Regions,
+    EdgeLimits, SharedMemoryConfig, collect::BodyRoom, health::Concerns, metrics::Metrics,
+    shared_memory::Regions,
 };
 
 /// What the edge is configured by.
@@ -24,6 +25,8 @@ pub struct GatewayConfig {
     /// Where nobody needs a token: whether whoever calls owns what is called, and may see where a
     /// guest trapped. Where tokens are needed, their roles say so.
     pub callers_are_owners: bool,
+    /// Begins the traces of requests; none: there are none.
+    pub tracer: Option<Arc<Tracer>>,
     /// The server's version, as clients see it.
     pub version: &'static str,
 }
@@ -45,6 +48,8 @@ pub struct Gateway {
     pub(crate) body_room: BodyRoom,
     /// The shared memory that clients have registered.
     pub(crate) regions: Regions,
+    /// The parts that know whether something is wrong with them.
+    pub(crate) health: Arc<[Arc<dyn HealthSource>]>,
 }
 
 impl Gateway {
@@ -72,6 +77,20 @@ impl Gateway {
             leftovers: TaskTracker::new(),
             body_room,
             regions,
+            health: Arc::new([]),
         })
+    }
+
+    /// The same, asking these parts whether something is wrong with them.
+    ///
+    /// # Errors
+    /// If that is registered as a metric already.
+    pub fn with_health(
+        mut self,
+        sources: Vec<Arc<dyn HealthSource>>,
+    ) -> Result<Self, prometheus::Error> {
+        self.health = sources.into();
+        self.registry.register(Box::new(Concerns::new(self.health.clone())?))?;
+        Ok(self)
     }
 }

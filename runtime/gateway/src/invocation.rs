@@ -4,12 +4,20 @@
 use std::fmt;
 
 use http::HeaderValue;
-use quern_types::InvocationId;
+use quern_types::{InvocationId, Trace};
 use uuid::Uuid;
 
 /// One request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Invocation(Uuid);
+
+/// What goes with a request on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) invocation: Invocation,
+    /// Where it stands in a trace.
+    pub(crate) trace: &'a Trace,
+}
 
 impl Invocation {
     /// A new one; ids sort by time.

@@ -13,6 +13,7 @@ mod functions;
 pub mod fuzz;
 mod gateway;
 mod grpc;
+mod health;
 mod inspection;
 mod invocation;
 mod limits;
@@ -26,7 +27,9 @@ mod self_woken;
 mod server;
 mod shared_memory;
 mod stall;
+mod stats;
 mod tokens;
+mod traces;
 mod v2;
 
 pub use gateway::{Gateway, GatewayConfig};

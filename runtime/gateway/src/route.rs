@@ -3,6 +3,7 @@
 mod methods;
 mod paths;
 mod policy;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +61,8 @@ pub(crate) enum Route {
     Rollback(Class, Name),
     /// `GET /v1/functions/{name}/logs`
     Logs(Name),
+    /// `GET /v1/stats`
+    Stats,
     /// `GET /v1/devices`
     Devices,
     /// `GET /v1/tokens`

@@ -70,6 +70,7 @@ impl Edge {
             authenticate: false,
             shared_memory: SharedMemoryConfig::default(),
             callers_are_owners: true,
+            tracer: None,
             version: "test",
         };
         let gateway = Gateway::new(config, deployer, dispatcher.clone(), registry);

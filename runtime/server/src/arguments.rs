@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Infer(commands::infer::Infer),
     Call(commands::call::Call),
     Logs(commands::logs::Logs),
+    Top(commands::top::Top),
+    Health(commands::health::Health),
     Devices(commands::devices::Devices),
     #[command(subcommand)]
     Token(commands::token::Token),

@@ -14,12 +14,14 @@ use tokio::io::AsyncReadExt as _;
 
 mod answer;
 mod error;
+mod operations;
 
 pub(crate) use answer::{
     Answer, AuditLog, Deployment, DeviceList, Inference, Listed, ListedMeasure, ListedWorker,
     LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use error::{ClientError, Problem};
+pub(crate) use operations::{Bucket, FunctionStats, Histogram, ModelStats, Requests, Stats};
 
 /// Time for a connection to be made; answers may take as long as they need.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -285,17 +287,14 @@ impl Client {
         }
     }
 
-    /// What a function printed: the newest `tail` lines, and with `follow` whatever comes.
+    /// What a function printed, as the query of pairs says.
     pub(crate) async fn logs(
         &self,
         name: &Name,
-        tail: u32,
-        follow: bool,
+        query: &[(&str, String)],
     ) -> Result<Lines, ClientError> {
         let mut url = self.url.at(&["v1", "functions", name.as_str(), "logs"]);
-        url.query_pairs_mut()
-            .append_pair("tail", &tail.to_string())
-            .append_pair("follow", if follow { "true" } else { "false" });
+        url.query_pairs_mut().extend_pairs(query);
         let response = self.send(self.http.get(url)).await?;
         Ok(Lines { response: Some(response), unread: BytesMut::new() })
     }

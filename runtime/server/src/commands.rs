@@ -18,6 +18,7 @@ pub(crate) mod deploy;
 pub(crate) mod dev;
 pub(crate) mod device_worker;
 pub(crate) mod devices;
+pub(crate) mod health;
 pub(crate) mod infer;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -26,6 +27,7 @@ pub(crate) mod new;
 pub(crate) mod rollback;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod versions;
 
 /// What client commands share.
@@ -53,6 +55,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Infer(command) => infer::run(&session, command).await,
         Command::Call(command) => call::run(&session, command).await,
         Command::Logs(command) => logs::run(&session, command).await,
+        Command::Top(command) => top::run(&session, command).await,
+        Command::Health(command) => health::run(&session, command).await,
         Command::Devices(command) => devices::run(&session, command).await,
         Command::Token(command) => token::run(&session, command).await,
         Command::Audit(command) => audit::run(&session, command).await,

@@ -11,11 +11,13 @@ mod quantity;
 mod reference;
 mod sections;
 mod source;
+mod tracing;
 
+use self::tracing::TracingFlags;
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory};
-pub(crate) use sections::{LogFormat, ModelProcess, Models, Server};
+pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tracing};
 use source::{ConfigError, Source};
 
 /// What the limits of functions are for, as the reference says it.
@@ -38,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) models: Models,
     pub(crate) deploy: Deploy,
     pub(crate) logs: Logs,
+    pub(crate) tracing: Tracing,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -121,6 +124,9 @@ pub(crate) struct Flags {
     /// Time that requests get to finish when the server is stopped, with its unit [default: 30s]
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<Time<0, DAY>>,
+
+    #[command(flatten)]
+    tracing: TracingFlags,
 }
 
 impl Flags {
@@ -138,7 +144,8 @@ impl Flags {
                 *option = value;
             }
         }
-        let Options { server, shared_memory, sandbox, models, deploy, logs, .. } = options;
+        let Options { server, shared_memory, sandbox, models, deploy, logs, tracing, .. } = options;
+        self.tracing.override_options(tracing);
         set(&mut server.listen, self.listen);
         set(&mut server.grpc_listen, self.grpc_listen.map(Some));
         set(&mut server.data, self.data);
@@ -185,7 +192,7 @@ impl Config {
     pub(crate) fn text(&self) -> String {
         let Options { server, http, shared_memory, limits: _, sandbox, outbound, .. } =
             &self.options;
-        let Options { keyvalue, models, deploy, logs, .. } = &self.options;
+        let Options { keyvalue, models, deploy, logs, tracing, .. } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         reference::text(&[
             server.section(),
@@ -199,6 +206,7 @@ impl Config {
             models.section(),
             deploy.section(),
             logs.section(),
+            tracing.section(),
         ])
     }
 }

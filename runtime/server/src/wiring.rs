@@ -10,9 +10,12 @@ use quern_gateway::{Gateway, GatewayConfig};
 use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
-use quern_types::{Device, Digest};
+use quern_telemetry::Exporter;
+use quern_types::{Device, Digest, HealthSource, Tracer};
 
-use crate::config::{Config, ModelProcess, Models as ModelOptions, Options};
+use crate::config::{Config, ModelProcess, Models as ModelOptions, Options, Tracing};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What has to be served, drained, closed and stopped.
 pub(crate) struct Parts {
@@ -22,6 +25,8 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<Store>,
     /// The process that computes models, if it is not this one.
     pub(crate) worker: Option<Arc<Worker>>,
+    /// What sends traces, if anything does.
+    pub(crate) exporter: Option<Arc<Exporter>>,
 }
 
 /// Builds a server. The model side of the dispatcher comes first: sandboxes call it.
@@ -30,6 +35,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let Config { options, limits } = config;
     let store = store_config(&options.server.data, &options);
+    let (exporter, tracer) = traces(&options.tracing, &registry)?;
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
 
     let store = Store::open(store, &registry)
@@ -65,10 +71,28 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         authenticate: server.authenticate,
         shared_memory: shared_memory.config(),
         callers_are_owners: server.is_private(),
-        version: env!("CARGO_PKG_VERSION"),
+        tracer,
+        version: VERSION,
     };
-    let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry)?;
-    Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, worker })
+    let mut health: Vec<Arc<dyn HealthSource>> = vec![store.clone(), dispatcher.clone()];
+    health.extend(exporter.clone().map(|exporter| -> Arc<dyn HealthSource> { exporter }));
+    let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry)?
+        .with_health(health)?;
+    Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, worker, exporter })
+}
+
+/// What sends traces, and what begins them; nothing where no collector is given.
+fn traces(
+    options: &Tracing,
+    registry: &Registry,
+) -> Result<(Option<Arc<Exporter>>, Option<Arc<Tracer>>)> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let Some(export) = options.export(VERSION, variable)? else { return Ok((None, None)) };
+    let sampler = options.sampler()?;
+    tracing::info!(collector = %export.endpoint, %sampler, "recording traces");
+    let exporter = Arc::new(Exporter::start(export, registry)?);
+    let tracer = Arc::new(Tracer::new(sampler, exporter.spans()));
+    Ok((Some(exporter), Some(tracer)))
 }
 
 /// What a data folder is opened with.

@@ -25,8 +25,10 @@ mod catalog;
 mod database;
 mod folder;
 mod group;
+mod health;
 mod keyvalue;
 mod ledger;
+mod log_reader;
 mod log_writer;
 mod logs;
 mod metrics;
@@ -44,6 +46,7 @@ pub use blobs::{BlobError, Blobs, StageError, StagedBlob};
 pub use catalog::{
     Catalog, CommitError, Committed, DeleteError, NewVersion, Removed, RollbackError,
 };
+pub use log_reader::{LogFilter, LogPage, LogPosition, LogQuery};
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
 pub use recent::{RecentFunction, RecentFunctions};
 pub use store::{OpenError, Store, StoreConfig};

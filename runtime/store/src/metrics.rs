@@ -1,8 +1,8 @@
 //! What the store measures of itself; registered by whoever opens it.
 
 use prometheus::{
-    Error, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, core::Collector,
-    exponential_buckets,
+    Error, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector, exponential_buckets,
 };
 
 /// Handles to the store's metrics.
@@ -22,6 +22,12 @@ pub(crate) struct StoreMetrics {
     pub(crate) blob_bytes: IntGauge,
     /// Log records that the queue had no room for, or that could not be written.
     pub(crate) dropped_records: IntCounter,
+    /// 1 if the last commit of the catalog failed.
+    pub(crate) catalog_failing: IntGauge,
+    /// The same for keys and values.
+    pub(crate) keyvalue_failing: IntGauge,
+    /// The same for the logs of functions.
+    pub(crate) logs_failing: IntGauge,
 }
 
 impl StoreMetrics {
@@ -46,7 +52,18 @@ impl StoreMetrics {
             "Key-value operations that shared one commit",
         )
         .buckets(exponential_buckets(1.0, 2.0, 9)?);
+        let failing = IntGaugeVec::new(
+            Opts::new(
+                "quern_store_failing",
+                "Whether the last commit of a writer failed, by what it writes",
+            ),
+            &["writer"],
+        )?;
+        let failing = registered(registry, failing)?;
         Ok(Self {
+            catalog_failing: failing.with_label_values(&["catalog"]),
+            keyvalue_failing: failing.with_label_values(&["keyvalue"]),
+            logs_failing: failing.with_label_values(&["logs"]),
             keyvalue_commit_seconds: registered(
                 registry,
                 Histogram::with_opts(keyvalue_commit_seconds)?,

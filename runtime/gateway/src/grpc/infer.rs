@@ -74,6 +74,7 @@ impl Call {
             version,
             timeout: timeout.into_iter().chain(own).min(),
             priority,
+            trace: self.trace.clone(),
             inputs,
         };
         let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;

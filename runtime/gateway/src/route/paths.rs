@@ -23,6 +23,7 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
         ["v1", "tokens"] => Methods::get(Route::Tokens).and_post(Route::CreateToken),
         ["v1", "tokens", id] => Methods::delete(Route::RevokeToken(id.parse()?)),
         ["v1", "audit"] => Methods::get(Route::Audit),
+        ["v1", "stats"] => Methods::get(Route::Stats),
         ["v1", "devices"] => Methods::get(Route::Devices),
         ["v1", "functions", function, "logs"] => Methods::get(Route::Logs(name(function)?)),
         ["v1", plural, ref rest @ ..] => {

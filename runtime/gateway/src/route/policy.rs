@@ -26,7 +26,8 @@ impl Route {
             | Self::Rollback(..)
             | Self::LoadModel(_)
             | Self::UnloadModel(_)
-            | Self::Logs(_) => Needs::DEPLOYER,
+            | Self::Logs(_)
+            | Self::Stats => Needs::DEPLOYER,
             Self::Regions(..)
             | Self::RegisterRegion(..)
             | Self::UnregisterRegions(..)
@@ -66,6 +67,7 @@ impl Route {
             | Self::Show(..)
             | Self::Versions(..)
             | Self::Devices
+            | Self::Stats
             | Self::Tokens
             | Self::Audit => Traffic::Inspect,
             Self::Logs(_) => Traffic::Logs,

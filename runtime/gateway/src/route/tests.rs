@@ -68,6 +68,7 @@ fn every_call_of_the_api_has_its_route() {
         ("POST /v1/functions/f/rollback", Route::Rollback(function, name("f"))),
         ("GET /v1/functions/f/logs", Route::Logs(name("f"))),
         ("GET /v1/functions/logs", Route::Show(function, name("logs"))),
+        ("GET /v1/stats", Route::Stats),
         ("GET /v1/devices", Route::Devices),
         ("GET /v1/tokens", Route::Tokens),
         ("POST /v1/tokens", Route::CreateToken),

@@ -23,7 +23,7 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody},
     collect::{Collected, Share},
     errors::Failure,
-    invocation::Invocation,
+    invocation::Way,
     route::Target,
     shared_memory,
 };
@@ -82,7 +82,7 @@ enum Form {
 pub(crate) async fn infer(
     gateway: &Gateway,
     caller: &Caller,
-    invocation: Invocation,
+    way: Way<'_>,
     target: Target,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
@@ -114,12 +114,13 @@ pub(crate) async fn infer(
     };
 
     let request = InferRequest {
-        id: invocation.id(),
+        id: way.invocation.id(),
         tenant: caller.tenant.clone(),
         target: name.clone(),
         version,
         timeout,
         priority,
+        trace: way.trace.clone(),
         inputs,
     };
     let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;

@@ -21,6 +21,9 @@ use crate::{
     wiring::{self, Parts},
 };
 
+/// Time for the last spans of traces to be sent, once all requests have ended.
+const LAST_SPANS: Duration = Duration::from_secs(3);
+
 /// Run a server
 ///
 /// Prints "listening on http://ADDRESS:PORT" on standard output once it takes requests, and before
@@ -94,7 +97,7 @@ async fn serve_until_stopped(
     stop: watch::Receiver<bool>,
     drain_timeout: Duration,
 ) {
-    let Parts { gateway, deployer, dispatcher, store, worker } = parts;
+    let Parts { gateway, deployer, dispatcher, store, worker, exporter } = parts;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     stopped(stop).await;
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
@@ -109,6 +112,9 @@ async fn serve_until_stopped(
     match tokio::time::timeout(drain_timeout, drained).await {
         Ok(()) => tracing::info!(took = ?started.elapsed(), "all requests have finished"),
         Err(_) => tracing::warn!("some requests did not finish in time and are cut off"),
+    }
+    if let Some(exporter) = exporter {
+        exporter.stop(LAST_SPANS).await;
     }
     store.close().await;
     if let Some(worker) = worker {
