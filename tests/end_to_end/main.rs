@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod bad_input;
 mod capacity;
 mod cli;
 mod configuration;
@@ -18,6 +19,7 @@ mod limits;
 mod model_tools;
 mod models;
 mod objects;
+mod observability;
 mod onnx;
 mod operations;
 mod protocol;

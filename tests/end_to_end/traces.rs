@@ -8,8 +8,8 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-pub(crate) use self::collector::Collector;
-use self::collector::{Exported, start};
+use self::collector::Exported;
+pub(crate) use self::collector::{Collector, start};
 use crate::{
     DIGITS, FAN_OUT, HELLO, MISBEHAVE, OUTBOUND,
     support::{Answer, Server, answer, until},

@@ -10,8 +10,8 @@ use prometheus::{
     proto::MetricFamily,
 };
 use quern_types::{Concern, HealthSource};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::{
     Gateway,
@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// What a server is at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum State {
+enum HealthState {
     /// It answers, but is better not asked yet.
     Starting,
     /// All is well.
@@ -33,32 +33,35 @@ enum State {
     Draining,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Health {
-    state: State,
+/// How the server is.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct HealthReport {
+    /// In a word.
+    state: HealthState,
+    /// Why, where it is not ready.
     reasons: Vec<Concern>,
 }
 
-impl Health {
+impl HealthReport {
     fn new(draining: bool, warming: bool, concerns: Vec<Concern>) -> Self {
         let because = |code, detail: &str| vec![Concern { code, detail: detail.into() }];
         if draining {
             let reasons = because("stopping", "the server was told to stop");
-            return Self { state: State::Draining, reasons };
+            return Self { state: HealthState::Draining, reasons };
         }
         if warming {
             let detail = "models whose manifests ask for a warm-up are being loaded";
-            return Self { state: State::Starting, reasons: because("warming-up", detail) };
+            return Self { state: HealthState::Starting, reasons: because("warming-up", detail) };
         }
-        let state = if concerns.is_empty() { State::Ready } else { State::Degraded };
+        let state = if concerns.is_empty() { HealthState::Ready } else { HealthState::Degraded };
         Self { state, reasons: concerns }
     }
 
     /// Whether requests should be sent to it.
     fn status(&self) -> StatusCode {
         match self.state {
-            State::Ready | State::Degraded => StatusCode::OK,
-            State::Starting | State::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            HealthState::Ready | HealthState::Degraded => StatusCode::OK,
+            HealthState::Starting | HealthState::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -70,8 +73,8 @@ pub(crate) async fn readyz(gateway: &Gateway) -> Result<Reply, Failure> {
     let warming = gateway.dispatcher.is_warming();
     // It may look at the disk.
     let concerns = tokio::task::spawn_blocking(move || concerns(&sources)).await;
-    let health = Health::new(draining, warming, concerns.map_err(Failure::internal)?);
-    let mut reply = body::json(&json!(health));
+    let health = HealthReport::new(draining, warming, concerns.map_err(Failure::internal)?);
+    let mut reply = body::json(&health);
     *reply.status_mut() = health.status();
     Ok(reply)
 }
@@ -113,6 +116,7 @@ impl Collector for Concerns {
 #[cfg(test)]
 mod tests {
     use prometheus::Registry;
+    use serde_json::json;
 
     use super::*;
 
@@ -125,7 +129,7 @@ mod tests {
             (false, true, concern(), "starting", 503, Some("warming-up")),
             (true, true, concern(), "draining", 503, Some("stopping")),
         ] {
-            let health = Health::new(draining, warming, concerns);
+            let health = HealthReport::new(draining, warming, concerns);
             let told = json!(health);
             assert_eq!((told["state"].as_str(), health.status().as_u16()), (Some(state), status));
             assert_eq!(told["reasons"][0]["code"].as_str(), code);

@@ -2,7 +2,7 @@
 //! on. A client costs one page of memory, never all that it asked for: the next is only fetched
 //! when it has taken the last.
 
-mod query;
+mod filter;
 
 use std::{
     collections::VecDeque,
@@ -16,20 +16,23 @@ use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use quern_deploy::{
-    DeployError, Deployer, LogFilter, LogPage, LogPosition, LogQuery, StoredRecord,
+    DeployError, Deployer, LogFilter, LogPage, LogPosition, LogQuery as PageQuery, StoredRecord,
 };
-use quern_types::{BodyError, Caller, LogLevel, Name, TenantId, VersionNumber};
+use quern_types::{
+    BodyError, Caller, InvocationId, LogLevel, Name, TenantId, TraceId, VersionNumber,
+};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::query::Query;
-pub(crate) use self::query::QueryError;
+pub(crate) use self::filter::{EndlessError, LogQuery};
 use crate::{
     Gateway,
     body::{Reply, ReplyBody},
     errors::Failure,
-    inspection::timestamp,
+    query,
+    timestamp::Timestamp,
 };
 
 /// Most records that are read at once: with their texts, what one client holds at most.
@@ -47,7 +50,9 @@ pub(crate) async fn logs(
     name: Name,
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
-    let Query { tail, follow, filter } = Query::parse(query, SystemTime::now())?;
+    let asked: LogQuery = query::parse(query)?;
+    let (tail, follow) = (asked.tail, asked.follow);
+    let filter = asked.filter(SystemTime::now())?;
     let mut reader = Reader {
         changes: gateway.deployer.log_changes(),
         deployer: gateway.deployer.clone(),
@@ -59,7 +64,7 @@ pub(crate) async fn logs(
         end: None,
         read: VecDeque::new(),
     };
-    reader.begin(tail, follow).await?;
+    reader.begin(tail.get(), follow).await?;
     let parts = stream::try_unfold(reader, |mut reader| async move {
         Ok(reader.part().await?.map(|part| (Frame::data(part), reader)))
     });
@@ -119,7 +124,7 @@ impl Reader {
         limit: usize,
         filter: LogFilter,
     ) -> Result<LogPage, DeployError> {
-        let query = LogQuery { oldest: VersionNumber::FIRST, from, limit, filter };
+        let query = PageQuery { oldest: VersionNumber::FIRST, from, limit, filter };
         self.deployer.logs(&self.tenant, &self.function, query).await
     }
 
@@ -167,19 +172,30 @@ impl Reader {
     }
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
+/// A line of a function's log.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LogLine<'a> {
+    /// Its place among all lines; only grows.
     sequence: u64,
-    time: String,
-    invocation: String,
+    /// When it was printed.
+    time: Timestamp,
+    /// By which request.
+    invocation: InvocationId,
+    /// As part of which trace, if it was part of one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<String>,
-    version: u32,
+    trace: Option<TraceId>,
+    /// Of which version.
+    version: VersionNumber,
+    /// Where it was printed; `system` has traps and limits, `log` what came through `wasi:logging`.
+    #[schemars(extend("enum" = ["stdout", "stderr", "system", "log"]))]
     stream: &'static str,
+    /// How much it matters, where it was logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<LogLevel>,
+    /// What it belongs to, where it was logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<&'a str>,
+    /// What was printed.
     text: &'a str,
 }
 
@@ -190,12 +206,12 @@ fn lines(records: &mut VecDeque<StoredRecord>) -> Bytes {
         && let Some(StoredRecord { sequence, record }) = records.pop_front()
     {
         let logged = record.stream.logged();
-        let line = Line {
+        let line = LogLine {
             sequence,
-            time: timestamp(record.time),
-            invocation: record.invocation.to_string(),
-            trace: record.trace.map(|trace| trace.to_string()),
-            version: record.version.get(),
+            time: record.time.into(),
+            invocation: record.invocation,
+            trace: record.trace,
+            version: record.version,
             stream: record.stream.as_str(),
             level: logged.map(|(level, _)| level),
             context: logged.map(|(_, context)| context),
@@ -210,7 +226,6 @@ fn lines(records: &mut VecDeque<StoredRecord>) -> Bytes {
 #[cfg(test)]
 mod tests {
     use quern_deploy::{LogRecord, LogStream};
-    use quern_types::{InvocationId, VersionNumber};
 
     use super::*;
 

@@ -74,6 +74,7 @@ impl Gateway {
             match route {
                 Ok(route) => {
                     let caller = self.admit(request.headers(), route.needs())?;
+                    self.api.check_query(&route, request.uri().query())?;
                     owner = self.is_owner(&caller);
                     traced.is_of(&caller);
                     let way = Way { invocation, trace: &trace };
@@ -144,6 +145,7 @@ impl Gateway {
             Route::Healthz => Ok(operations::alive()),
             Route::Readyz => Box::pin(health::readyz(self)).await,
             Route::Metrics => operations::metrics(self),
+            Route::Description => Ok(self.api.reply(request.headers())),
             Route::List(class) => Ok(inspection::list(self, caller, class)),
             Route::Show(class, name) => inspection::show(self, caller, class, &name),
             Route::Versions(class, name) => inspection::versions(self, caller, class, &name),

@@ -295,6 +295,9 @@ impl Client {
     ) -> Result<Lines, ClientError> {
         let mut url = self.url.at(&["v1", "functions", name.as_str(), "logs"]);
         url.query_pairs_mut().extend_pairs(query);
+        // A plus is one to the server, and no space.
+        let query = url.query().map(|query| query.replace('+', "%20"));
+        url.set_query(query.as_deref());
         let response = self.send(self.http.get(url)).await?;
         Ok(Lines { response: Some(response), unread: BytesMut::new() })
     }

@@ -1,9 +1,10 @@
 //! What is wrong with a server that nevertheless serves. Nothing is found out here.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Something that somebody should look at. What it says is shown to anybody who asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Concern {
     /// A word for it, one of few.
     pub code: &'static str,

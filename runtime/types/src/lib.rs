@@ -24,6 +24,7 @@ mod model_manifest;
 mod name;
 mod priority;
 mod quantity;
+mod schema;
 mod signature;
 mod tensor;
 mod trace;

@@ -12,8 +12,9 @@ use crate::{
     body::ReadError,
     functions::ForwardError,
     grpc::{AnswerTooLarge, CallError, FieldError, MessageError, TimeoutError},
-    logs::QueryError,
+    logs::EndlessError,
     multipart::MultipartError,
+    query::QueryError,
     route::RouteError,
     shared_memory::{PlacementError, RegionError},
     v2::{
@@ -92,6 +93,12 @@ impl From<ForwardError> for Failure {
 
 impl From<QueryError> for Failure {
     fn from(error: QueryError) -> Self {
+        Self::new(Code::InvalidRequest, error)
+    }
+}
+
+impl From<EndlessError> for Failure {
+    fn from(error: EndlessError) -> Self {
         Self::new(Code::InvalidRequest, error)
     }
 }

@@ -57,6 +57,7 @@ impl Route {
             Self::Healthz => "/healthz",
             Self::Readyz => "/readyz",
             Self::Metrics => "/metrics",
+            Self::Description => "/openapi.json",
         }
     }
 }

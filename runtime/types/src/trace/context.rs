@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// The header that names the span which a request is part of.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -93,6 +94,18 @@ impl FromStr for TraceId {
     fn from_str(text: &str) -> Result<Self, InvalidTraceId> {
         let bits = hex(text.as_bytes()).filter(|_| text.len() == 32);
         bits.and_then(Self::new).ok_or(InvalidTraceId)
+    }
+}
+
+impl Serialize for TraceId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TraceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
