@@ -290,7 +290,8 @@ fn expressions() -> Vec<String> {
         match value {
             Value::Object(object) => {
                 let own = [object.get("expr"), object.get("definition")];
-                found.extend(own.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+                found
+                    .extend(own.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
                 object.values().for_each(|value| gather(value, found));
             }
             Value::Array(values) => values.iter().for_each(|value| gather(value, found)),
@@ -301,9 +302,11 @@ fn expressions() -> Vec<String> {
     let mut found = Vec::new();
     gather(&serde_json::from_str(&read("grafana/quern.json")).expect("JSON"), &mut found);
     let alerts = read("prometheus/alerts.yml");
-    found.extend(alerts.lines().filter_map(|line| {
-        line.trim_start().strip_prefix("expr: ").map(str::to_owned)
-    }));
+    found.extend(
+        alerts
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("expr: ").map(str::to_owned)),
+    );
     found
 }
 

@@ -32,8 +32,10 @@ mod shared_memory;
 mod stall;
 mod stats;
 mod timestamp;
+mod tls;
 mod tokens;
 mod traces;
+mod troubles;
 mod v2;
 
 pub use gateway::{Gateway, GatewayConfig};
@@ -42,3 +44,5 @@ pub use limits::EdgeLimits;
 pub use openapi::document as openapi_document;
 pub use server::Listeners;
 pub use shared_memory::{KeyPrefix, SharedMemoryConfig};
+pub use tls::{HandshakeLimits, Identity, Tls, TlsError};
+pub use troubles::Trouble;

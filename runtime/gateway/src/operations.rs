@@ -1,17 +1,40 @@
-//! That the server is alive, and its metrics; nothing about what is deployed.
+//! That the server is alive, and its metrics; nothing about what is deployed. Whether it is ready is
+//! in `health`.
 
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use prometheus::TextEncoder;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::{
     Gateway,
-    body::{Reply, ReplyBody},
+    body::{self, Reply, ReplyBody},
     errors::Failure,
+    troubles::Trouble,
 };
 
-/// `GET /healthz`: that it is answered says everything.
-pub(crate) fn alive() -> Reply {
-    Response::new(ReplyBody::empty())
+/// How a server that answers fares.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Health {
+    /// Whether there are troubles.
+    status: HealthStatus,
+    /// What an operator has to see to, while the server goes on with what it had before.
+    troubles: Vec<Trouble>,
+}
+
+/// Whether an operator has to see to something.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum HealthStatus {
+    Ok,
+    Degraded,
+}
+
+/// That the server is there, and what is wrong with it.
+pub(crate) fn health(gateway: &Gateway) -> Reply {
+    let troubles = gateway.troubles.list();
+    let status = if troubles.is_empty() { HealthStatus::Ok } else { HealthStatus::Degraded };
+    body::json(&Health { status, troubles })
 }
 
 /// All metrics as Prometheus text.

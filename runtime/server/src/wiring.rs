@@ -23,6 +23,8 @@ pub(crate) struct Parts {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) store: Arc<Store>,
+    /// The metrics of all.
+    pub(crate) registry: Registry,
     /// The process that computes models, if it is not this one.
     pub(crate) worker: Option<Arc<Worker>>,
     /// What sends traces, if anything does.
@@ -76,9 +78,11 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     };
     let mut health: Vec<Arc<dyn HealthSource>> = vec![store.clone(), dispatcher.clone()];
     health.extend(exporter.clone().map(|exporter| -> Arc<dyn HealthSource> { exporter }));
-    let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry)?
-        .with_health(health)?;
-    Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, worker, exporter })
+    let gateway =
+        Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry.clone())?
+            .with_health(health)?;
+    let gateway = Arc::new(gateway);
+    Ok(Parts { gateway, deployer, dispatcher, store, registry, worker, exporter })
 }
 
 /// What sends traces, and what begins them; nothing where no collector is given.

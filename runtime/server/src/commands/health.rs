@@ -5,9 +5,10 @@ use anyhow::Result;
 use super::Session;
 use crate::{failure::Failure, output};
 
-/// Show whether the server is well, and what is wrong if not
+/// Say whether a server is well, and what is wrong if not
 ///
-/// The exit code is 0 if it takes requests: it is ready, or degraded.
+/// Ends with 0 if it takes requests, which one that is degraded does, and with 1 if it doesn't or
+/// can't be reached: fit for a container's or a supervisor's probe. Takes no token.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Health {}
 

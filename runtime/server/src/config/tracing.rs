@@ -34,7 +34,7 @@ pub(crate) struct Attributes(String, ResourceAttributes);
 pub(super) struct Given<T>(Option<T>);
 
 /// The flags that override the section.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct TracingFlags {
     /// Collector to which traces of requests are sent, over HTTP; its port is mostly 4318
     /// [default: none, and no traces]
