@@ -14,6 +14,7 @@ use crate::{
     HELLO, IMPORTS, MISBEHAVE,
     access::Guarded,
     support::{Server, answer, digits_model, root, until},
+    tls::Identity,
     traces::{Collector, start},
 };
 
@@ -212,7 +213,15 @@ impl Metrics {
             awaited.iter().all(|awaited| text.contains(awaited))
         };
         until("what guests did is counted", all).await;
-        Self::read(&server.get("/metrics").await.text())
+        // What concerns TLS is there where it is spoken alone.
+        let identity = Identity::new();
+        let secure = identity.start(&[]);
+        let over_tls = answer(identity.client().get(format!("{}/metrics", secure.url()))).await;
+        let Self(mut all) = Self::read(&server.get("/metrics").await.text());
+        for (name, labels) in Self::read(&over_tls.text()).0 {
+            all.entry(name).or_default().extend(labels);
+        }
+        Self(all)
     }
 
     fn read(text: &str) -> Self {

@@ -59,7 +59,7 @@ impl Identity {
         ["--tls-cert".into(), text("tls.crt"), "--tls-key".into(), text("tls.key")].into()
     }
 
-    fn start(&self, arguments: &[&str]) -> Server {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Server {
         let flags = self.flags();
         let flags = flags.iter().map(String::as_str).chain(arguments.iter().copied());
         Server::start_with(&flags.collect::<Vec<_>>())

@@ -22,7 +22,9 @@ pub(crate) use answer::{
     LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use error::{ClientError, Problem};
-pub(crate) use operations::{Bucket, FunctionStats, Histogram, ModelStats, Requests, Stats};
+#[cfg(test)]
+pub(crate) use operations::Requests;
+pub(crate) use operations::{Bucket, FunctionStats, Histogram, ModelStats, Stats};
 pub(crate) use trust::{Trust, TrustError};
 
 /// Time for a connection to be made; answers may take as long as they need.
