@@ -41,7 +41,7 @@ fn seen(answer: &Answer, name: &str) -> Option<String> {
 
 #[tokio::test]
 async fn a_request_is_one_trace_from_its_head_to_the_batch_it_joined() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let server = collector.server("service_name = \"mill\"\nattributes = \"zone=a%20b\"");
     server.deploy_digits_model().await;
     server.deploy(&DIGITS).await;
@@ -94,7 +94,7 @@ async fn a_request_is_one_trace_from_its_head_to_the_batch_it_joined() {
 #[tokio::test]
 async fn a_batch_is_linked_with_every_call_that_shares_it() {
     const ROWS: usize = 40;
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let server = collector.server("");
     server.deploy_digits_model().await;
     server.deploy(&FAN_OUT).await;
@@ -119,7 +119,7 @@ async fn a_batch_is_linked_with_every_call_that_shares_it() {
 
 #[tokio::test]
 async fn a_guest_is_told_where_it_stands_whether_or_not_that_is_recorded() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let server = collector.server("sampler = \"parentbased_always_off\"");
     server.deploy(&MISBEHAVE).await;
     let ask = async |headers: &[(&str, &str)]| {
@@ -158,7 +158,7 @@ async fn a_guest_is_told_where_it_stands_whether_or_not_that_is_recorded() {
 #[tokio::test]
 async fn a_ratio_says_how_many_requests_are_recorded() {
     for (ratio, recorded) in [("0.0", false), ("1", true)] {
-        let collector = Collector::start().await;
+        let collector = Collector::start();
         let server = collector.server(&format!("sampler = \"traceidratio\"\nratio = {ratio}"));
         server.deploy(&HELLO).await;
         let answers =
@@ -187,7 +187,7 @@ async fn without_a_collector_headers_pass_as_they_are() {
 
 #[tokio::test]
 async fn what_fails_is_found_by_its_trace() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let server = collector.server("");
     server.deploy(&MISBEHAVE).await;
     let trap = called(&server, Method::GET, "/f/misbehave/trap", String::new()).await;
@@ -211,7 +211,7 @@ async fn what_fails_is_found_by_its_trace() {
 
 #[tokio::test]
 async fn outbound_requests_of_a_guest_go_on_with_its_trace() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let server = start(&format!(
         "[tracing]\nendpoint = \"{}\"\ndelay = \"10ms\"\n\
          [outbound]\nprivate_networks = [\"127.0.0.0/8\"]",
@@ -262,7 +262,7 @@ async fn a_collector_that_is_gone_costs_spans_and_no_request() {
 
 #[tokio::test]
 async fn a_collector_that_refuses_is_asked_again_where_that_may_help() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     collector.refuse(&[503, 429]);
     let server = collector.server("");
     server.deploy(&HELLO).await;
@@ -285,7 +285,7 @@ async fn a_collector_that_refuses_is_asked_again_where_that_may_help() {
 
 #[tokio::test]
 async fn the_environment_of_opentelemetry_is_honoured() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_quern"));
     command
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())

@@ -9,7 +9,7 @@ use crate::traces::{CALLER, Collector, TRACE};
 
 #[tokio::test]
 async fn a_call_is_part_of_its_callers_trace() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let server = collector.server("");
     server.deploy_digits_model().await;
     let client = Client::new(server.url());

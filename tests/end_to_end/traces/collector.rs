@@ -47,24 +47,16 @@ pub(crate) struct Exported {
 }
 
 impl Collector {
-    pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    /// On a thread of its own: it answers while the test waits for a server to end.
+    pub(crate) fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("is set");
         let port = listener.local_addr().expect("bound").port();
         let taken = Arc::<Mutex<Taken>>::default();
-        tokio::spawn({
-            let taken = taken.clone();
-            async move {
-                while let Ok((socket, _)) = listener.accept().await {
-                    let taken = taken.clone();
-                    let service = service_fn(move |request| take(taken.clone(), request));
-                    tokio::spawn(async move {
-                        // The server may be gone in the middle of it.
-                        let serving = http1::Builder::new();
-                        let _ = serving.serve_connection(TokioIo::new(socket), service).await;
-                    });
-                }
-            }
-        });
+        let serving = serve(listener, taken.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        std::thread::spawn(move || runtime.block_on(serving));
         Self { port, taken }
     }
 
@@ -191,6 +183,19 @@ fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn serve(listener: std::net::TcpListener, taken: Arc<Mutex<Taken>>) {
+    let listener = TcpListener::from_std(listener).expect("it blocks nobody");
+    while let Ok((socket, _)) = listener.accept().await {
+        let taken = taken.clone();
+        let service = service_fn(move |request| take(taken.clone(), request));
+        tokio::spawn(async move {
+            // The server may be gone in the middle of it.
+            let connection = http1::Builder::new();
+            let _ = connection.serve_connection(TokioIo::new(socket), service).await;
+        });
+    }
 }
 
 async fn take(

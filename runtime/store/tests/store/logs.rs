@@ -311,7 +311,8 @@ async fn records_are_filtered_by_whatever_is_known_of_them() {
 #[tokio::test]
 async fn a_page_looks_at_so_many_records_however_few_it_finds() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = open(folder.path(), 2).await;
+    let configuration = StoreConfig { log_records: 5_000, ..config(folder.path(), 2) };
+    let store = Store::open(configuration, &Registry::new()).await.expect("opens");
     for i in 0..3_000 {
         store.logs().append(record("f", if i % 1_500 == 0 { "rare" } else { "usual" }));
     }
