@@ -1,7 +1,7 @@
 //! What the server says of itself: whether it is starting, ready, degraded or draining, and why; and
 //! the same as a metric. What is wrong is found out by the parts that it is wrong with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 use prometheus::{
@@ -87,13 +87,15 @@ fn concerns(sources: &[Arc<dyn HealthSource>]) -> Vec<Concern> {
 pub(crate) struct Concerns {
     sources: Arc<[Arc<dyn HealthSource>]>,
     gauge: IntGaugeVec,
+    /// Held while the series are filled and read.
+    collecting: Mutex<()>,
 }
 
 impl Concerns {
     pub(crate) fn new(sources: Arc<[Arc<dyn HealthSource>]>) -> Result<Self, prometheus::Error> {
         let about = "Whether something is wrong with the server, by what it is";
         let gauge = IntGaugeVec::new(Opts::new("quern_server_concern", about), &["code"])?;
-        Ok(Self { sources, gauge })
+        Ok(Self { sources, gauge, collecting: Mutex::default() })
     }
 }
 
@@ -103,6 +105,7 @@ impl Collector for Concerns {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        let _collecting = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
         for code in self.sources.iter().flat_map(|source| source.codes()) {
             self.gauge.with_label_values(&[code]).set(0);
         }

@@ -16,7 +16,7 @@ use quern_sandbox::{
 };
 use quern_types::{
     ByteSize, Call, DataType, Deadline, Digest, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, Limits, Period, Reuse, Signature, TenantId, Tensor, TensorSpec,
+    InvokeError, Limits, Period, Reuse, Signature, Tensor, TensorSpec,
 };
 use support::{owner, services};
 use tempfile::TempDir;

@@ -60,11 +60,11 @@ fn judge(disk: &StatVfs) -> Option<Concern> {
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
     let (free, all) = (bytes(disk.f_bavail), bytes(disk.f_blocks));
     let needed = (all / 20).clamp(LEAST_FREE, ENOUGH_FREE);
-    let detail = || {
-        let free = free >> 20;
-        format!("the disk of the data folder has {free} MiB left: make room, or deployments fail")
+    let concern = || Concern {
+        code: "disk-almost-full",
+        detail: "the disk of the data folder is almost full: make room, or deployments fail".into(),
     };
-    (free < needed).then(|| Concern { code: "disk-almost-full", detail: detail() })
+    (free < needed).then(concern)
 }
 
 #[cfg(test)]
