@@ -206,9 +206,16 @@ impl Metrics {
         server.get("/f/imports/keyvalue/set?key=a&value=b&bucket=notes").await;
         server.get("/f/outbound/?url=http://nowhere.invalid/").await;
         assert_eq!(server.infer("digits-mlp", image(1)).await.status, 200);
+        let later = server.request(Method::GET, "/f/hello/").header("prefer", "respond-async");
+        assert_eq!(answer(later).await.status, 202);
         let all = async || {
             let text = server.get("/metrics").await.text();
-            let awaited = ["quern_sandbox_failures_total{", "quern_outbound_requests_total{"];
+            let awaited = [
+                "quern_sandbox_failures_total{",
+                "quern_outbound_requests_total{",
+                "quern_async_attempts_total{",
+                "quern_async_calls{",
+            ];
             awaited.iter().all(|awaited| text.contains(awaited))
         };
         until("what guests did is counted", all).await;

@@ -105,11 +105,12 @@ impl Dispatcher {
         dispatcher
     }
 
-    /// Calls a function that serves HTTP.
+    /// Calls a function that serves HTTP, at the priority among the request's extensions, if one
+    /// is there.
     pub async fn call_http(self: &Arc<Self>, call: HttpCall) -> Result<HttpReply, InvokeError> {
         let HttpCall { id, tenant, function: name, trace, request } = call;
         let work = self.admit()?;
-        let priority = Priority::default();
+        let priority: Priority = request.extensions().get().copied().unwrap_or_default();
         let invocation = Invocation { id, tenant, name, patience: None, priority, trace, work };
         let (response, version) = self.functions.call_http(invocation, request).await?;
         Ok(HttpReply { response, version })

@@ -121,6 +121,14 @@ impl RequestSpan {
         self.close(reply, status)
     }
 
+    /// Takes down how a request ended whose answer is kept for later.
+    pub(crate) fn end(mut self, status: StatusCode) {
+        self.0.note(|| [("http.response.status_code", u32::from(status.as_u16()).into())]);
+        if status.is_server_error() {
+            self.0.fail(&status);
+        }
+    }
+
     /// Ends with the answer's head, or with the last of a body that streams.
     fn close(mut self, mut reply: Reply, status: StatusCode) -> Reply {
         if !self.0.is_recorded() {

@@ -48,6 +48,10 @@ pub(crate) enum Command {
     Delete(commands::delete::Delete),
     Infer(commands::infer::Infer),
     Call(commands::call::Call),
+    #[command(subcommand)]
+    Invocations(commands::invocations::Invocations),
+    #[command(subcommand)]
+    DeadLetters(commands::dead_letters::DeadLetters),
     Logs(commands::logs::Logs),
     Top(commands::top::Top),
     Health(commands::health::Health),

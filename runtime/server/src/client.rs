@@ -13,14 +13,17 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 mod answer;
+mod background;
 mod error;
 mod operations;
 mod trust;
 
 pub(crate) use answer::{
-    Answer, AuditLog, Deployment, DeviceList, Inference, Listed, ListedMeasure, ListedWorker,
-    LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
+    AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Inference, Listed,
+    ListedCall, ListedMeasure, ListedWorker, LogLine, MadeToken, Metadata, RolledBack,
+    TensorMetadata, TokenList, VersionList,
 };
+pub(crate) use background::CallFilter;
 pub(crate) use error::{ClientError, Problem};
 #[cfg(test)]
 pub(crate) use operations::Requests;

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 use prometheus::{Registry, process_collector::ProcessCollector};
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models};
-use quern_gateway::{Gateway, GatewayConfig};
+use quern_gateway::{Gateway, GatewayConfig, GatewayServices};
 use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
+use quern_jobs::Jobs;
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_telemetry::Exporter;
@@ -22,6 +23,7 @@ pub(crate) struct Parts {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) store: Arc<Store>,
     /// The metrics of all.
     pub(crate) registry: Registry,
@@ -39,6 +41,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let store = store_config(&options.server.data, &options);
     let (exporter, tracer) = traces(&options.tracing, &registry)?;
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
+    let background = options.background;
 
     let store = Store::open(store, &registry)
         .await
@@ -76,13 +79,17 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         tracer,
         version: VERSION,
     };
+    let jobs = Jobs::new(Arc::clone(store.queue()), background.config(), &registry)?;
+    let services = GatewayServices {
+        deployer: Arc::clone(&deployer),
+        dispatcher: Arc::clone(&dispatcher),
+        jobs: Arc::clone(&jobs),
+    };
     let mut health: Vec<Arc<dyn HealthSource>> = vec![store.clone(), dispatcher.clone()];
     health.extend(exporter.clone().map(|exporter| -> Arc<dyn HealthSource> { exporter }));
-    let gateway =
-        Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry.clone())?
-            .with_health(health)?;
+    let gateway = Gateway::new(gateway, services, registry.clone())?.with_health(health)?;
     let gateway = Arc::new(gateway);
-    Ok(Parts { gateway, deployer, dispatcher, store, registry, worker, exporter })
+    Ok(Parts { gateway, deployer, dispatcher, jobs, store, registry, worker, exporter })
 }
 
 /// What sends traces, and what begins them; nothing where no collector is given.

@@ -30,6 +30,7 @@ impl HealthSource for Store {
         let writers = [
             (&metrics.catalog_failing, "what is deployed can't be changed"),
             (&metrics.keyvalue_failing, "functions can't keep their pairs of keys and values"),
+            (&metrics.queue_failing, "asynchronous calls can't be taken in or carried out"),
             (&metrics.logs_failing, "what functions print is lost"),
         ];
         let failing = writers.into_iter().filter(|(failing, _)| failing.get() != 0);

@@ -13,7 +13,7 @@ use quern_types::{ByteSize, KeyValue};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Blobs, Catalog, FunctionLogs, RecentFunctions,
+    Blobs, CallQueue, Catalog, FunctionLogs, RecentFunctions,
     audit::AuditReader,
     catalog::Shown,
     database::{self, Synchronous},
@@ -56,6 +56,7 @@ pub struct Store {
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
     key_value: Arc<KeyValueStore>,
+    queue: Arc<CallQueue>,
     recent: RecentFunctions,
     pub(crate) health: FolderHealth,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -166,6 +167,7 @@ impl Store {
             blobs: parts.blobs,
             logs: parts.logs,
             key_value: Arc::new(parts.key_value),
+            queue: Arc::new(parts.queue),
             recent,
             health,
             writer: Mutex::new(Some(writer)),
@@ -192,6 +194,11 @@ impl Store {
         self.key_value.clone()
     }
 
+    /// The calls that are carried out later.
+    pub fn queue(&self) -> &Arc<CallQueue> {
+        &self.queue
+    }
+
     /// The functions that were in use.
     pub fn recent(&self) -> &RecentFunctions {
         &self.recent
@@ -204,6 +211,7 @@ impl Store {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         join(writer).await;
         self.key_value.close().await;
+        self.queue.close().await;
         self.logs.close().await;
         self.blobs.close().await;
     }
@@ -224,6 +232,7 @@ struct Parts {
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
     key_value: KeyValueStore,
+    queue: CallQueue,
     contents: std::collections::HashSet<quern_types::Digest>,
 }
 
@@ -258,6 +267,7 @@ fn open_files(
         metrics,
         lock.clone(),
     )?;
+    let queue = CallQueue::open(&directory.join("queue.sqlite"), metrics, lock.clone())?;
     // SQLite syncs the names of its files when it first syncs a log; not to depend on when.
     folder::sync(directory).map_err(|cause| OpenError::Folder {
         action: "sync",
@@ -276,5 +286,5 @@ fn open_files(
         runtime: runtime.clone(),
         _lock: lock,
     };
-    Ok(Parts { writer, audit, blobs, logs, key_value, contents })
+    Ok(Parts { writer, audit, blobs, logs, key_value, queue, contents })
 }

@@ -49,6 +49,7 @@ impl Route {
                 of_class(*class, "/v1/functions/{name}/rollback", "/v1/models/{name}/rollback")
             }
             Self::Logs(_) => "/v1/functions/{name}/logs",
+            Self::Background(route) => route.template(),
             Self::Stats => "/v1/stats",
             Self::Devices => "/v1/devices",
             Self::Tokens | Self::CreateToken => "/v1/tokens",

@@ -119,7 +119,7 @@ pub(crate) async fn infer(
         target: name.clone(),
         version,
         timeout,
-        priority,
+        priority: way.invocation.priority(priority),
         trace: way.trace.clone(),
         inputs,
     };

@@ -71,6 +71,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     systemd::ready();
     systemd::keep_watchdog();
     parts.dispatcher.warm();
+    parts.jobs.start(parts.gateway.clone());
     serve_until_stopped(&parts, listeners, signals, reloader).await;
     io::stdout().flush()?;
     // Not by returning: dropping the server would join the device's lanes and wait for compiles,
@@ -134,7 +135,7 @@ async fn serve_until_stopped(
     signals: Signals,
     mut reloader: Reloader,
 ) {
-    let Parts { gateway, deployer, dispatcher, store, worker, exporter, .. } = parts;
+    let Parts { gateway, deployer, dispatcher, jobs, store, worker, exporter, .. } = parts;
     let Signals { stop, mut orders } = signals;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     let obeying = async {
@@ -159,11 +160,13 @@ async fn serve_until_stopped(
     systemd::stopping();
     let drain_timeout = reloader.drain_timeout();
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
+    jobs.close();
     let started = Instant::now();
     let drained = async {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the gateway failed");
         }
+        jobs.drain().await;
         dispatcher.drain().await;
         deployer.drain().await;
     };
