@@ -241,6 +241,26 @@ async fn outbound_requests_of_a_guest_go_on_with_its_trace() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_carried_out_later_stays_in_its_callers_trace() {
+    let collector = Collector::start();
+    let server = collector.server("");
+    server.deploy(&HELLO).await;
+    let request = server.request(Method::GET, "/f/hello/").header("traceparent", CALLER);
+    let accepted = answer(request.header("prefer", "respond-async")).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let requests = || collector.spans_of(TRACE, "GET /f/{name}/{path}");
+    until("it is taken in and carried out", async || requests().len() == 2).await;
+    let of = |status| {
+        let mut all = requests().into_iter();
+        all.find(|request| request.number("http.response.status_code") == status).expect("one each")
+    };
+    let (taken, carried_out) = (of(202), of(200));
+    assert_eq!(taken.text("quern.invocation"), carried_out.text("quern.invocation"));
+    assert_eq!(taken.span.parent_span_id, carried_out.span.parent_span_id);
+    assert!(collector.span(TRACE, "invoke").await.is_below(&carried_out));
+}
+
+#[tokio::test]
 async fn a_collector_that_is_gone_costs_spans_and_no_request() {
     let server =
         start("[tracing]\nendpoint = \"http://127.0.0.1:1\"\nmax_waiting = 4\ndelay = \"10ms\"");
