@@ -34,17 +34,16 @@ test: guests ort ## Run all tests, the end-to-end ones against the real binary
 	cd functions && cargo test -p quern-sdk --target $(HOST)
 
 test-all: export QUERN_LONG_TESTS = 1
-test-all: javascript test alerts ## Run all tests, with those that take minutes
-
-alerts: ## Check and test the alert rules with promtool
-	@echo "== checking the alert rules"
-	@tools/promtool.sh
-test-all: javascript test test-openapi ## Run all tests, with those that take minutes
+test-all: javascript test test-openapi alerts ## Run all tests, with those that take minutes
 
 test-openapi: clients guests ort ## Try a server with whatever its OpenAPI document allows, and what it does not
 	cargo build
 	@echo "== letting schemathesis try the server"
 	cd tests/conformance && PYTHONDONTWRITEBYTECODE=1 ../../.quern/conformance/bin/pytest openapi
+
+alerts: ## Check and test the alert rules with promtool
+	@echo "== checking the alert rules"
+	@tools/promtool.sh
 
 test-conformance: clients guests ort ## Test with official clients and ONNX's cases (KSERVE=1, PERF_ANALYZER=1: more clients)
 	$(if $(PERF_ANALYZER),@tests/conformance/perf_analyzer/install.sh)
