@@ -39,7 +39,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let Config { options, limits } = config;
     let store = store_config(&options.server.data, &options);
-    let (exporter, tracer) = traces(&options.tracing, &registry)?;
+    let (exporter, tracer) = traces(&options.tracing, &registry)?.unzip();
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
     let background = options.background;
 
@@ -93,17 +93,14 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
 }
 
 /// What sends traces, and what begins them; nothing where no collector is given.
-fn traces(
-    options: &Tracing,
-    registry: &Registry,
-) -> Result<(Option<Arc<Exporter>>, Option<Arc<Tracer>>)> {
+fn traces(options: &Tracing, registry: &Registry) -> Result<Option<(Arc<Exporter>, Arc<Tracer>)>> {
     let variable = |name: &str| std::env::var(name).ok();
-    let Some(export) = options.export(VERSION, variable)? else { return Ok((None, None)) };
+    let Some(export) = options.export(VERSION, variable)? else { return Ok(None) };
     let sampler = options.sampler()?;
     tracing::info!(collector = %export.endpoint, %sampler, "recording traces");
     let exporter = Arc::new(Exporter::start(export, registry)?);
     let tracer = Arc::new(Tracer::new(sampler, exporter.spans()));
-    Ok((Some(exporter), Some(tracer)))
+    Ok(Some((exporter, tracer)))
 }
 
 /// What a data folder is opened with.
