@@ -8,6 +8,7 @@ mod limits;
 mod shared_memory;
 mod streams;
 mod traces;
+mod traffic;
 
 use futures::{Stream, stream};
 use hyper_util::{

@@ -31,6 +31,7 @@ mod shared_memory;
 mod streaming;
 mod tls;
 mod traces;
+mod traffic;
 mod traps;
 mod worker;
 

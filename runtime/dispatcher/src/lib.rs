@@ -10,6 +10,7 @@ mod logs;
 mod metrics;
 mod models;
 mod offers;
+mod outcomes;
 mod queue;
 mod ready;
 mod repository;

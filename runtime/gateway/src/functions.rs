@@ -18,9 +18,8 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody},
     errors::{ERROR, Failure},
     invocation::Way,
+    selection::{VERSION, selector},
 };
-
-const VERSION: HeaderName = HeaderName::from_static("quern-version");
 
 /// Why a request can't be passed on, or its response can't be passed back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,14 +59,10 @@ pub(crate) async fn call(
         // It is the caller's, and would let the function act as it.
         head.headers.remove(AUTHORIZATION);
     }
+    let selector = selector(&head.headers, None)?;
     let request = Request::from_parts(head, body.boxed());
-    let call = HttpCall {
-        id: way.invocation.id(),
-        tenant: caller.tenant.clone(),
-        function: name,
-        trace: way.trace.clone(),
-        request,
-    };
+    let (id, tenant, trace) = (way.invocation.id(), caller.tenant.clone(), way.trace.clone());
+    let call = HttpCall { id, tenant, target: name, selector, trace, request };
     let answer = gateway.dispatcher.call_http(call).await?;
 
     let mut reply = answer.response.map(ReplyBody::Stream);

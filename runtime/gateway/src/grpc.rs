@@ -19,7 +19,7 @@ mod wire;
 
 use std::{sync::Arc, time::Instant};
 
-use http::{Request, StatusCode, Version, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, StatusCode, Version, header::CONTENT_TYPE};
 use hyper::body::Incoming;
 use quern_types::{ByteSize, Caller, Deadline, Trace};
 use tracing::Instrument;
@@ -145,6 +145,8 @@ struct Call {
     gateway: Arc<Gateway>,
     caller: Arc<Caller>,
     invocation: Invocation,
+    /// What came before its messages: a stream's headers are those of all its requests.
+    headers: Arc<HeaderMap>,
     /// When the caller stops waiting, if it says.
     deadline: Option<Deadline>,
     /// Where it stands in a trace.
@@ -182,8 +184,9 @@ impl Gateway {
             let deadline = timeout::of(&head.headers)?;
             let deadline = deadline.map(|allowed| Deadline::after(start, allowed));
             let coding = messages::coding_of(&head.headers)?;
-            let trace = trace.clone();
-            let call = Call { gateway: self.clone(), caller, invocation, deadline, trace };
+            let (headers, trace) = (Arc::new(head.headers), trace.clone());
+            let gateway = self.clone();
+            let call = Call { gateway, caller, invocation, headers, deadline, trace };
             call.carry_out(method, body, coding).await
         };
         let outcome = caught(outcome).instrument(span.clone()).await;

@@ -27,6 +27,7 @@ mod operations;
 mod query;
 mod request;
 mod route;
+mod selection;
 mod self_woken;
 mod server;
 mod shared_memory;
@@ -36,6 +37,7 @@ mod timestamp;
 mod tls;
 mod tokens;
 mod traces;
+mod traffic;
 mod troubles;
 mod v2;
 

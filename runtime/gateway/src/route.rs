@@ -8,11 +8,12 @@ mod policy;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
+mod traffic;
 
 use http::Method;
 use quern_types::{Class, InvalidName, InvalidTokenId, Name, TokenId, VersionNumber};
 
-pub(crate) use self::background::BackgroundRoute;
+pub(crate) use self::{background::BackgroundRoute, traffic::TrafficRoute};
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub(crate) enum Route {
     Versions(Class, Name),
     /// `POST /v1/{class}/{name}/rollback`
     Rollback(Class, Name),
+    /// `/v1/{class}/{name}/{traffic,aliases,canary}/…`
+    Traffic(Class, Name, TrafficRoute),
     /// `GET /v1/functions/{name}/logs`
     Logs(Name),
     /// `GET /v1/stats`

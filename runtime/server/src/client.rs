@@ -16,6 +16,7 @@ mod answer;
 mod background;
 mod error;
 mod operations;
+mod traffic;
 mod trust;
 
 pub(crate) use answer::{
@@ -28,6 +29,7 @@ pub(crate) use error::{ClientError, Problem};
 #[cfg(test)]
 pub(crate) use operations::Requests;
 pub(crate) use operations::{Bucket, FunctionStats, Histogram, ModelStats, Stats};
+pub(crate) use traffic::{CanaryAnswer, Counts, TrafficAnswer};
 pub(crate) use trust::{Trust, TrustError};
 
 /// Time for a connection to be made; answers may take as long as they need.
@@ -92,11 +94,19 @@ impl ServerUrl {
     }
 }
 
+/// A function to be uploaded.
+pub(crate) struct FunctionUpload<'a> {
+    pub(crate) manifest: String,
+    pub(crate) component: &'a Path,
+    pub(crate) live: bool,
+}
+
 /// A model to be uploaded.
 pub(crate) struct ModelUpload<'a> {
     pub(crate) manifest: Option<String>,
     pub(crate) content: &'a Path,
     pub(crate) media_type: &'static str,
+    pub(crate) live: bool,
 }
 
 /// A connection pool to one server.
@@ -128,14 +138,14 @@ impl Client {
     pub(crate) async fn deploy_function(
         &self,
         name: &Name,
-        manifest: String,
-        component: &Path,
+        upload: FunctionUpload<'_>,
         progress: &ProgressBar,
     ) -> Result<Answer<Deployment>, ClientError> {
+        let FunctionUpload { manifest, component, live } = upload;
         let form = multipart::Form::new()
             .text("manifest", manifest)
             .part("component", file_part(component, progress).await?);
-        let url = self.url.at(&["v1", "functions", name.as_str()]);
+        let url = self.url.to_deploy(Class::Function, name, live);
         self.answer(self.http.put(url).multipart(form)).await
     }
 
@@ -146,8 +156,8 @@ impl Client {
         upload: ModelUpload<'_>,
         progress: &ProgressBar,
     ) -> Result<Answer<Deployment>, ClientError> {
-        let url = self.url.at(&["v1", "models", name.as_str()]);
-        let ModelUpload { manifest, content, media_type } = upload;
+        let ModelUpload { manifest, content, media_type, live } = upload;
+        let url = self.url.to_deploy(Class::Model, name, live);
         let mut form = multipart::Form::new();
         if let Some(manifest) = manifest {
             form = form.text("manifest", manifest);
