@@ -1,20 +1,20 @@
 //! Models as everybody calls them: resolves the version, keeps its replica loaded, checks the
 //! inputs, and queues the call. Endpoint and functions share one queue per version.
 
+mod reached;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::BoxFuture;
 use http::HeaderMap;
 use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, ByteSize, Call, Choice, Deployed, Device, DeviceDescription, DeviceError, Digest,
-    Engine, ModelCall, ModelCalls, ModelError, ModelReply, ModelSource, ModelSpec, Name,
-    OutcomeCounts, Picked, Replica, ReplicaOffers, RunTimes, Served, Span, SpanKind, TenantId,
-    Tensor, Version, VersionNumber,
+    BatchAxis, ByteSize, Call, Choice, Deployed, Device, DeviceDescription, DeviceError, Engine,
+    ModelCall, ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked,
+    Replica, RunTimes, Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
 };
 
 use crate::{
@@ -235,41 +235,6 @@ impl Models {
     /// What was counted of a version.
     pub(crate) fn statistics(&self, key: &VersionKey) -> ModelStatistics {
         self.shared.statistics.read(key)
-    }
-}
-
-impl ModelCalls for Models {
-    fn spec(&self, call: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
-        let picked = self.shared.choose(call, model)?;
-        Ok(self.shared.resolve(&call.tenant, model, Some(picked.version))?.spec.clone())
-    }
-
-    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
-        let shared = self.shared.clone();
-        // A guest is not charged for the run, and may be on a thread that others don't wait for.
-        Box::pin(async move {
-            let picked = match call.version {
-                Some(version) => Picked { version, asked: true, counted: false, shadow: None },
-                None => shared.choose(&call.call, &call.model)?,
-            };
-            shared.infer_picked(call, picked, Place::Elsewhere).await
-        })
-    }
-}
-
-impl ReplicaOffers for Models {
-    fn offer(&self, tenant: &TenantId, version: Digest, replica: &Arc<dyn Replica>) {
-        self.shared.offers.make(tenant, version, replica);
-    }
-
-    fn load(
-        &self,
-        tenant: &TenantId,
-        model: &Name,
-        version: VersionNumber,
-    ) -> BoxFuture<'static, ()> {
-        let (shared, tenant, model) = (self.shared.clone(), tenant.clone(), model.clone());
-        Box::pin(async move { shared.make_ready(&tenant, &model, version).await })
     }
 }
 
