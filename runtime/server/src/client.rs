@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt as _;
 
 mod answer;
 mod background;
+mod batches;
 mod error;
 mod operations;
 mod traffic;
@@ -25,6 +26,7 @@ pub(crate) use answer::{
     TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use background::CallFilter;
+pub(crate) use batches::{Batch, BatchUpload};
 pub(crate) use error::{ClientError, Problem};
 #[cfg(test)]
 pub(crate) use operations::Requests;

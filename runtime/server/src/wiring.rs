@@ -10,6 +10,7 @@ use quern_gateway::{Gateway, GatewayConfig, GatewayServices};
 use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
 use quern_jobs::Jobs;
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
+use quern_scoring::Scoring;
 use quern_store::{Store, StoreConfig};
 use quern_telemetry::Exporter;
 use quern_types::{Device, Digest, HealthSource, Tracer};
@@ -24,6 +25,7 @@ pub(crate) struct Parts {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) scoring: Arc<Scoring>,
     pub(crate) store: Arc<Store>,
     /// The metrics of all.
     pub(crate) registry: Registry,
@@ -42,6 +44,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let (exporter, tracer) = traces(&options.tracing, &registry)?.unzip();
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
     let background = options.background;
+    let batches = options.batches.config(server.data.join("batches"));
 
     let store = Store::open(store, &registry)
         .await
@@ -77,6 +80,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         outcomes: dispatcher.clone(),
     };
     let deployer = Arc::new(Deployer::new(deploy, services, &registry)?);
+    let scoring = Scoring::open(batches, Arc::clone(&dispatcher), &registry).await?;
     let gateway = GatewayConfig {
         limits: http.limits(),
         authenticate: server.authenticate,
@@ -89,13 +93,14 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let services = GatewayServices {
         deployer: Arc::clone(&deployer),
         dispatcher: Arc::clone(&dispatcher),
+        scoring: Arc::clone(&scoring),
         jobs: Arc::clone(&jobs),
     };
     let mut health: Vec<Arc<dyn HealthSource>> = vec![store.clone(), dispatcher.clone()];
     health.extend(exporter.clone().map(|exporter| -> Arc<dyn HealthSource> { exporter }));
     let gateway = Gateway::new(gateway, services, registry.clone())?.with_health(health)?;
     let gateway = Arc::new(gateway);
-    Ok(Parts { gateway, deployer, dispatcher, jobs, store, registry, worker, exporter })
+    Ok(Parts { gateway, deployer, dispatcher, scoring, jobs, store, registry, worker, exporter })
 }
 
 /// What sends traces, and what begins them; nothing where no collector is given.

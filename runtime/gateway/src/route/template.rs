@@ -50,6 +50,7 @@ impl Route {
             }
             Self::Logs(_) => "/v1/functions/{name}/logs",
             Self::Background(route) => route.template(),
+            Self::Batches(route) => route.template(),
             Self::Traffic(class, _, route) => route.template(*class),
             Self::Stats => "/v1/stats",
             Self::Devices => "/v1/devices",
