@@ -14,13 +14,14 @@ mod sections;
 mod source;
 mod tracing;
 
+pub(crate) use self::tracing::Tracing;
 use self::tracing::TracingFlags;
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{
     Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory,
 };
-pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls, Tracing};
+pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
 use source::Source;
 

@@ -15,7 +15,6 @@ use serde::Deserialize;
 use super::{
     quantity::{Count, DAY, Network, Size, TIB, Time, Written},
     reference::{OptionText, Section},
-    tracing::{Attributes, CollectorAddress, Ratio, SamplerName},
 };
 use crate::{certificates::CertificateFiles, logging::LogFilter, machine};
 
@@ -52,6 +51,8 @@ macro_rules! section {
         }
     };
 }
+
+pub(super) use section;
 
 section! {
     /// The process: where it listens and keeps what is deployed, and how it ends.
@@ -303,35 +304,6 @@ section! {
         keep_dead: Time<1, { 365 * DAY }> = Time(Period::from_millis(14 * DAY));
         /// Bytes of the answers and dead letters of one tenant, beyond which the oldest go.
         keep_size: Size<65_536, TIB> = Size(ByteSize::mib(1_024));
-    }
-}
-
-section! {
-    /// Traces of requests, sent to a collector of OpenTelemetry. Headers for it are taken from the
-    /// variable OTEL_EXPORTER_OTLP_HEADERS alone.
-    Tracing in "tracing" {
-        /// Address of the collector, which takes OTLP over HTTP: its port is mostly 4318. Not set:
-        /// there are no traces. Flag: --otlp-endpoint. Variable: OTEL_EXPORTER_OTLP_ENDPOINT.
-        endpoint: Option<CollectorAddress> = None;
-        /// Which requests are recorded: "always_on", "always_off" or "traceidratio", and with
-        /// "parentbased_" before it only of requests whose callers have not decided it. Flag:
-        /// --trace-sampler. Variable: OTEL_TRACES_SAMPLER.
-        sampler: SamplerName = SamplerName::default();
-        /// Part of the traces that "traceidratio" records, from 0 to 1. Flag: --trace-ratio.
-        /// Variable: OTEL_TRACES_SAMPLER_ARG.
-        ratio: Ratio = Ratio::default();
-        /// The server's name in its traces; not set: "quern". Flag: --service-name. Variable:
-        /// OTEL_SERVICE_NAME.
-        service_name: Option<String> = None;
-        /// What else traces say of the server, as "key=value,key=value". Flag:
-        /// --service-attributes. Variable: OTEL_RESOURCE_ATTRIBUTES.
-        attributes: Option<Attributes> = None;
-        /// Spans that wait to be sent; more are dropped, and counted.
-        max_waiting: Count<1, 1_000_000> = Count(8_192);
-        /// How long a span waits for others to be sent with it.
-        delay: Time<0, 60_000> = Time(Period::from_millis(1_000));
-        /// Longest time for one request to the collector.
-        timeout: Time<100, 60_000> = Time(Period::from_millis(10_000));
     }
 }
 
