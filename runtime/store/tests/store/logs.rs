@@ -41,7 +41,7 @@ async fn tail(
 async fn written(store: &Store, function: &str, text: &str) {
     let mut changes = store.logs().subscribe();
     loop {
-        let newest = tail(&store, function, 3, None, 1).await.expect("reads");
+        let newest = tail(store, function, 3, None, 1).await.expect("reads");
         if newest.last().is_some_and(|stored| stored.record.text == text) {
             return;
         }
@@ -50,7 +50,7 @@ async fn written(store: &Store, function: &str, text: &str) {
 }
 
 async fn texts(store: &Store, function: &str, after: Option<u64>, limit: usize) -> Vec<String> {
-    let tail = tail(&store, function, 3, after, limit).await.expect("reads");
+    let tail = tail(store, function, 3, after, limit).await.expect("reads");
     tail.into_iter().map(|stored| stored.record.text).collect()
 }
 
