@@ -45,7 +45,7 @@ schema! {
     Period "A length of time with a unit, such as `500ms`."
         {"type": "string", "format": "period"}
     Steps "Growing shares with their times, such as `5% 10m, 25% 10m, 100%`."
-        {"type": "string"}
+        {"type": "string", "format": "steps"}
     HttpGrant "An origin, such as `https://api.example.com`."
         {"type": "string"}
     Range "The smallest and the largest value."
