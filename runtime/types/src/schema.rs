@@ -39,7 +39,7 @@ schema! {
     InvocationId "Names a request, as in the logs."
         {"type": "string", "format": "uuid"}
     TraceId "Names a trace, as W3C Trace Context has it."
-        {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+        {"type": "string", "pattern": "^[0-9a-f]{32}$", "not": {"pattern": "^0+$"}}
     DeviceId "A device: its kind and its number."
         {"type": "string", "pattern": "^(cpu|cuda):[0-9]+$"}
     ByteSize "A number of bytes with a unit, such as `64MiB`."
