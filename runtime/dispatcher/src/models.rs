@@ -13,12 +13,13 @@ use quern_store::Store;
 use quern_types::{
     BatchAxis, ByteSize, Call, Choice, Deployed, Device, DeviceDescription, DeviceError, Digest,
     Engine, ModelCall, ModelCalls, ModelError, ModelReply, ModelSource, ModelSpec, Name,
-    OutcomeCounts, Picked, Replica, ReplicaOffers, RunTimes, Served, TenantId, Tensor, Version,
-    VersionNumber,
+    OutcomeCounts, Picked, QualifiedName, Replica, ReplicaOffers, RunTimes, Served, TenantId,
+    Tensor, Version, VersionNumber,
 };
 
 use crate::{
     drain::Drain,
+    found,
     metrics::ModelsMetrics,
     offers::Offers,
     outcomes::{Ending, Outcomes},
@@ -225,18 +226,21 @@ impl Models {
 }
 
 impl ModelCalls for Models {
-    fn spec(&self, call: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
-        let picked = self.shared.choose(call, model)?;
-        Ok(self.shared.resolve(&call.tenant, model, Some(picked.version))?.spec.clone())
+    fn spec(&self, call: &Call, model: &QualifiedName) -> Result<Arc<ModelSpec>, ModelError> {
+        let call = self.shared.of_owner(call, model)?;
+        let picked = self.shared.choose(&call, &model.name)?;
+        Ok(self.shared.resolve(&call.tenant, &model.name, Some(picked.version))?.spec.clone())
     }
 
     fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
         let shared = self.shared.clone();
         // A guest is not charged for the run, and may be on a thread that others don't wait for.
         Box::pin(async move {
+            let owners = shared.of_owner(&call.call, &call.model)?;
+            let call = ModelCall { call: owners, model: call.model.name.into(), ..call };
             let picked = match call.version {
                 Some(version) => Picked { version, asked: true, counted: false, shadow: None },
-                None => shared.choose(&call.call, &call.model)?,
+                None => shared.choose(&call.call, &call.model.name)?,
             };
             shared.infer_picked(call, picked, Place::Elsewhere).await
         })
@@ -274,6 +278,10 @@ impl Shared {
             }
             None => tracing::error!(%tenant, model = %name, "loading failed in the host"),
         }
+    }
+
+    fn of_owner(&self, call: &Call, model: &QualifiedName) -> Result<Call, ModelError> {
+        found::of_owner(&self.store.catalog().routes(), call, model)
     }
 
     fn resolve(
@@ -314,8 +322,11 @@ impl Shared {
         if !picked.counted {
             return self.infer(call, place).await;
         }
-        let watch =
-            self.outcomes.watch(&VersionKey::new(&call.call.tenant, &call.model, picked.version));
+        let watch = self.outcomes.watch(&VersionKey::new(
+            &call.call.tenant,
+            &call.model.name,
+            picked.version,
+        ));
         let outcome = self.infer(call, place).await;
         watch.end(outcome.as_ref().map_or_else(Ending::of_model, |_| Ending::Good));
         outcome
@@ -326,7 +337,7 @@ impl Shared {
         call: ModelCall,
         place: Place,
     ) -> Result<ModelReply, ModelError> {
-        let (tenant, name) = (call.call.tenant.clone(), call.model.clone());
+        let (tenant, name) = (call.call.tenant.clone(), call.model.name.clone());
         let version = self.resolve(&tenant, &name, call.version)?;
         let key = VersionKey { tenant, name, version: version.number };
         let begun = Instant::now();

@@ -2,7 +2,11 @@
 //! on. A client costs one page of memory, never all that it asked for: the next is only fetched
 //! when it has taken the last.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures::stream;
@@ -10,7 +14,9 @@ use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use quern_deploy::{DeployError, Deployer, StoredRecord};
-use quern_types::{BodyError, Caller, InvocationId, LogLevel, Name, TenantId, VersionNumber};
+use quern_types::{
+    BodyError, Caller, InvocationId, LogLevel, Name, TenantId, TokenId, VersionNumber,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -60,6 +66,7 @@ pub(crate) async fn logs(
     let mut reader = Reader {
         changes: gateway.deployer.log_changes(),
         deployer: gateway.deployer.clone(),
+        token: caller.token.filter(|_| gateway.config.authenticate),
         tenant: caller.tenant.clone(),
         function: name,
         closing: gateway.closing.clone(),
@@ -83,6 +90,8 @@ struct Reader {
     deployer: Arc<Deployer>,
     tenant: TenantId,
     function: Name,
+    /// What has to let in whoever reads, for as long as there is anything to read.
+    token: Option<TokenId>,
     changes: watch::Receiver<u64>,
     /// Ends when the server does.
     closing: CancellationToken,
@@ -141,6 +150,9 @@ impl Reader {
             }
             // Marked before reading: what is written meanwhile counts as a change.
             self.changes.borrow_and_update();
+            if !self.is_let_in() {
+                return Err(BodyError::Broken("the token lets nobody in any more".into()));
+            }
             match self.records(Some(self.last), PAGE).await {
                 Ok(page) => self.page = page.into(),
                 Err(error) if self.end.is_none() => {
@@ -160,6 +172,10 @@ impl Reader {
             }
         }
         Ok(Some(lines(&mut self.page)))
+    }
+
+    fn is_let_in(&self) -> bool {
+        self.token.is_none_or(|token| self.deployer.access().holds(token, SystemTime::now()))
     }
 
     /// Waits for new records; false if none come any more.
@@ -222,7 +238,6 @@ fn lines(records: &mut VecDeque<StoredRecord>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
 
     use super::*;
     use quern_deploy::{LogRecord, LogStream};

@@ -27,7 +27,9 @@ mod outcomes;
 mod priority;
 mod quantity;
 mod schema;
+mod sharing;
 mod signature;
+mod tenant_limits;
 mod tensor;
 mod traffic;
 mod warm_up;
@@ -63,7 +65,9 @@ pub use name::{InvalidName, Name};
 pub use outcomes::{Latencies, OutcomeCounts, TrafficOutcomes};
 pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
+pub use sharing::{QualifiedName, Sharing};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
+pub use tenant_limits::{InvalidTenantLimit, TenantLimits};
 pub use tensor::{ByteStrings, DataType, Tensor, TensorError, byte_strings, element_count};
 pub use traffic::{
     Choice, InvalidSelector, InvalidSticky, InvalidTraffic, Picked, Routing, Selector, Shadow,
