@@ -104,7 +104,7 @@ impl Guarded {
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
-    async fn deploy_hello(&self, token: &str) -> Answer {
+    pub(crate) async fn deploy_hello(&self, token: &str) -> Answer {
         let form = multipart::Form::new()
             .text("manifest", HELLO.manifest())
             .part("component", multipart::Part::bytes(HELLO.component()));

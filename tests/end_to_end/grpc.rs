@@ -8,6 +8,7 @@ mod isolation;
 mod limits;
 mod shared_memory;
 mod streams;
+mod traces;
 mod traffic;
 
 use futures::{Stream, stream};

@@ -31,7 +31,7 @@ pub use deployer::{
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
-    AuditQuery, AuditRecord, LogRecord, LogStream, SharingError, StageError, StoredRecord,
-    TenantLimitsError, TokenError, TrafficError,
+    AuditQuery, AuditRecord, LogFilter, LogPage, LogPosition, LogQuery, LogRecord, LogStream,
+    SharingError, StageError, StoredRecord, TenantLimitsError, TokenError, TrafficError,
 };
 pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

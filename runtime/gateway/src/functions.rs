@@ -16,12 +16,10 @@ use quern_types::{Caller, Class, Credential, Priority, QualifiedName};
 use crate::{
     Gateway,
     body::{Reply, ReplyBody, RequestBody},
-    errors::Failure,
-    invocation::Invocation,
+    errors::{ERROR, Failure},
+    invocation::Way,
     selection::{VERSION, selector},
 };
-
-const ERROR: HeaderName = HeaderName::from_static("quern-error");
 
 /// Why a request can't be passed on, or its response can't be passed back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +45,7 @@ pub(crate) enum ForwardError {
 pub(crate) async fn call(
     gateway: &Gateway,
     caller: &Caller,
-    invocation: Invocation,
+    way: Way<'_>,
     name: QualifiedName,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
@@ -56,7 +54,7 @@ pub(crate) async fn call(
     check_host(&head)?;
     head.uri = below(head.uri)?;
     head.extensions.clear();
-    head.extensions.insert(invocation.priority(Priority::default()));
+    head.extensions.insert(way.invocation.priority(Priority::default()));
     remove_hop_by_hop(&mut head.headers);
     // It is the caller's, and would let the function act as it, here or on a server that asks.
     if shows_token(&head.headers) {
@@ -64,8 +62,8 @@ pub(crate) async fn call(
     }
     let selector = selector(&head.headers, None)?;
     let request = Request::from_parts(head, body.boxed());
-    let (id, target) = (invocation.id(), name.name);
-    let call = HttpCall { id, tenant: owner, target, selector, request };
+    let (id, target, trace) = (way.invocation.id(), name.name, way.trace.clone());
+    let call = HttpCall { id, tenant: owner, target, selector, trace, request };
     let answer = gateway.dispatcher.call_http(call).await?;
 
     let mut reply = answer.response.map(ReplyBody::Stream);

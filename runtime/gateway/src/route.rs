@@ -7,6 +7,7 @@ mod operation;
 mod paths;
 mod policy;
 mod sharing;
+mod template;
 mod tenants;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -81,6 +82,8 @@ pub(crate) enum Route {
     Sharing(SharingRoute),
     /// Tenants
     Tenant(TenantRoute),
+    /// `GET /v1/stats`
+    Stats,
     /// `GET /v1/devices`
     Devices,
     /// `GET /v1/tokens`

@@ -48,6 +48,7 @@ impl Route {
             Self::Sharing(SharingRoute::Received) => Some("listShared"),
             Self::Tenant(TenantRoute::Limits(_)) => Some("showTenantLimits"),
             Self::Tenant(TenantRoute::ChangeLimits(_)) => Some("limitTenant"),
+            Self::Stats => Some("readStats"),
             Self::Devices => Some("listDevices"),
             Self::Tokens => Some("listTokens"),
             Self::CreateToken => Some("createToken"),

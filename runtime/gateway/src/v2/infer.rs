@@ -23,7 +23,7 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody},
     collect::{Collected, Share},
     errors::Failure,
-    invocation::Invocation,
+    invocation::Way,
     route::Target,
     selection::{VERSION, selector},
     shared_memory,
@@ -83,13 +83,13 @@ enum Form {
 pub(crate) async fn infer(
     gateway: &Gateway,
     caller: &Caller,
-    invocation: Invocation,
+    way: Way<'_>,
     target: Target,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let (head, body) = request.into_parts();
     let selector = selector(&head.headers, target.version)?;
-    let id = invocation.id();
+    let id = way.invocation.id();
     let choice = Choice { selector: selector.as_ref(), headers: &head.headers, id };
     let (_, found, picked) = gateway.choose(caller, &target, &choice)?;
     let form = Form::of(&head.headers)?;
@@ -120,12 +120,13 @@ pub(crate) async fn infer(
     let owner = gateway.owner_of_target(caller, &target)?;
     let name = target.name;
     let request = InferRequest {
-        id: invocation.id(),
+        id: way.invocation.id(),
         tenant: owner,
         target: name.name.clone(),
         picked,
         timeout,
-        priority: invocation.priority(priority),
+        priority: way.invocation.priority(priority),
+        trace: way.trace.clone(),
         inputs,
     };
     let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;
