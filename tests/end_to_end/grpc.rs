@@ -4,9 +4,11 @@
 mod access;
 mod calls;
 mod errors;
+mod isolation;
 mod limits;
 mod shared_memory;
 mod streams;
+mod traces;
 mod traffic;
 
 use futures::{Stream, stream};

@@ -19,6 +19,7 @@ mod error;
 mod function;
 mod metrics;
 mod model;
+mod sharing;
 mod traffic;
 
 pub use access::{NewToken, create_token};
@@ -30,7 +31,7 @@ pub use deployer::{
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
-    AuditQuery, AuditRecord, LogRecord, LogStream, StageError, StoredRecord, TokenError,
-    TrafficError,
+    AuditQuery, AuditRecord, LogFilter, LogPage, LogPosition, LogQuery, LogRecord, LogStream,
+    SharingError, StageError, StoredRecord, TenantLimitsError, TokenError, TrafficError,
 };
 pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

@@ -17,11 +17,11 @@ mod stream;
 mod timeout;
 mod wire;
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Request, StatusCode, Version, header::CONTENT_TYPE};
 use hyper::body::Incoming;
-use quern_types::{ByteSize, Caller, Deadline};
+use quern_types::{ByteSize, Caller, Deadline, Trace};
 use tracing::Instrument;
 
 pub(crate) use messages::MessageError;
@@ -36,9 +36,11 @@ use crate::{
     access::Needs,
     body::{Reply, RequestBody},
     errors::Failure,
+    held::held,
     invocation::Invocation,
     metrics::Traffic,
     request::{INVOCATION, caught},
+    traces::RequestSpan,
     v2::Coding,
 };
 use messages::{MessageLimits, Messages};
@@ -108,13 +110,13 @@ macro_rules! methods {
 methods! {
     ServerLive Operations Needs::Nothing,
     ServerReady Operations Needs::Nothing,
-    ModelReady Protocol Needs::INVOKER,
+    ModelReady Protocol Needs::Open,
     ServerMetadata Protocol Needs::INVOKER,
-    ModelMetadata Protocol Needs::INVOKER,
-    ModelInfer Infer Needs::INVOKER,
+    ModelMetadata Protocol Needs::Open,
+    ModelInfer Infer Needs::Open,
     // Each of its requests counts for itself.
-    ModelStreamInfer Protocol Needs::INVOKER,
-    ModelConfig Protocol Needs::INVOKER,
+    ModelStreamInfer Protocol Needs::Open,
+    ModelConfig Protocol Needs::Open,
     ModelStatistics Protocol Needs::INVOKER,
     RepositoryIndex Protocol Needs::INVOKER,
     RepositoryModelLoad Change Needs::DEPLOYER,
@@ -144,21 +146,39 @@ struct Call {
     gateway: Arc<Gateway>,
     caller: Arc<Caller>,
     invocation: Invocation,
+    /// The other end of its connection.
+    address: IpAddr,
     /// What came before its messages: a stream's headers are those of all its requests.
     headers: Arc<HeaderMap>,
     /// When the caller stops waiting, if it says.
     deadline: Option<Deadline>,
+    /// Where it stands in a trace.
+    trace: Trace,
 }
 
 impl Gateway {
     /// Answers a call, always.
-    pub(crate) async fn answer_call(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
+    pub(crate) async fn answer_call(
+        self: &Arc<Self>,
+        address: IpAddr,
+        request: Request<Incoming>,
+    ) -> Reply {
         let start = Instant::now();
         let invocation = Invocation::new();
         let path = request.uri().path();
         let method = Method::of(path);
         let traffic = method.map_or(Traffic::Unknown, Method::traffic);
-        let span = tracing::debug_span!("request", %invocation, path);
+        let mut traced = match traffic {
+            Traffic::Operations => RequestSpan::none(),
+            _ => RequestSpan::begin_call(self, &request, invocation, method.is_some()),
+        };
+        let trace = traced.trace().clone();
+        let span = tracing::debug_span!(
+            "request",
+            %invocation,
+            trace = trace.id().map(tracing::field::display),
+            path,
+        );
 
         let (head, incoming) = request.into_parts();
         let limits = self.limits();
@@ -166,13 +186,17 @@ impl Gateway {
         let outcome = async {
             let path = || head.uri.path().chars().take(200).collect();
             let method = method.ok_or_else(|| CallError::Unknown { path: path() })?;
-            let caller = Arc::new(self.admit(&head.headers, method.needs())?);
+            let caller = Arc::new(self.admit(&head.headers, method.needs(), address)?);
+            traced.is_of(&caller);
+            let permit = self.charge(&caller, traffic.charge(), address)?;
             let deadline = timeout::of(&head.headers)?;
             let deadline = deadline.map(|allowed| Deadline::after(start, allowed));
             let coding = messages::coding_of(&head.headers)?;
-            let headers = Arc::new(head.headers);
-            let call = Call { gateway: self.clone(), caller, invocation, headers, deadline };
-            call.carry_out(method, body, coding).await
+            let (headers, trace) = (Arc::new(head.headers), trace.clone());
+            let gateway = self.clone();
+            let call = Call { gateway, caller, invocation, address, headers, deadline, trace };
+            let reply = call.carry_out(method, body, coding).await;
+            reply.map(|reply| held(reply, permit))
         };
         let outcome = caught(outcome).instrument(span.clone()).await;
         let (status, mut reply) = match outcome {
@@ -182,6 +206,7 @@ impl Gateway {
                 (status, response::failed(&failure.into_status(invocation)))
             }
         };
+        reply = traced.answer_call(reply, status);
         if traffic == Traffic::Infer {
             reply.headers_mut().insert(INVOCATION, invocation.header());
         }

@@ -6,7 +6,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_LENGTH};
 use hyper::body::Incoming;
-use quern_types::{Caller, Role};
+use quern_types::{Caller, QualifiedName, Role};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -15,14 +15,18 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Audience, Failure, Family},
-    functions, grpc, inspection,
-    invocation::Invocation,
+    functions, grpc, health,
+    held::held,
+    inspection,
+    invocation::{Invocation, Way},
     logs,
     metrics::Traffic,
     operations,
     route::{Route, RouteError},
-    server::Offer,
-    tokens, traffic, v2,
+    server::{Offer, Origin},
+    sharing, stats, tenants, tokens,
+    traces::RequestSpan,
+    traffic, v2,
 };
 
 /// The header that names a request.
@@ -32,26 +36,33 @@ impl Gateway {
     /// Answers a request, always.
     pub(crate) async fn answer(
         self: &Arc<Self>,
-        offer: Offer,
+        origin: Origin,
         request: Request<Incoming>,
     ) -> Reply {
         if grpc::is_call(&request) {
             // Boxed, so that the future of every other request stays small.
-            let answer: BoxFuture<'_, Reply> = Box::pin(self.answer_call(request));
+            let answer: BoxFuture<'_, Reply> = Box::pin(self.answer_call(origin.address, request));
             return answer.await;
         }
         let start = Instant::now();
         let invocation = Invocation::new();
         let family = Family::of(request.uri().path());
         let is_head = request.method() == Method::HEAD;
-        let route = match offer {
+        let route = match origin.offer {
             Offer::Everything => Route::of(request.method(), request.uri().path()),
             Offer::Grpc => Err(RouteError::GrpcOnly),
         };
         let traffic = route.as_ref().map_or(Traffic::Unknown, Route::traffic);
+        let mut traced = match traffic {
+            // Probes and scrapes would drown everything else.
+            Traffic::Operations => RequestSpan::none(),
+            _ => RequestSpan::begin(self, &request, invocation, route.as_ref().ok()),
+        };
+        let trace = traced.trace().clone();
         let span = tracing::debug_span!(
             "request",
             %invocation,
+            trace = trace.id().map(tracing::field::display),
             method = %request.method(),
             path = request.uri().path(),
         );
@@ -64,17 +75,23 @@ impl Gateway {
         let outcome = async {
             match route {
                 Ok(route) => {
-                    let caller = self.admit(request.headers(), route.needs())?;
+                    let address = origin.address;
+                    let caller = self.admit(request.headers(), route.needs(), address)?;
+                    owner = self.is_owner(&caller, route.target());
+                    let permit = self.charge(&caller, traffic.charge(), address)?;
                     self.api.check_query(&route, request.uri().query())?;
-                    owner = self.is_owner(&caller);
-                    self.carry_out(route, &caller, invocation, request).await
+                    traced.is_of(&caller);
+                    let way = Way { invocation, trace: &trace };
+                    let reply = self.carry_out(route, &caller, way, request).await;
+                    reply.map(|reply| held(reply, permit))
                 }
                 Err(error) => Err(error.into()),
             }
         };
         let outcome = caught(outcome).instrument(span.clone()).await;
-        let audience = Audience { family, invocation, owner };
+        let audience = Audience { family, invocation, owner, trace: trace.id() };
         let mut reply = outcome.unwrap_or_else(|failure| failure.into_reply(audience));
+        reply = traced.answer(reply);
         if matches!(traffic, Traffic::Call | Traffic::Infer) {
             // Of a call that was brought twice, it is the first one's.
             let named = reply.extensions().get::<Invocation>().copied().unwrap_or(invocation);
@@ -89,8 +106,12 @@ impl Gateway {
         reply
     }
 
-    /// Whether a caller may see the inside of what it calls.
-    fn is_owner(&self, caller: &Caller) -> bool {
+    /// Whether a caller may see the inside of what it calls; never of what is another tenant's.
+    fn is_owner(&self, caller: &Caller, target: Option<&QualifiedName>) -> bool {
+        let owner = target.and_then(|name| name.owner.as_ref());
+        if owner.is_some_and(|owner| *owner != caller.tenant) {
+            return false;
+        }
         match self.config.authenticate {
             true => caller.role >= Role::Deployer,
             false => self.config.callers_are_owners,
@@ -103,15 +124,16 @@ impl Gateway {
         &self,
         route: Route,
         caller: &Caller,
-        invocation: Invocation,
+        way: Way<'_>,
         request: Request<RequestBody>,
     ) -> Result<Reply, Failure> {
         if background::is_asked(&route, request.headers()) {
-            return Box::pin(background::enqueue(self, caller, invocation, route, request)).await;
+            return Box::pin(background::enqueue(self, caller, way.invocation, route, request))
+                .await;
         }
         match route {
-            Route::Call(name) => functions::call(self, caller, invocation, name, request).await,
-            Route::Infer(target) => v2::infer(self, caller, invocation, target, request).await,
+            Route::Call(name) => functions::call(self, caller, way, name, request).await,
+            Route::Infer(target) => v2::infer(self, caller, way, target, request).await,
             Route::ModelMetadata(target) => v2::model_metadata(self, caller, &target),
             Route::ModelReady(target) => v2::model_ready(self, caller, &target),
             Route::ServerMetadata => Ok(v2::server_metadata(self)),
@@ -136,12 +158,13 @@ impl Gateway {
             Route::Live => Ok(v2::live()),
             Route::Ready => Ok(v2::ready(!self.closing.is_cancelled())),
             Route::Healthz => Ok(operations::health(self)),
-            Route::Readyz => Ok(operations::readiness(!self.closing.is_cancelled())),
+            Route::Readyz => Box::pin(health::readyz(self)).await,
             Route::Metrics => operations::metrics(self),
             Route::Description => Ok(self.api.reply(request.headers())),
             Route::List(class) => Ok(inspection::list(self, caller, class)),
             Route::Show(class, name) => inspection::show(self, caller, class, &name),
             Route::Versions(class, name) => inspection::versions(self, caller, class, &name),
+            Route::Stats => Ok(stats::stats(self, caller)),
             Route::Devices => Ok(inspection::devices(self)),
             Route::Deploy(class, name) => {
                 Box::pin(deployments::deploy(self, caller, class, name, request)).await
@@ -153,6 +176,8 @@ impl Gateway {
             Route::Delete(class, name) => {
                 Box::pin(deployments::delete(self, caller, class, name)).await
             }
+            Route::Sharing(route) => Box::pin(sharing::answer(self, caller, route, request)).await,
+            Route::Tenant(route) => Box::pin(tenants::answer(self, caller, route, request)).await,
             Route::Traffic(class, name, route) => {
                 let name = (class, name);
                 Box::pin(traffic::answer(self, caller, name, route, request.into_body())).await

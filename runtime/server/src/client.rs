@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use http::{HeaderMap, Method};
 use indicatif::ProgressBar;
-use quern_types::{Class, Name, Period, Role, TokenId, VersionNumber};
+use quern_types::{Class, Name, Period, QualifiedName, Role, TokenId, VersionNumber};
 use reqwest::{Body, RequestBuilder, Response, Url, multipart};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -16,17 +16,23 @@ mod answer;
 mod background;
 mod batches;
 mod error;
+mod operations;
+mod sharing;
 mod traffic;
 mod trust;
 
 pub(crate) use answer::{
-    AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Health, Inference, Listed,
+    AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Inference, Listed,
     ListedCall, ListedMeasure, ListedWorker, LogLine, MadeToken, Metadata, RolledBack,
     TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use background::CallFilter;
 pub(crate) use batches::{Batch, BatchUpload};
 pub(crate) use error::{ClientError, Problem};
+#[cfg(test)]
+pub(crate) use operations::Requests;
+pub(crate) use operations::{Bucket, FunctionStats, Histogram, ModelStats, Stats};
+pub(crate) use sharing::Grants;
 pub(crate) use traffic::{CanaryAnswer, Counts, TrafficAnswer};
 pub(crate) use trust::{Trust, TrustError};
 
@@ -80,8 +86,8 @@ impl ServerUrl {
     }
 
     /// The address of a path, with its query, of an http function.
-    pub(crate) fn of_function(&self, name: &Name, path: &str) -> Result<Url, String> {
-        let function = self.at(&["f", name.as_str()]);
+    pub(crate) fn of_function(&self, name: &QualifiedName, path: &str) -> Result<Url, String> {
+        let function = self.at(&["f", &name.to_string()]);
         let text = format!("{function}/{}", path.trim_start_matches('/'));
         Url::parse(&text).map_err(|error| format!("path {path:?}: {error}"))
     }
@@ -271,7 +277,7 @@ impl Client {
     /// The signature of a model or an inference function.
     pub(crate) async fn metadata(
         &self,
-        name: &Name,
+        name: &QualifiedName,
         version: Option<VersionNumber>,
     ) -> Result<Answer<Metadata>, ClientError> {
         self.answer(self.http.get(self.inference_url(name, version, None))).await
@@ -281,7 +287,7 @@ impl Client {
     /// Protocol.
     pub(crate) async fn infer(
         &self,
-        name: &Name,
+        name: &QualifiedName,
         version: Option<VersionNumber>,
         body: Bytes,
     ) -> Result<Inference, ClientError> {
@@ -311,17 +317,17 @@ impl Client {
         }
     }
 
-    /// What a function printed: the newest `tail` lines, and with `follow` whatever comes.
+    /// What a function printed, as the query of pairs says.
     pub(crate) async fn logs(
         &self,
         name: &Name,
-        tail: u32,
-        follow: bool,
+        query: &[(&str, String)],
     ) -> Result<Lines, ClientError> {
         let mut url = self.url.at(&["v1", "functions", name.as_str(), "logs"]);
-        url.query_pairs_mut()
-            .append_pair("tail", &tail.to_string())
-            .append_pair("follow", if follow { "true" } else { "false" });
+        url.query_pairs_mut().extend_pairs(query);
+        // A plus is one to the server, and no space.
+        let query = url.query().map(|query| query.replace('+', "%20"));
+        url.set_query(query.as_deref());
         let response = self.send(self.http.get(url)).await?;
         Ok(Lines { response: Some(response), unread: BytesMut::new() })
     }
@@ -338,19 +344,15 @@ impl Client {
         self.send(self.http.get(self.url.at(&["readyz"]))).await.map(drop)
     }
 
-    /// How a server fares that is there.
-    pub(crate) async fn health(&self) -> Result<Answer<Health>, ClientError> {
-        self.answer(self.http.get(self.url.at(&["healthz"]))).await
-    }
-
     fn inference_url(
         &self,
-        name: &Name,
+        name: &QualifiedName,
         version: Option<VersionNumber>,
         call: Option<&str>,
     ) -> Url {
+        let name = name.to_string();
         let version = version.map(|version| version.to_string());
-        let mut segments = vec!["v2", "models", name.as_str()];
+        let mut segments = vec!["v2", "models", &name];
         if let Some(version) = &version {
             segments.extend(["versions", version]);
         }

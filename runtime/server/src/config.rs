@@ -12,11 +12,14 @@ mod reference;
 mod reload;
 mod sections;
 mod source;
+mod tracing;
 
+pub(crate) use self::tracing::Tracing;
+use self::tracing::TracingFlags;
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{
-    Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory,
+    Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory, Tenants,
 };
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
@@ -35,6 +38,7 @@ pub(crate) struct Options {
     pub(crate) server: Server,
     pub(crate) tls: Tls,
     pub(crate) http: Http,
+    pub(crate) tenants: Tenants,
     pub(crate) shared_memory: SharedMemory,
     limits: LimitOptions,
     pub(crate) sandbox: Sandbox,
@@ -46,6 +50,7 @@ pub(crate) struct Options {
     pub(crate) logs: Logs,
     #[serde(rename = "async")]
     pub(crate) background: Background,
+    pub(crate) tracing: Tracing,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -143,6 +148,9 @@ pub(crate) struct Flags {
     /// Time that requests get to finish when the server is stopped, with its unit [default: 30s]
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<Time<0, DAY>>,
+
+    #[command(flatten)]
+    tracing: TracingFlags,
 }
 
 impl Flags {
@@ -160,7 +168,9 @@ impl Flags {
                 *option = value;
             }
         }
-        let Options { server, tls, shared_memory, sandbox, models, deploy, logs, .. } = options;
+        let Options { server, tls, shared_memory, sandbox, models, deploy, logs, tracing, .. } =
+            options;
+        self.tracing.override_options(tracing);
         set(&mut server.listen, self.listen);
         set(&mut server.grpc_listen, self.grpc_listen.map(Some));
         set(&mut server.data, self.data);
@@ -227,14 +237,17 @@ impl Config {
     }
 
     fn sections(&self) -> Vec<Section> {
-        let Options { server, tls, http, shared_memory, limits: _, sandbox, outbound, .. } =
+        let Options {
+            server, tls, http, tenants, shared_memory, limits: _, sandbox, outbound, ..
+        } = &self.options;
+        let Options { keyvalue, models, batches, deploy, logs, background, tracing, .. } =
             &self.options;
-        let Options { keyvalue, models, batches, deploy, logs, background, .. } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         vec![
             server.section(),
             tls.section(),
             http.section(),
+            tenants.section(),
             shared_memory.section(),
             limits_section("limits.defaults", ABOUT_DEFAULTS, &set.defaults, &built_in.defaults),
             limits_section("limits.ceilings", ABOUT_CEILINGS, &set.ceilings, &built_in.ceilings),
@@ -246,6 +259,7 @@ impl Config {
             deploy.section(),
             logs.section(),
             background.section(),
+            tracing.section(),
         ]
     }
 }

@@ -6,7 +6,7 @@
 //! | path | content |
 //! |---|---|
 //! | `lock` | held as long as a server has the folder |
-//! | `catalog.sqlite` | tenants' names and versions, tokens, and who changed what; every commit is synced |
+//! | `catalog.sqlite` | tenants' names and versions, whom they are shared with, tokens, and who changed what; every commit is synced |
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
@@ -26,8 +26,10 @@ mod catalog;
 mod database;
 mod folder;
 mod group;
+mod health;
 mod keyvalue;
 mod ledger;
+mod log_reader;
 mod log_writer;
 mod logs;
 mod metrics;
@@ -36,8 +38,10 @@ mod queue;
 mod recent;
 mod rows;
 mod schema;
+mod sharing;
 mod snapshot;
 mod store;
+mod tenants;
 mod tokens;
 mod traffic;
 mod writer;
@@ -47,6 +51,7 @@ pub use blobs::{BlobError, Blobs, StageError, StagedBlob};
 pub use catalog::{
     Catalog, CommitError, Committed, DeleteError, NewVersion, Removed, RollbackError,
 };
+pub use log_reader::{LogFilter, LogPage, LogPosition, LogQuery};
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
 pub use queue::{
     CallQuery, CallQueue, CallRecord, ChangeError, ClaimLimits, Claimed, ClaimedCall, Ending,
@@ -54,6 +59,8 @@ pub use queue::{
     Scope, Usage,
 };
 pub use recent::{RecentFunction, RecentFunctions};
+pub use sharing::SharingError;
 pub use store::{OpenError, Store, StoreConfig};
+pub use tenants::TenantLimitsError;
 pub use tokens::TokenError;
 pub use traffic::{TrafficChange, TrafficError};

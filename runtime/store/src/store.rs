@@ -2,14 +2,16 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
-use quern_types::{ByteSize, KeyValue};
+use quern_types::{Access, ByteSize, KeyValue};
+use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
@@ -18,15 +20,19 @@ use crate::{
     catalog::Shown,
     database::{self, Synchronous},
     folder::{self, FolderLock},
+    health::FolderHealth,
     keyvalue::KeyValueStore,
     ledger::Ledger,
     log_writer::Retention,
     metrics::StoreMetrics,
     schema,
     snapshot::{self, SnapshotError},
-    tokens,
+    tenants, tokens,
     writer::{self, Writer},
 };
+
+/// The file of the catalog.
+const CATALOG: &str = "catalog.sqlite";
 
 /// Where and how much to store.
 #[derive(Debug, Clone)]
@@ -57,6 +63,7 @@ pub struct Store {
     key_value: Arc<KeyValueStore>,
     queue: Arc<CallQueue>,
     recent: RecentFunctions,
+    pub(crate) health: FolderHealth,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -152,6 +159,7 @@ impl Store {
         let (sender, operations) = mpsc::channel(writer::QUEUE);
         let shown = parts.writer.shown.clone();
         let ledger = parts.blobs.ledger().clone();
+        let health = FolderHealth { directory: directory.clone(), metrics: metrics.clone() };
         let catalog = Catalog::new(shown, parts.audit, sender, ledger, metrics);
         let recent = RecentFunctions::new(directory.join("recent.json"));
         let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
@@ -166,8 +174,14 @@ impl Store {
             key_value: Arc::new(parts.key_value),
             queue: Arc::new(parts.queue),
             recent,
+            health,
             writer: Mutex::new(Some(writer)),
         })
+    }
+
+    /// Whether a folder is a data folder.
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(CATALOG).is_file()
     }
 
     /// What is deployed.
@@ -232,6 +246,15 @@ struct Parts {
     contents: std::collections::HashSet<quern_types::Digest>,
 }
 
+/// Who is let in, and how much they may ask for; what has long expired goes.
+fn load_access(connection: &Connection) -> rusqlite::Result<Access> {
+    let mut access = Access::default();
+    tokens::sweep(connection, SystemTime::now())?;
+    tokens::load(connection, &mut access)?;
+    tenants::load(connection, &mut access)?;
+    Ok(access)
+}
+
 fn open_files(
     config: &StoreConfig,
     metrics: &StoreMetrics,
@@ -239,14 +262,14 @@ fn open_files(
 ) -> Result<Parts, OpenError> {
     let directory = &config.directory;
     let lock = Arc::new(FolderLock::take(directory)?);
-    let path = directory.join("catalog.sqlite");
+    let path = directory.join(CATALOG);
     let connection = database::open(&path, Synchronous::Full, schema::MIGRATIONS)?;
     let damaged = |error: SnapshotError| match error {
         SnapshotError::Database(cause) => OpenError::Database { path: path.clone(), cause },
         error => OpenError::Damaged { path: path.clone(), reason: error.to_string() },
     };
     let routes = snapshot::load(&connection).map_err(damaged)?;
-    let access = tokens::load(&connection).map_err(|error| damaged(error.into()))?;
+    let access = load_access(&connection).map_err(|error| damaged(error.into()))?;
     let contents = snapshot::contents(&connection).map_err(|error| damaged(error.into()))?;
     let audit = AuditReader::new(database::open_reader(&path)?);
     let ledger = Ledger::new(metrics.blob_bytes.clone());

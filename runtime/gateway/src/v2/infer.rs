@@ -6,8 +6,8 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
-use quern_dispatcher::{Found, InferReply, InferRequest};
-use quern_types::{Caller, Choice, Name, Served, Tensor, VersionNumber};
+use quern_dispatcher::{InferReply, InferRequest};
+use quern_types::{Caller, Choice, QualifiedName, Served, Tensor, VersionNumber};
 
 use super::{
     compression::Coding,
@@ -23,7 +23,7 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody},
     collect::{Collected, Share},
     errors::Failure,
-    invocation::Invocation,
+    invocation::Way,
     route::Target,
     selection::{VERSION, selector},
     shared_memory,
@@ -83,18 +83,15 @@ enum Form {
 pub(crate) async fn infer(
     gateway: &Gateway,
     caller: &Caller,
-    invocation: Invocation,
+    way: Way<'_>,
     target: Target,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let Target { name, version } = target;
     let (head, body) = request.into_parts();
-    let selector = selector(&head.headers, version)?;
-    let id = invocation.id();
+    let selector = selector(&head.headers, target.version)?;
+    let id = way.invocation.id();
     let choice = Choice { selector: selector.as_ref(), headers: &head.headers, id };
-    let routes = gateway.dispatcher.routes();
-    let (found, picked) = Found::choose(&routes, &caller.tenant, &name, &choice)?;
-    drop(routes);
+    let (_, found, picked) = gateway.choose(caller, &target, &choice)?;
     let form = Form::of(&head.headers)?;
     let body = receive(gateway, &head.headers, body).await?;
     // What was JSON has its share until it is answered; the rest of a body brings its own.
@@ -119,13 +116,17 @@ pub(crate) async fn infer(
         false => Box::pin(shared_memory::fetch(gateway, inputs, shared)).await?,
     };
 
+    // Asked again: while the body came, it may have become somebody else's to call.
+    let owner = gateway.owner_of_target(caller, &target)?;
+    let name = target.name;
     let request = InferRequest {
-        id: invocation.id(),
-        tenant: caller.tenant.clone(),
-        target: name.clone(),
+        id: way.invocation.id(),
+        tenant: owner,
+        target: name.name.clone(),
         picked,
         timeout,
-        priority: invocation.priority(priority),
+        priority: way.invocation.priority(priority),
+        trace: way.trace.clone(),
         inputs,
     };
     let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;
@@ -194,7 +195,7 @@ async fn decode_parts(
 
 /// What came back, and what was asked for.
 struct Given {
-    name: Name,
+    name: QualifiedName,
     version: VersionNumber,
     id: Option<String>,
     outputs: Vec<Tensor>,
