@@ -33,6 +33,7 @@ pub(crate) mod openapi;
 pub(crate) mod rollback;
 pub(crate) mod schedule;
 pub(crate) mod serve;
+pub(crate) mod share;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod traffic;
@@ -68,6 +69,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Delete(command) => delete::run(&session, command).await,
         Command::Infer(command) => infer::run(&session, command).await,
         Command::Call(command) => call::run(&session, command).await,
+        Command::Share(command) => share::run(&session, command).await,
         Command::Invocations(command) => invocations::run(&session, command).await,
         Command::DeadLetters(command) => dead_letters::run(&session, command).await,
         Command::Schedule(command) => schedule::run(&session, command).await,

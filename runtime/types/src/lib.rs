@@ -29,7 +29,9 @@ mod priority;
 mod quantity;
 mod schedule;
 mod schema;
+mod sharing;
 mod signature;
+mod tenant_limits;
 mod tensor;
 mod trace;
 mod traffic;
@@ -68,7 +70,9 @@ pub use outcomes::{Latencies, OutcomeCounts, TrafficOutcomes};
 pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
 pub use schedule::{Missed, Overlap, Schedule, ScheduleSpec};
+pub use sharing::{QualifiedName, Sharing};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
+pub use tenant_limits::{InvalidTenantLimit, TenantLimits};
 pub use tensor::{ByteStrings, DataType, Tensor, TensorError, byte_strings, element_count};
 pub use trace::{
     InvalidSampler, InvalidTraceId, Sampler, Span, SpanId, SpanKind, SpanLink, SpanRecord,

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{
-    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, Range, Steps, TenantId,
-    TokenId, TraceId,
+    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, QualifiedName, Range, Steps,
+    TenantId, TokenId, TraceId,
 };
 
 /// The schema of a type that is written as text, or as something else that is said in full.
@@ -32,6 +32,9 @@ schema! {
         {"type": "string", "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"}
     TenantId "The name of a tenant."
         {"type": "string", "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"}
+    QualifiedName "The name of a function or a model; of another tenant's with `@` and its name."
+        {"type": "string", "pattern":
+            "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?)?$"}
     TokenId "Names a token, and is no secret."
         {"type": "string", "pattern": "^[0-9a-f]{16}$"}
     Digest "The SHA-256 digest of what a version is made of."
@@ -39,7 +42,7 @@ schema! {
     InvocationId "Names a request, as in the logs."
         {"type": "string", "format": "uuid"}
     TraceId "Names a trace, as W3C Trace Context has it."
-        {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+        {"type": "string", "pattern": "^[0-9a-f]{32}$", "not": {"pattern": "^0+$"}}
     DeviceId "A device: its kind and its number."
         {"type": "string", "pattern": "^(cpu|cuda):[0-9]+$"}
     ByteSize "A number of bytes with a unit, such as `64MiB`."
@@ -47,7 +50,7 @@ schema! {
     Period "A length of time with a unit, such as `500ms`."
         {"type": "string", "format": "period"}
     Steps "Growing shares with their times, such as `5% 10m, 25% 10m, 100%`."
-        {"type": "string"}
+        {"type": "string", "format": "steps"}
     HttpGrant "An origin, such as `https://api.example.com`."
         {"type": "string"}
     Range "The smallest and the largest value."

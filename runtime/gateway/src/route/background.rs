@@ -86,6 +86,10 @@ impl BackgroundRoute {
             Self::DeadLetters => "/v1/dead-letters",
             Self::Replay(_) => "/v1/dead-letters/{id}/replay",
             Self::Drop(_) => "/v1/dead-letters/{id}",
+            Self::Schedules => "/v1/schedules",
+            Self::ShowSchedule(_) | Self::PutSchedule(_) | Self::DeleteSchedule(_) => {
+                "/v1/schedules/{name}"
+            }
         }
     }
 
