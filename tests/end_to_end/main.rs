@@ -24,6 +24,7 @@ mod operations;
 mod protocol;
 mod reload;
 mod repository;
+mod restart;
 mod reuse;
 mod shared_memory;
 mod streaming;

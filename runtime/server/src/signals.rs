@@ -14,6 +14,8 @@ use tokio::{
 pub(crate) enum Order {
     /// SIGHUP: read the configuration and the certificate again.
     Reload,
+    /// SIGUSR2: hand over to a successor.
+    HandOver,
 }
 
 /// What the signals ask for.
@@ -57,6 +59,7 @@ struct Taken {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
+    user: Signal,
 }
 
 /// What a signal means.
@@ -71,6 +74,7 @@ impl Taken {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -80,6 +84,7 @@ impl Taken {
             _ = self.interrupt.recv() => Meaning::Stop,
             _ = self.terminate.recv() => Meaning::Stop,
             _ = self.hang_up.recv() => Meaning::Order(Order::Reload),
+            _ = self.user.recv() => Meaning::Order(Order::HandOver),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -18,9 +18,9 @@ use crate::{
     catalog::Shown,
     database::{self, Synchronous},
     folder::{self, FolderLock},
-    keyvalue::KeyValueStore,
+    keyvalue::{KeyValueStore, pairs},
     ledger::Ledger,
-    log_writer::Retention,
+    log_writer::{self, Retention},
     metrics::StoreMetrics,
     schema,
     snapshot::{self, SnapshotError},
@@ -166,6 +166,22 @@ impl Store {
             recent,
             writer: Mutex::new(Some(writer)),
         })
+    }
+
+    /// Whether this server could open a data folder that another one has open: whether it knows the
+    /// databases there. It changes nothing.
+    ///
+    /// # Errors
+    /// If a newer server has written one of them, or one can't be read.
+    pub fn check(directory: &Path) -> Result<(), OpenError> {
+        let databases = [
+            ("catalog.sqlite", schema::MIGRATIONS),
+            ("keyvalue.sqlite", pairs::MIGRATIONS),
+            ("logs.sqlite", log_writer::MIGRATIONS),
+        ];
+        databases
+            .iter()
+            .try_for_each(|(name, migrations)| database::check(&directory.join(name), migrations))
     }
 
     /// What is deployed.
