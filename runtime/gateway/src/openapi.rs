@@ -2,6 +2,7 @@
 //! Each area describes its operations in a file of its own.
 
 mod access;
+mod background;
 mod catalog;
 mod document;
 mod operation;
@@ -29,7 +30,12 @@ use operation::Operation;
 
 /// Every operation that is described.
 fn described() -> Vec<Operation> {
-    let areas = [catalog::operations(), access::operations(), operations::operations()];
+    let areas = [
+        catalog::operations(),
+        background::operations(),
+        access::operations(),
+        operations::operations(),
+    ];
     areas.into_iter().flatten().collect()
 }
 

@@ -158,13 +158,15 @@ async fn successor(program: &Program, sockets: &Sockets) -> Result<Successor, Ha
 
 /// Finishes what was begun, within a time, and closes the data folder.
 async fn drain(parts: &Parts, serving: JoinHandle<()>, limit: Duration) {
-    let Parts { deployer, dispatcher, store, worker, .. } = parts;
+    let Parts { deployer, dispatcher, jobs, store, worker, .. } = parts;
     tracing::info!(?limit, "no more requests are taken: those that run may finish");
+    jobs.close();
     let started = Instant::now();
     let drained = async {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the gateway failed");
         }
+        jobs.drain().await;
         dispatcher.drain().await;
         deployer.drain().await;
     };

@@ -13,7 +13,7 @@ use quern_types::{ByteSize, KeyValue};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Blobs, Catalog, FunctionLogs, RecentFunctions,
+    Blobs, CallQueue, Catalog, FunctionLogs, RecentFunctions,
     audit::AuditReader,
     catalog::Shown,
     database::{self, Synchronous},
@@ -22,6 +22,7 @@ use crate::{
     ledger::Ledger,
     log_writer::{self, Retention},
     metrics::StoreMetrics,
+    queue,
     schema,
     snapshot::{self, SnapshotError},
     tokens,
@@ -55,6 +56,7 @@ pub struct Store {
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
     key_value: Arc<KeyValueStore>,
+    queue: Arc<CallQueue>,
     recent: RecentFunctions,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -163,6 +165,7 @@ impl Store {
             blobs: parts.blobs,
             logs: parts.logs,
             key_value: Arc::new(parts.key_value),
+            queue: Arc::new(parts.queue),
             recent,
             writer: Mutex::new(Some(writer)),
         })
@@ -178,6 +181,7 @@ impl Store {
             ("catalog.sqlite", schema::MIGRATIONS),
             ("keyvalue.sqlite", pairs::MIGRATIONS),
             ("logs.sqlite", log_writer::MIGRATIONS),
+            ("queue.sqlite", queue::MIGRATIONS),
         ];
         databases
             .iter()
@@ -204,6 +208,11 @@ impl Store {
         self.key_value.clone()
     }
 
+    /// The calls that are carried out later.
+    pub fn queue(&self) -> &Arc<CallQueue> {
+        &self.queue
+    }
+
     /// The functions that were in use.
     pub fn recent(&self) -> &RecentFunctions {
         &self.recent
@@ -216,6 +225,7 @@ impl Store {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         join(writer).await;
         self.key_value.close().await;
+        self.queue.close().await;
         self.logs.close().await;
         self.blobs.close().await;
     }
@@ -236,6 +246,7 @@ struct Parts {
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
     key_value: KeyValueStore,
+    queue: CallQueue,
     contents: std::collections::HashSet<quern_types::Digest>,
 }
 
@@ -270,6 +281,7 @@ fn open_files(
         metrics,
         lock.clone(),
     )?;
+    let queue = CallQueue::open(&directory.join("queue.sqlite"), metrics, lock.clone())?;
     // SQLite syncs the names of its files when it first syncs a log; not to depend on when.
     folder::sync(directory).map_err(|cause| OpenError::Folder {
         action: "sync",
@@ -288,5 +300,5 @@ fn open_files(
         runtime: runtime.clone(),
         _lock: lock,
     };
-    Ok(Parts { writer, audit, blobs, logs, key_value, contents })
+    Ok(Parts { writer, audit, blobs, logs, key_value, queue, contents })
 }

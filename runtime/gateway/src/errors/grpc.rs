@@ -27,13 +27,17 @@ impl Code {
             | Self::MissingGrant
             | Self::InvalidModel
             | Self::SignatureMismatch
+            | Self::KeyReused
             | Self::GuestRejectedInput => Grpc::InvalidArgument,
             Self::NotFound => Grpc::NotFound,
             Self::NameTaken => Grpc::AlreadyExists,
             // Another try does not help before somebody changes what is there.
-            Self::NoPreviousVersion | Self::WrongKind | Self::EngineAbsent | Self::NotLoaded => {
-                Grpc::FailedPrecondition
-            }
+            Self::NoPreviousVersion
+            | Self::WrongKind
+            | Self::WrongState
+            | Self::NoResult
+            | Self::EngineAbsent
+            | Self::NotLoaded => Grpc::FailedPrecondition,
             Self::UploadTooLarge
             | Self::RequestTooLarge
             | Self::ResponseTooLarge

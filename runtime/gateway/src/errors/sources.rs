@@ -1,6 +1,8 @@
 //! Every error of every operation, and the code that it becomes. The matches are exhaustive: a
 //! new variant needs its code before anything compiles.
 
+mod background;
+
 use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
 use quern_types::{
     BodyError, DeviceError, Exceeded, GuestFault, InvokeError, Mismatch, ModelError, Side,
@@ -33,7 +35,7 @@ impl From<RouteError> for Failure {
             RouteError::Name(_)
             | RouteError::EncodedName { .. }
             | RouteError::RegionName { .. } => Self::new(Code::InvalidName, error),
-            RouteError::Version { .. } | RouteError::Token(_) => {
+            RouteError::Version { .. } | RouteError::Token(_) | RouteError::Invocation { .. } => {
                 Self::new(Code::InvalidRequest, error)
             }
         }

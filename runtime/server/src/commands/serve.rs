@@ -114,6 +114,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
             systemd::keep_watchdog();
         }
         parts.dispatcher.warm();
+        parts.jobs.start(parts.gateway.clone());
         let end = lifecycle.serve(&parts, &mut reloader).await?;
         if end != End::TakenBack {
             break;

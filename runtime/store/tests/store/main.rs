@@ -11,3 +11,4 @@ mod keyvalue_model;
 mod logs;
 mod model;
 mod opening;
+mod queue;
