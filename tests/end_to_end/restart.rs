@@ -30,6 +30,8 @@ struct Line {
     url: String,
     folder: TempDir,
     first: Option<Server>,
+    /// Outlives the first.
+    _data: Arc<TempDir>,
 }
 
 impl Line {
@@ -42,8 +44,8 @@ impl Line {
         let config = folder.path().join("quern-server.toml");
         let data = Arc::new(TempDir::new_in(folder.path()).expect("a folder"));
         let flags = ["--config", config.to_str().expect("text")];
-        let first = Server::start_program(command, data, &flags);
-        Self { url: first.url().to_owned(), folder, first: Some(first) }
+        let first = Server::start_program(command, data.clone(), &flags);
+        Self { url: first.url().to_owned(), folder, first: Some(first), _data: data }
     }
 
     fn log(&self) -> String {
@@ -194,14 +196,12 @@ async fn a_successor_that_fails_while_its_predecessor_drains_is_replaced_by_it()
     let killed = Command::new("kill").arg("-KILL").args(children.split_whitespace()).status();
     assert!(killed.expect("kill is there").success(), "{children:?}");
     halting.write_all(b"}").expect("sent");
-    let url = format!("{}/v2/models/digits-mlp/ready", line.url);
-    let ready = answer(client.get(&url)).await;
-    assert_eq!(ready.status, 200, "the connection waited until the server served again");
-    assert!(
-        line.log().contains("the successor failed: this server serves again"),
-        "{}",
-        line.log()
-    );
+    let failed = "the successor failed: this server serves again";
+    until("the server serves again", async || line.log().contains(failed)).await;
+    // Whoever connects waits until it does.
+    let client = support::client();
+    let ready = answer(client.get(format!("{}/v2/models/digits-mlp/ready", line.url))).await;
+    assert_eq!(ready.status, 200);
     let health = answer(client.get(format!("{}/healthz", line.url))).await;
     assert_eq!(health.json()["troubles"], json!(["restart"]));
     let mut processes = line.processes();

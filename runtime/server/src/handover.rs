@@ -83,6 +83,12 @@ impl Channel {
     }
 }
 
+/// Whether the other end is gone, which a connection is told in several ways.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
 /// Sends sockets over a connection on which nothing was sent before.
 fn send_sockets(connection: impl AsFd, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_SOCKETS))];

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::stdio::{dup2_stdin, stdin};
 
-use super::{Channel, FIXED, Message, VARIABLE, receive_sockets};
+use super::{Channel, FIXED, Message, VARIABLE, is_end, receive_sockets};
 use crate::sockets::Sockets;
 
 /// A server that hands over to this one.
@@ -68,9 +68,4 @@ impl Leaving {
         // If it has ended, it need not be told.
         let _ = self.0.tell(Message::Serving).await;
     }
-}
-
-fn is_end(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }

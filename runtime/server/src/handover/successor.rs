@@ -14,13 +14,15 @@ use std::{
 
 use tokio::process::{Child, Command};
 
-use super::{CONFIGURED, Channel, FIXED, Message, VARIABLE, send_sockets};
+use super::{CONFIGURED, Channel, FIXED, Message, VARIABLE, is_end, send_sockets};
 use crate::sockets::Sockets;
 
 /// Longest time until a successor is prepared, during which this server serves.
 const PREPARE_LIMIT: Duration = Duration::from_secs(120);
 /// Longest time until it serves, during which nobody does.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// Longest time between the end of what it says and its own.
+const END_LIMIT: Duration = Duration::from_secs(10);
 /// What is for this process alone: the successor's sockets come from its predecessor.
 const OWN: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
@@ -119,7 +121,8 @@ impl Successor {
 
     /// Tells it that the data folder is free, and waits until it serves.
     pub(crate) async fn take_over(&mut self) -> Result<(), HandOverError> {
-        self.channel.tell(Message::Released).await?;
+        let told = self.channel.tell(Message::Released).await;
+        self.unless_it_ended(told).await?;
         self.hear(Message::Serving, START_LIMIT).await
     }
 
@@ -137,19 +140,21 @@ impl Successor {
     }
 
     async fn hear(&mut self, message: Message, limit: Duration) -> Result<(), HandOverError> {
-        let Self { child, channel } = self;
-        tokio::select! {
-            biased;
-            heard = channel.hear(message) => match heard {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    // It has closed its end by ending, or will not be heard of any more.
-                    let _ = child.start_kill();
-                    Err(HandOverError::Ended(child.wait().await?))
-                }
-                heard => Ok(heard?),
-            },
-            ended = child.wait() => Err(HandOverError::Ended(ended?)),
-            () = tokio::time::sleep(limit) => Err(HandOverError::Silent(limit)),
+        let heard = tokio::time::timeout(limit, self.channel.hear(message)).await;
+        let heard = heard.map_err(|_| HandOverError::Silent(limit))?;
+        self.unless_it_ended(heard).await
+    }
+
+    /// Tells a successor that has closed its end, by ending mostly, from one that is not understood.
+    async fn unless_it_ended(&mut self, outcome: io::Result<()>) -> Result<(), HandOverError> {
+        match outcome {
+            Err(error) if is_end(&error) => {
+                // It may not have ended yet, and is of no use any more.
+                let ended = tokio::time::timeout(END_LIMIT, self.child.wait()).await;
+                let Ok(ended) = ended else { return Err(HandOverError::Silent(END_LIMIT)) };
+                Err(HandOverError::Ended(ended?))
+            }
+            outcome => Ok(outcome?),
         }
     }
 }
