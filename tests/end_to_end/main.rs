@@ -30,6 +30,7 @@ mod reuse;
 mod shared_memory;
 mod streaming;
 mod tls;
+mod traffic;
 mod traps;
 mod worker;
 

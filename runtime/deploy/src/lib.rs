@@ -12,20 +12,25 @@
 mod access;
 mod archive;
 mod artifacts;
+mod canary;
 mod deployer;
 mod digest;
 mod error;
 mod function;
 mod metrics;
 mod model;
+mod traffic;
 
 pub use access::{NewToken, create_token};
+pub use canary::{CanaryStatus, Observed, Waiting};
 pub use deployer::{
-    DeployConfig, DeployServices, DeployedKind, Deployer, Deployment, ModelForm, ModelUpload,
-    Staged,
+    Activation, DeployConfig, DeployServices, DeployedKind, Deployer, Deployment, FunctionUpload,
+    ModelForm, ModelUpload, Staged,
 };
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
     AuditQuery, AuditRecord, LogRecord, LogStream, StageError, StoredRecord, TokenError,
+    TrafficError,
 };
+pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

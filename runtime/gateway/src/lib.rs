@@ -26,6 +26,7 @@ mod operations;
 mod query;
 mod request;
 mod route;
+mod selection;
 mod self_woken;
 mod server;
 mod shared_memory;
@@ -33,6 +34,7 @@ mod stall;
 mod timestamp;
 mod tls;
 mod tokens;
+mod traffic;
 mod troubles;
 mod v2;
 

@@ -10,6 +10,7 @@ mod operations;
 mod schemas;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::HashSet;
 
@@ -32,6 +33,7 @@ use operation::Operation;
 fn described() -> Vec<Operation> {
     let areas = [
         catalog::operations(),
+        traffic::operations(),
         background::operations(),
         access::operations(),
         operations::operations(),

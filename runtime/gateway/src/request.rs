@@ -22,7 +22,7 @@ use crate::{
     operations,
     route::{Route, RouteError},
     server::Offer,
-    tokens, v2,
+    tokens, traffic, v2,
 };
 
 /// The header that names a request.
@@ -152,6 +152,10 @@ impl Gateway {
             }
             Route::Delete(class, name) => {
                 Box::pin(deployments::delete(self, caller, class, name)).await
+            }
+            Route::Traffic(class, name, route) => {
+                let name = (class, name);
+                Box::pin(traffic::answer(self, caller, name, route, request.into_body())).await
             }
             Route::CreateToken => Box::pin(tokens::create(self, caller, request)).await,
             Route::Tokens => Ok(tokens::list(self)),

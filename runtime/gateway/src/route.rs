@@ -7,11 +7,12 @@ mod paths;
 mod policy;
 #[cfg(test)]
 pub(crate) mod tests;
+mod traffic;
 
 use http::Method;
 use quern_types::{Class, InvalidName, InvalidTokenId, Name, TokenId, VersionNumber};
 
-pub(crate) use self::background::BackgroundRoute;
+pub(crate) use self::{background::BackgroundRoute, traffic::TrafficRoute};
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub(crate) enum Route {
     Versions(Class, Name),
     /// `POST /v1/{class}/{name}/rollback`
     Rollback(Class, Name),
+    /// `/v1/{class}/{name}/{traffic,aliases,canary}/…`
+    Traffic(Class, Name, TrafficRoute),
     /// `GET /v1/functions/{name}/logs`
     Logs(Name),
     /// `GET /v1/devices`

@@ -39,6 +39,7 @@ mod schema;
 mod snapshot;
 mod store;
 mod tokens;
+mod traffic;
 mod writer;
 
 pub use audit::{AuditError, AuditQuery, AuditRecord};
@@ -55,3 +56,4 @@ pub use queue::{
 pub use recent::{RecentFunction, RecentFunctions};
 pub use store::{OpenError, Store, StoreConfig};
 pub use tokens::TokenError;
+pub use traffic::{TrafficChange, TrafficError};

@@ -43,6 +43,7 @@ codes! {
     NoResult "no-result" CONFLICT,
     KeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY,
     NoPreviousVersion "no-previous-version" CONFLICT,
+    TrafficConflict "traffic-conflict" CONFLICT,
     UploadTooLarge "upload-too-large" PAYLOAD_TOO_LARGE,
     NotFound "not-found" NOT_FOUND,
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED,

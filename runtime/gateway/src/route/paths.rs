@@ -3,7 +3,9 @@
 use percent_encoding::percent_decode_str;
 use quern_types::{Class, Name, VersionNumber};
 
-use super::{Memory, Route, RouteError, Subject, Target, background, methods::Methods, shorten};
+use super::{
+    Memory, Route, RouteError, Subject, Target, background, methods::Methods, shorten, traffic,
+};
 
 /// Most segments of a path outside of `/f`.
 const MAX_SEGMENTS: usize = 6;
@@ -44,6 +46,10 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
                 }
                 [deployed, "versions"] => Methods::get(Route::Versions(class, name(deployed)?)),
                 [deployed, "rollback"] => Methods::post(Route::Rollback(class, name(deployed)?)),
+                [deployed, area @ ("traffic" | "aliases" | "canary"), ref rest @ ..] => {
+                    let found = traffic::find(area, rest, path)?;
+                    found.ok_or_else(not_found)?.of(class, &name(deployed)?)
+                }
                 _ => return Err(not_found()),
             }
         }

@@ -1,6 +1,6 @@
 //! Who may ask for a route, and what it is counted as.
 
-use super::Route;
+use super::{Route, TrafficRoute};
 use crate::{access::Needs, metrics::Traffic};
 
 impl Route {
@@ -30,6 +30,7 @@ impl Route {
             | Self::LoadModel(_)
             | Self::UnloadModel(_)
             | Self::Logs(_) => Needs::DEPLOYER,
+            Self::Traffic(..) => TrafficRoute::needs(),
             Self::Regions(..)
             | Self::RegisterRegion(..)
             | Self::UnregisterRegions(..)
@@ -72,6 +73,7 @@ impl Route {
             | Self::Devices
             | Self::Tokens
             | Self::Audit => Traffic::Inspect,
+            Self::Traffic(_, _, route) => route.traffic(),
             Self::Logs(_) => Traffic::Logs,
             Self::Live
             | Self::Ready

@@ -81,6 +81,7 @@ pub(crate) fn version<Spec>(
         content,
         spec,
         created: SystemTime::now(),
+        live: true,
     }
 }
 

@@ -12,3 +12,4 @@ mod logs;
 mod model;
 mod opening;
 mod queue;
+mod traffic;
