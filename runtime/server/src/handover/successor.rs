@@ -189,7 +189,7 @@ mod tests {
         let error = babbles.prepared().await.expect_err("it says something else");
         assert!(matches!(error, HandOverError::Channel(_)), "{error}");
 
-        let mut there = Successor::start(&shell("echo p >&0; sleep 1000"), &sockets());
+        let mut there = Successor::start(&shell("echo p >&0; exec sleep 1000"), &sockets());
         let there = there.as_mut().expect("started");
         there.prepared().await.expect("prepared");
         let limit = Duration::from_millis(1);
