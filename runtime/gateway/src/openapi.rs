@@ -3,6 +3,7 @@
 
 mod access;
 mod background;
+mod batches;
 mod catalog;
 mod document;
 mod operation;
@@ -35,6 +36,7 @@ fn described() -> Vec<Operation> {
         catalog::operations(),
         traffic::operations(),
         background::operations(),
+        batches::operations(),
         access::operations(),
         operations::operations(),
     ];

@@ -15,7 +15,9 @@ mod source;
 
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
-use sections::{Background, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory};
+use sections::{
+    Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory,
+};
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
 use source::Source;
@@ -39,6 +41,7 @@ pub(crate) struct Options {
     pub(crate) outbound: Outbound,
     pub(crate) keyvalue: KeyValue,
     pub(crate) models: Models,
+    pub(crate) batches: Batches,
     pub(crate) deploy: Deploy,
     pub(crate) logs: Logs,
     #[serde(rename = "async")]
@@ -232,7 +235,7 @@ impl Config {
     fn sections(&self) -> Vec<Section> {
         let Options { server, tls, http, shared_memory, limits: _, sandbox, outbound, .. } =
             &self.options;
-        let Options { keyvalue, models, deploy, logs, background, .. } = &self.options;
+        let Options { keyvalue, models, batches, deploy, logs, background, .. } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         vec![
             server.section(),
@@ -245,6 +248,7 @@ impl Config {
             outbound.section(),
             keyvalue.section(),
             models.section(),
+            batches.section(),
             deploy.section(),
             logs.section(),
             background.section(),

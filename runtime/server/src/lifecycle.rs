@@ -158,12 +158,14 @@ async fn successor(program: &Program, sockets: &Sockets) -> Result<Successor, Ha
 
 /// Finishes what was begun, within a time, and closes the data folder.
 async fn drain(parts: &Parts, serving: JoinHandle<()>, limit: Duration) {
-    let Parts { deployer, dispatcher, jobs, store, worker, .. } = parts;
+    let Parts { deployer, dispatcher, scoring, jobs, store, worker, .. } = parts;
     tracing::info!(?limit, "no more requests are taken: those that run may finish");
     jobs.close();
     let started = Instant::now();
     let drained = async {
-        if let Err(error) = serving.await {
+        // At once, while calls are still taken: a batch goes on at the next start.
+        let (serving, ()) = tokio::join!(serving, scoring.drain());
+        if let Err(error) = serving {
             tracing::error!(%error, "the gateway failed");
         }
         jobs.drain().await;

@@ -37,6 +37,7 @@ impl Code {
             | Self::WrongKind
             | Self::WrongState
             | Self::NoResult
+            | Self::NotEnded
             | Self::EngineAbsent
             | Self::NotLoaded => Grpc::FailedPrecondition,
             Self::UploadTooLarge
@@ -44,6 +45,8 @@ impl Code {
             | Self::ResponseTooLarge
             | Self::Busy
             | Self::TooManyTokens
+            | Self::TooManyBatches
+            | Self::StorageFull
             | Self::OutOfMemory
             | Self::TooManyTableElements
             | Self::TooManyInstances

@@ -2,7 +2,11 @@
 //! new variant needs its code before anything compiles.
 
 mod background;
+mod batches;
 mod traffic;
+
+#[cfg(test)]
+pub(super) use batches::tests::failures as batch_failures;
 
 use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
 use quern_types::{
@@ -36,9 +40,10 @@ impl From<RouteError> for Failure {
             RouteError::Name(_)
             | RouteError::EncodedName { .. }
             | RouteError::RegionName { .. } => Self::new(Code::InvalidName, error),
-            RouteError::Version { .. } | RouteError::Token(_) | RouteError::Invocation { .. } => {
-                Self::new(Code::InvalidRequest, error)
-            }
+            RouteError::Version { .. }
+            | RouteError::Token(_)
+            | RouteError::Batch(_)
+            | RouteError::Invocation { .. } => Self::new(Code::InvalidRequest, error),
         }
     }
 }

@@ -115,6 +115,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
         }
         parts.dispatcher.warm();
         parts.jobs.start(parts.gateway.clone());
+        parts.scoring.start();
         let end = lifecycle.serve(&parts, &mut reloader).await?;
         if end != End::TakenBack {
             break;
