@@ -30,7 +30,7 @@ pub use deployer::{
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
-    AuditQuery, AuditRecord, LogRecord, LogStream, StageError, StoredRecord, TokenError,
-    TrafficError,
+    AuditQuery, AuditRecord, LogFilter, LogPage, LogPosition, LogQuery, LogRecord, LogStream,
+    StageError, StoredRecord, TokenError, TrafficError,
 };
 pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

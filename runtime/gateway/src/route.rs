@@ -6,6 +6,7 @@ mod methods;
 mod operation;
 mod paths;
 mod policy;
+mod template;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traffic;
@@ -70,6 +71,8 @@ pub(crate) enum Route {
     Traffic(Class, Name, TrafficRoute),
     /// `GET /v1/functions/{name}/logs`
     Logs(Name),
+    /// `GET /v1/stats`
+    Stats,
     /// `GET /v1/devices`
     Devices,
     /// `GET /v1/tokens`

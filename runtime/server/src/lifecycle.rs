@@ -22,6 +22,9 @@ use crate::{
     wiring::Parts,
 };
 
+/// Time for the last spans of traces to be sent, once all requests have ended.
+const LAST_SPANS: Duration = Duration::from_secs(3);
+
 /// What outlives the parts of a server, which are built anew where a successor fails.
 pub(crate) struct Lifecycle {
     /// None once it has stopped: whoever connects is refused.
@@ -158,7 +161,7 @@ async fn successor(program: &Program, sockets: &Sockets) -> Result<Successor, Ha
 
 /// Finishes what was begun, within a time, and closes the data folder.
 async fn drain(parts: &Parts, serving: JoinHandle<()>, limit: Duration) {
-    let Parts { deployer, dispatcher, scoring, jobs, store, worker, .. } = parts;
+    let Parts { deployer, dispatcher, scoring, jobs, store, worker, exporter, .. } = parts;
     tracing::info!(?limit, "no more requests are taken: those that run may finish");
     jobs.close();
     let started = Instant::now();
@@ -175,6 +178,9 @@ async fn drain(parts: &Parts, serving: JoinHandle<()>, limit: Duration) {
     match tokio::time::timeout(limit, drained).await {
         Ok(()) => tracing::info!(took = ?started.elapsed(), "all requests have finished"),
         Err(_) => tracing::warn!("some requests did not finish in time and are cut off"),
+    }
+    if let Some(exporter) = exporter {
+        exporter.stop(LAST_SPANS).await;
     }
     store.close().await;
     if let Some(worker) = worker {

@@ -12,9 +12,12 @@ use quern_jobs::Jobs;
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_scoring::Scoring;
 use quern_store::{Store, StoreConfig};
-use quern_types::{Device, Digest};
+use quern_telemetry::Exporter;
+use quern_types::{Device, Digest, HealthSource, Tracer};
 
-use crate::config::{Config, ModelProcess, Models as ModelOptions, Options};
+use crate::config::{Config, ModelProcess, Models as ModelOptions, Options, Tracing};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What has to be served, drained, closed and stopped.
 pub(crate) struct Parts {
@@ -28,6 +31,8 @@ pub(crate) struct Parts {
     pub(crate) registry: Registry,
     /// The process that computes models, if it is not this one.
     pub(crate) worker: Option<Arc<Worker>>,
+    /// What sends traces, if anything does.
+    pub(crate) exporter: Option<Arc<Exporter>>,
 }
 
 /// What a server needs that does not concern its data folder.
@@ -51,6 +56,7 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     let Prepared { config, registry, device, worker } = prepared;
     let Config { options, limits } = config;
     let store = store_config(&options.server.data, &options);
+    let (exporter, tracer) = traces(&options.tracing, &registry)?.unzip();
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
     let background = options.background;
     let batches = options.batches.config(server.data.join("batches"));
@@ -94,7 +100,8 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
         authenticate: server.authenticate,
         shared_memory: shared_memory.config(),
         callers_are_owners: server.is_private(),
-        version: env!("CARGO_PKG_VERSION"),
+        tracer,
+        version: VERSION,
     };
     let jobs = Jobs::new(Arc::clone(store.queue()), background.config(), &registry)?;
     let services = GatewayServices {
@@ -103,8 +110,22 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
         scoring: Arc::clone(&scoring),
         jobs: Arc::clone(&jobs),
     };
-    let gateway = Arc::new(Gateway::new(gateway, services, registry.clone())?);
-    Ok(Parts { gateway, deployer, dispatcher, scoring, jobs, store, registry, worker })
+    let mut health: Vec<Arc<dyn HealthSource>> = vec![store.clone(), dispatcher.clone()];
+    health.extend(exporter.clone().map(|exporter| -> Arc<dyn HealthSource> { exporter }));
+    let gateway = Gateway::new(gateway, services, registry.clone())?.with_health(health)?;
+    let gateway = Arc::new(gateway);
+    Ok(Parts { gateway, deployer, dispatcher, scoring, jobs, store, registry, worker, exporter })
+}
+
+/// What sends traces, and what begins them; nothing where no collector is given.
+fn traces(options: &Tracing, registry: &Registry) -> Result<Option<(Arc<Exporter>, Arc<Tracer>)>> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let Some(export) = options.export(VERSION, variable)? else { return Ok(None) };
+    let sampler = options.sampler()?;
+    tracing::info!(collector = %export.endpoint, %sampler, "recording traces");
+    let exporter = Arc::new(Exporter::start(export, registry)?);
+    let tracer = Arc::new(Tracer::new(sampler, exporter.spans()));
+    Ok(Some((exporter, tracer)))
 }
 
 /// What a data folder is opened with.

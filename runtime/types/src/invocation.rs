@@ -5,7 +5,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
     ByteSize, Deadline, Exceeded, InvocationId, Mismatch, ModelError, Name, Period, Priority,
-    TenantId, VersionNumber,
+    TenantId, Trace, VersionNumber,
 };
 
 /// Who makes a request, until when an answer is of use, and how urgent it is.
@@ -19,6 +19,8 @@ pub struct Call {
     pub deadline: Deadline,
     /// How urgent its calls of models are; a function's calls have that of its request.
     pub priority: Priority,
+    /// Where it stands in a trace.
+    pub trace: Trace,
 }
 
 /// The body of an HTTP request or response as it streams through.

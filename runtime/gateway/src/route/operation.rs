@@ -39,6 +39,7 @@ impl Route {
             Self::Rollback(class, _) => of(class, "rollBackFunction", "rollBackModel"),
             Self::Traffic(class, _, route) => Some(route.operation(*class)),
             Self::Logs(_) => Some("readLogs"),
+            Self::Stats => Some("readStats"),
             Self::Devices => Some("listDevices"),
             Self::Tokens => Some("listTokens"),
             Self::CreateToken => Some("createToken"),

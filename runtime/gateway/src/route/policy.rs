@@ -30,7 +30,8 @@ impl Route {
             | Self::Rollback(..)
             | Self::LoadModel(_)
             | Self::UnloadModel(_)
-            | Self::Logs(_) => Needs::DEPLOYER,
+            | Self::Logs(_)
+            | Self::Stats => Needs::DEPLOYER,
             Self::Traffic(..) => TrafficRoute::needs(),
             Self::Regions(..)
             | Self::RegisterRegion(..)
@@ -72,6 +73,7 @@ impl Route {
             | Self::Show(..)
             | Self::Versions(..)
             | Self::Devices
+            | Self::Stats
             | Self::Tokens
             | Self::Audit => Traffic::Inspect,
             Self::Traffic(_, _, route) => route.traffic(),
