@@ -19,6 +19,7 @@ mod error;
 mod function;
 mod metrics;
 mod model;
+mod sharing;
 mod traffic;
 
 pub use access::{NewToken, create_token};
@@ -31,6 +32,6 @@ pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
     AuditQuery, AuditRecord, LogFilter, LogPage, LogPosition, LogQuery, LogRecord, LogStream,
-    StageError, StoredRecord, TokenError, TrafficError,
+    SharingError, StageError, StoredRecord, TenantLimitsError, TokenError, TrafficError,
 };
 pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

@@ -293,8 +293,11 @@ impl Shared {
         if !picked.counted {
             return self.infer(call, place).await;
         }
-        let watch =
-            self.outcomes.watch(&VersionKey::new(&call.call.tenant, &call.model, picked.version));
+        let watch = self.outcomes.watch(&VersionKey::new(
+            &call.call.tenant,
+            &call.model.name,
+            picked.version,
+        ));
         let outcome = self.infer(call, place).await;
         watch.end(outcome.as_ref().map_or_else(Ending::of_model, |_| Ending::Good));
         outcome
@@ -305,7 +308,7 @@ impl Shared {
         call: ModelCall,
         place: Place,
     ) -> Result<ModelReply, ModelError> {
-        let (tenant, name) = (call.call.tenant.clone(), call.model.clone());
+        let (tenant, name) = (call.call.tenant.clone(), call.model.name.clone());
         let version = self.resolve(&tenant, &name, call.version)?;
         let key = VersionKey { tenant, name, version: version.number };
         let begun = Instant::now();

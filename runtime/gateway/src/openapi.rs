@@ -9,6 +9,7 @@ mod document;
 mod operation;
 mod operations;
 mod schemas;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -38,6 +39,7 @@ fn described() -> Vec<Operation> {
         background::operations(),
         batches::operations(),
         access::operations(),
+        tenancy::operations(),
         operations::operations(),
     ];
     areas.into_iter().flatten().collect()

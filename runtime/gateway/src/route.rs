@@ -6,7 +6,9 @@ mod methods;
 mod operation;
 mod paths;
 mod policy;
+mod sharing;
 mod template;
+mod tenants;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traffic;
@@ -14,7 +16,12 @@ mod traffic;
 pub(crate) use batches::BatchRoute;
 use http::Method;
 use quern_scoring::InvalidBatchId;
-use quern_types::{Class, InvalidName, InvalidTokenId, Name, TokenId, VersionNumber};
+use quern_types::{
+    Class, InvalidName, InvalidTokenId, Name, QualifiedName, TokenId, VersionNumber,
+};
+
+pub(crate) use sharing::SharingRoute;
+pub(crate) use tenants::TenantRoute;
 
 pub(crate) use self::{background::BackgroundRoute, traffic::TrafficRoute};
 
@@ -22,7 +29,7 @@ pub(crate) use self::{background::BackgroundRoute, traffic::TrafficRoute};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
     /// `ANY /f/{name}/…`
-    Call(Name),
+    Call(QualifiedName),
     /// `POST /v2/models/{name}[/versions/{version}]/infer`
     Infer(Target),
     /// `GET /v2/models/{name}[/versions/{version}]`
@@ -71,6 +78,10 @@ pub(crate) enum Route {
     Traffic(Class, Name, TrafficRoute),
     /// `GET /v1/functions/{name}/logs`
     Logs(Name),
+    /// Sharing of functions and models
+    Sharing(SharingRoute),
+    /// Tenants
+    Tenant(TenantRoute),
     /// `GET /v1/stats`
     Stats,
     /// `GET /v1/devices`
@@ -100,7 +111,7 @@ pub(crate) enum Route {
 /// A model or an inference function, and the version asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    pub(crate) name: Name,
+    pub(crate) name: QualifiedName,
     /// None: the live one.
     pub(crate) version: Option<VersionNumber>,
 }
@@ -194,7 +205,7 @@ impl Route {
     pub(crate) fn of(method: &Method, path: &str) -> Result<Self, RouteError> {
         if let Some(rest) = path.strip_prefix("/f/") {
             let name = rest.split_once('/').map_or(rest, |(name, _)| name);
-            return paths::parse_name(name, path).map(Self::Call);
+            return paths::parse_qualified(name, path).map(Self::Call);
         }
         paths::find(path)?.take(method).map_err(|allow| RouteError::MethodNotAllowed {
             path: shorten(path),

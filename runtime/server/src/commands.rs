@@ -32,6 +32,7 @@ pub(crate) mod new;
 pub(crate) mod openapi;
 pub(crate) mod rollback;
 pub(crate) mod serve;
+pub(crate) mod share;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod traffic;
@@ -67,6 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Delete(command) => delete::run(&session, command).await,
         Command::Infer(command) => infer::run(&session, command).await,
         Command::Call(command) => call::run(&session, command).await,
+        Command::Share(command) => share::run(&session, command).await,
         Command::Invocations(command) => invocations::run(&session, command).await,
         Command::DeadLetters(command) => dead_letters::run(&session, command).await,
         Command::Batch(command) => batch::run(&session, command).await,

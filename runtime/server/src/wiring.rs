@@ -57,7 +57,8 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     let Config { options, limits } = config;
     let store = store_config(&options.server.data, &options);
     let (exporter, tracer) = traces(&options.tracing, &registry)?.unzip();
-    let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
+    let Options { server, http, tenants, shared_memory, sandbox, outbound, models, deploy, .. } =
+        options;
     let background = options.background;
     let batches = options.batches.config(server.data.join("batches"));
 
@@ -98,6 +99,7 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     let gateway = GatewayConfig {
         limits: http.limits(),
         authenticate: server.authenticate,
+        callers: tenants.limits(),
         shared_memory: shared_memory.config(),
         callers_are_owners: server.is_private(),
         tracer,

@@ -6,7 +6,7 @@
 //! | path | content |
 //! |---|---|
 //! | `lock` | held as long as a server has the folder |
-//! | `catalog.sqlite` | tenants' names and versions, tokens, and who changed what; every commit is synced |
+//! | `catalog.sqlite` | tenants' names and versions, whom they are shared with, tokens, and who changed what; every commit is synced |
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
@@ -38,8 +38,10 @@ mod queue;
 mod recent;
 mod rows;
 mod schema;
+mod sharing;
 mod snapshot;
 mod store;
+mod tenants;
 mod tokens;
 mod traffic;
 mod writer;
@@ -57,6 +59,8 @@ pub use queue::{
     Scope, Usage,
 };
 pub use recent::{RecentFunction, RecentFunctions};
+pub use sharing::SharingError;
 pub use store::{OpenError, Store, StoreConfig};
+pub use tenants::TenantLimitsError;
 pub use tokens::TokenError;
 pub use traffic::{TrafficChange, TrafficError};

@@ -5,4 +5,6 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/01_versions.sql"),
     include_str!("schema/02_access.sql"),
     include_str!("schema/03_traffic.sql"),
+    include_str!("schema/04_sharing.sql"),
+    include_str!("schema/05_tenants.sql"),
 ];

@@ -5,11 +5,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
-use quern_types::{ByteSize, KeyValue};
+use quern_types::{Access, ByteSize, KeyValue};
+use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
@@ -25,9 +27,12 @@ use crate::{
     metrics::StoreMetrics,
     queue, schema,
     snapshot::{self, SnapshotError},
-    tokens,
+    tenants, tokens,
     writer::{self, Writer},
 };
+
+/// The file of the catalog.
+const CATALOG: &str = "catalog.sqlite";
 
 /// Where and how much to store.
 #[derive(Debug, Clone)]
@@ -181,7 +186,7 @@ impl Store {
     /// If a newer server has written one of them, or one can't be read.
     pub fn check(directory: &Path) -> Result<(), OpenError> {
         let databases = [
-            ("catalog.sqlite", schema::MIGRATIONS),
+            (CATALOG, schema::MIGRATIONS),
             ("keyvalue.sqlite", pairs::MIGRATIONS),
             ("logs.sqlite", log_writer::MIGRATIONS),
             ("queue.sqlite", queue::MIGRATIONS),
@@ -189,6 +194,11 @@ impl Store {
         databases
             .iter()
             .try_for_each(|(name, migrations)| database::check(&directory.join(name), migrations))
+    }
+
+    /// Whether a folder is a data folder.
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(CATALOG).is_file()
     }
 
     /// What is deployed.
@@ -253,6 +263,15 @@ struct Parts {
     contents: std::collections::HashSet<quern_types::Digest>,
 }
 
+/// Who is let in, and how much they may ask for; what has long expired goes.
+fn load_access(connection: &Connection) -> rusqlite::Result<Access> {
+    let mut access = Access::default();
+    tokens::sweep(connection, SystemTime::now())?;
+    tokens::load(connection, &mut access)?;
+    tenants::load(connection, &mut access)?;
+    Ok(access)
+}
+
 fn open_files(
     config: &StoreConfig,
     metrics: &StoreMetrics,
@@ -260,14 +279,14 @@ fn open_files(
 ) -> Result<Parts, OpenError> {
     let directory = &config.directory;
     let lock = Arc::new(FolderLock::take(directory)?);
-    let path = directory.join("catalog.sqlite");
+    let path = directory.join(CATALOG);
     let connection = database::open(&path, Synchronous::Full, schema::MIGRATIONS)?;
     let damaged = |error: SnapshotError| match error {
         SnapshotError::Database(cause) => OpenError::Database { path: path.clone(), cause },
         error => OpenError::Damaged { path: path.clone(), reason: error.to_string() },
     };
     let routes = snapshot::load(&connection).map_err(damaged)?;
-    let access = tokens::load(&connection).map_err(|error| damaged(error.into()))?;
+    let access = load_access(&connection).map_err(|error| damaged(error.into()))?;
     let contents = snapshot::contents(&connection).map_err(|error| damaged(error.into()))?;
     let audit = AuditReader::new(database::open_reader(&path)?);
     let ledger = Ledger::new(metrics.blob_bytes.clone());

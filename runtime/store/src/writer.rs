@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, thread::JoinHandle, time::Instant};
 
-use quern_types::{Digest, Routes};
+use quern_types::{Access, Digest, Routes};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -17,7 +17,6 @@ use crate::{
     operation::{Effects, Operation, Subject},
     rows,
     snapshot::{self, SnapshotError},
-    tokens,
 };
 
 /// Operations that can wait for the writer; whoever comes next waits for room.
@@ -94,7 +93,9 @@ impl Writer {
                             routes.get_or_insert_with(|| Routes::clone(&self.shown.routes.load()));
                         snapshot::refresh(&savepoint, routes, key)?;
                     }
-                    Subject::Access => access = Some(tokens::load(&savepoint)?),
+                    Subject::Access => operation.show(
+                        access.get_or_insert_with(|| Access::clone(&self.shown.access.load())),
+                    ),
                 }
                 savepoint.commit()?;
             }

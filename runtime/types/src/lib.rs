@@ -28,7 +28,9 @@ mod outcomes;
 mod priority;
 mod quantity;
 mod schema;
+mod sharing;
 mod signature;
+mod tenant_limits;
 mod tensor;
 mod trace;
 mod traffic;
@@ -66,7 +68,9 @@ pub use name::{InvalidName, Name};
 pub use outcomes::{Latencies, OutcomeCounts, TrafficOutcomes};
 pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
+pub use sharing::{QualifiedName, Sharing};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
+pub use tenant_limits::{InvalidTenantLimit, TenantLimits};
 pub use tensor::{ByteStrings, DataType, Tensor, TensorError, byte_strings, element_count};
 pub use trace::{
     InvalidSampler, InvalidTraceId, Sampler, Span, SpanId, SpanKind, SpanLink, SpanRecord,

@@ -5,11 +5,13 @@ use std::{
     net::SocketAddr,
     process,
     sync::Arc,
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result};
 use quern_gateway::Trouble;
 use quern_store::Store;
+use quern_types::{Role, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
@@ -22,7 +24,8 @@ use crate::{
     reload::{Certificate, InForce, Reloader},
     signals,
     sockets::Sockets,
-    systemd, wiring,
+    systemd,
+    wiring::{self, Parts},
 };
 
 /// Run a server
@@ -102,6 +105,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
             }
         }
         let parts = wiring::build(prepared).await?;
+        warn_of_no_token(&parts, &in_force.config.options.server);
         let gateway = Arc::clone(&parts.gateway);
         gateway.set_trouble(Trouble::Restart, starts > 0);
         let mut reloader = Reloader::new(in_force, gateway, &parts.registry)?;
@@ -193,6 +197,20 @@ fn check_address(server: &Server, tls: &Tls) -> Result<(), UsageError> {
         return Ok(());
     };
     Err(UsageError(format!("won't listen on {address}: {problem}")))
+}
+
+/// A server that lets in nobody can't be told whom to let in.
+fn warn_of_no_token(parts: &Parts, server: &Server) {
+    let access = parts.deployer.access();
+    let admits =
+        |token: &Token| token.role == Role::Admin && access.holds(token.id, SystemTime::now());
+    if server.authenticate && !access.tokens().any(|token| admits(token)) {
+        tracing::warn!(
+            "no admin's token lets anybody in: stop the server and make one with `quern token \
+             create --data {} --role admin`",
+            server.data.display()
+        );
+    }
 }
 
 /// Shared memory is for clients of this machine, while the address is for others as well.

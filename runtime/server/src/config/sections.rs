@@ -54,6 +54,9 @@ macro_rules! section {
 
 pub(super) use section;
 
+mod tenants;
+pub(crate) use tenants::Tenants;
+
 section! {
     /// The process: where it listens and keeps what is deployed, and how it ends.
     Server in "server" {
@@ -480,6 +483,7 @@ impl Models {
 
 #[cfg(test)]
 mod tests {
+    use quern_gateway::CallerLimits;
     use quern_sandbox::SandboxConfig;
 
     use super::*;
@@ -487,6 +491,7 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_parts() {
         assert_eq!(Http::default().limits(), EdgeLimits::default());
+        assert_eq!(Tenants::default().limits(), CallerLimits::default());
         assert_eq!(Tls::default().limits(), HandshakeLimits::default());
         assert_eq!(SharedMemory::default().config(), SharedMemoryConfig::default());
         assert_eq!(Models::default().limits(), ModelsConfig::default());
