@@ -29,6 +29,7 @@ mod protocol;
 mod reliability;
 mod reload;
 mod repository;
+mod restart;
 mod reuse;
 mod shared_memory;
 mod sharing;

@@ -111,10 +111,7 @@ impl Server {
                 (addresses.next().expect("the server says where it listens"), Some(grpc_url))
             }
         };
-        // Clients that don't say by what TLS is computed take it from here.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().tls_certs_only([]).build().expect("a client");
-        Self { child, url, grpc_url, data, client }
+        Self { child, url, grpc_url, data, client: client() }
     }
 
     /// Where gRPC has an address of its own.
@@ -245,6 +242,13 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "not after {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A client without TLS.
+pub(crate) fn client() -> reqwest::Client {
+    // Clients that don't say by what TLS is computed, as even this one wants to know, take it here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().tls_certs_only([]).build().expect("a client without certificates")
 }
 
 /// Sends a request and reads the answer to its end.

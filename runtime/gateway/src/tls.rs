@@ -68,8 +68,8 @@ pub enum TlsError {
     /// Certificate and key don't go together, or are of a kind that is not known.
     #[error("certificate and key can't be used: {0}")]
     Identity(#[from] rustls::Error),
-    /// A metric of this name is registered already.
-    #[error("metrics can't be registered: {0}")]
+    /// What is counted can't be.
+    #[error("metrics can't be made: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
@@ -90,15 +90,19 @@ impl Tls {
     /// TLS in the name of `identity`.
     ///
     /// # Errors
-    /// If certificate and key don't go together, or the metrics are registered already.
-    pub fn new(
-        identity: Identity,
-        limits: HandshakeLimits,
-        registry: &Registry,
-    ) -> Result<Self, TlsError> {
+    /// If certificate and key don't go together.
+    pub fn new(identity: Identity, limits: HandshakeLimits) -> Result<Self, TlsError> {
         let config = ArcSwap::from(server_config(identity)?);
-        let metrics = Metrics::register(registry)?;
+        let metrics = Metrics::new()?;
         Ok(Self { config, limits, queue: Queue::new(limits.most), metrics })
+    }
+
+    /// Shows what is counted of handshakes among the metrics of a server.
+    ///
+    /// # Errors
+    /// If it is shown there already.
+    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        self.metrics.register(registry)
     }
 
     /// Takes another identity for handshakes that begin from now on. After an error it is still the

@@ -162,6 +162,12 @@ impl Flags {
         Config::new(options, &source)
     }
 
+    /// Has the server listen there, whatever else says where.
+    pub(crate) fn listen_at(&mut self, everything: SocketAddr, grpc: Option<SocketAddr>) {
+        self.listen = Some(everything);
+        self.grpc_listen = grpc.or(self.grpc_listen);
+    }
+
     fn override_options(self, options: &mut Options) {
         fn set<T>(option: &mut T, flag: Option<T>) {
             if let Some(value) = flag {

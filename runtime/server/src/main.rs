@@ -14,7 +14,9 @@ mod client;
 mod commands;
 mod config;
 mod failure;
+mod handover;
 mod inputs;
+mod lifecycle;
 mod logging;
 mod machine;
 mod memory;
@@ -24,6 +26,7 @@ mod project;
 mod reload;
 mod scaffold;
 mod signals;
+mod sockets;
 mod systemd;
 mod wiring;
 
@@ -47,7 +50,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<()> {
+fn run(mut arguments: Arguments) -> Result<()> {
+    if let Command::Serve(serve) = &mut arguments.command {
+        // It changes the environment, and standard input: before there is another thread.
+        serve.inherit()?;
+    }
     // Whoever needs TLS and does not say by whom it is computed takes this; nobody has before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime =

@@ -8,7 +8,7 @@ use quern_gateway::{Gateway, Tls, Trouble};
 
 use crate::{
     certificates::{CertificateError, CertificateFiles, Changes, Loaded, Look},
-    config::{Config, ConfigError, Flags},
+    config::{Config, ConfigError, Flags, Tls as TlsOptions},
     logging::Log,
 };
 
@@ -22,13 +22,20 @@ pub(crate) struct Certificate {
     changes: Option<Changes>,
 }
 
-/// What is in force, and how it is changed.
+/// What a server runs with, whichever parts it is made of.
+pub(crate) struct InForce {
+    /// What it was started with.
+    pub(crate) flags: Flags,
+    pub(crate) config: Config,
+    pub(crate) log: Log,
+    /// What connections are encrypted with, if they are.
+    pub(crate) certificate: Option<Certificate>,
+}
+
+/// Changes what is in force.
 pub(crate) struct Reloader {
-    flags: Flags,
-    running: Config,
+    in_force: InForce,
     gateway: Arc<Gateway>,
-    log: Arc<Log>,
-    certificate: Option<Certificate>,
     metrics: Metrics,
 }
 
@@ -42,14 +49,14 @@ enum ReloadError {
 }
 
 impl Certificate {
-    /// Begins to watch over the certificate that `tls` shows.
-    pub(crate) fn new(tls: Arc<Tls>, look: Look, files: &CertificateFiles) -> Self {
-        Self { tls, shown: look, seen: look, changes: watch(files) }
-    }
-
-    /// What connections are encrypted with.
-    pub(crate) fn tls(&self) -> Arc<Tls> {
-        self.tls.clone()
+    /// Reads the certificate that connections are to be encrypted with, and watches over it; none
+    /// if they are not to be.
+    pub(crate) fn load(options: &TlsOptions) -> Result<Option<Self>, CertificateError> {
+        let Some(files) = options.files() else { return Ok(None) };
+        let Loaded { identity, look, wide } = files.load()?;
+        warn_of_rights(&files, wide);
+        let tls = Tls::new(identity, options.limits()).map_err(|cause| files.refuse(cause))?;
+        Ok(Some(Self { tls: Arc::new(tls), shown: look, seen: look, changes: watch(&files) }))
     }
 
     /// Shows another one if there is another one; says so.
@@ -76,33 +83,43 @@ impl Certificate {
 }
 
 impl Reloader {
-    /// Takes care of a server that was started with these flags and this configuration.
+    /// Takes care of a server that runs with this.
     pub(crate) fn new(
-        flags: Flags,
-        running: Config,
+        in_force: InForce,
         gateway: Arc<Gateway>,
-        log: Arc<Log>,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(registry)?;
-        Ok(Self { flags, running, gateway, log, certificate: None, metrics })
+        if let Some(certificate) = &in_force.certificate {
+            certificate.tls.register(registry)?;
+        }
+        Ok(Self { in_force, gateway, metrics })
     }
 
-    /// With a certificate to take care of, too.
-    pub(crate) fn with(mut self, certificate: Option<Certificate>) -> Self {
-        self.certificate = certificate;
-        self
+    /// What is in force.
+    pub(crate) fn in_force(&self) -> &InForce {
+        &self.in_force
+    }
+
+    /// What is in force at the end.
+    pub(crate) fn end(self) -> InForce {
+        self.in_force
+    }
+
+    /// What connections are encrypted with.
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
+        self.in_force.certificate.as_ref().map(|certificate| certificate.tls.clone())
     }
 
     /// Time that requests get to finish.
     pub(crate) fn drain_timeout(&self) -> Duration {
-        self.running.options.server.drain_timeout.0.0
+        self.in_force.config.options.server.drain_timeout.0.0
     }
 
     /// Takes every certificate that comes, for ever. May be dropped at any time.
     pub(crate) async fn follow_certificate(&mut self) {
         loop {
-            match &mut self.certificate {
+            match &mut self.in_force.certificate {
                 Some(certificate) => certificate.changed().await,
                 None => std::future::pending().await,
             }
@@ -130,16 +147,16 @@ impl Reloader {
     }
 
     fn try_reload(&mut self) -> Result<(), ReloadError> {
-        let wanted = self.flags.clone().load()?;
-        let mut next = self.running.clone();
+        let wanted = self.in_force.flags.clone().load()?;
+        let mut next = self.in_force.config.clone();
         next.take_live(&wanted);
         if let Some(files) = next.options.tls.files() {
             self.take_certificate(
                 &files,
-                self.running.options.tls.files().as_ref() != Some(&files),
+                self.in_force.config.options.tls.files().as_ref() != Some(&files),
             )?;
         }
-        for change in self.running.changes(&next) {
+        for change in self.in_force.config.changes(&next) {
             tracing::info!(option = change.key, from = change.from, to = change.to, "changed");
         }
         for change in next.changes(&wanted) {
@@ -150,19 +167,19 @@ impl Reloader {
                 "needs a restart to change"
             );
         }
-        let (before, after) = (&self.running.options.server, &next.options.server);
+        let (before, after) = (&self.in_force.config.options.server, &next.options.server);
         if before.log_filter != after.log_filter {
-            self.log.set_filter(&after.log_filter);
+            self.in_force.log.set_filter(&after.log_filter);
         }
         self.gateway.set_limits(next.options.http.limits());
-        self.running = next;
+        self.in_force.config = next;
         tracing::info!("reloaded");
         Ok(())
     }
 
     fn reload_certificate(&mut self) {
-        let Some(files) = self.running.options.tls.files() else { return };
-        let Some(certificate) = &mut self.certificate else { return };
+        let Some(files) = self.in_force.config.options.tls.files() else { return };
+        let Some(certificate) = &mut self.in_force.certificate else { return };
         // Something else in their folders may have changed, such as the log that says so.
         let look = files.look();
         if look == certificate.seen {
@@ -180,7 +197,7 @@ impl Reloader {
         files: &CertificateFiles,
         are_others: bool,
     ) -> Result<(), CertificateError> {
-        let Some(certificate) = &mut self.certificate else { return Ok(()) };
+        let Some(certificate) = &mut self.in_force.certificate else { return Ok(()) };
         let replaced = files.load().and_then(|loaded| certificate.replace(files, loaded));
         self.gateway.set_trouble(Trouble::Certificate, replaced.is_err());
         match &replaced {
@@ -210,7 +227,7 @@ fn watch(files: &CertificateFiles) -> Option<Changes> {
 }
 
 /// A key is for the server alone.
-pub(crate) fn warn_of_rights(files: &CertificateFiles, wide: Option<u32>) {
+fn warn_of_rights(files: &CertificateFiles, wide: Option<u32>) {
     if let Some(mode) = wide {
         let (key, mode) = (files.key.display(), format!("{mode:o}"));
         tracing::warn!(%key, %mode, "others may read or change the private key: chmod 600 it");

@@ -1,7 +1,10 @@
 //! Watches for the signals that a server obeys. On a thread of its own, so that the second one that
 //! says stop ends the process however busy all other threads are.
 
-use std::{io, process};
+use std::{
+    io::{self, IsTerminal as _},
+    process,
+};
 
 use tokio::{
     runtime,
@@ -14,6 +17,8 @@ use tokio::{
 pub(crate) enum Order {
     /// SIGHUP: read the configuration and the certificate again.
     Reload,
+    /// SIGUSR2: hand over to a successor.
+    HandOver,
 }
 
 /// What the signals ask for.
@@ -57,6 +62,9 @@ struct Taken {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
+    user: Signal,
+    /// Whether there was a terminal at the start.
+    on_terminal: bool,
 }
 
 /// What a signal means.
@@ -71,6 +79,8 @@ impl Taken {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined2())?,
+            on_terminal: io::stdin().is_terminal(),
         })
     }
 
@@ -79,7 +89,12 @@ impl Taken {
             biased;
             _ = self.interrupt.recv() => Meaning::Stop,
             _ = self.terminate.recv() => Meaning::Stop,
-            _ = self.hang_up.recv() => Meaning::Order(Order::Reload),
+            // The same signal says that the terminal is closed, which is a way to stop a program.
+            _ = self.hang_up.recv() => match self.on_terminal && !io::stdin().is_terminal() {
+                true => Meaning::Stop,
+                false => Meaning::Order(Order::Reload),
+            },
+            _ = self.user.recv() => Meaning::Order(Order::HandOver),
         }
     }
 

@@ -22,6 +22,14 @@ pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
+/// That another process is the server from now on, and takes requests.
+pub(crate) fn is_now(successor: Option<u32>) {
+    match successor {
+        Some(id) => notify(&[NotifyState::MainPid(id), NotifyState::Ready]),
+        None => notify(&[NotifyState::Ready]),
+    }
+}
+
 /// Tells systemd in time, again and again, that the runtime still has its turns, if it is asked
 /// to. A server that doesn't is started anew.
 pub(crate) fn keep_watchdog() {

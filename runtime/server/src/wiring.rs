@@ -35,10 +35,25 @@ pub(crate) struct Parts {
     pub(crate) exporter: Option<Arc<Exporter>>,
 }
 
-/// Builds a server. The model side of the dispatcher comes first: sandboxes call it.
-pub(crate) async fn build(config: Config) -> Result<Parts> {
+/// What a server needs that does not concern its data folder.
+pub(crate) struct Prepared {
+    config: Config,
+    registry: Registry,
+    device: Arc<dyn Device>,
+    worker: Option<Arc<Worker>>,
+}
+
+/// Makes what can be made while another server has the data folder.
+pub(crate) async fn prepare(config: Config) -> Result<Prepared> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
+    let (device, worker) = device(&config.options.models, &registry).await?;
+    Ok(Prepared { config, registry, device, worker })
+}
+
+/// Builds a server. The model side of the dispatcher comes first: sandboxes call it.
+pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
+    let Prepared { config, registry, device, worker } = prepared;
     let Config { options, limits } = config;
     let store = store_config(&options.server.data, &options);
     let (exporter, tracer) = traces(&options.tracing, &registry)?.unzip();
@@ -51,7 +66,6 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         .await
         .with_context(|| format!("can't open the data folder {}", server.data.display()))?;
     let store = Arc::new(store);
-    let (device, worker) = device(&models, &registry).await?;
 
     let max_batch = models.max_batch.0;
     let models = Models::new(models.limits(), Arc::clone(&store), device.clone(), &registry)?;

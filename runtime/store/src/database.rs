@@ -35,14 +35,32 @@ pub(crate) fn open(
     }
     let found: u32 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    let done = known(path, found, migrations)?;
+    for (migration, version) in migrations.iter().zip(1u32..).skip(done) {
+        migrate(&mut connection, version, migration).map_err(failed)?;
+    }
+    Ok(connection)
+}
+
+/// Whether these migrations know a database, which its writer may have open; one that is missing
+/// will be made.
+pub(crate) fn check(path: &Path, migrations: &[&str]) -> Result<(), OpenError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let failed = |cause| OpenError::Database { path: path.to_owned(), cause };
+    let connection = open_reader(path)?;
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    known(path, found.map_err(failed)?, migrations).map(drop)
+}
+
+/// How many of the migrations a database of this version has; an error if it has more.
+fn known(path: &Path, found: u32, migrations: &[&str]) -> Result<usize, OpenError> {
     let known = migrations.len() as u32;
     if found > known {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
     }
-    for (migration, version) in migrations.iter().zip(1u32..).skip(found as usize) {
-        migrate(&mut connection, version, migration).map_err(failed)?;
-    }
-    Ok(connection)
+    Ok(found as usize)
 }
 
 /// Opens a database that exists, for reading beside its writer.
@@ -99,6 +117,10 @@ mod tests {
         open(&path, Synchronous::Full, &[FIRST, SECOND]).expect("made");
         let refused = open(&path, Synchronous::Full, &[FIRST]).expect_err("newer");
         assert!(matches!(refused, OpenError::NewerSchema { found: 2, known: 1, .. }), "{refused}");
+        let refused = check(&path, &[FIRST]).expect_err("newer");
+        assert!(matches!(refused, OpenError::NewerSchema { found: 2, known: 1, .. }), "{refused}");
+        check(&path, &[FIRST, SECOND]).expect("known, also while it is open elsewhere");
+        check(&folder.path().join("absent.sqlite"), &[]).expect("will be made");
     }
 
     #[test]

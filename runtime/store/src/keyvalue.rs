@@ -3,7 +3,7 @@
 //! bucket take all the room that waiting writes have.
 
 mod operation;
-mod pairs;
+pub(crate) mod pairs;
 mod readers;
 mod waiting;
 

@@ -46,7 +46,7 @@ use crate::{
     store::join,
 };
 
-const MIGRATIONS: &[&str] =
+pub(crate) const MIGRATIONS: &[&str] =
     &[include_str!("queue/schema/01_calls.sql"), include_str!("queue/schema/02_fires.sql")];
 
 /// Why the queue can't be read or written; nothing was changed.

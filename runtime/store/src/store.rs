@@ -21,11 +21,11 @@ use crate::{
     database::{self, Synchronous},
     folder::{self, FolderLock},
     health::FolderHealth,
-    keyvalue::KeyValueStore,
+    keyvalue::{KeyValueStore, pairs},
     ledger::Ledger,
-    log_writer::Retention,
+    log_writer::{self, Retention},
     metrics::StoreMetrics,
-    schedules, schema,
+    queue, schedules, schema,
     snapshot::{self, SnapshotError},
     tenants, tokens,
     writer::{self, Writer},
@@ -177,6 +177,23 @@ impl Store {
             health,
             writer: Mutex::new(Some(writer)),
         })
+    }
+
+    /// Whether this server could open a data folder that another one has open: whether it knows the
+    /// databases there. It changes nothing.
+    ///
+    /// # Errors
+    /// If a newer server has written one of them, or one can't be read.
+    pub fn check(directory: &Path) -> Result<(), OpenError> {
+        let databases = [
+            (CATALOG, schema::MIGRATIONS),
+            ("keyvalue.sqlite", pairs::MIGRATIONS),
+            ("logs.sqlite", log_writer::MIGRATIONS),
+            ("queue.sqlite", queue::MIGRATIONS),
+        ];
+        databases
+            .iter()
+            .try_for_each(|(name, migrations)| database::check(&directory.join(name), migrations))
     }
 
     /// Whether a folder is a data folder.

@@ -6,6 +6,7 @@ use super::HandshakeError;
 
 /// Handshakes by how they ended.
 pub(super) struct Metrics {
+    all: IntCounterVec,
     completed: IntCounter,
     failed: IntCounter,
     stalled: IntCounter,
@@ -14,20 +15,24 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
         let handshakes = IntCounterVec::new(
             Opts::new("quern_tls_handshakes_total", "TLS handshakes, by how they ended"),
             &["outcome"],
         )?;
-        registry.register(Box::new(handshakes.clone()))?;
         let of = |outcome| handshakes.with_label_values(&[outcome]);
         Ok(Self {
+            all: handshakes.clone(),
             completed: of("completed"),
             failed: of("failed"),
             stalled: of("stalled"),
             displaced: of("displaced"),
             plain: of("plain-http"),
         })
+    }
+
+    pub(super) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        registry.register(Box::new(self.all.clone()))
     }
 
     pub(super) fn ended(&self, error: Option<&HandshakeError>) {

@@ -3,32 +3,30 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
-    path::Path,
     process,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result};
-use quern_gateway::{Listeners, Tls};
+use quern_gateway::Trouble;
+use quern_store::Store;
 use quern_types::{Role, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    certificates::Loaded,
-    config::{Config, Flags, Options, Server, Tls as TlsOptions},
-    failure::{Failure, UsageError},
+    config::{Config, Flags, Options, Server, Tls},
+    failure::UsageError,
+    handover::{Predecessor, Program},
+    lifecycle::{End, Lifecycle},
     logging::Log,
     memory, ort, output,
-    reload::{self, Certificate, Reloader},
-    signals::{self, Order, Signals},
+    reload::{Certificate, InForce, Reloader},
+    signals,
+    sockets::Sockets,
     systemd,
     wiring::{self, Parts},
 };
-
-/// Time for the last spans of traces to be sent, once all requests have ended.
-const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// Run a server
 ///
@@ -36,85 +34,128 @@ const LAST_SPANS: Duration = Duration::from_secs(3);
 /// requests, and before that, where gRPC has an address of its own, "listening on
 /// grpc://ADDRESS:PORT" (grpcs://). Logs go to standard error; QUERN_LOG filters them (default:
 /// info). SIGINT and SIGTERM stop it: it takes no more requests, finishes those it has, and exits; a
-/// second signal ends it at once. SIGHUP has it read its configuration and certificate again.
+/// second signal ends it at once. SIGHUP has it read its configuration and certificate again, SIGUSR2
+/// has it start this program anew and hand over to it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
     flags: Flags,
+
+    #[arg(skip)]
+    inherited: Inherited,
+}
+
+/// What this process was started with, beside its command line.
+#[derive(Debug, Default)]
+struct Inherited {
+    /// The server that it takes over from.
+    predecessor: Option<Predecessor>,
+    /// Sockets of systemd's.
+    sockets: Option<Sockets>,
+}
+
+impl Serve {
+    /// Takes what this process was started with. To be called before there is another thread.
+    pub(crate) fn inherit(&mut self) -> Result<()> {
+        let predecessor = Predecessor::of_this_process();
+        let predecessor = predecessor.context("can't take over from another server")?;
+        let sockets = Sockets::of_systemd().context("can't use the sockets of systemd")?;
+        let given = predecessor.as_ref().map(Predecessor::sockets).or(sockets.as_ref());
+        if let Some(sockets) = given.filter(|sockets| sockets.are_fixed) {
+            let (everything, grpc) = sockets.addresses()?;
+            self.flags.listen_at(everything, grpc);
+        }
+        self.inherited = Inherited { predecessor, sockets };
+        Ok(())
+    }
 }
 
 pub(crate) async fn run(command: Serve) -> Result<()> {
-    let Serve { flags } = command;
+    let Serve { flags, inherited } = command;
+    let program = Program::this().context("can't find this program's own file")?;
     let config = flags.clone().load()?;
     let Options { server, tls, .. } = &config.options;
-    let Server { listen, grpc_listen, .. } = *server;
     check_address(server, tls)?;
-    let files = tls.files();
-    let loaded = files.as_ref().map(|files| files.load()).transpose()?;
-    let log = Arc::new(Log::start(server.log_format, &server.log_filter)?);
+    let log = Log::start(server.log_format, &server.log_filter)?;
+    let certificate = Certificate::load(tls)?;
     warn_of_shared_memory(&config.options);
     // Taken first, so that a signal during the start is not lost.
     let signals = signals::watch().await.context("can't watch signals")?;
     raise_open_files();
-    let parts = wiring::build(find_ort_library(config.clone())).await?;
-    warn_of_no_token(&parts, &config.options.server);
-    memory::give_back_while_running();
-    let certificate = certificate(&config.options, loaded, &parts)?;
-    let http = bind(listen, "--listen").await?;
-    let grpc = match grpc_listen {
-        Some(address) => Some(bind(address, "--grpc-listen").await?),
-        None => None,
+    let (given, mut leaving) = match inherited.predecessor.map(Predecessor::meet).transpose()? {
+        Some((sockets, leaving)) => (Some(sockets), Some(leaving)),
+        None => (inherited.sockets, None),
     };
-    let tls = certificate.as_ref().map(Certificate::tls);
-    let listeners = Listeners { http, grpc, tls };
-    announce(&listeners, &config.options.server.data)?;
-    let gateway = Arc::clone(&parts.gateway);
-    let reloader = Reloader::new(flags, config, gateway, log, &parts.registry)?.with(certificate);
-    systemd::ready();
-    systemd::keep_watchdog();
-    parts.dispatcher.warm();
-    parts.jobs.start(parts.gateway.clone());
-    parts.scoring.start();
-    serve_until_stopped(&parts, listeners, signals, reloader).await;
+    let sockets = Sockets::open(given, server)?;
+    let addresses = sockets.addresses()?;
+    let mut lifecycle = Lifecycle::new(sockets, program, signals);
+    memory::give_back_while_running();
+
+    let mut in_force = InForce { flags, config, log, certificate };
+    let (mut starts, is_first) = (0, leaving.is_none());
+    loop {
+        let data = in_force.config.options.server.data.clone();
+        let prepared = wiring::prepare(find_ort_library(in_force.config.clone())).await?;
+        if let Some(leaving) = &mut leaving {
+            Store::check(&data)?;
+            tokio::select! {
+                biased;
+                () = lifecycle.stopped() => return Ok(()),
+                left = leaving.wait() => left.context("can't take over from another server")?,
+            }
+        }
+        let parts = wiring::build(prepared).await?;
+        warn_of_no_token(&parts, &in_force.config.options.server);
+        let gateway = Arc::clone(&parts.gateway);
+        gateway.set_trouble(Trouble::Restart, starts > 0);
+        let mut reloader = Reloader::new(in_force, gateway, &parts.registry)?;
+        announce(addresses, &reloader.in_force().config, is_first && starts == 0)?;
+        match leaving.take() {
+            Some(leaving) => leaving.take_over().await,
+            None => systemd::ready(),
+        }
+        if starts == 0 {
+            systemd::keep_watchdog();
+        }
+        parts.dispatcher.warm();
+        parts.jobs.start(parts.gateway.clone());
+        parts.scoring.start();
+        let end = lifecycle.serve(&parts, &mut reloader).await?;
+        if end != End::TakenBack {
+            break;
+        }
+        in_force = reloader.end();
+        starts += 1;
+        // It would join the device's lanes and wait for compiles, however long they take.
+        tokio::task::spawn_blocking(move || drop(parts));
+    }
     io::stdout().flush()?;
-    // Not by returning: dropping the server would join the device's lanes and wait for compiles,
-    // however long they take.
+    // Not by returning, for the same reason.
     process::exit(0)
 }
 
-/// The certificate that the server shows, if it is to speak TLS.
-fn certificate(
-    options: &Options,
-    loaded: Option<Loaded>,
-    parts: &Parts,
-) -> Result<Option<Certificate>> {
-    let (Some(files), Some(loaded)) = (options.tls.files(), loaded) else { return Ok(None) };
-    reload::warn_of_rights(&files, loaded.wide);
-    let tls = Tls::new(loaded.identity, options.tls.limits(), &parts.registry)
-        .map_err(|cause| files.refuse(cause))?;
-    Ok(Some(Certificate::new(Arc::new(tls), loaded.look, &files)))
-}
-
-/// Says where the server listens.
-fn announce(Listeners { http, grpc, tls }: &Listeners, data: &Path) -> Result<()> {
-    let (http_scheme, grpc_scheme) =
-        if tls.is_some() { ("https", "grpcs") } else { ("http", "grpc") };
+/// Says where the server listens: in the log, and to whoever has started it on standard output.
+fn announce(
+    addresses: (SocketAddr, Option<SocketAddr>),
+    config: &Config,
+    aloud: bool,
+) -> Result<()> {
+    let Options { server, tls, .. } = &config.options;
+    let (everything, grpc) = addresses;
+    let tls = tls.files().is_some();
+    let (scheme, grpc_scheme) = if tls { ("https", "grpcs") } else { ("http", "grpc") };
     if let Some(grpc) = grpc {
-        let address = grpc.local_addr()?;
-        output::line(format_args!("listening on {grpc_scheme}://{address}"))?;
-        tracing::info!(%address, "listening for gRPC");
+        tracing::info!(address = %grpc, "listening for gRPC");
+        if aloud {
+            output::line(format_args!("listening on {grpc_scheme}://{grpc}"))?;
+        }
     }
-    let address = http.local_addr()?;
-    output::line(format_args!("listening on {http_scheme}://{address}"))?;
-    tracing::info!(%address, tls = tls.is_some(), data = %data.display(), "listening");
+    let data = server.data.display();
+    tracing::info!(address = %everything, tls, %data, process = process::id(), "listening");
+    if aloud {
+        output::line(format_args!("listening on {scheme}://{everything}"))?;
+    }
     Ok(())
-}
-
-async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| Failure {
-        message: format!("can't listen on {address}: {error}"),
-        hint: format!("is another server running there? choose another port with {flag}"),
-    })
 }
 
 /// The configuration with ONNX Runtime's library where it is found, if none is given.
@@ -131,68 +172,6 @@ fn find_ort_library(mut config: Config) -> Config {
     config
 }
 
-/// Serves until a signal says stop, then finishes what runs within the time for that.
-async fn serve_until_stopped(
-    parts: &Parts,
-    listeners: Listeners,
-    signals: Signals,
-    mut reloader: Reloader,
-) {
-    let Parts { gateway, deployer, dispatcher, scoring, jobs, store, worker, exporter, .. } = parts;
-    let Signals { stop, mut orders } = signals;
-    let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
-    let obeying = async {
-        loop {
-            tokio::select! {
-                Some(order) = orders.recv() => match order {
-                    Order::Reload => {
-                        systemd::reloading();
-                        reloader.reload();
-                        systemd::ready();
-                    }
-                },
-                () = reloader.follow_certificate() => {}
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        () = stopped(stop) => {}
-        () = obeying => {}
-    }
-    systemd::stopping();
-    let drain_timeout = reloader.drain_timeout();
-    tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
-    jobs.close();
-    let started = Instant::now();
-    let drained = async {
-        // At once, while calls are still taken: a batch goes on at the next start.
-        let (serving, ()) = tokio::join!(serving, scoring.drain());
-        if let Err(error) = serving {
-            tracing::error!(%error, "the gateway failed");
-        }
-        jobs.drain().await;
-        dispatcher.drain().await;
-        deployer.drain().await;
-    };
-    match tokio::time::timeout(drain_timeout, drained).await {
-        Ok(()) => tracing::info!(took = ?started.elapsed(), "all requests have finished"),
-        Err(_) => tracing::warn!("some requests did not finish in time and are cut off"),
-    }
-    if let Some(exporter) = exporter {
-        exporter.stop(LAST_SPANS).await;
-    }
-    store.close().await;
-    if let Some(worker) = worker {
-        worker.stop();
-    }
-}
-
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // The sender lives as long as the process: its end means stop as well.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
 /// Allows this process as many open files as it may allow itself: every connection is one, and so is
 /// the code of every loaded function, while many systems start programs with 1024.
 fn raise_open_files() {
@@ -205,7 +184,7 @@ fn raise_open_files() {
 }
 
 /// Refuses to let strangers in, and to let anybody read the tokens of others, unless told so.
-fn check_address(server: &Server, tls: &TlsOptions) -> Result<(), UsageError> {
+fn check_address(server: &Server, tls: &Tls) -> Result<(), UsageError> {
     let Some(address) = server.public_address().filter(|_| !server.insecure) else { return Ok(()) };
     let problem = if !server.authenticate {
         "requests need no token, so whoever reaches that address could deploy and run code; listen \
@@ -264,12 +243,12 @@ mod tests {
         ];
         for (address, allowed) in cases {
             let listen = address.parse().expect("an address");
-            let is_allowed = |server: Server, tls: TlsOptions| check_address(&server, &tls).is_ok();
+            let is_allowed = |server: Server, tls: Tls| check_address(&server, &tls).is_ok();
             let server = Server { listen, ..Server::default() };
-            let (no_tls, tls) = (TlsOptions::default(), || TlsOptions {
+            let (no_tls, tls) = (Tls::default(), || Tls {
                 certificate: Some("a".into()),
                 key: Some("b".into()),
-                ..TlsOptions::default()
+                ..Tls::default()
             });
             let guarded = Server { authenticate: true, ..server.clone() };
             let grpc = Server { grpc_listen: Some(listen), ..Server::default() };
