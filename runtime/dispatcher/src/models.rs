@@ -13,14 +13,13 @@ use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
     BatchAxis, ByteSize, Call, Deployed, Device, DeviceDescription, DeviceError, Engine, ModelCall,
-    ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked, QualifiedName,
-    Replica, RunTimes, Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
+    ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked, Replica, RunTimes,
+    Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
 };
 
 use crate::{
     ModelActivity,
     drain::Drain,
-    found,
     metrics::ModelsMetrics,
     offers::Offers,
     outcomes::Outcomes,
@@ -270,10 +269,6 @@ impl Shared {
             }
             None => tracing::error!(%tenant, model = %name, "loading failed in the host"),
         }
-    }
-
-    fn of_owner(&self, call: &Call, model: &QualifiedName) -> Result<Call, ModelError> {
-        found::of_owner(&self.store.catalog().routes(), call, model)
     }
 
     fn resolve(
