@@ -7,7 +7,7 @@ mod decision;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use quern_store::{TrafficChange, TrafficError};
@@ -45,6 +45,8 @@ struct Watched {
     canary: Arc<Canary>,
     /// What had been counted before, and since when that counts.
     before: Observed,
+    /// The same moment on a clock that nobody sets.
+    began: Instant,
     observed: Observed,
     waiting: Option<Waiting>,
 }
@@ -58,7 +60,8 @@ impl Canaries {
             Some(canary) => {
                 let before = parts.count(&key, &canary);
                 let observed = Observed { since_us: before.since_us, ..Observed::default() };
-                watched.insert(key, Watched { canary, before, observed, waiting: None });
+                let began = Instant::now();
+                watched.insert(key, Watched { canary, before, began, observed, waiting: None });
             }
             None => {
                 watched.remove(&key);
@@ -119,7 +122,8 @@ impl Parts {
                     old: now.old.since(&watched.before.old),
                     new: now.new.since(&watched.before.new),
                 };
-                let action = decision::step(&canary, &watched.observed, now.since_us);
+                let now_us = watched.before.since_us + micros(watched.began.elapsed());
+                let action = decision::step(&canary, &watched.observed, now_us);
                 watched.waiting = match action {
                     Some(Action::Wait(waiting)) => Some(waiting),
                     _ => None,
@@ -201,6 +205,9 @@ fn running(routes: &Routes) -> Vec<Key> {
 }
 
 pub(crate) fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

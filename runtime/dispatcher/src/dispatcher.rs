@@ -11,18 +11,16 @@ use std::{
 use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
-    Body, Call, Choice, Class, Concern, Deadline, DeviceDescription, FunctionSpec, HealthSource,
-    InvocationId, InvokeError, Limits, ModelCall, ModelError, Name, OutcomeCounts, Picked,
-    Priority, Routes, RunTimes, Selector, Served, TenantId, Tensor, Trace, TrafficOutcomes,
-    Version, VersionNumber,
+    Body, Call, Choice, Concern, Deadline, DeviceDescription, FunctionSpec, HealthSource,
+    InvocationId, InvokeError, Limits, ModelCall, ModelError, Name, Picked, Priority, Routes,
+    RunTimes, Selector, Served, TenantId, Tensor, Trace, VersionNumber,
 };
 
 use crate::{
     Functions, Models,
     drain::{Drain, Work},
     functions::Invocation,
-    outcomes::Ending,
-    ready::VersionKey,
+    traffic::still_kept,
 };
 
 /// How often what is no longer deployed is unloaded.
@@ -118,37 +116,14 @@ impl Dispatcher {
         let choice = Choice { selector: selector.as_ref(), headers: request.headers(), id };
         let (version, picked) = self.functions.choose(&tenant, &name, &choice)?;
         let priority: Priority = request.extensions().get().copied().unwrap_or_default();
+        let work = Some(work);
         let invocation = Invocation { id, tenant, name, patience: None, priority, trace, work };
-        let number = version.number;
-        let response = match picked.counted {
+        let response = match picked.counted || picked.shadow.is_some() {
             false => self.functions.call_http(invocation, &version, request, None).await?,
             // Boxed, so that the future of every other request stays small.
-            true => Box::pin(self.call_counted(invocation, &version, request)).await?,
+            true => Box::pin(self.call_shared(invocation, &version, request, picked)).await?,
         };
-        Ok(HttpReply { response, version: number })
-    }
-
-    /// Calls a function whose versions share its requests, and counts how that ends.
-    async fn call_counted(
-        &self,
-        invocation: Invocation,
-        version: &Arc<Version<FunctionSpec>>,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, InvokeError> {
-        let key = VersionKey::new(&invocation.tenant, &invocation.name, version.number);
-        let watch = self.functions.outcomes.watch(&key);
-        let aftermath = watch.aftermath();
-        let told = Some(aftermath.clone());
-        let outcome = self.functions.call_http(invocation, version, request, told).await;
-        let ending = match &outcome {
-            Ok(response) => Ending::of_status(response.status()),
-            Err(error) => Ending::of(error),
-        };
-        watch.end(ending);
-        if outcome.is_ok() && ending != Ending::Failed {
-            aftermath.begun();
-        }
-        outcome
+        Ok(HttpReply { response, version: version.number })
     }
 
     /// Calls a model or an inference function, whichever has the name.
@@ -177,15 +152,15 @@ impl Dispatcher {
                 other => other,
             }
         })?;
-        let key = VersionKey::new(&tenant, &target, found.number);
-        let watch = picked.counted.then(|| self.functions.outcomes.watch(&key));
+        let version = found.number;
+        let work = Some(work);
         let (name, patience) = (target, timeout);
         let invocation = Invocation { id, tenant, name, patience, priority, trace, work };
-        let outcome = self.functions.infer(invocation, &found, inputs).await;
-        if let Some(watch) = watch {
-            watch.end(outcome.as_ref().map_or_else(Ending::of, |_| Ending::Good));
-        }
-        Ok(InferReply { outputs: outcome?, version: found.number, served: None })
+        let outputs = match picked.counted || picked.shadow.is_some() {
+            false => self.functions.infer(invocation, &found, inputs).await?,
+            true => Box::pin(self.infer_shared(invocation, &found, inputs, picked)).await?,
+        };
+        Ok(InferReply { outputs, version, served: None })
     }
 
     /// Everything that is deployed at this moment.
@@ -262,37 +237,6 @@ impl HealthSource for Dispatcher {
             ),
         });
         down.collect()
-    }
-}
-
-/// What was picked for a request, or the live version if that fell out of retention while the
-/// request arrived, and any will do.
-fn still_kept(picked: Picked, routes: &Routes, tenant: &TenantId, name: &Name) -> Picked {
-    let number = Some(picked.version);
-    let (is_kept, live) = match (routes.model(tenant, name), routes.function(tenant, name)) {
-        (Some(model), _) => (model.version(number).is_ok(), model.live().number),
-        (None, Some(function)) => (function.version(number).is_ok(), function.live().number),
-        (None, None) => return picked,
-    };
-    match is_kept || picked.asked {
-        true => picked,
-        false => Picked { version: live, asked: false, counted: false, shadow: None },
-    }
-}
-
-impl TrafficOutcomes for Dispatcher {
-    fn outcomes(
-        &self,
-        class: Class,
-        tenant: &TenantId,
-        name: &Name,
-        version: VersionNumber,
-    ) -> OutcomeCounts {
-        let key = VersionKey::new(tenant, name, version);
-        match class {
-            Class::Function => self.functions.outcomes.read(&key),
-            Class::Model => self.models.outcomes(&key),
-        }
     }
 }
 

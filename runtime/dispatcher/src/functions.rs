@@ -23,6 +23,7 @@ use crate::{
     metrics::{FunctionMetrics, FunctionsMetrics},
     outcomes::{Aftermath, Ending, Outcomes},
     ready::{Ready, Room, VersionKey},
+    shadow::{ShadowCollector, ShadowConfig, Shadows},
     statistics::{Answered, ModelStatistics, RunParts, Statistics},
     unloaded::Unloaded,
     warmth::Warmth,
@@ -34,11 +35,13 @@ pub struct FunctionsConfig {
     /// Memory for the code of loaded functions. Where it is short, those that were called least
     /// recently go, and are loaded again when they are called; one that is in use stays.
     pub code_memory: ByteSize,
+    /// What copies of requests for shadows may take.
+    pub shadow: ShadowConfig,
 }
 
 impl Default for FunctionsConfig {
     fn default() -> Self {
-        Self { code_memory: ByteSize::mib(1024) }
+        Self { code_memory: ByteSize::mib(1024), shadow: ShadowConfig::default() }
     }
 }
 
@@ -52,6 +55,8 @@ pub struct Functions {
     statistics: Statistics,
     /// Of versions that share traffic.
     pub(crate) outcomes: Outcomes,
+    /// Copies of requests.
+    pub(crate) shadows: Arc<Shadows>,
 }
 
 /// What makes functions ready.
@@ -81,7 +86,7 @@ struct Admitted {
     /// From its admission to its guest's end.
     span: Span,
     _permit: OwnedSemaphorePermit,
-    _work: Work,
+    _work: Option<Work>,
 }
 
 /// What a version takes up.
@@ -111,7 +116,8 @@ pub(crate) struct Invocation {
     pub(crate) patience: Option<Duration>,
     pub(crate) priority: Priority,
     pub(crate) trace: Trace,
-    pub(crate) work: Work,
+    /// None where nobody waits for it, not even who stops the server.
+    pub(crate) work: Option<Work>,
 }
 
 impl Functions {
@@ -131,6 +137,8 @@ impl Functions {
             loaded_bytes: metrics.loaded_bytes.clone(),
             evictions: metrics.evictions.clone(),
         };
+        let shadows = Arc::new(Shadows::new(config.shadow));
+        registry.register(Box::new(ShadowCollector::new("function", shadows.clone())?))?;
         let loader = Loader { store, sandbox, metrics, compiling: Semaphore::new(1) };
         Ok(Self {
             ready: Ready::new(room),
@@ -139,6 +147,7 @@ impl Functions {
             unloaded: Unloaded::default(),
             statistics: Statistics::default(),
             outcomes: Outcomes::default(),
+            shadows,
         })
     }
 
@@ -261,6 +270,7 @@ impl Functions {
         self.unloaded.retain(is_kept);
         self.statistics.retain(is_kept);
         self.outcomes.retain(is_kept);
+        self.shadows.retain(is_kept);
         self.loader.metrics.retain(|tenant, name| routes().function(tenant, name).is_some());
     }
 

@@ -15,9 +15,11 @@ mod queue;
 mod ready;
 mod repository;
 mod run_times;
+mod shadow;
 mod shapes;
 mod split;
 mod statistics;
+mod traffic;
 mod unloaded;
 mod warmth;
 
@@ -27,4 +29,5 @@ pub use found::Found;
 pub use functions::{Functions, FunctionsConfig};
 pub use models::{Models, ModelsConfig};
 pub use repository::IndexEntry;
+pub use shadow::{ShadowConfig, ShadowExample, ShadowReport};
 pub use statistics::{BatchStatistics, ModelStatistics, RunTally, Tally};

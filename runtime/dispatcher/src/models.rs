@@ -2,19 +2,19 @@
 //! inputs, and queues the call. Endpoint and functions share one queue per version.
 
 mod reached;
+mod traffic;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use http::HeaderMap;
 use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, ByteSize, Call, Choice, Deployed, Device, DeviceDescription, DeviceError, Engine,
-    ModelCall, ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked,
-    Replica, RunTimes, Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
+    BatchAxis, ByteSize, Call, Deployed, Device, DeviceDescription, DeviceError, Engine, ModelCall,
+    ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked, Replica, RunTimes,
+    Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
 };
 
 use crate::{
@@ -22,10 +22,11 @@ use crate::{
     drain::Drain,
     metrics::ModelsMetrics,
     offers::Offers,
-    outcomes::{Ending, Outcomes},
+    outcomes::Outcomes,
     queue::{BatchQueue, Computed, Place, QueuedCall, Uncomputed},
     ready::{Ready, Room, VersionKey},
     run_times::RunTimesCollector,
+    shadow::{ShadowCollector, ShadowConfig, ShadowReport, Shadows},
     shapes::Shapes,
     statistics::{Answered, ModelStatistics, RunParts, Statistics},
     unloaded::Unloaded,
@@ -40,6 +41,8 @@ pub struct ModelsConfig {
     pub waiting_memory: ByteSize,
     /// How long a call that names no time of its own may take.
     pub timeout: Duration,
+    /// What copies of calls for shadows may take.
+    pub shadow: ShadowConfig,
 }
 
 impl Default for ModelsConfig {
@@ -48,6 +51,7 @@ impl Default for ModelsConfig {
             max_waiting: 4_096,
             waiting_memory: ByteSize::mib(256),
             timeout: Duration::from_secs(30),
+            shadow: ShadowConfig::default(),
         }
     }
 }
@@ -67,6 +71,8 @@ struct Shared {
     statistics: Statistics,
     /// Of versions that share traffic.
     outcomes: Outcomes,
+    /// Copies of calls.
+    shadows: Arc<Shadows>,
     metrics: ModelsMetrics,
 }
 
@@ -82,6 +88,8 @@ impl Models {
         let replicas = Ready::new(Room::unlimited()?);
         let (unloaded, statistics) = (Unloaded::default(), Statistics::default());
         let offers = Offers::default();
+        let shadows = Arc::new(Shadows::new(config.shadow));
+        registry.register(Box::new(ShadowCollector::new("model", shadows.clone())?))?;
         let shared = Arc::new(Shared {
             config,
             store,
@@ -91,6 +99,7 @@ impl Models {
             unloaded,
             statistics,
             outcomes: Outcomes::default(),
+            shadows,
             metrics,
         });
         let weak = Arc::downgrade(&shared);
@@ -119,6 +128,11 @@ impl Models {
         picked: Picked,
     ) -> Result<ModelReply, ModelError> {
         self.shared.clone().infer_picked(call, picked, Place::Here).await
+    }
+
+    /// What came of the copies that a version got.
+    pub(crate) fn shadowed(&self, key: &VersionKey) -> ShadowReport {
+        self.shared.shadows.read(key)
     }
 
     /// What was counted of a version that shares traffic.
@@ -180,7 +194,8 @@ impl Models {
     pub(crate) fn sweep(&self) {
         // Read for each, so that what was deployed a moment ago is not taken for deleted.
         let routes = || self.shared.store.catalog().routes();
-        let Shared { replicas, unloaded, statistics, outcomes, metrics, .. } = &*self.shared;
+        let Shared { replicas, unloaded, statistics, outcomes, shadows, metrics, .. } =
+            &*self.shared;
         replicas.retain(|key, unused| {
             key.is_of_use(routes().model(&key.tenant, &key.name), unused) && !unloaded.contains(key)
         });
@@ -188,6 +203,7 @@ impl Models {
         unloaded.retain(is_kept);
         statistics.retain(is_kept);
         outcomes.retain(is_kept);
+        shadows.retain(is_kept);
         metrics.retain(|tenant, name| routes().model(tenant, name).is_some());
     }
 
@@ -269,38 +285,6 @@ impl Shared {
             .version(number)
             .map_err(|version| ModelError::VersionNotFound { name: name.clone(), version })?;
         Ok(version.clone())
-    }
-
-    /// Chooses the version for a call of a guest: all calls of one request to one model get the same.
-    fn choose(&self, call: &Call, name: &Name) -> Result<Picked, ModelError> {
-        let routes = self.store.catalog().routes();
-        let model = routes
-            .model(&call.tenant, name)
-            .ok_or_else(|| ModelError::NotFound { name: name.clone() })?;
-        let choice = Choice { selector: None, headers: &HeaderMap::new(), id: call.id };
-        let picked = model.pick(name, &choice);
-        Ok(picked.expect("what asks for no version gets one"))
-    }
-
-    /// Computes a call by the version that was picked, and counts how it ends where that counts.
-    async fn infer_picked(
-        self: Arc<Self>,
-        call: ModelCall,
-        picked: Picked,
-        place: Place,
-    ) -> Result<ModelReply, ModelError> {
-        let call = ModelCall { version: Some(picked.version), ..call };
-        if !picked.counted {
-            return self.infer(call, place).await;
-        }
-        let watch = self.outcomes.watch(&VersionKey::new(
-            &call.call.tenant,
-            &call.model.name,
-            picked.version,
-        ));
-        let outcome = self.infer(call, place).await;
-        watch.end(outcome.as_ref().map_or_else(Ending::of_model, |_| Ending::Good));
-        outcome
     }
 
     async fn infer(

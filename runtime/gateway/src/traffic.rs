@@ -1,12 +1,13 @@
 //! Traffic between versions over HTTP: shares, aliases and canaries. Reads what is asked for and
 //! writes how things are; it decides nothing.
 
+mod shadow;
 mod view;
 
 use http::StatusCode;
 use quern_deploy::{CanaryEnd, NewCanary};
 use quern_types::{
-    ByteSize, Caller, CanaryLimits, Class, Name, Share, Shares, Steps, Sticky, Traffic,
+    ByteSize, Caller, CanaryLimits, Class, Name, Shadow, Share, Shares, Steps, Sticky, Traffic,
     VersionNumber,
 };
 use schemars::JsonSchema;
@@ -33,6 +34,8 @@ pub(crate) struct TrafficRequest {
     versions: Vec<Share>,
     /// What keeps requests together; each goes its own way if it isn't said.
     sticky: Option<Sticky>,
+    /// A version that gets copies of requests, whose answers are compared; none if it isn't said.
+    shadow: Option<Shadow>,
 }
 
 impl TrafficRequest {
@@ -85,10 +88,10 @@ pub(crate) async fn answer(
     match route {
         TrafficRoute::Show => show(gateway, caller, class, &name),
         TrafficRoute::Set => {
-            let TrafficRequest { versions, sticky } =
+            let TrafficRequest { versions, sticky, shadow } =
                 TrafficRequest::FORM.read(gateway, body).await?;
             let shares = Some(Shares::new(versions)?);
-            let traffic = Traffic { shares, sticky, shadow: None };
+            let traffic = Traffic { shares, sticky, shadow };
             deployer.set_traffic(caller, class, &name, traffic).await?;
             show(gateway, caller, class, &name)
         }

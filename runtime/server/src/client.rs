@@ -33,7 +33,7 @@ pub(crate) use error::{ClientError, Problem};
 pub(crate) use operations::Requests;
 pub(crate) use operations::{Bucket, FunctionStats, Histogram, ModelStats, Stats};
 pub(crate) use sharing::Grants;
-pub(crate) use traffic::{CanaryAnswer, Counts, TrafficAnswer};
+pub(crate) use traffic::{CanaryAnswer, Counts, ShadowAnswer, ShadowExample, TrafficAnswer};
 pub(crate) use trust::{Trust, TrustError};
 
 /// Time for a connection to be made; answers may take as long as they need.

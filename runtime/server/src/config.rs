@@ -20,6 +20,7 @@ use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{
     Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory, Tenants,
+    Traffic,
 };
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
@@ -45,6 +46,7 @@ pub(crate) struct Options {
     pub(crate) outbound: Outbound,
     pub(crate) keyvalue: KeyValue,
     pub(crate) models: Models,
+    pub(crate) traffic: Traffic,
     pub(crate) batches: Batches,
     pub(crate) deploy: Deploy,
     pub(crate) logs: Logs,
@@ -246,8 +248,9 @@ impl Config {
         let Options {
             server, tls, http, tenants, shared_memory, limits: _, sandbox, outbound, ..
         } = &self.options;
-        let Options { keyvalue, models, batches, deploy, logs, background, tracing, .. } =
-            &self.options;
+        let Options {
+            keyvalue, models, traffic, batches, deploy, logs, background, tracing, ..
+        } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         vec![
             server.section(),
@@ -261,6 +264,7 @@ impl Config {
             outbound.section(),
             keyvalue.section(),
             models.section(),
+            traffic.section(),
             batches.section(),
             deploy.section(),
             logs.section(),

@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use anyhow::{Context as _, Result};
 use prometheus::{Registry, process_collector::ProcessCollector};
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
-use quern_dispatcher::{Dispatcher, Functions, Models};
+use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
 use quern_gateway::{Gateway, GatewayConfig, GatewayServices};
 use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
 use quern_jobs::Jobs;
@@ -57,8 +57,19 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     let Config { options, limits } = config;
     let store = store_config(&options.server.data, &options);
     let (exporter, tracer) = traces(&options.tracing, &registry)?.unzip();
-    let Options { server, http, tenants, shared_memory, sandbox, outbound, models, deploy, .. } =
-        options;
+    let Options {
+        server,
+        http,
+        tenants,
+        shared_memory,
+        sandbox,
+        outbound,
+        models,
+        traffic,
+        deploy,
+        ..
+    } = options;
+    let shadow = traffic.shadow();
     let background = options.background;
     let batches = options.batches.config(server.data.join("batches"));
 
@@ -68,9 +79,10 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     let store = Arc::new(store);
 
     let max_batch = models.max_batch.0;
-    let models = Models::new(models.limits(), Arc::clone(&store), device.clone(), &registry)?;
+    let limits_of_models = ModelsConfig { shadow, ..models.limits() };
+    let models = Models::new(limits_of_models, Arc::clone(&store), device.clone(), &registry)?;
     let models = Arc::new(models);
-    let functions = sandbox.functions();
+    let functions = FunctionsConfig { shadow, ..sandbox.functions() };
     let sandbox = SandboxConfig {
         artifacts: server.data.join("artifacts"),
         pooling: sandbox.pooling,

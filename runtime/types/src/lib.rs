@@ -8,6 +8,7 @@ mod canary;
 mod catalog;
 mod deadline;
 mod device;
+mod difference;
 mod digest;
 mod function;
 #[cfg(any(test, fuzzing))]
@@ -49,6 +50,7 @@ pub use device::{
     Batch, BatchResult, Confinement, Device, DeviceDescription, DeviceError, Engine, EngineStatus,
     ModelSource, Replica, WorkerDescription,
 };
+pub use difference::{Difference, difference};
 pub use digest::{Digest, DigestWriter, InvalidDigest};
 pub use function::{FunctionKind, FunctionSpec, Grants, Reuse};
 pub use grant::HttpGrant;

@@ -38,12 +38,13 @@ pub enum Sticky {
 }
 
 /// A version that gets copies of requests, whose answers nobody waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shadow {
     /// The version.
     pub version: VersionNumber,
     /// Of a hundred requests, how many it gets a copy of.
+    #[schemars(range(min = 1, max = 100))]
     pub percent: u8,
 }
 

@@ -38,7 +38,8 @@ async fn a_canary_that_does_well_is_promoted_and_loses_no_request() {
     load.go_on(20).await;
     load.stop().await;
     assert_eq!(versions(&server, None, 20).await.keys().collect::<Vec<_>>(), ["2"]);
-    assert_eq!(server.metric("quern_deploy_canaries_total").await, 1.0);
+    until("it is counted", async || server.metric("quern_deploy_canaries_total").await == 1.0)
+        .await;
     let audit = server.get("/v1/audit").await.json();
     let actions: Vec<_> = audit["records"]
         .as_array()

@@ -53,6 +53,13 @@ async fn ended(server: &Server) -> (CanaryState, VersionNumber) {
     }
 }
 
+/// Waits until an end is counted, which comes after it is committed.
+async fn counted(server: &Server, outcome: &str) {
+    while !server.metric(&format!("quern_deploy_canaries_total{{outcome=\"{outcome}\"}} 1")) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_canary_is_judged_by_what_is_counted_after_its_start() {
     let server = two_versions().await;
@@ -66,7 +73,7 @@ async fn a_canary_is_judged_by_what_is_counted_after_its_start() {
     let (state, live) = ended(&server).await;
     assert!(matches!(state, CanaryState::Promoted { .. }), "{state:?}");
     assert_eq!(live, number(2));
-    assert!(server.metric("quern_deploy_canaries_total{outcome=\"promoted\"} 1"));
+    counted(&server, "promoted").await;
 }
 
 #[tokio::test]
@@ -79,7 +86,7 @@ async fn a_canary_that_traps_is_rolled_back() {
     let CanaryState::RolledBack { reason, .. } = state else { panic!("{state:?}") };
     assert!(reason.starts_with("60 of 100 requests (60.00 %) to version 2 trapped"), "{reason}");
     assert_eq!(live, number(1));
-    assert!(server.metric("quern_deploy_canaries_total{outcome=\"rolled_back\"} 1"));
+    counted(&server, "rolled_back").await;
 }
 
 #[tokio::test]

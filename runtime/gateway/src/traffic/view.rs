@@ -10,6 +10,7 @@ use quern_types::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::shadow::ShadowReply;
 use crate::{Gateway, errors::Failure, timestamp::Timestamp};
 
 /// Which versions requests go to.
@@ -23,6 +24,8 @@ pub(crate) struct TrafficReply {
     versions: Vec<ShareReply>,
     /// What keeps requests together; null: each goes its own way.
     sticky: Option<Sticky>,
+    /// The version that gets copies of requests, and what came of them; null: none does.
+    shadow: Option<ShadowReply>,
     /// Names of versions, by which requests can ask for them.
     aliases: Vec<AliasReply>,
 }
@@ -158,6 +161,7 @@ impl TrafficReply {
                 parts(&**model.ok_or_else(|| ModelError::NotFound { name: name.clone() })?)
             }
         };
+        let shadow = routing.and_then(|routing| routing.traffic.shadow);
         let shares = routing.and_then(|routing| routing.traffic.shares.as_ref());
         let all = [Share { version: live, percent: 100 }];
         let shares: Vec<Share> =
@@ -174,6 +178,10 @@ impl TrafficReply {
             live,
             versions: shares.into_iter().map(count).collect(),
             sticky: routing.and_then(|routing| routing.traffic.sticky.clone()),
+            shadow: shadow.map(|shadow| {
+                let report = gateway.dispatcher.shadowed(class, tenant, name, shadow.version);
+                ShadowReply::new(shadow, report)
+            }),
             aliases: aliases.map(alias).collect(),
         })
     }

@@ -30,7 +30,28 @@ pub(crate) struct SharedBy {
 pub(crate) struct TrafficAnswer {
     pub(crate) versions: Vec<SharedBy>,
     pub(crate) sticky: Option<Value>,
+    pub(crate) shadow: Option<ShadowAnswer>,
     pub(crate) aliases: Vec<ListedAlias>,
+}
+
+/// A version that gets copies of requests, and what came of them.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ShadowAnswer {
+    pub(crate) version: u32,
+    pub(crate) percent: u8,
+    pub(crate) same: u64,
+    pub(crate) different: u64,
+    pub(crate) failed: u64,
+    pub(crate) dropped: u64,
+    pub(crate) max_abs_difference: Option<f64>,
+    pub(crate) examples: Vec<ShadowExample>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ShadowExample {
+    pub(crate) invocation: String,
+    pub(crate) answered: String,
+    pub(crate) shadowed: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

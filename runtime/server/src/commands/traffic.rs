@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ClassFlags, Session, canary::cells};
 use crate::{
-    client::TrafficAnswer,
+    client::{ShadowAnswer, ShadowExample, TrafficAnswer},
     output::{self, Table},
 };
 
@@ -35,6 +35,14 @@ pub(crate) struct Traffic {
     /// Let each request go its own way
     #[arg(long, group = "sticky")]
     not_sticky: bool,
+
+    /// Copy some of the requests to this version, such as v3=10, and compare its answers
+    #[arg(long, value_name = "VERSION=PERCENT", group = "copies")]
+    shadow: Option<Share>,
+
+    /// Copy no requests
+    #[arg(long, group = "copies")]
+    no_shadow: bool,
 
     #[command(flatten)]
     class: ClassFlags,
@@ -82,7 +90,11 @@ impl Traffic {
             (_, _, true) => Some(Value::Null),
             _ => None,
         };
-        if self.shares.is_empty() && sticky.is_none() {
+        let shadow = match self.shadow {
+            Some(of) => Some(json!({"version": of.version, "percent": of.percent})),
+            None => self.no_shadow.then_some(Value::Null),
+        };
+        if self.shares.is_empty() && sticky.is_none() && shadow.is_none() {
             return None;
         }
         let share =
@@ -98,7 +110,11 @@ impl Traffic {
             }
         };
         let sticky = sticky.unwrap_or_else(|| now["sticky"].clone());
-        Some(json!({"versions": versions, "sticky": sticky}))
+        let shadow = shadow.unwrap_or_else(|| match &now["shadow"] {
+            Value::Null => Value::Null,
+            of => share(&of["version"], &of["percent"]),
+        });
+        Some(json!({"versions": versions, "sticky": sticky, "shadow": shadow}))
     }
 }
 
@@ -115,8 +131,27 @@ fn show(traffic: &TrafficAnswer) -> Result<()> {
             output::line(format_args!("sticky by {kind} {}", name.as_str().unwrap_or_default()))?;
         }
     }
+    if let Some(shadow) = &traffic.shadow {
+        show_shadow(shadow)?;
+    }
     for alias in &traffic.aliases {
         output::line(format_args!("alias {} is version {}", alias.alias, alias.version))?;
+    }
+    Ok(())
+}
+
+fn show_shadow(shadow: &ShadowAnswer) -> Result<()> {
+    let ShadowAnswer { version, percent, same, different, failed, dropped, .. } = shadow;
+    output::line(format_args!(
+        "shadow is version {version} for {percent}%: {same} the same, {different} different, \
+         {failed} failed, {dropped} dropped"
+    ))?;
+    if let Some(most) = shadow.max_abs_difference {
+        output::line(format_args!("  numbers differ by {most:?} at most"))?;
+    }
+    for example in &shadow.examples {
+        let ShadowExample { invocation, answered, shadowed } = example;
+        output::line(format_args!("  {invocation}  {answered}  but  {shadowed}"))?;
     }
     Ok(())
 }
@@ -150,13 +185,20 @@ mod tests {
         let now = json!({
             "versions": [{"version": 1, "percent": 100, "counted": {}}],
             "sticky": {"header": "x-user"},
+            "shadow": {"version": 3, "percent": 5, "same": 7},
         });
         assert_eq!(command("f").changed(&now), None);
         let split = command("f v1=90 v2=10").changed(&now).expect("a change");
         let shares = json!([{"version": 1, "percent": 90}, {"version": 2, "percent": 10}]);
         assert_eq!((&split["versions"], &split["sticky"]), (&shares, &now["sticky"]));
         let loose = command("f --not-sticky").changed(&now).expect("a change");
-        assert_eq!(loose, json!({"versions": [{"version": 1, "percent": 100}], "sticky": null}));
+        let (all, shadow) = (json!([{"version": 1, "percent": 100}]), &loose["shadow"]);
+        assert_eq!((&loose["versions"], &loose["sticky"]), (&all, &Value::Null));
+        assert_eq!(*shadow, json!({"version": 3, "percent": 5}));
+        let none = command("f --no-shadow").changed(&now).expect("a change");
+        assert_eq!((&none["shadow"], &none["sticky"]), (&Value::Null, &now["sticky"]));
+        let other = command("f --shadow v2=10").changed(&now).expect("a change");
+        assert_eq!(other["shadow"], json!({"version": 2, "percent": 10}));
         let cookie = command("f --sticky-cookie id").changed(&now).expect("a change");
         assert_eq!(cookie["sticky"], json!({"cookie": "id"}));
     }

@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use quern_dispatcher::{FunctionsConfig, ModelsConfig};
+use quern_dispatcher::{FunctionsConfig, ModelsConfig, ShadowConfig};
 use quern_gateway::{EdgeLimits, HandshakeLimits, KeyPrefix, SharedMemoryConfig};
 use quern_jobs::{JobsConfig, QueueLimits};
 use quern_sandbox::OutboundConfig;
@@ -229,6 +229,17 @@ section! {
 }
 
 section! {
+    /// Traffic between versions.
+    Traffic in "traffic" {
+        /// Copies of requests for shadows that are under way at a time, of functions and of models
+        /// each; more are dropped.
+        shadow_calls: Count<1, 65_536> = Count(16);
+        /// Bytes that these copies have together, with the answers that they are compared with.
+        shadow_memory: Size<65_536, TIB> = Size(ByteSize::mib(64));
+    }
+}
+
+section! {
     /// Files of rows that are scored in the background.
     Batches in "batches" {
         /// Batches that run at a time; more wait for their turn.
@@ -433,7 +444,7 @@ impl Sandbox {
     }
 
     pub(crate) fn functions(&self) -> FunctionsConfig {
-        FunctionsConfig { code_memory: self.code_memory.0 }
+        FunctionsConfig { code_memory: self.code_memory.0, ..FunctionsConfig::default() }
     }
 }
 
@@ -446,6 +457,12 @@ impl Outbound {
             head_timeout: self.head_timeout.0.0,
             idle_timeout: self.idle_timeout.0.0,
         }
+    }
+}
+
+impl Traffic {
+    pub(crate) fn shadow(&self) -> ShadowConfig {
+        ShadowConfig { calls: self.shadow_calls.0, memory: self.shadow_memory.0 }
     }
 }
 
@@ -477,6 +494,7 @@ impl Models {
             max_waiting: self.max_waiting.0,
             waiting_memory: self.waiting_memory.0,
             timeout: self.timeout.0.0,
+            ..ModelsConfig::default()
         }
     }
 }
@@ -495,6 +513,7 @@ mod tests {
         assert_eq!(Tls::default().limits(), HandshakeLimits::default());
         assert_eq!(SharedMemory::default().config(), SharedMemoryConfig::default());
         assert_eq!(Models::default().limits(), ModelsConfig::default());
+        assert_eq!(Traffic::default().shadow(), ShadowConfig::default());
         assert_eq!(Background::default().config(), JobsConfig::default());
         assert_eq!(Sandbox::default().functions(), FunctionsConfig::default());
         let batches = Batches::default().config(PathBuf::new());
