@@ -23,6 +23,7 @@ mod operations;
 mod protocol;
 mod repository;
 mod reuse;
+mod settings;
 mod shared_memory;
 mod streaming;
 mod traps;

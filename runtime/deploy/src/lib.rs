@@ -18,6 +18,7 @@ mod error;
 mod function;
 mod metrics;
 mod model;
+mod settings;
 
 pub use access::{NewToken, create_token};
 pub use deployer::{
@@ -27,5 +28,7 @@ pub use deployer::{
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
-    AuditQuery, AuditRecord, LogRecord, LogStream, StageError, StoredRecord, TokenError,
+    AuditQuery, AuditRecord, ConfigChange, LogRecord, LogStream, SettingError, StageError,
+    StoredRecord, TokenError,
 };
+pub use settings::FunctionSettings;

@@ -104,7 +104,7 @@ impl Dispatcher {
         if let Some(allowed) = allowed {
             let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
             let deadline = Deadline::after(Instant::now(), allowed);
-            let call = Call { id, tenant, deadline, priority };
+            let call = Call { id, tenant, deadline, priority, settings: None };
             let call = ModelCall { call, model: target, version, inputs };
             let reply = self.models.infer_here(call).await?;
             let version = reply.served.version;

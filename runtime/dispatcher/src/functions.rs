@@ -8,10 +8,10 @@ use std::{
 
 use http::{Request, Response};
 use quern_sandbox::{Function, Owner, Report, Sandbox};
-use quern_store::Store;
+use quern_store::{Gone, Store};
 use quern_types::{
     Body, ByteSize, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, ModelError, Name, Priority, TenantId, Tensor, Version, VersionNumber,
+    InvokeError, ModelError, Name, Priority, Settings, TenantId, Tensor, Version, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -20,6 +20,7 @@ use crate::{
     logs::{self, Author},
     metrics::{FunctionMetrics, FunctionsMetrics},
     ready::{Ready, Room, VersionKey},
+    redaction,
     statistics::{Answered, ModelStatistics, RunParts, Statistics},
     unloaded::Unloaded,
     warmth::Warmth,
@@ -128,7 +129,9 @@ impl Functions {
             return Err(wrong_kind(&admitted.author.function, &version.spec, "http"));
         };
         let call = admitted.call.clone();
-        let response = function.call(call, request, self.reporter(admitted)).await?;
+        let settings = call.settings.clone();
+        let answer = function.call(call, request, self.reporter(admitted)).await;
+        let response = answer.map_err(|error| redaction::error(settings.as_deref(), error))?;
         Ok((response, version.number))
     }
 
@@ -181,7 +184,9 @@ impl Functions {
             return Err(wrong_kind(&admitted.author.function, &version.spec, "inference"));
         };
         let call = admitted.call.clone();
-        function.infer(call, inputs, self.reporter(admitted)).await
+        let settings = call.settings.clone();
+        let answer = function.infer(call, inputs, self.reporter(admitted)).await;
+        answer.map_err(|error| redaction::error(settings.as_deref(), error))
     }
 
     /// Finds a version of a function.
@@ -271,6 +276,7 @@ impl Functions {
         let allowed = patience.map_or(limits.timeout.0, |patience| patience.min(limits.timeout.0));
         let deadline = Deadline::after(started, allowed);
         let key = VersionKey { tenant, name, version: version.number };
+        let settings = self.settings(&key)?;
         let load = || self.loader.clone().start_cold(key.clone(), version.clone());
         let load = self.ready.get(&key, load, || lost(&key.name));
         let loaded = tokio::time::timeout_at(deadline.at().into(), load)
@@ -281,9 +287,23 @@ impl Functions {
             return Err(InvokeError::Busy { scope: "function", limit: loaded.concurrency });
         };
         let VersionKey { tenant, name, version } = key;
-        let call = Call { id, tenant: tenant.clone(), deadline, priority };
+        let call = Call { id, tenant: tenant.clone(), deadline, priority, settings };
         let author = Author { tenant, function: name, version, invocation: id };
         Ok(Admitted { loaded, call, author, started, _permit: permit, _work: work })
+    }
+
+    /// What is set for the function of a version, now that it is called.
+    fn settings(&self, key: &VersionKey) -> Result<Option<Arc<Settings>>, InvokeError> {
+        let VersionKey { tenant, name, version } = key;
+        let settings = self.loader.store.catalog().settings_for(tenant, name, *version);
+        let settings = settings.map_err(|Gone(version)| InvokeError::VersionNotFound {
+            name: name.clone(),
+            version,
+        })?;
+        match settings.as_deref().and_then(Settings::locked) {
+            Some(_) => Err(InvokeError::SecretsLocked { name: name.clone() }),
+            None => Ok(settings),
+        }
     }
 
     /// What to do when the guest has ended: count, write its log, make room for another.
@@ -292,6 +312,8 @@ impl Functions {
         move |report| {
             // Whole, permit included: a closure takes no more than the fields it names.
             let admitted = admitted;
+            let settings = admitted.call.settings.as_deref();
+            let report = redaction::report(settings, report);
             let metrics = &admitted.loaded.metrics;
             let outcome = match (&report.failure, report.cancelled) {
                 (Some(_), _) => &metrics.failed,

@@ -11,6 +11,7 @@ mod models;
 mod offers;
 mod queue;
 mod ready;
+mod redaction;
 mod repository;
 mod run_times;
 mod shapes;

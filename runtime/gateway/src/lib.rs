@@ -24,6 +24,7 @@ mod request;
 mod route;
 mod self_woken;
 mod server;
+mod settings;
 mod shared_memory;
 mod stall;
 mod tokens;

@@ -22,7 +22,7 @@ use crate::{
     operations,
     route::{Route, RouteError},
     server::Offer,
-    tokens, v2,
+    settings, tokens, v2,
 };
 
 /// The header that names a request.
@@ -145,6 +145,9 @@ impl Gateway {
             }
             Route::Delete(class, name) => {
                 Box::pin(deployments::delete(self, caller, class, name)).await
+            }
+            Route::FunctionSettings(route) => {
+                Box::pin(settings::answer(self, caller, route, request)).await
             }
             Route::CreateToken => Box::pin(tokens::create(self, caller, request)).await,
             Route::Tokens => Ok(tokens::list(self)),

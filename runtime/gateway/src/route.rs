@@ -3,11 +3,16 @@
 mod methods;
 mod paths;
 mod policy;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 use http::Method;
-use quern_types::{Class, InvalidName, InvalidTokenId, Name, TokenId, VersionNumber};
+use quern_types::{
+    Class, InvalidName, InvalidSettingKey, InvalidTokenId, Name, TokenId, VersionNumber,
+};
+
+pub(crate) use settings::SettingsRoute;
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +65,8 @@ pub(crate) enum Route {
     Rollback(Class, Name),
     /// `GET /v1/functions/{name}/logs`
     Logs(Name),
+    /// What is set for a function.
+    FunctionSettings(SettingsRoute),
     /// `GET /v1/devices`
     Devices,
     /// `GET /v1/tokens`
@@ -147,6 +154,9 @@ pub(crate) enum RouteError {
     /// What should name a token doesn't.
     #[error(transparent)]
     Token(#[from] InvalidTokenId),
+    /// What should be the key of a setting isn't.
+    #[error(transparent)]
+    SettingKey(#[from] InvalidSettingKey),
     /// A region's name in the path is no text.
     #[error("name of the region {name:?} is not UTF-8 once it is decoded")]
     RegionName {

@@ -88,7 +88,8 @@ const ECHO: &str = "(i32.store (i32.const 0) (i32.const 0))
 fn call() -> Call {
     let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
     let deadline = Deadline::after(Instant::now(), Duration::from_millis(1_000));
-    Call { id, tenant: TenantId::default(), deadline, priority: Priority::default() }
+    let priority = Priority::default();
+    Call { id, tenant: TenantId::default(), deadline, priority, settings: None }
 }
 
 /// Deploys a guest, calls it once, and returns its answer and the report.

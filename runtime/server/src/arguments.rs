@@ -45,6 +45,10 @@ pub(crate) enum Command {
     Logs(commands::logs::Logs),
     Devices(commands::devices::Devices),
     #[command(subcommand)]
+    Settings(commands::settings::Settings),
+    #[command(subcommand)]
+    Secrets(commands::secrets::Secrets),
+    #[command(subcommand)]
     Token(commands::token::Token),
     Audit(commands::audit::Audit),
     New(commands::new::New),

@@ -14,12 +14,14 @@ use tokio::io::AsyncReadExt as _;
 
 mod answer;
 mod error;
+mod settings;
 
 pub(crate) use answer::{
     Answer, AuditLog, Deployment, DeviceList, Inference, Listed, ListedMeasure, ListedWorker,
     LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use error::{ClientError, Problem};
+pub(crate) use settings::FunctionConfig;
 
 /// Time for a connection to be made; answers may take as long as they need.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

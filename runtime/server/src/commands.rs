@@ -24,7 +24,9 @@ pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod new;
 pub(crate) mod rollback;
+pub(crate) mod secrets;
 pub(crate) mod serve;
+pub(crate) mod settings;
 pub(crate) mod token;
 pub(crate) mod versions;
 
@@ -54,6 +56,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Call(command) => call::run(&session, command).await,
         Command::Logs(command) => logs::run(&session, command).await,
         Command::Devices(command) => devices::run(&session, command).await,
+        Command::Settings(command) => settings::run(&session, command).await,
+        Command::Secrets(command) => secrets::run(&session, command).await,
         Command::Token(command) => token::run(&session, command).await,
         Command::Audit(command) => audit::run(&session, command).await,
         Command::New(command) => new::run(command, session.json),

@@ -14,7 +14,7 @@ mod source;
 
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
-use sections::{Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory};
+use sections::{Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory};
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server};
 use source::{ConfigError, Source};
 
@@ -35,6 +35,7 @@ pub(crate) struct Options {
     pub(crate) sandbox: Sandbox,
     pub(crate) outbound: Outbound,
     pub(crate) keyvalue: KeyValue,
+    pub(crate) secrets: Secrets,
     pub(crate) models: Models,
     pub(crate) deploy: Deploy,
     pub(crate) logs: Logs,
@@ -74,6 +75,11 @@ pub(crate) struct Flags {
     /// Folder for everything that is deployed; created if it is missing [default: quern-data]
     #[arg(long, env = "QUERN_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// File of the key that the secrets of functions are sealed with, which others must not be able
+    /// to read; QUERN_SECRETS_KEY may have the key itself instead [default: none]
+    #[arg(long, value_name = "FILE")]
+    secrets_key_file: Option<PathBuf>,
 
     /// ONNX Runtime's shared library [default: the one in .quern/ort, which `make ort` fills, of
     /// the working directory or of a folder above the program; without one, models run on tract]
@@ -138,7 +144,7 @@ impl Flags {
                 *option = value;
             }
         }
-        let Options { server, shared_memory, sandbox, models, deploy, logs, .. } = options;
+        let Options { server, shared_memory, sandbox, secrets, models, deploy, logs, .. } = options;
         set(&mut server.listen, self.listen);
         set(&mut server.grpc_listen, self.grpc_listen.map(Some));
         set(&mut server.data, self.data);
@@ -147,6 +153,7 @@ impl Flags {
         set(&mut shared_memory.prefix, self.allow_shared_memory.map(Some));
         set(&mut server.log_format, self.log_format);
         set(&mut server.drain_timeout, self.drain_timeout);
+        set(&mut secrets.key_file, self.secrets_key_file.map(Some));
         set(&mut sandbox.code_memory, self.code_memory);
         set(&mut models.lanes, self.lanes.map(Some));
         set(&mut models.ort_library, self.ort_library.map(Some));
@@ -185,7 +192,7 @@ impl Config {
     pub(crate) fn text(&self) -> String {
         let Options { server, http, shared_memory, limits: _, sandbox, outbound, .. } =
             &self.options;
-        let Options { keyvalue, models, deploy, logs, .. } = &self.options;
+        let Options { keyvalue, secrets, models, deploy, logs, .. } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         reference::text(&[
             server.section(),
@@ -196,6 +203,7 @@ impl Config {
             sandbox.section(),
             outbound.section(),
             keyvalue.section(),
+            secrets.section(),
             models.section(),
             deploy.section(),
             logs.section(),

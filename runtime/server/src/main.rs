@@ -20,6 +20,7 @@ mod ort;
 mod output;
 mod project;
 mod scaffold;
+mod secrets_key;
 mod signals;
 mod wiring;
 

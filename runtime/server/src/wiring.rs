@@ -12,7 +12,10 @@ use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{Device, Digest};
 
-use crate::config::{Config, ModelProcess, Models as ModelOptions, Options};
+use crate::{
+    config::{Config, ModelProcess, Models as ModelOptions, Options},
+    secrets_key,
+};
 
 /// What has to be served, drained, closed and stopped.
 pub(crate) struct Parts {
@@ -29,7 +32,8 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     let Config { options, limits } = config;
-    let store = store_config(&options.server.data, &options);
+    let mut store = store_config(&options.server.data, &options);
+    store.secrets_key = secrets_key::find(options.secrets.key_file.as_deref())?.map(Arc::new);
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
 
     let store = Store::open(store, &registry)
@@ -71,7 +75,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, worker })
 }
 
-/// What a data folder is opened with.
+/// What a data folder is opened with, but for the key of its secrets.
 pub(crate) fn store_config(directory: &Path, options: &Options) -> StoreConfig {
     let Options { deploy, logs, keyvalue, .. } = options;
     StoreConfig {
@@ -80,6 +84,7 @@ pub(crate) fn store_config(directory: &Path, options: &Options) -> StoreConfig {
         log_records: logs.keep_records.0,
         log_bytes: logs.keep_bytes.0,
         bucket_bytes: keyvalue.bucket_size.0,
+        secrets_key: None,
     }
 }
 

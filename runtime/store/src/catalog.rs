@@ -1,6 +1,8 @@
 //! The catalog as the rest of the program sees it: a snapshot to read, and operations that return
 //! once the disk has them. Never touches the database itself.
 
+mod settings;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -14,12 +16,13 @@ use quern_types::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    AuditError, AuditQuery, AuditRecord, TokenError,
+    AuditError, AuditQuery, AuditRecord, SecretsKey, TokenError,
     audit::AuditReader,
     ledger::Ledger,
     metrics::StoreMetrics,
     operation::{CommitVersion, DeleteName, Operation, RollBack},
     rows::{Key, NewRow},
+    settings::AllSettings,
     snapshot::Deployable,
     tokens::{AddToken, RevokeToken},
 };
@@ -27,8 +30,9 @@ use crate::{
 /// The catalog of one data folder.
 #[derive(Debug)]
 pub struct Catalog {
-    routes: Arc<ArcSwap<Routes>>,
-    access: Arc<ArcSwap<Access>>,
+    shown: Shown,
+    /// What secrets are sealed with.
+    secrets_key: Option<Arc<SecretsKey>>,
     audit: AuditReader,
     operations: Mutex<Option<mpsc::Sender<Box<dyn Operation>>>>,
     ledger: Arc<Ledger>,
@@ -40,6 +44,7 @@ pub struct Catalog {
 pub(crate) struct Shown {
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) access: Arc<ArcSwap<Access>>,
+    pub(crate) settings: Arc<ArcSwap<AllSettings>>,
 }
 
 /// A version to be deployed.
@@ -168,23 +173,24 @@ pub enum DeleteError {
 impl Catalog {
     pub(crate) fn new(
         shown: Shown,
+        secrets_key: Option<Arc<SecretsKey>>,
         audit: AuditReader,
         operations: mpsc::Sender<Box<dyn Operation>>,
         ledger: Arc<Ledger>,
         metrics: StoreMetrics,
     ) -> Self {
-        let Shown { routes, access } = shown;
-        Self { routes, access, audit, operations: Mutex::new(Some(operations)), ledger, metrics }
+        let operations = Mutex::new(Some(operations));
+        Self { shown, secrets_key, audit, operations, ledger, metrics }
     }
 
     /// What is deployed now.
     pub fn routes(&self) -> Arc<Routes> {
-        self.routes.load_full()
+        self.shown.routes.load_full()
     }
 
     /// Who is let in now.
     pub fn access(&self) -> Arc<Access> {
-        self.access.load_full()
+        self.shown.access.load_full()
     }
 
     /// Adds a token.

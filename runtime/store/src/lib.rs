@@ -6,7 +6,7 @@
 //! | path | content |
 //! |---|---|
 //! | `lock` | held as long as a server has the folder |
-//! | `catalog.sqlite` | tenants' names and versions, tokens, and who changed what; every commit is synced |
+//! | `catalog.sqlite` | tenants' names and versions, what is set for functions, tokens, and who changed what; every commit is synced |
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
@@ -34,6 +34,8 @@ mod operation;
 mod recent;
 mod rows;
 mod schema;
+mod secrets_key;
+mod settings;
 mod snapshot;
 mod store;
 mod tokens;
@@ -46,5 +48,7 @@ pub use catalog::{
 };
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
 pub use recent::{RecentFunction, RecentFunctions};
+pub use secrets_key::{InvalidSecretsKey, SecretsKey, SecretsKeyId};
+pub use settings::{ConfigChange, Gone, RotateError, SettingError, rotate_secrets};
 pub use store::{OpenError, Store, StoreConfig};
 pub use tokens::TokenError;

@@ -13,6 +13,7 @@ use crate::{
     audit::Entry,
     ledger::Hold,
     rows::{self, Key, NewRow},
+    settings,
 };
 
 /// One operation. It is applied, and answered once its group has been committed or has failed.
@@ -37,6 +38,8 @@ pub(crate) enum Subject<'a> {
     Routes(&'a Key),
     /// Who is let in.
     Access,
+    /// What is set for a function.
+    Settings(&'a Key),
 }
 
 /// What an applied operation asks for after the commit.
@@ -195,7 +198,10 @@ impl Operation for DeleteName {
 
     fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
         let (outcome, loosened) = match rows::delete(connection, &self.key)? {
-            Ok(loosened) => (Ok(()), loosened),
+            Ok(loosened) => {
+                settings::delete(connection, &self.key)?;
+                (Ok(()), loosened)
+            }
             Err(refusal) => (Err(refusal), Vec::new()),
         };
         let changed = outcome.is_ok();

@@ -1,5 +1,8 @@
 //! The tables of the catalog, one version after the other. Never reads or changes a row.
 
 /// Each brings the tables from one version to the next; a released one never changes.
-pub(crate) const MIGRATIONS: &[&str] =
-    &[include_str!("schema/01_versions.sql"), include_str!("schema/02_access.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("schema/01_versions.sql"),
+    include_str!("schema/02_access.sql"),
+    include_str!("schema/03_settings.sql"),
+];

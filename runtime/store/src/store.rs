@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -10,10 +10,11 @@ use std::{
 use arc_swap::ArcSwap;
 use prometheus::Registry;
 use quern_types::{ByteSize, KeyValue};
+use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Blobs, Catalog, FunctionLogs, RecentFunctions,
+    Blobs, Catalog, FunctionLogs, RecentFunctions, SecretsKey, SecretsKeyId,
     audit::AuditReader,
     catalog::Shown,
     database::{self, Synchronous},
@@ -22,7 +23,7 @@ use crate::{
     ledger::Ledger,
     log_writer::Retention,
     metrics::StoreMetrics,
-    schema,
+    schema, settings,
     snapshot::{self, SnapshotError},
     tokens,
     writer::{self, Writer},
@@ -41,6 +42,8 @@ pub struct StoreConfig {
     pub log_bytes: ByteSize,
     /// The most that the keys and values of one bucket may take up, with 64 bytes for each pair.
     pub bucket_bytes: ByteSize,
+    /// What secrets are sealed with. Without it none can be set, and those that are can't be opened.
+    pub secrets_key: Option<Arc<SecretsKey>>,
 }
 
 impl StoreConfig {
@@ -123,6 +126,20 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// The secrets are sealed with another key than the one that is given.
+    #[error(
+        "the secrets in {} are sealed with key {sealed_with}, and the key that is given is {given}: \
+         give the other one, or, where it is lost, start without a key and remove the secrets",
+        path.display()
+    )]
+    SecretsKey {
+        /// The file.
+        path: PathBuf,
+        /// The key that they are sealed with.
+        sealed_with: SecretsKeyId,
+        /// The key that is given.
+        given: SecretsKeyId,
+    },
     /// The blob store can't be listed or cleaned.
     #[error("blob store can't be opened: {reason}")]
     Blobs {
@@ -140,7 +157,7 @@ impl Store {
     pub async fn open(config: StoreConfig, registry: &Registry) -> Result<Self, OpenError> {
         let metrics = StoreMetrics::register(registry)?;
         let (runtime, opening) = (Handle::current(), metrics.clone());
-        let directory = config.directory.clone();
+        let (directory, secrets_key) = (config.directory.clone(), config.secrets_key.clone());
         let opened = tokio::task::spawn_blocking(move || open_files(&config, &opening, &runtime));
         let parts =
             opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
@@ -151,7 +168,7 @@ impl Store {
         let (sender, operations) = mpsc::channel(writer::QUEUE);
         let shown = parts.writer.shown.clone();
         let ledger = parts.blobs.ledger().clone();
-        let catalog = Catalog::new(shown, parts.audit, sender, ledger, metrics);
+        let catalog = Catalog::new(shown, secrets_key, parts.audit, sender, ledger, metrics);
         let recent = RecentFunctions::new(directory.join("recent.json"));
         let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
             action: "start the writer of",
@@ -238,6 +255,10 @@ fn open_files(
     };
     let routes = snapshot::load(&connection).map_err(damaged)?;
     let access = tokens::load(&connection).map_err(|error| damaged(error.into()))?;
+    let secrets_key = config.secrets_key.as_deref();
+    check_key(&connection, &path, secrets_key).map_err(|error| damaged(error.into()))??;
+    let settings = settings::load(&connection, secrets_key);
+    let settings = settings.map_err(|error| damaged(error.into()))?;
     let contents = snapshot::contents(&connection).map_err(|error| damaged(error.into()))?;
     let audit = AuditReader::new(database::open_reader(&path)?);
     let ledger = Ledger::new(metrics.blob_bytes.clone());
@@ -265,12 +286,29 @@ fn open_files(
         shown: Shown {
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             access: Arc::new(ArcSwap::from_pointee(access)),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
         },
         blobs: blobs.clone(),
         keep_versions: config.keep_versions,
+        secrets_key: config.secrets_key.clone(),
         metrics: metrics.clone(),
         runtime: runtime.clone(),
         _lock: lock,
     };
     Ok(Parts { writer, audit, blobs, logs, key_value, contents })
+}
+
+/// Refuses a key that opens none of the secrets there are.
+fn check_key(
+    connection: &Connection,
+    path: &Path,
+    secrets_key: Option<&SecretsKey>,
+) -> rusqlite::Result<Result<(), OpenError>> {
+    let Some(secrets_key) = secrets_key else { return Ok(Ok(())) };
+    let sealed_with = settings::sealed_otherwise(connection, secrets_key)?;
+    let (path, given) = (path.to_owned(), secrets_key.id().clone());
+    Ok(match sealed_with {
+        Some(sealed_with) => Err(OpenError::SecretsKey { path, sealed_with, given }),
+        None => Ok(()),
+    })
 }

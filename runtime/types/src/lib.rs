@@ -23,6 +23,7 @@ mod model_manifest;
 mod name;
 mod priority;
 mod quantity;
+mod settings;
 mod signature;
 mod tensor;
 mod warm_up;
@@ -55,6 +56,9 @@ pub use model_manifest::{InputRange, ModelManifest, OutputLabels};
 pub use name::{InvalidName, Name};
 pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
+pub use settings::{
+    Configured, InvalidSecret, InvalidSettingKey, Secret, SecretValue, SettingKey, Settings,
+};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
 pub use tensor::{ByteStrings, DataType, Tensor, TensorError, byte_strings, element_count};
 pub use warm_up::{SampleInput, SampleValue, WarmUp};

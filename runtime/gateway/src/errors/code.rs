@@ -41,6 +41,8 @@ codes! {
     NameTaken "name-taken" CONFLICT,
     TooManyTokens "too-many-tokens" CONFLICT,
     NoPreviousVersion "no-previous-version" CONFLICT,
+    SettingTaken "setting-taken" CONFLICT,
+    TooManySettings "too-many-settings" BAD_REQUEST,
     UploadTooLarge "upload-too-large" PAYLOAD_TOO_LARGE,
     NotFound "not-found" NOT_FOUND,
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED,
@@ -69,6 +71,7 @@ codes! {
     TooLate "too-late" SERVICE_UNAVAILABLE,
     Unavailable "unavailable" SERVICE_UNAVAILABLE,
     NotLoaded "not-loaded" SERVICE_UNAVAILABLE,
+    SecretsLocked "secrets-locked" SERVICE_UNAVAILABLE,
     ShuttingDown "shutting-down" SERVICE_UNAVAILABLE,
     Internal "internal" INTERNAL_SERVER_ERROR,
 }

@@ -26,14 +26,17 @@ impl Code {
             | Self::UnknownImport
             | Self::MissingGrant
             | Self::InvalidModel
+            | Self::TooManySettings
             | Self::SignatureMismatch
             | Self::GuestRejectedInput => Grpc::InvalidArgument,
             Self::NotFound => Grpc::NotFound,
-            Self::NameTaken => Grpc::AlreadyExists,
+            Self::NameTaken | Self::SettingTaken => Grpc::AlreadyExists,
             // Another try does not help before somebody changes what is there.
-            Self::NoPreviousVersion | Self::WrongKind | Self::EngineAbsent | Self::NotLoaded => {
-                Grpc::FailedPrecondition
-            }
+            Self::NoPreviousVersion
+            | Self::WrongKind
+            | Self::EngineAbsent
+            | Self::NotLoaded
+            | Self::SecretsLocked => Grpc::FailedPrecondition,
             Self::UploadTooLarge
             | Self::RequestTooLarge
             | Self::ResponseTooLarge

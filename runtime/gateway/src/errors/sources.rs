@@ -1,6 +1,8 @@
 //! Every error of every operation, and the code that it becomes. The matches are exhaustive: a
 //! new variant needs its code before anything compiles.
 
+mod settings;
+
 use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
 use quern_types::{
     BodyError, DeviceError, Exceeded, GuestFault, InvokeError, Mismatch, ModelError, Side,
@@ -32,6 +34,7 @@ impl From<RouteError> for Failure {
             }
             RouteError::Name(_)
             | RouteError::EncodedName { .. }
+            | RouteError::SettingKey(_)
             | RouteError::RegionName { .. } => Self::new(Code::InvalidName, error),
             RouteError::Version { .. } | RouteError::Token(_) => {
                 Self::new(Code::InvalidRequest, error)
@@ -335,6 +338,7 @@ impl From<InvokeError> for Failure {
             InvokeError::Busy { .. } | InvokeError::MemoryFull { .. } => {
                 return Self::new(Code::Busy, error).retry_after(1);
             }
+            InvokeError::SecretsLocked { .. } => Code::SecretsLocked,
             InvokeError::ShuttingDown => {
                 return Self::new(Code::ShuttingDown, error).retry_after(1);
             }

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use quern_types::{Class, Name, VersionNumber};
 
-use super::{Memory, Route, RouteError, Subject, Target, methods::Methods, shorten};
+use super::{Memory, Route, RouteError, Subject, Target, methods::Methods, settings, shorten};
 
 /// Most segments of a path outside of `/f`.
 const MAX_SEGMENTS: usize = 6;
@@ -25,6 +25,11 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
         ["v1", "audit"] => Methods::get(Route::Audit),
         ["v1", "devices"] => Methods::get(Route::Devices),
         ["v1", "functions", function, "logs"] => Methods::get(Route::Logs(name(function)?)),
+        ["v1", "functions", function, ref rest @ ..]
+            if matches!(rest, ["config" | "secrets", ..]) =>
+        {
+            settings::find(function, rest, path)?.ok_or_else(not_found)?
+        }
         ["v1", plural, ref rest @ ..] => {
             let class = match plural {
                 "functions" => Class::Function,

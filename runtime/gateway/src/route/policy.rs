@@ -26,7 +26,8 @@ impl Route {
             | Self::Rollback(..)
             | Self::LoadModel(_)
             | Self::UnloadModel(_)
-            | Self::Logs(_) => Needs::DEPLOYER,
+            | Self::Logs(_)
+            | Self::FunctionSettings(_) => Needs::DEPLOYER,
             Self::Regions(..)
             | Self::RegisterRegion(..)
             | Self::UnregisterRegions(..)
@@ -68,6 +69,8 @@ impl Route {
             | Self::Devices
             | Self::Tokens
             | Self::Audit => Traffic::Inspect,
+            Self::FunctionSettings(route) if route.is_change() => Traffic::Change,
+            Self::FunctionSettings(_) => Traffic::Inspect,
             Self::Logs(_) => Traffic::Logs,
             Self::Live | Self::Ready | Self::Healthz | Self::Readyz | Self::Metrics => {
                 Traffic::Operations

@@ -11,3 +11,5 @@ mod keyvalue_model;
 mod logs;
 mod model;
 mod opening;
+mod rotation;
+mod settings;

@@ -1,0 +1,94 @@
+//! The paths of what is set for functions.
+
+use quern_types::{Name, SettingKey};
+
+use super::{Route, RouteError, methods::Methods, paths::parse_name, shorten};
+
+/// An operation on what is set for a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SettingsRoute {
+    /// `GET /v1/functions/{name}/config`
+    Config(Name),
+    /// `PUT /v1/functions/{name}/config`
+    ReplaceConfig(Name),
+    /// `PATCH /v1/functions/{name}/config`
+    MergeConfig(Name),
+    /// `GET /v1/functions/{name}/secrets`
+    Secrets(Name),
+    /// `PUT /v1/functions/{name}/secrets/{key}`
+    SetSecret(Name, SettingKey),
+    /// `DELETE /v1/functions/{name}/secrets/{key}`
+    UnsetSecret(Name, SettingKey),
+}
+
+impl SettingsRoute {
+    /// Whether it changes anything.
+    pub(super) fn is_change(&self) -> bool {
+        !matches!(self, Self::Config(_) | Self::Secrets(_))
+    }
+}
+
+/// What there is below a function's path; none if nothing of it concerns settings.
+pub(super) fn find(
+    function: &str,
+    rest: &[&str],
+    path: &str,
+) -> Result<Option<Methods>, RouteError> {
+    let name = || parse_name(function, path);
+    let route = Route::FunctionSettings;
+    Ok(Some(match *rest {
+        ["config"] => Methods::get(route(SettingsRoute::Config(name()?)))
+            .and_put(route(SettingsRoute::ReplaceConfig(name()?)))
+            .and_patch(route(SettingsRoute::MergeConfig(name()?))),
+        ["secrets"] => Methods::get(route(SettingsRoute::Secrets(name()?))),
+        ["secrets", ""] => return Err(RouteError::NotFound { path: shorten(path) }),
+        ["secrets", key] => {
+            let (name, key) = (name()?, key.parse::<SettingKey>()?);
+            Methods::delete(route(SettingsRoute::UnsetSecret(name.clone(), key.clone())))
+                .and_put(route(SettingsRoute::SetSecret(name, key)))
+        }
+        _ => return Ok(None),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn settings_are_below_their_function() {
+        let name: Name = "f".parse().expect("a name");
+        let key: SettingKey = "API_KEY".parse().expect("a key");
+        let cases = [
+            ("GET /v1/functions/f/config", SettingsRoute::Config(name.clone())),
+            ("PUT /v1/functions/f/config", SettingsRoute::ReplaceConfig(name.clone())),
+            ("PATCH /v1/functions/f/config", SettingsRoute::MergeConfig(name.clone())),
+            ("GET /v1/functions/f/secrets", SettingsRoute::Secrets(name.clone())),
+            (
+                "PUT /v1/functions/f/secrets/API_KEY",
+                SettingsRoute::SetSecret(name.clone(), key.clone()),
+            ),
+            ("DELETE /v1/functions/f/secrets/API_KEY", SettingsRoute::UnsetSecret(name, key)),
+        ];
+        for (call, expected) in cases {
+            let (method, path) = call.split_once(' ').expect("method and path");
+            let found = Route::of(&method.parse().expect("a method"), path);
+            assert_eq!(found, Ok(Route::FunctionSettings(expected)), "{call}");
+        }
+        let cases = [
+            ("/v1/functions/f/config/a", "nothing answers at"),
+            ("/v1/functions/f/secrets/", "nothing answers at"),
+            ("/v1/functions/f/secrets/a/b", "nothing answers at"),
+            ("/v1/models/f/secrets", "nothing answers at"),
+            ("/v1/functions/f/secrets/a%20b", "key \"a%20b\" is not valid"),
+            ("/v1/functions/F/secrets/a", "name \"F\" is not valid"),
+            ("/v1/functions/f/secrets/a", "does not take GET, but DELETE, PUT"),
+        ];
+        for (path, expected) in cases {
+            let error = Route::of(&Method::GET, path).expect_err(path).to_string();
+            assert!(error.contains(expected), "{path}: {error}");
+        }
+    }
+}
