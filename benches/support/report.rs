@@ -82,11 +82,21 @@ fn circumstances() -> Result<String> {
     Ok(format!(
         "{date}, commit {commit}. {cores} cores, {cpu}, Linux {kernel}; {rust}.",
         date = said_by("date", &["-u", "+%F"])?,
-        commit = said_by("git", &["describe", "--always", "--dirty"])?,
+        commit = commit()?,
         cpu = cpu.trim_start_matches([' ', '\t', ':']),
         kernel = said_by("uname", &["-r"])?,
         rust = said_by("rustc", &["--version"])?,
     ))
+}
+
+/// What is measured. That sections before this one were written into the documentation does not
+/// make it another program.
+fn commit() -> Result<String> {
+    let commit = said_by("git", &["describe", "--always"])?;
+    let but_figures = [":/", ":(exclude,top)docs/benchmarks.md", ":(exclude,top)docs/benchmarks"];
+    let changes = ["status", "--porcelain", "--untracked-files=no", "--"];
+    let is_changed = !said_by("git", &[&changes[..], &but_figures].concat())?.is_empty();
+    Ok(if is_changed { format!("{commit}-dirty") } else { commit })
 }
 
 /// What a command prints.

@@ -19,6 +19,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use quern_types::{Body, BodyError, ByteSize};
+use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -28,8 +29,10 @@ use crate::stall::Arriving;
 pub(crate) type Reply = http::Response<ReplyBody>;
 
 /// A reply of JSON.
-pub(crate) fn json(content: &serde_json::Value) -> Reply {
-    let mut reply = Reply::new(ReplyBody::full(content.to_string()));
+pub(crate) fn json(content: &impl Serialize) -> Reply {
+    let content = serde_json::to_vec(content);
+    let content = content.expect("keys of replies are text, and memory takes whatever is written");
+    let mut reply = Reply::new(ReplyBody::full(content));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }

@@ -4,20 +4,18 @@
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Body as _;
 use quern_deploy::{DeployedKind, Deployment, ModelForm, ModelUpload};
-use quern_types::{ByteSize, Caller, Class, FunctionKind, Name, VersionNumber};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use quern_types::{ByteSize, Caller, Class, Digest, Name, VersionNumber};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Gateway,
     body::{self, Reply, ReplyBody, RequestBody},
-    errors::{Code, Failure},
-    inspection,
+    errors::Failure,
+    inspection::{Kind, ModelTraits},
+    json_body::Form,
     multipart::{self, MultipartError},
 };
-
-/// Largest body of a rollback.
-const MAX_ROLLBACK: ByteSize = ByteSize(4096);
 
 /// `PUT /v1/{class}/{name}`
 pub(crate) async fn deploy(
@@ -58,7 +56,7 @@ pub(crate) async fn deploy(
         }
     };
     let status = if deployment.created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut reply = body::json(&describe(&deployment));
+    let mut reply = body::json(&DeploymentReply::from(&deployment));
     *reply.status_mut() = status;
     Ok(reply)
 }
@@ -74,39 +72,70 @@ fn model_form(headers: &HeaderMap) -> ModelForm {
     }
 }
 
-fn describe(deployment: &Deployment) -> Value {
-    let Deployment { name, version, digest, created, kind, compile } = deployment;
-    let mut about = json!({
-        "name": name,
-        "version": version,
-        "digest": digest,
-        "created": created,
-    });
-    match kind {
-        DeployedKind::Function(spec) => {
-            about["kind"] = spec.kind.as_str().into();
-            about["url"] = match spec.kind {
-                FunctionKind::Http => format!("/f/{name}/"),
-                FunctionKind::Inference(_) => format!("/v2/models/{name}/infer"),
-            }
-            .into();
-        }
-        DeployedKind::Model(spec) => {
-            about["kind"] = "model".into();
-            about["url"] = format!("/v2/models/{name}/infer").into();
-            inspection::describe_model(&mut about, spec);
-        }
-    }
-    if let Some(compile) = compile {
-        about["compile_ms"] = u64::try_from(compile.as_millis()).unwrap_or(u64::MAX).into();
-    }
-    about
+/// What was deployed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct DeploymentReply<'a> {
+    /// What it is a version of.
+    name: &'a Name,
+    /// Its number.
+    version: VersionNumber,
+    /// What it is made of.
+    digest: Digest,
+    /// Whether it is new; otherwise the same was kept already, and is live now.
+    created: bool,
+    /// What it is.
+    kind: Kind,
+    /// Where it is called.
+    url: String,
+    #[serde(flatten)]
+    model: Option<ModelTraits<'a>>,
+    /// How long compiling took, of a function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compile_ms: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+impl<'a> From<&'a Deployment> for DeploymentReply<'a> {
+    fn from(deployment: &'a Deployment) -> Self {
+        let Deployment { name, version, digest, created, kind, compile } = deployment;
+        let (kind, model) = match kind {
+            DeployedKind::Function(spec) => (Kind::from(&**spec), None),
+            DeployedKind::Model(spec) => (Kind::Model, Some(ModelTraits::from(&**spec))),
+        };
+        Self {
+            name,
+            version: *version,
+            digest: *digest,
+            created: *created,
+            kind,
+            url: match kind {
+                Kind::Http => format!("/f/{name}/"),
+                Kind::Inference | Kind::Model => format!("/v2/models/{name}/infer"),
+            },
+            model,
+            compile_ms: compile.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+/// What to go back to.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RollbackBody {
+pub(crate) struct RollbackRequest {
+    /// The version; if it isn't said, the newest kept one below the live one.
     version: Option<VersionNumber>,
+}
+
+impl RollbackRequest {
+    const FORM: Form = Form { limit: ByteSize(4096), example: r#"{"version": 3}"# };
+}
+
+/// What serves after a rollback.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct RollbackReply {
+    /// Of what.
+    name: Name,
+    /// The version that serves now.
+    version: VersionNumber,
 }
 
 /// `POST /v1/{class}/{name}/rollback`
@@ -117,17 +146,9 @@ pub(crate) async fn roll_back(
     name: Name,
     body: RequestBody,
 ) -> Result<Reply, Failure> {
-    let body = body.collect(MAX_ROLLBACK, &gateway.body_room).await?;
-    let RollbackBody { version } = if body.is_empty() {
-        RollbackBody::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| {
-            let detail = format!("body is not of the form {{\"version\": 3}}: {error}");
-            Failure::new(Code::InvalidJson, detail)
-        })?
-    };
+    let RollbackRequest { version } = RollbackRequest::FORM.read_if_any(gateway, body).await?;
     let version = gateway.deployer.rollback(caller, class, &name, version).await?;
-    Ok(body::json(&json!({"name": name, "version": version})))
+    Ok(body::json(&RollbackReply { name, version }))
 }
 
 /// `DELETE /v1/{class}/{name}`

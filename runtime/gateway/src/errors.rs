@@ -3,19 +3,21 @@
 
 mod code;
 mod grpc;
+mod problem;
 mod sources;
 
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderValue, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use quern_types::Exceeded;
 use serde_json::json;
 
 pub(crate) use code::Code;
+pub(crate) use problem::Problem;
 
 use crate::{
-    body::{Reply, ReplyBody},
+    body::{self, Reply},
     invocation::Invocation,
 };
 
@@ -138,28 +140,22 @@ impl Failure {
         self.log(invocation);
         let status = self.status();
         let Self { code, detail, retry_after, allow, limit, trace, .. } = self;
-        let (kind, body) = match family {
+        let (kind, mut reply) = match family {
             Family::Problem => {
-                let mut problem = json!({
-                    "type": "about:blank",
-                    "title": status.canonical_reason(),
-                    "status": status.as_u16(),
-                    "detail": detail,
-                    "code": code.as_str(),
-                    "invocation": invocation.to_string(),
-                });
-                if let Some(limit) = limit {
-                    let name = format!("limits.{}", limit.name());
-                    problem["limit"] = json!({"name": name, "value": limit.value()});
-                }
-                if owner && !trace.is_empty() {
-                    problem["trace"] = json!(trace);
-                }
-                ("application/problem+json", problem)
+                let problem = Problem {
+                    kind: "about:blank",
+                    title: status.canonical_reason().unwrap_or_default(),
+                    status: status.as_u16(),
+                    detail,
+                    code,
+                    invocation: invocation.id(),
+                    limit: limit.map(Into::into),
+                    trace: if owner { trace } else { Vec::new() },
+                };
+                ("application/problem+json", body::json(&problem))
             }
-            Family::Protocol => ("application/json", json!({"error": detail})),
+            Family::Protocol => ("application/json", body::json(&json!({"error": detail}))),
         };
-        let mut reply = Response::new(ReplyBody::full(body.to_string()));
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

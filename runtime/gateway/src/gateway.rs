@@ -9,7 +9,8 @@ use quern_types::Caller;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    EdgeLimits, SharedMemoryConfig, collect::BodyRoom, metrics::Metrics, shared_memory::Regions,
+    EdgeLimits, SharedMemoryConfig, collect::BodyRoom, metrics::Metrics, openapi::Api,
+    shared_memory::Regions,
 };
 
 /// What the edge is configured by.
@@ -34,6 +35,8 @@ pub struct Gateway {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) registry: Registry,
+    /// What there is to ask for.
+    pub(crate) api: Api,
     pub(crate) metrics: Metrics,
     /// Who calls, where nobody is asked.
     pub(crate) unasked: Caller,
@@ -60,12 +63,14 @@ impl Gateway {
     ) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(&registry)?;
         let body_room = BodyRoom::new(&config.limits);
+        let api = Api::new(config.version, config.authenticate);
         let regions = Regions::new(config.shared_memory.clone(), &registry)?;
         Ok(Self {
             config,
             deployer,
             dispatcher,
             registry,
+            api,
             metrics,
             unasked: Caller::unasked(),
             closing: CancellationToken::new(),

@@ -1,13 +1,20 @@
 //! What is deployed, and on which devices it runs, as JSON. Reads the routing snapshot and changes
 //! nothing.
 
-use std::{sync::Arc, time::SystemTime};
+mod replies;
+
+use std::sync::Arc;
 
 use quern_types::{
     Caller, Class, Deployed, FunctionSpec, InvokeError, ModelError, ModelSpec, Name, Routes,
     TenantId, Version,
 };
-use serde_json::{Map, Value, json};
+
+pub(crate) use replies::{
+    DeviceList, FunctionDetails, FunctionList, Kind, ModelDetails, ModelList, ModelTraits,
+    VersionList,
+};
+use replies::{Summary, VersionEntry};
 
 use crate::{
     Gateway,
@@ -18,14 +25,17 @@ use crate::{
 /// `GET /v1/{class}`
 pub(crate) fn list(gateway: &Gateway, caller: &Caller, class: Class) -> Reply {
     let routes = gateway.deployer.routes();
-    let mut entries = Vec::new();
-    if let Some(own) = routes.tenant(&caller.tenant) {
-        match class {
-            Class::Function => entries.extend(own.functions.iter().map(summarise)),
-            Class::Model => entries.extend(own.models.iter().map(summarise)),
+    let own = routes.tenant(&caller.tenant);
+    match class {
+        Class::Function => {
+            let functions = own.map(|own| own.functions.iter().map(summarise).collect());
+            body::json(&FunctionList { functions: functions.unwrap_or_default() })
+        }
+        Class::Model => {
+            let models = own.map(|own| own.models.iter().map(summarise).collect());
+            body::json(&ModelList { models: models.unwrap_or_default() })
         }
     }
-    body::json(&json!({class.plural(): entries}))
 }
 
 /// `GET /v1/{class}/{name}`
@@ -36,51 +46,27 @@ pub(crate) fn show(
     name: &Name,
 ) -> Result<Reply, Failure> {
     let routes = gateway.deployer.routes();
-    let about = match class {
+    Ok(match class {
         Class::Function => {
             let function = find_function(&routes, &caller.tenant, name)?;
             let spec = &function.live().spec;
-            let mut about = summarise((name, function));
-            about["limits"] = json!(gateway.dispatcher.limits(spec));
-            about["concurrency"] = json!(gateway.dispatcher.concurrency(&caller.tenant, name));
-            about["grants"] = json!(spec.grants);
-            if let Some(signature) = spec.kind.signature() {
-                about["signature"] = json!(signature);
-            }
-            about
+            body::json(&FunctionDetails {
+                summary: summarise((name, function)),
+                limits: gateway.dispatcher.limits(spec),
+                concurrency: gateway.dispatcher.concurrency(&caller.tenant, name),
+                grants: &spec.grants,
+                signature: spec.kind.signature(),
+            })
         }
         Class::Model => {
             let model = find_model(&routes, &caller.tenant, name)?;
-            let spec = &model.live().spec;
-            let mut about = summarise((name, model));
-            describe_model(&mut about, spec);
-            about["profile"] = json!(gateway.dispatcher.run_times(&caller.tenant, name));
-            about
+            body::json(&ModelDetails {
+                summary: summarise((name, model)),
+                traits: ModelTraits::from(&*model.live().spec),
+                profile: gateway.dispatcher.run_times(&caller.tenant, name),
+            })
         }
-    };
-    Ok(body::json(&about))
-}
-
-/// Adds what is known of a model; what its manifest does not say is left out.
-pub(crate) fn describe_model(about: &mut Value, spec: &ModelSpec) {
-    about["engine"] = json!(spec.engine);
-    about["signature"] = json!(spec.signature);
-    about["batch"] = json!(spec.batch);
-    if let Some(delay) = spec.max_delay {
-        about["max_delay"] = json!(delay);
-    }
-    if let Some(timeout) = spec.timeout {
-        about["timeout"] = json!(timeout);
-    }
-    if let Some(lanes) = spec.lanes {
-        about["lanes"] = json!(lanes);
-    }
-    if let Some(warm_up) = &spec.warm_up {
-        about["warm_up"] = json!(warm_up);
-    }
-    if !spec.labels.is_empty() {
-        about["labels"] = json!(spec.labels);
-    }
+    })
 }
 
 /// `GET /v1/{class}/{name}/versions`
@@ -95,29 +81,12 @@ pub(crate) fn versions(
         Class::Function => list_versions(find_function(&routes, &caller.tenant, name)?),
         Class::Model => list_versions(find_model(&routes, &caller.tenant, name)?),
     };
-    Ok(body::json(&json!({"name": name, "versions": versions})))
+    Ok(body::json(&VersionList { name: name.clone(), versions }))
 }
 
 /// `GET /v1/devices`
 pub(crate) fn devices(gateway: &Gateway) -> Reply {
-    body::json(&json!({"devices": gateway.dispatcher.devices()}))
-}
-
-/// A function's or model's kind, in a word.
-trait Kind {
-    fn kind(&self) -> &'static str;
-}
-
-impl Kind for FunctionSpec {
-    fn kind(&self) -> &'static str {
-        self.kind.as_str()
-    }
-}
-
-impl Kind for ModelSpec {
-    fn kind(&self) -> &'static str {
-        "model"
-    }
+    body::json(&DeviceList { devices: gateway.dispatcher.devices() })
 }
 
 fn find_function<'r>(
@@ -138,34 +107,27 @@ fn find_model<'r>(
     model.ok_or_else(|| ModelError::NotFound { name: name.clone() })
 }
 
-fn summarise<Spec: Kind>((name, deployed): (&Name, &Arc<Deployed<Spec>>)) -> Value {
+fn summarise<Spec>((name, deployed): (&Name, &Arc<Deployed<Spec>>)) -> Summary
+where
+    for<'s> Kind: From<&'s Spec>,
+{
     let live = deployed.live();
-    let mut about = outline(live);
-    about.insert("name".into(), json!(name));
-    about.insert("kind".into(), live.spec.kind().into());
-    about.into()
+    Summary {
+        name: name.clone(),
+        kind: Kind::from(&*live.spec),
+        version: live.number,
+        digest: live.digest,
+        created: live.created.into(),
+    }
 }
 
-fn list_versions<Spec>(deployed: &Deployed<Spec>) -> Vec<Value> {
+fn list_versions<Spec>(deployed: &Deployed<Spec>) -> Vec<VersionEntry> {
     let live = deployed.live().number;
-    let describe = |version: &Arc<Version<Spec>>| {
-        let mut about = outline(version);
-        about.insert("live".into(), (version.number == live).into());
-        about.into()
+    let describe = |version: &Arc<Version<Spec>>| VersionEntry {
+        version: version.number,
+        digest: version.digest,
+        created: version.created.into(),
+        live: version.number == live,
     };
     deployed.versions().rev().map(describe).collect()
-}
-
-fn outline<Spec>(version: &Version<Spec>) -> Map<String, Value> {
-    Map::from_iter([
-        ("version".into(), json!(version.number)),
-        ("digest".into(), json!(version.digest)),
-        ("created".into(), timestamp(version.created).into()),
-    ])
-}
-
-/// A time as RFC 3339 writes it, in UTC.
-pub(crate) fn timestamp(time: SystemTime) -> String {
-    // A clock before 1970 is no reason to fail.
-    humantime::format_rfc3339_millis(time.max(SystemTime::UNIX_EPOCH)).to_string()
 }

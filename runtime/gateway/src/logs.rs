@@ -10,8 +10,9 @@ use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use quern_deploy::{DeployError, Deployer, StoredRecord};
-use quern_types::{BodyError, Caller, LogLevel, Name, TenantId};
-use serde::Serialize;
+use quern_types::{BodyError, Caller, InvocationId, LogLevel, Name, TenantId, VersionNumber};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,13 +20,10 @@ use crate::{
     Gateway,
     body::{Reply, ReplyBody},
     errors::Failure,
-    inspection::timestamp,
+    query::{self, Between},
+    timestamp::Timestamp,
 };
 
-/// Lines where the query does not say.
-const DEFAULT_TAIL: usize = 100;
-/// Most lines to begin with.
-const MAX_TAIL: usize = 10_000;
 /// Most records that are read at once: with their texts, what one client holds at most.
 const PAGE: usize = 128;
 /// A part of the answer ends with the line that reaches this size; to write one takes no time that
@@ -35,56 +33,20 @@ const PART: usize = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Query {
-    tail: usize,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogQuery {
+    /// How many lines to begin with, the newest ones.
+    #[serde(default = "hundred")]
+    tail: Between<0, 10_000>,
+    /// Whether to go on with whatever is printed, until the client leaves, the function is deleted
+    /// or the server stops.
+    #[serde(default)]
     follow: bool,
 }
 
-/// Why a query is not understood.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum QueryError {
-    /// Not one of the keys.
-    #[error("query has the unknown key {key:?}: use tail and follow")]
-    Unknown {
-        /// The key.
-        key: String,
-    },
-    /// Not a number of lines.
-    #[error("tail is {value:?}, not a number from 0 to {MAX_TAIL}")]
-    Tail {
-        /// The value.
-        value: String,
-    },
-    /// Neither yes nor no.
-    #[error("follow is {value:?}, neither true nor false")]
-    Follow {
-        /// The value.
-        value: String,
-    },
-}
-
-impl Query {
-    fn parse(query: Option<&str>) -> Result<Self, QueryError> {
-        let mut parsed = Self { tail: DEFAULT_TAIL, follow: false };
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let shown = |text: &str| text.chars().take(80).collect::<String>();
-            match key {
-                "tail" => {
-                    let tail = value.parse().ok().filter(|tail| *tail <= MAX_TAIL);
-                    parsed.tail = tail.ok_or_else(|| QueryError::Tail { value: shown(value) })?;
-                }
-                "follow" => {
-                    let follow = value.parse();
-                    parsed.follow =
-                        follow.map_err(|_| QueryError::Follow { value: shown(value) })?;
-                }
-                _ => return Err(QueryError::Unknown { key: shown(key) }),
-            }
-        }
-        Ok(parsed)
-    }
+fn hundred() -> Between<0, 10_000> {
+    Between::new(100)
 }
 
 /// `GET /v1/functions/{name}/logs`
@@ -94,7 +56,7 @@ pub(crate) async fn logs(
     name: Name,
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
-    let Query { tail, follow } = Query::parse(query)?;
+    let LogQuery { tail, follow } = query::parse(query)?;
     let mut reader = Reader {
         changes: gateway.deployer.log_changes(),
         deployer: gateway.deployer.clone(),
@@ -105,7 +67,7 @@ pub(crate) async fn logs(
         end: None,
         page: VecDeque::new(),
     };
-    reader.begin(tail, follow).await?;
+    reader.begin(tail.get(), follow).await?;
     let parts = stream::try_unfold(reader, |mut reader| async move {
         Ok(reader.part().await?.map(|part| (Frame::data(part), reader)))
     });
@@ -211,17 +173,27 @@ impl Reader {
     }
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
+/// A line of a function's log.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LogLine<'a> {
+    /// Its place among all lines; only grows.
     sequence: u64,
-    time: String,
-    invocation: String,
-    version: u32,
+    /// When it was printed.
+    time: Timestamp,
+    /// By which request.
+    invocation: InvocationId,
+    /// Of which version.
+    version: VersionNumber,
+    /// Where it was printed; `system` has traps and limits, `log` what came through `wasi:logging`.
+    #[schemars(extend("enum" = ["stdout", "stderr", "system", "log"]))]
     stream: &'static str,
+    /// How much it matters, where it was logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<LogLevel>,
+    /// What it belongs to, where it was logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<&'a str>,
+    /// What was printed.
     text: &'a str,
 }
 
@@ -232,11 +204,11 @@ fn lines(records: &mut VecDeque<StoredRecord>) -> Bytes {
         && let Some(StoredRecord { sequence, record }) = records.pop_front()
     {
         let logged = record.stream.logged();
-        let line = Line {
+        let line = LogLine {
             sequence,
-            time: timestamp(record.time),
-            invocation: record.invocation.to_string(),
-            version: record.version.get(),
+            time: record.time.into(),
+            invocation: record.invocation,
+            version: record.version,
             stream: record.stream.as_str(),
             level: logged.map(|(level, _)| level),
             context: logged.map(|(_, context)| context),
@@ -252,34 +224,23 @@ fn lines(records: &mut VecDeque<StoredRecord>) -> Bytes {
 mod tests {
     use std::time::SystemTime;
 
-    use quern_deploy::{LogRecord, LogStream};
-    use quern_types::{InvocationId, VersionNumber};
-
     use super::*;
+    use quern_deploy::{LogRecord, LogStream};
 
     #[test]
     fn queries_are_strict() {
-        let query = |tail, follow| Ok(Query { tail, follow });
+        let asked = |tail, follow| LogQuery { tail: Between::new(tail), follow };
         let cases = [
-            (None, query(100, false)),
-            (Some(""), query(100, false)),
-            (Some("tail=5&follow=true"), query(5, true)),
-            (Some("follow=false&tail=0&"), query(0, false)),
-            (Some("tail=10000"), query(10_000, false)),
+            (None, asked(100, false)),
+            (Some("tail=5&follow=true"), asked(5, true)),
+            (Some("follow=false&tail=0&"), asked(0, false)),
+            (Some("tail=10000"), asked(10_000, false)),
         ];
         for (text, expected) in cases {
-            assert_eq!(Query::parse(text), expected, "{text:?}");
+            assert_eq!(query::parse(text), Ok(expected), "{text:?}");
         }
-        let cases = [
-            ("tail=10001", "tail is \"10001\", not a number from 0 to 10000"),
-            ("tail=-1", "tail is \"-1\", not a number from 0 to 10000"),
-            ("tail", "tail is \"\", not a number from 0 to 10000"),
-            ("follow=yes", "follow is \"yes\", neither true nor false"),
-            ("since=1", "query has the unknown key \"since\": use tail and follow"),
-        ];
-        for (text, message) in cases {
-            let error = Query::parse(Some(text)).expect_err(text);
-            assert_eq!(error.to_string(), message);
+        for text in ["tail=10001", "tail=-1", "tail", "follow=yes", "since=1"] {
+            assert!(query::parse::<LogQuery>(Some(text)).is_err(), "{text}");
         }
     }
 

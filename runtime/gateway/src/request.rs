@@ -65,6 +65,7 @@ impl Gateway {
             match route {
                 Ok(route) => {
                     let caller = self.admit(request.headers(), route.needs())?;
+                    self.api.check_query(&route, request.uri().query())?;
                     owner = self.is_owner(&caller);
                     self.carry_out(route, &caller, invocation, request).await
                 }
@@ -132,6 +133,7 @@ impl Gateway {
             Route::Healthz => Ok(operations::health(true)),
             Route::Readyz => Ok(operations::health(!self.closing.is_cancelled())),
             Route::Metrics => operations::metrics(self),
+            Route::Description => Ok(self.api.reply(request.headers())),
             Route::List(class) => Ok(inspection::list(self, caller, class)),
             Route::Show(class, name) => inspection::show(self, caller, class, &name),
             Route::Versions(class, name) => inspection::versions(self, caller, class, &name),

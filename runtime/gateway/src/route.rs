@@ -1,11 +1,12 @@
 //! Which operation a method and a path mean. Knows nothing of what is deployed.
 
 mod methods;
+mod operation;
 mod paths;
 mod policy;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use http::Method;
 use quern_types::{
@@ -83,6 +84,8 @@ pub(crate) enum Route {
     Readyz,
     /// `GET /metrics`
     Metrics,
+    /// `GET /openapi.json`
+    Description,
 }
 
 /// A model or an inference function, and the version asked for.

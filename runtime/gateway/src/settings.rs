@@ -1,20 +1,23 @@
 //! What is set for functions, over HTTP. The value of a secret comes in here and never goes out, not
 //! even in an error about it.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::collections::BTreeMap;
 
 use http::{Request, Response, StatusCode};
 use quern_deploy::{ConfigChange, SettingError};
-use quern_types::{ByteSize, Caller, Configured, InvalidSecret, Name, SecretValue, SettingKey};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use quern_types::{
+    ByteSize, Caller, Configured, InvalidSecret, Name, Secret, SecretValue, SettingKey,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
     Gateway,
     body::{self, Reply, ReplyBody, RequestBody},
-    errors::{Code, Failure},
-    inspection::timestamp,
+    errors::Failure,
+    json_body::Form,
     route::SettingsRoute,
+    timestamp::Timestamp,
 };
 
 /// Bytes of a body that sets a configuration: more than its largest, however it is escaped.
@@ -23,70 +26,94 @@ const MAX_CONFIG_BODY: ByteSize = ByteSize(512 << 10);
 const MAX_SECRET_BODY: ByteSize = ByteSize(128 << 10);
 
 /// The configuration of a function, all of it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct WholeConfig {
+pub(crate) struct ConfigRequest {
+    /// Values by their keys; what is not among them is removed.
     config: BTreeMap<SettingKey, String>,
 }
 
-/// A change of it; null removes a key.
-#[derive(Debug, Deserialize)]
+/// A change of the configuration of a function.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PartialConfig {
+pub(crate) struct ConfigPatch {
+    /// Values by their keys; null removes one, and what is not among them stays.
     config: BTreeMap<SettingKey, Option<String>>,
 }
 
-/// What is told of a configuration.
-#[derive(Debug, Serialize)]
-struct ConfigReply<'a> {
+/// The value of a secret.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SecretRequest {
+    /// What the function reads.
+    #[schemars(with = "String", length(min = 1, max = 16384))]
+    value: GivenValue,
+}
+
+/// What is given as a value: anything can be read, so that no error of the reader quotes it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum GivenValue {
+    Text(String),
+    Other(IgnoredAny),
+}
+
+impl std::fmt::Debug for GivenValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// The configuration of a function.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ConfigReply<'a> {
+    /// The function.
     name: &'a Name,
-    /// What is set for the function.
+    /// What is set for it.
     config: BTreeMap<&'a SettingKey, &'a str>,
-    /// When it was last added to or a value of it changed; null if nothing is set.
-    changed: Option<String>,
-    /// What the live version's manifest says, where nothing is set.
+    /// When a value of that was last set; null if nothing is.
+    changed: Option<Timestamp>,
+    /// What the live version's manifest says, which counts where nothing is set.
     defaults: &'a BTreeMap<String, String>,
 }
 
-/// What is told of a secret.
-#[derive(Debug, Serialize)]
-struct SecretReply<'a> {
+/// A secret, without its value.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct SecretEntry<'a> {
+    /// What the function reads it by.
     key: &'a SettingKey,
-    changed: String,
+    /// When it was set.
+    changed: Timestamp,
     /// Whether the server can't open it, so that calls of its function are refused.
     locked: bool,
 }
 
-/// What is told of a function's secrets.
-#[derive(Debug, Serialize)]
-struct SecretsReply<'a> {
+/// The secrets of a function.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct SecretList<'a> {
+    /// The function.
     name: &'a Name,
-    secrets: Vec<SecretReply<'a>>,
+    /// In the order of their keys.
+    secrets: Vec<SecretEntry<'a>>,
 }
 
 /// Why a body does not set a secret. Quotes no value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SecretBodyError {
-    /// It is no JSON.
-    #[error("body is not JSON: {reason}")]
-    Syntax {
+    /// It is no object.
+    #[error("body is not of the form {{\"value\": \"…\"}}")]
+    Form,
+    /// It is no JSON, or has other fields.
+    #[error("body is not of the form {{\"value\": \"…\"}}: {reason}")]
+    Content {
         /// Where, and what was expected there.
         reason: String,
     },
-    /// It is something else than an object.
-    #[error("body is not of the form {{\"value\": \"…\"}}")]
-    Form,
-    /// It has a field too many.
-    #[error("unknown field {field:?}: there is only value")]
-    Unknown {
-        /// The field's name.
-        field: String,
-    },
-    /// It has no value, or one that is no text.
-    #[error("value is missing, or not a text")]
+    /// Its value is no text.
+    #[error("field \"value\" is not a text")]
     NoText,
     /// Its value is none for a secret.
-    #[error(transparent)]
+    #[error("field \"value\": {0}")]
     Value(#[from] InvalidSecret),
 }
 
@@ -100,13 +127,15 @@ pub(crate) async fn answer(
     match route {
         SettingsRoute::Config(name) => show_config(gateway, caller, &name),
         SettingsRoute::ReplaceConfig(name) => {
-            let WholeConfig { config } = config_body(gateway, request, EXAMPLE).await?;
+            let asked = ConfigRequest::FORM.read(gateway, request.into_body()).await?;
+            let ConfigRequest { config } = asked;
             let change = ConfigChange::Replace(config);
             gateway.deployer.change_config(caller, &name, change).await?;
             show_config(gateway, caller, &name)
         }
         SettingsRoute::MergeConfig(name) => {
-            let PartialConfig { config } = config_body(gateway, request, PARTIAL_EXAMPLE).await?;
+            let asked = ConfigPatch::FORM.read(gateway, request.into_body()).await?;
+            let ConfigPatch { config } = asked;
             let change = ConfigChange::Merge(config);
             gateway.deployer.change_config(caller, &name, change).await?;
             show_config(gateway, caller, &name)
@@ -127,32 +156,31 @@ pub(crate) async fn answer(
     }
 }
 
-const EXAMPLE: &str = r#"{"config": {"mode": "fast"}}"#;
-const PARTIAL_EXAMPLE: &str = r#"{"config": {"mode": "fast", "retries": null}}"#;
-
-async fn config_body<T: serde::de::DeserializeOwned>(
-    gateway: &Gateway,
-    request: Request<RequestBody>,
-    example: &str,
-) -> Result<T, Failure> {
-    let body = request.into_body().collect(MAX_CONFIG_BODY, &gateway.body_room).await?;
-    serde_json::from_slice(&body).map_err(|error| {
-        Failure::new(Code::InvalidJson, format!("body is not of the form {example}: {error}"))
-    })
+impl ConfigRequest {
+    const FORM: Form = Form { limit: MAX_CONFIG_BODY, example: r#"{"config": {"mode": "fast"}}"# };
 }
 
-/// Not by serde's derive, whose errors quote what they don't expect.
+impl ConfigPatch {
+    const FORM: Form = Form {
+        limit: MAX_CONFIG_BODY,
+        example: r#"{"config": {"mode": "fast", "retries": null}}"#,
+    };
+}
+
+/// An error of the reader quotes names of fields, and values that stand where an object should: so
+/// nothing else is given to it.
 fn secret_body(body: &[u8]) -> Result<SecretValue, SecretBodyError> {
-    let body: Value = serde_json::from_slice(body)
-        .map_err(|error| SecretBodyError::Syntax { reason: error.to_string() })?;
-    let Value::Object(mut fields) = body else { return Err(SecretBodyError::Form) };
-    let value = Map::remove(&mut fields, "value");
-    if let Some(field) = fields.keys().next() {
-        return Err(SecretBodyError::Unknown { field: field.chars().take(40).collect() });
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(SecretBodyError::Form);
     }
-    match value {
-        Some(Value::String(text)) => Ok(SecretValue::new(text)?),
-        _ => Err(SecretBodyError::NoText),
+    let read = serde_json::from_slice::<SecretRequest>(body);
+    let read = read.map_err(|error| {
+        let reason = error.to_string().chars().take(200).collect();
+        SecretBodyError::Content { reason }
+    })?;
+    match read.value {
+        GivenValue::Text(text) => Ok(SecretValue::new(text)?),
+        GivenValue::Other(_) => Err(SecretBodyError::NoText),
     }
 }
 
@@ -163,20 +191,17 @@ fn show_config(gateway: &Gateway, caller: &Caller, name: &Name) -> Result<Reply,
     let reply = ConfigReply {
         name,
         config: set.map(|(key, set)| (key, &*set.value)).collect(),
-        changed: changed.map(timestamp),
+        changed: changed.map(Timestamp::from),
         defaults: &found.live.config,
     };
-    Ok(body::json(&json!(reply)))
+    Ok(body::json(&reply))
 }
 
 fn show_secrets(gateway: &Gateway, caller: &Caller, name: &Name) -> Result<Reply, Failure> {
     let found = gateway.deployer.settings(&caller.tenant, name)?;
     let secrets = found.settings.iter().flat_map(|settings| &settings.secrets);
-    let describe = |(key, secret): (_, &quern_types::Secret)| {
-        describe_secret(key, secret.changed, secret.value.is_none())
-    };
-    let reply = SecretsReply { name, secrets: secrets.map(describe).collect() };
-    Ok(body::json(&json!(reply)))
+    let reply = SecretList { name, secrets: secrets.map(SecretEntry::from).collect() };
+    Ok(body::json(&reply))
 }
 
 fn show_secret(
@@ -188,20 +213,21 @@ fn show_secret(
 ) -> Result<Reply, Failure> {
     let found = gateway.deployer.settings(&caller.tenant, name)?;
     let settings = found.settings.as_ref();
-    let secret = settings.and_then(|settings| settings.secrets.get(key));
+    let secret = settings.and_then(|settings| settings.secrets.get_key_value(key));
     // Whoever has removed it meanwhile is told so, and this caller too.
     let secret = secret.ok_or_else(|| {
         let (function, key) = (name.clone(), key.clone());
         Failure::from(SettingError::NoSecret { function, key })
     })?;
-    let mut reply =
-        body::json(&json!(describe_secret(key, secret.changed, secret.value.is_none())));
+    let mut reply = body::json(&SecretEntry::from(secret));
     *reply.status_mut() = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(reply)
 }
 
-fn describe_secret(key: &SettingKey, changed: SystemTime, locked: bool) -> SecretReply<'_> {
-    SecretReply { key, changed: timestamp(changed), locked }
+impl<'a> From<(&'a SettingKey, &'a Secret)> for SecretEntry<'a> {
+    fn from((key, secret): (&'a SettingKey, &'a Secret)) -> Self {
+        Self { key, changed: secret.changed.into(), locked: secret.value.is_none() }
+    }
 }
 
 #[cfg(test)]
@@ -214,16 +240,21 @@ mod tests {
         assert_eq!(value.expose(), "hunter2 é");
         let large = format!(r#"{{"value": "{}"}}"#, "hunter2".repeat(3_000));
         let cases = [
-            ("hunter2", "body is not JSON"),
-            (r#"{"value": "hunter2"#, "body is not JSON"),
-            (r#""hunter2""#, "is not of the form"),
-            (r#"["hunter2"]"#, "is not of the form"),
-            (r#"{"value": ["hunter2"]}"#, "value is missing, or not a text"),
-            (r#"{"value": 1234567}"#, "value is missing, or not a text"),
-            ("{}", "value is missing, or not a text"),
-            (r#"{"value": "hunter2", "vault": "x"}"#, "unknown field \"vault\""),
-            (r#"{"value": ""}"#, "value is empty"),
-            (&large, "value has 21000 bytes: a secret has at most 16.0 KiB"),
+            ("hunter2", "body is not of the form"),
+            (r#""hunter2""#, "body is not of the form"),
+            (r#"["hunter2"]"#, "body is not of the form"),
+            ("", "body is not of the form"),
+            (r#"{"value": "hunter2"#, "EOF while parsing a string"),
+            (r#"{"value": hunter2}"#, "expected value at line 1 column 11"),
+            (r#"{"value": "hunter2"} x"#, "trailing characters"),
+            (r#"{"value": ["hunter2"]}"#, "\"value\" is not a text"),
+            (r#"{"value": {"a": "hunter2"}}"#, "\"value\" is not a text"),
+            (r#"{"value": 1234567}"#, "\"value\" is not a text"),
+            ("{}", "missing field `value`"),
+            (r#"{"value": "hunter2", "vault": "hunter2"}"#, "unknown field `vault`"),
+            (r#"{"value": "hunter2", "value": "hunter2"}"#, "duplicate field `value`"),
+            (r#"{"value": ""}"#, "\"value\": value is empty"),
+            (&large, "\"value\": value has 21000 bytes: a secret has at most 16.0 KiB"),
         ];
         for (body, expected) in cases {
             let error = secret_body(body.as_bytes()).expect_err(expected).to_string();

@@ -51,6 +51,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Token(commands::token::Token),
     Audit(commands::audit::Audit),
+    Openapi(commands::openapi::Openapi),
     New(commands::new::New),
     Dev(commands::dev::Dev),
     Demo(commands::demo::Demo),

@@ -23,6 +23,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod new;
+pub(crate) mod openapi;
 pub(crate) mod rollback;
 pub(crate) mod secrets;
 pub(crate) mod serve;
@@ -60,6 +61,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Secrets(command) => secrets::run(&session, command).await,
         Command::Token(command) => token::run(&session, command).await,
         Command::Audit(command) => audit::run(&session, command).await,
+        Command::Openapi(command) => openapi::run(command),
         Command::New(command) => new::run(command, session.json),
         Command::Dev(command) => dev::run(&session, command).await,
         Command::Demo(command) => demo::run(command, session.json).await,

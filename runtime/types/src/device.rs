@@ -9,12 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{DeviceId, ModelSpec, Tensor};
 
 /// A library that executes ONNX models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// ONNX Runtime, loaded from its shared library where that is present.
@@ -40,7 +41,7 @@ impl fmt::Display for Engine {
 }
 
 /// A device as `quern devices` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceDescription {
     /// Its id.
     pub id: DeviceId,
@@ -57,7 +58,7 @@ pub struct DeviceDescription {
 }
 
 /// A process that computes for the server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WorkerDescription {
     /// The system's id of it; none while it is down.
     pub process_id: Option<u32>,
@@ -70,7 +71,7 @@ pub struct WorkerDescription {
 }
 
 /// Something that a process is kept from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Confinement {
     /// What it is kept from.
     pub measure: String,
@@ -81,7 +82,7 @@ pub struct Confinement {
 }
 
 /// Whether an engine can be used on a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EngineStatus {
     /// The engine.
     pub engine: Engine,

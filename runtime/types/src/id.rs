@@ -2,6 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
@@ -41,7 +42,9 @@ impl fmt::Display for TenantId {
 }
 
 /// The number of a version of one function or model: 1, 2, …, never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct VersionNumber(NonZeroU32);
 

@@ -23,6 +23,7 @@ mod model_manifest;
 mod name;
 mod priority;
 mod quantity;
+mod schema;
 mod settings;
 mod signature;
 mod tensor;

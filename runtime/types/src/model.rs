@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -59,7 +60,7 @@ impl ModelSpec {
 
 /// Whether the first dimension of every tensor counts independent rows, so that rows of several
 /// calls can be computed in one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchAxis {
     /// Axis 0 of all inputs and outputs.
@@ -115,7 +116,7 @@ pub struct Served {
 }
 
 /// How long runs of a model have taken of late, by their number of rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RunTimes {
     /// Most rows of these runs; they have more than half as many.
     pub rows: u32,

@@ -10,15 +10,18 @@ use zeroize::Zeroizing;
 
 use crate::ByteSize;
 
-/// The key of a setting, by which guests read it: 1 to 128 of `a-z A-Z 0-9 . _ -`, so that it can
-/// stand in a path and on a command line.
+/// The key of a setting, by which guests read it: 1 to 128 of `a-z A-Z 0-9 . _ -`, beginning with a
+/// letter, a digit or `_`, so that it can stand in a path and on a command line.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SettingKey(Arc<str>);
 
 /// Why a text is not a [`SettingKey`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("key {0:?} is not valid: use 1 to 128 of a-z, A-Z, 0-9, '.', '_' and '-'")]
+#[error(
+    "key {0:?} is not valid: use 1 to 128 of a-z, A-Z, 0-9, '.', '_' and '-', beginning with a \
+     letter, a digit or '_'"
+)]
 pub struct InvalidSettingKey(String);
 
 /// The value of a secret. It is wiped when it is dropped, and `Debug` does not show it.
@@ -82,8 +85,12 @@ impl FromStr for SettingKey {
     type Err = InvalidSettingKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidSettingKey> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(allowed) {
+        let first = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let inner = |byte: u8| first(byte) || matches!(byte, b'.' | b'-');
+        let valid = text.len() <= Self::MAX_BYTES
+            && text.bytes().next().is_some_and(first)
+            && text.bytes().all(inner);
+        if valid {
             Ok(Self(text.into()))
         } else {
             Err(InvalidSettingKey(text.chars().take(40).collect()))
@@ -203,10 +210,10 @@ mod tests {
 
     #[test]
     fn keys_are_safe_in_a_path() {
-        for good in ["a", "DATABASE_URL", "retry.limit", "x-1", &"k".repeat(128)] {
+        for good in ["a", "DATABASE_URL", "retry.limit", "x-1", "_", "7", &"k".repeat(128)] {
             assert!(good.parse::<SettingKey>().is_ok(), "{good}");
         }
-        for bad in ["", "a b", "a/b", "a=b", "é", "a\0", &"k".repeat(129)] {
+        for bad in ["", ".", "..", "-a", "a b", "a/b", "a=b", "é", "a\0", &"k".repeat(129)] {
             let error = bad.parse::<SettingKey>().expect_err(bad).to_string();
             assert!(error.contains("is not valid: use 1 to 128"), "{error}");
         }

@@ -3,10 +3,11 @@
 use std::{fmt, ops::Range, str::FromStr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Element types, under the names of the Open Inference Protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum DataType {
     /// One byte, 0 or 1.

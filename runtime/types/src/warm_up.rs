@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use half::{bf16, f16};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{DataType, Signature, Tensor, TensorSpec};
@@ -12,7 +13,7 @@ use crate::{DataType, Signature, Tensor, TensorSpec};
 const MAX_RUNS: u32 = 1_000;
 
 /// Runs before the first call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WarmUp {
     /// How many, on each lane.
@@ -24,7 +25,7 @@ pub struct WarmUp {
 }
 
 /// One input of a warm-up.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SampleInput {
     /// Its name.
@@ -36,7 +37,7 @@ pub struct SampleInput {
 }
 
 /// One element.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum SampleValue {
     /// For BOOL.

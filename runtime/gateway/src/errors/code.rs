@@ -10,7 +10,6 @@ macro_rules! codes {
         pub(crate) enum Code { $($name,)* }
 
         impl Code {
-            #[cfg(test)]
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
 
             pub(crate) fn as_str(self) -> &'static str {

@@ -14,8 +14,8 @@ use crate::{
     body::ReadError,
     functions::ForwardError,
     grpc::{AnswerTooLarge, CallError, FieldError, MessageError, TimeoutError},
-    logs::QueryError,
     multipart::MultipartError,
+    query::QueryError,
     route::RouteError,
     shared_memory::{PlacementError, RegionError},
     v2::{

@@ -52,6 +52,7 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
         ["healthz"] => Methods::get(Route::Healthz),
         ["readyz"] => Methods::get(Route::Readyz),
         ["metrics"] => Methods::get(Route::Metrics),
+        ["openapi.json"] => Methods::get(Route::Description),
         _ => return Err(not_found()),
     })
 }

@@ -7,7 +7,9 @@ impl Route {
     /// Who may ask for it.
     pub(crate) fn needs(&self) -> Needs {
         match self {
-            Self::Live | Self::Ready | Self::Healthz | Self::Readyz => Needs::Nothing,
+            Self::Live | Self::Ready | Self::Healthz | Self::Readyz | Self::Description => {
+                Needs::Nothing
+            }
             Self::Call(_)
             | Self::Infer(_)
             | Self::ModelMetadata(_)
@@ -72,9 +74,12 @@ impl Route {
             Self::FunctionSettings(route) if route.is_change() => Traffic::Change,
             Self::FunctionSettings(_) => Traffic::Inspect,
             Self::Logs(_) => Traffic::Logs,
-            Self::Live | Self::Ready | Self::Healthz | Self::Readyz | Self::Metrics => {
-                Traffic::Operations
-            }
+            Self::Live
+            | Self::Ready
+            | Self::Healthz
+            | Self::Readyz
+            | Self::Metrics
+            | Self::Description => Traffic::Operations,
         }
     }
 }

@@ -22,6 +22,18 @@ pub(crate) enum SettingsRoute {
 }
 
 impl SettingsRoute {
+    /// Its name in the OpenAPI document.
+    pub(super) fn operation(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "showConfig",
+            Self::ReplaceConfig(_) => "replaceConfig",
+            Self::MergeConfig(_) => "changeConfig",
+            Self::Secrets(_) => "listSecrets",
+            Self::SetSecret(..) => "setSecret",
+            Self::UnsetSecret(..) => "removeSecret",
+        }
+    }
+
     /// Whether it changes anything.
     pub(super) fn is_change(&self) -> bool {
         !matches!(self, Self::Config(_) | Self::Secrets(_))
@@ -52,16 +64,16 @@ pub(super) fn find(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use http::Method;
 
     use super::*;
 
-    #[test]
-    fn settings_are_below_their_function() {
+    /// Every call, as method and path, and what it means.
+    pub(crate) fn calls() -> Vec<(&'static str, Route)> {
         let name: Name = "f".parse().expect("a name");
         let key: SettingKey = "API_KEY".parse().expect("a key");
-        let cases = [
+        let calls = [
             ("GET /v1/functions/f/config", SettingsRoute::Config(name.clone())),
             ("PUT /v1/functions/f/config", SettingsRoute::ReplaceConfig(name.clone())),
             ("PATCH /v1/functions/f/config", SettingsRoute::MergeConfig(name.clone())),
@@ -72,11 +84,11 @@ mod tests {
             ),
             ("DELETE /v1/functions/f/secrets/API_KEY", SettingsRoute::UnsetSecret(name, key)),
         ];
-        for (call, expected) in cases {
-            let (method, path) = call.split_once(' ').expect("method and path");
-            let found = Route::of(&method.parse().expect("a method"), path);
-            assert_eq!(found, Ok(Route::FunctionSettings(expected)), "{call}");
-        }
+        calls.into_iter().map(|(call, route)| (call, Route::FunctionSettings(route))).collect()
+    }
+
+    #[test]
+    fn what_is_no_path_of_a_setting_is_named() {
         let cases = [
             ("/v1/functions/f/config/a", "nothing answers at"),
             ("/v1/functions/f/secrets/", "nothing answers at"),

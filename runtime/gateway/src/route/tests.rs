@@ -14,10 +14,10 @@ fn target(text: &str, version: Option<u32>) -> Target {
     Target { name: name(text), version: version.and_then(VersionNumber::new) }
 }
 
-#[test]
-fn every_call_of_the_api_has_its_route() {
+/// Every call of the API, as method and path, and what it means.
+pub(crate) fn calls() -> Vec<(&'static str, Route)> {
     let (function, model) = (Class::Function, Class::Model);
-    let cases = [
+    let mut calls = vec![
         ("GET /f/hello", Route::Call(name("hello"))),
         ("GET /f/hello/", Route::Call(name("hello"))),
         ("PATCH /f/hello/a/b%2f/../c", Route::Call(name("hello"))),
@@ -63,9 +63,13 @@ fn every_call_of_the_api_has_its_route() {
         ("GET /v1/functions", Route::List(function)),
         ("HEAD /v1/models", Route::List(model)),
         ("GET /v1/functions/f", Route::Show(function, name("f"))),
+        ("GET /v1/models/m", Route::Show(model, name("m"))),
         ("DELETE /v1/models/m", Route::Delete(model, name("m"))),
+        ("DELETE /v1/functions/f", Route::Delete(function, name("f"))),
         ("GET /v1/models/m/versions", Route::Versions(model, name("m"))),
+        ("GET /v1/functions/f/versions", Route::Versions(function, name("f"))),
         ("POST /v1/functions/f/rollback", Route::Rollback(function, name("f"))),
+        ("POST /v1/models/m/rollback", Route::Rollback(model, name("m"))),
         ("GET /v1/functions/f/logs", Route::Logs(name("f"))),
         ("GET /v1/functions/logs", Route::Show(function, name("logs"))),
         ("GET /v1/devices", Route::Devices),
@@ -76,8 +80,15 @@ fn every_call_of_the_api_has_its_route() {
         ("GET /healthz", Route::Healthz),
         ("GET /readyz", Route::Readyz),
         ("HEAD /metrics", Route::Metrics),
+        ("GET /openapi.json", Route::Description),
     ];
-    for (call, route) in cases {
+    calls.extend(settings::tests::calls());
+    calls
+}
+
+#[test]
+fn every_call_of_the_api_has_its_route() {
+    for (call, route) in calls() {
         let (method, path) = call.split_once(' ').expect("method and path");
         let method = method.parse().expect("a method");
         assert_eq!(Route::of(&method, path), Ok(route), "{call}");

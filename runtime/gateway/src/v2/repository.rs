@@ -28,7 +28,7 @@ pub(crate) async fn repository_index(
     let ready_alone = read_index(body.as_ref())?;
     let mut entries = gateway.dispatcher.index(&caller.tenant);
     entries.retain(|entry| entry.readiness.is_ok() || !ready_alone);
-    Ok(body::json(&entries.iter().map(describe).collect()))
+    Ok(body::json(&entries.iter().map(describe).collect::<Vec<_>>()))
 }
 
 /// `POST /v2/repository/models/{name}/load`

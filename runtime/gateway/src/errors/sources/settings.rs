@@ -24,10 +24,9 @@ impl From<SecretBodyError> for Failure {
     fn from(error: SecretBodyError) -> Self {
         let code = match error {
             SecretBodyError::Value(_) => Code::InvalidRequest,
-            SecretBodyError::Syntax { .. }
-            | SecretBodyError::Form
-            | SecretBodyError::Unknown { .. }
-            | SecretBodyError::NoText => Code::InvalidJson,
+            SecretBodyError::Form | SecretBodyError::Content { .. } | SecretBodyError::NoText => {
+                Code::InvalidJson
+            }
         };
         Self::new(code, error)
     }
@@ -70,9 +69,8 @@ mod tests {
             ),
             (Code::SecretsLocked, setting(SettingError::NoKey)),
             (Code::Internal, setting(SettingError::Storage { reason: "disk".into() })),
-            (Code::InvalidJson, secret(SecretBodyError::Syntax { reason: "eof".into() })),
             (Code::InvalidJson, secret(SecretBodyError::Form)),
-            (Code::InvalidJson, secret(SecretBodyError::Unknown { field: "x".into() })),
+            (Code::InvalidJson, secret(SecretBodyError::Content { reason: "eof".into() })),
             (Code::InvalidJson, secret(SecretBodyError::NoText)),
             (Code::InvalidRequest, secret(InvalidSecret::Empty.into())),
         ];

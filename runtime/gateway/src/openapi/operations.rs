@@ -1,0 +1,23 @@
+//! Health, metrics, and the document itself.
+
+use super::operation::{Content, Operation, Shape};
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/healthz", "isAlive", "Whether the process runs")
+            .replies_nothing(200, "It does."),
+        Operation::get("/readyz", "isReady", "Whether the server takes requests")
+            .replies_nothing(200, "It does.")
+            .replies_nothing(503, "It starts, or drains."),
+        Operation::get("/metrics", "readMetrics", "The metrics of the server").replies_with(
+            200,
+            "Prometheus text.",
+            Some(Content { media_type: "text/plain", shape: Shape::Text }),
+        ),
+        Operation::get("/openapi.json", "readDescription", "This document").replies_with(
+            200,
+            "OpenAPI 3.1.",
+            Some(Content { media_type: "application/json", shape: Shape::Object }),
+        ),
+    ]
+}

@@ -1,0 +1,69 @@
+//! JSON schemas of what is text on the wire: patterns that say what its parser takes. What is made
+//! of fields derives its schema where it is defined.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::{
+    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, Range, SettingKey, TenantId,
+    TokenId,
+};
+
+/// The schema of a type that is written as text, or as something else that is said in full.
+macro_rules! schema {
+    ($($type:ident $description:literal $schema:tt)*) => {$(
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let mut schema = json_schema!($schema);
+                schema.insert("description".to_owned(), $description.into());
+                schema
+            }
+        }
+    )*};
+}
+
+schema! {
+    Name "The name of a function, a model or a tenant."
+        {"type": "string", "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"}
+    TenantId "The name of a tenant."
+        {"type": "string", "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"}
+    SettingKey "The key of a setting or a secret."
+        {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"}
+    TokenId "Names a token, and is no secret."
+        {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+    Digest "The SHA-256 digest of what a version is made of."
+        {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
+    InvocationId "Names a request, as in the logs."
+        {"type": "string", "format": "uuid"}
+    DeviceId "A device: its kind and its number."
+        {"type": "string", "pattern": "^(cpu|cuda):[0-9]+$"}
+    ByteSize "A number of bytes with a unit, such as `64MiB`."
+        {"type": "string"}
+    Period "A length of time with a unit, such as `500ms`."
+        {"type": "string", "format": "period"}
+    HttpGrant "An origin, such as `https://api.example.com`."
+        {"type": "string"}
+    Range "The smallest and the largest value."
+        {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::schema_for;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_text_has_its_pattern_and_says_what_it_is() {
+        let schema = schema_for!(TokenId);
+        assert_eq!(schema.get("pattern"), Some(&json!("^[0-9a-f]{16}$")));
+        assert_eq!(schema.get("title"), Some(&json!("TokenId")));
+        assert!(schema.get("description").is_some());
+    }
+}
