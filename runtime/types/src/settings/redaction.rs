@@ -19,12 +19,12 @@ impl Settings {
         let marks = mark(text, &values, cut)?;
         let mut redacted = Vec::with_capacity(text.len());
         let mut last = 0;
-        for (byte, mark) in text.iter().zip(marks) {
+        for ((place, byte), mark) in text.iter().enumerate().zip(marks) {
             match mark {
                 0 => redacted.push(*byte),
                 mark if mark == last => {}
                 // Many short values with long keys would make much of little.
-                _ if redacted.len() > text.len() + LONGER => redacted.extend(b"[secret]"),
+                _ if redacted.len() > place + LONGER => redacted.extend(b"[secret]"),
                 mark => {
                     let (key, _) = values[usize::from(mark) - 1];
                     redacted.extend(format!("[secret {key}]").as_bytes());
