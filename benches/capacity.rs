@@ -16,7 +16,7 @@ use reqwest::Client;
 use tempfile::TempDir;
 
 use support::{
-    client::get,
+    client::{self, get},
     function::{deploy_function, distinct, settled_kib},
     load::{progress, quantile},
     process::{ServerProcess, root},
@@ -88,7 +88,7 @@ async fn main() -> Result<()> {
 
 /// Measures a node with so many functions, which `component` makes by their number.
 async fn measure(functions: u32, component: &impl Fn(u32) -> Vec<u8>) -> Result<Findings> {
-    let (client, data) = (Client::new(), TempDir::new()?);
+    let (client, data) = (client::plain(), TempDir::new()?);
     let quern = ServerProcess::quern(data.path()).await?;
     let empty = settled_kib(&quern).await?;
     progress(format!("deploying {functions} functions"));

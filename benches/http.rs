@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use support::{
     ceiling,
-    client::get,
+    client::{self, get},
     function::{deploy_function, distinct, settled_kib},
     histogram::Histogram,
     load::{Measured, Rounds, Target, compare, measure, progress, quantile},
@@ -63,7 +63,7 @@ const GUESTS: [Guest; 2] = [
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
-    let client = Client::new();
+    let client = client::plain();
     let under_load = under_load(&client).await?;
     let idle = idle(&client).await?;
     let wasmtime = said_by(peer("wasmtime"), &["--version"])?;

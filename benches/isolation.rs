@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use support::{
-    client::{deploy, get},
+    client::{self, deploy, get},
     load::{progress, quantile},
     process::{ServerProcess, root},
     report::{Table, aim, publish},
@@ -62,7 +62,7 @@ static ATTACKS: [Attack; 6] = [
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
-    let client = Client::new();
+    let client = client::plain();
     let data = TempDir::new()?;
     let quern = ServerProcess::quern(data.path()).await?;
     for (name, file, limits) in [
@@ -123,7 +123,7 @@ async fn attacked(
     // On a thread of their own: what they receive must not keep those waiting who are measured.
     let attackers = std::thread::spawn(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = Client::new();
+        let client = client::plain();
         let attacks = (0..ATTACKERS).map(|_| attack_until(&client, &url, attack, stopped.clone()));
         runtime.block_on(try_join_all(attacks))
     });

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use support::{
     ceiling,
-    client::{deploy, get},
+    client::{self, deploy, get},
     load::{Rounds, Target, compare, progress, quantile},
     process::{ServerProcess, root},
     report::{Table, aim, publish},
@@ -34,7 +34,7 @@ const STARTS: usize = 10;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
-    let client = Client::new();
+    let client = client::plain();
     let reused = reused(&client).await?;
     let javascript = javascript(&client).await?;
     let text = format!(

@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::support::process::root;
+use crate::support::{client, process::root};
 
 /// How long a server may take to load its models.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -61,7 +61,7 @@ impl Group {
     }
 
     async fn answers(&mut self, url: &str) -> Result<()> {
-        let client = Client::new();
+        let client = client::plain();
         let answered = async {
             loop {
                 if let Some(status) = self.child.try_wait()? {

@@ -22,11 +22,13 @@ mod objects;
 mod onnx;
 mod operations;
 mod protocol;
+mod reload;
 mod repository;
 mod reuse;
 mod settings;
 mod shared_memory;
 mod streaming;
+mod tls;
 mod traps;
 mod worker;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use prometheus::Registry;
 use quern_deploy::Deployer;
 use quern_dispatcher::Dispatcher;
@@ -9,14 +10,14 @@ use quern_types::Caller;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    EdgeLimits, SharedMemoryConfig, collect::BodyRoom, metrics::Metrics, openapi::Api,
-    shared_memory::Regions,
+    EdgeLimits, SharedMemoryConfig, Trouble, collect::BodyRoom, metrics::Metrics, openapi::Api,
+    shared_memory::Regions, troubles::Troubles,
 };
 
 /// What the edge is configured by.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// What bounds connections and bodies.
+    /// What bounds connections and bodies, at the start.
     pub limits: EdgeLimits,
     /// What clients may register of the machine's shared memory.
     pub shared_memory: SharedMemoryConfig,
@@ -38,6 +39,8 @@ pub struct Gateway {
     /// What there is to ask for.
     pub(crate) api: Api,
     pub(crate) metrics: Metrics,
+    pub(crate) troubles: Troubles,
+    limits: ArcSwap<EdgeLimits>,
     /// Who calls, where nobody is asked.
     pub(crate) unasked: Caller,
     /// Cancelled when the server begins to drain.
@@ -62,6 +65,8 @@ impl Gateway {
         registry: Registry,
     ) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(&registry)?;
+        let troubles = Troubles::register(&registry)?;
+        let limits = ArcSwap::from_pointee(config.limits);
         let body_room = BodyRoom::new(&config.limits);
         let api = Api::new(config.version, config.authenticate);
         let regions = Regions::new(config.shared_memory.clone(), &registry)?;
@@ -72,11 +77,29 @@ impl Gateway {
             registry,
             api,
             metrics,
+            troubles,
+            limits,
             unasked: Caller::unasked(),
             closing: CancellationToken::new(),
             leftovers: TaskTracker::new(),
             body_room,
             regions,
         })
+    }
+
+    /// What bounds connections and bodies at the moment.
+    pub(crate) fn limits(&self) -> EdgeLimits {
+        **self.limits.load()
+    }
+
+    /// Bounds by other limits what begins from now on. The number of connections, and the room and
+    /// the time of bodies that are read as a whole, stay as they were at the start.
+    pub fn set_limits(&self, limits: EdgeLimits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// Says whether there is something that an operator has to see to.
+    pub fn set_trouble(&self, trouble: Trouble, is_there: bool) {
+        self.troubles.set(trouble, is_there);
     }
 }

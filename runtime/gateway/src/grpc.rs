@@ -159,7 +159,7 @@ impl Gateway {
         let span = tracing::debug_span!("request", %invocation, path);
 
         let (head, incoming) = request.into_parts();
-        let limits = &self.config.limits;
+        let limits = self.limits();
         let body = RequestBody::new(incoming, &head, &self.leftovers, limits.body_stall);
         let outcome = async {
             let path = || head.uri.path().chars().take(200).collect();
@@ -196,7 +196,7 @@ impl Call {
         body: RequestBody,
         coding: Option<Coding>,
     ) -> Result<Reply, Failure> {
-        let limits = &self.gateway.config.limits;
+        let limits = self.gateway.limits();
         let size = match method {
             Method::ModelInfer | Method::ModelStreamInfer => limits.json_body,
             _ => PLAIN_MESSAGE,

@@ -31,7 +31,9 @@ mod settings;
 mod shared_memory;
 mod stall;
 mod timestamp;
+mod tls;
 mod tokens;
+mod troubles;
 mod v2;
 
 pub use gateway::{Gateway, GatewayConfig};
@@ -40,3 +42,5 @@ pub use limits::EdgeLimits;
 pub use openapi::document as openapi_document;
 pub use server::Listeners;
 pub use shared_memory::{KeyPrefix, SharedMemoryConfig};
+pub use tls::{HandshakeLimits, Identity, Tls, TlsError};
+pub use troubles::Trouble;

@@ -9,7 +9,7 @@ use quern_types::ByteSize;
 /// Memory that clients can make the edge hold is bounded by them: each connection has a head and
 /// a window of what it has sent and nobody has read (1 MiB, over HTTP/2), all bodies that are read
 /// as a whole share `body_memory`, and other bodies are passed on as they come.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeLimits {
     /// Connections at a time; more wait to be accepted.
     pub connections: usize,

@@ -2,15 +2,42 @@
 
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use prometheus::TextEncoder;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::{
     Gateway,
-    body::{Reply, ReplyBody},
+    body::{self, Reply, ReplyBody},
     errors::Failure,
+    troubles::Trouble,
 };
 
+/// How a server that answers fares.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Health {
+    /// Whether there are troubles.
+    status: HealthStatus,
+    /// What an operator has to see to, while the server goes on with what it had before.
+    troubles: Vec<Trouble>,
+}
+
+/// Whether an operator has to see to something.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum HealthStatus {
+    Ok,
+    Degraded,
+}
+
+/// That the server is there, and what is wrong with it.
+pub(crate) fn health(gateway: &Gateway) -> Reply {
+    let troubles = gateway.troubles.list();
+    let status = if troubles.is_empty() { HealthStatus::Ok } else { HealthStatus::Degraded };
+    body::json(&Health { status, troubles })
+}
+
 /// An answer without a body: 200 or 503.
-pub(crate) fn health(well: bool) -> Reply {
+pub(crate) fn readiness(well: bool) -> Reply {
     let mut reply = Response::new(ReplyBody::empty());
     *reply.status_mut() = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     reply

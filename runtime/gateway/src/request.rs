@@ -57,7 +57,7 @@ impl Gateway {
         );
 
         let (head, incoming) = request.into_parts();
-        let stall = self.config.limits.body_stall;
+        let stall = self.limits().body_stall;
         let body = RequestBody::new(incoming, &head, &self.leftovers, stall);
         let request = Request::from_parts(head, body);
         let mut owner = false;
@@ -130,8 +130,8 @@ impl Gateway {
             }
             Route::Live => Ok(v2::live()),
             Route::Ready => Ok(v2::ready(!self.closing.is_cancelled())),
-            Route::Healthz => Ok(operations::health(true)),
-            Route::Readyz => Ok(operations::health(!self.closing.is_cancelled())),
+            Route::Healthz => Ok(operations::health(self)),
+            Route::Readyz => Ok(operations::readiness(!self.closing.is_cancelled())),
             Route::Metrics => operations::metrics(self),
             Route::Description => Ok(self.api.reply(request.headers())),
             Route::List(class) => Ok(inspection::list(self, caller, class)),

@@ -1,46 +1,54 @@
-//! Connections: accepted up to a limit, served in HTTP/1.1 or, by prior knowledge, HTTP/2, and
-//! drained at the end. It knows nothing of what is asked over them.
+//! Connections: accepted up to a limit, served in HTTP/1.1 or HTTP/2, with TLS or by prior
+//! knowledge, and drained at the end. It knows nothing of what is asked over them.
 
 use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
-use http::Request;
+use http::{HeaderValue, Request, Version, header::CONNECTION};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::Instant,
 };
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 use crate::{
-    EdgeLimits, Gateway,
+    EdgeLimits, Gateway, Tls,
     activity::{Activity, Mark, Pulse, Watched},
     expecting::Expecting,
     self_woken::SelfWoken,
     stall::Progressing,
+    tls::{HandshakeError, Place},
 };
 
 /// Longest time for the answer to a ping, over HTTP/2.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause after the system refused to accept a connection, for want of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection is waited for, once the server drains, over which a request may be on its
+/// way: to close it at once could lose that.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Where connections come in.
-#[derive(Debug)]
 pub struct Listeners {
     /// For everything.
     pub http: TcpListener,
     /// For gRPC alone, which `http` has as well.
     pub grpc: Option<TcpListener>,
+    /// What connections of both are encrypted with.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl From<TcpListener> for Listeners {
     fn from(http: TcpListener) -> Self {
-        Self { http, grpc: None }
+        Self { http, grpc: None, tls: None }
     }
 }
 
@@ -77,11 +85,13 @@ impl Gateway {
         let listeners = listeners.into();
         let mut connections = JoinSet::new();
         let accept = async {
-            let slots = Arc::new(Semaphore::new(self.config.limits.connections));
+            let slots = Arc::new(Semaphore::new(self.limits().connections));
             loop {
                 let slot = slots.clone().acquire_owned().await.expect("never closed");
                 let (socket, offer) = accept(&listeners, &mut connections).await;
-                let connection = Arc::clone(&self).connection(socket, offer, slot);
+                let tls = listeners.tls.as_ref().map(|tls| (Arc::clone(tls), tls.enter()));
+                let arrival = Arrival { socket, offer, tls };
+                let connection = Arc::clone(&self).connection(arrival, slot);
                 connections.spawn(SelfWoken::new(connection));
             }
         };
@@ -99,37 +109,78 @@ impl Gateway {
         self.leftovers.wait().await;
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        socket: TcpStream,
-        offer: Offer,
-        slot: OwnedSemaphorePermit,
-    ) {
+    async fn connection(self: Arc<Self>, arrival: Arrival, slot: OwnedSemaphorePermit) {
         let _slot = slot;
         let _open = self.metrics.connection();
+        let Arrival { socket, offer, tls } = arrival;
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "connection was gone before it was served");
             return;
         }
-        let limits = &self.config.limits;
         let activity = Arc::new(Activity::default());
-        let service = service_fn({
-            let (gateway, activity) = (Arc::clone(&self), Arc::clone(&activity));
-            move |request: Request<Incoming>| {
-                let underway = activity.begin(request.version());
-                let gateway = Arc::clone(&gateway);
-                async move {
-                    let reply = gateway.answer(offer, request).await;
-                    Ok::<_, Infallible>(Watched::reply(reply, underway))
-                }
-            }
-        });
-        let builder = protocols(limits);
         let alone = {
             let (gateway, activity) = (Arc::clone(&self), Arc::clone(&activity));
             move || activity.is_at_rest() && gateway.metrics.is_only_connection()
         };
-        let socket = Progressing::new(Expecting::new(socket, alone), limits.write_stall);
+        let expecting = |socket| Expecting::new(socket, alone);
+        let socket = match tls {
+            None => Either::Left(expecting(socket)),
+            Some((tls, place)) => {
+                match Box::pin(self.encrypt(&tls, place, socket, expecting)).await {
+                    Ok(socket) => Either::Right(socket),
+                    Err(error) => {
+                        tracing::debug!(%error, "no connection");
+                        return;
+                    }
+                }
+            }
+        };
+        self.serve_connection(socket, offer, activity).await;
+    }
+
+    /// Makes an encrypted connection, for which there is not much time once the server drains.
+    async fn encrypt<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        tls: &Tls,
+        place: Place,
+        socket: TcpStream,
+        wrap: impl FnOnce(TcpStream) -> S,
+    ) -> Result<Box<TlsStream<S>>, HandshakeError> {
+        let late = async {
+            self.closing.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            biased;
+            accepted = tls.accept(place, socket, wrap) => accepted.map(Box::new),
+            () = late => Err(HandshakeError::Stalled(FAREWELL)),
+        }
+    }
+
+    async fn serve_connection(
+        self: Arc<Self>,
+        socket: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        offer: Offer,
+        activity: Arc<Activity>,
+    ) {
+        let limits = self.limits();
+        let service = service_fn({
+            let (gateway, activity) = (Arc::clone(&self), Arc::clone(&activity));
+            move |request: Request<Incoming>| {
+                let version = request.version();
+                let underway = activity.begin(version);
+                let gateway = Arc::clone(&gateway);
+                async move {
+                    let mut reply = gateway.answer(offer, request).await;
+                    if version < Version::HTTP_2 && gateway.closing.is_cancelled() {
+                        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, Infallible>(Watched::reply(reply, underway))
+                }
+            }
+        });
+        let builder = protocols(&limits);
+        let socket = Progressing::new(socket, limits.write_stall);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
         let mut closing = pin!(self.closing.cancelled());
         let mut look = pin!(tokio::time::sleep(limits.head_timeout));
@@ -145,10 +196,23 @@ impl Gateway {
                 }
                 () = &mut closing, if !drains => {
                     drains = true;
-                    connection.as_mut().graceful_shutdown();
+                    match activity.pulse(mark) {
+                        // The next request is answered, and told that it is the last one.
+                        Pulse::Silent | Pulse::Http1 => {
+                            watch = Watch::Farewell;
+                            look.as_mut().reset(Instant::now() + FAREWELL);
+                        }
+                        // HTTP/2 tells the client which requests it has taken.
+                        Pulse::Busy(_) | Pulse::Idle => connection.as_mut().graceful_shutdown(),
+                    }
                 }
                 () = &mut look, if watch != Watch::Off => {
                     let again = match (watch, activity.pulse(mark)) {
+                        (Watch::Farewell, _) => {
+                            connection.as_mut().graceful_shutdown();
+                            watch = Watch::Off;
+                            continue;
+                        }
                         // The protocols' own timers start only when it is known which it is.
                         (Watch::Last, _) | (_, Pulse::Silent) => return,
                         (_, Pulse::Http1) => {
@@ -174,6 +238,14 @@ impl Gateway {
     }
 }
 
+/// A connection that was accepted.
+struct Arrival {
+    socket: TcpStream,
+    offer: Offer,
+    /// What it is encrypted with, and its place among those that begin to be.
+    tls: Option<(Arc<Tls>, Place)>,
+}
+
 /// Whether a connection is looked at from time to time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watch {
@@ -183,6 +255,8 @@ enum Watch {
     Off,
     /// It was told to end; at the next look it is cut off.
     Last,
+    /// The server drains; at the next look it is told to end.
+    Farewell,
 }
 
 fn protocols(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {

@@ -1,5 +1,7 @@
 //! The command line: what is common to all commands. Each command's own flags are in its file.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::{client::ServerUrl, commands};
@@ -20,6 +22,10 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, help_heading = GLOBAL, env = "QUERN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
 
+    /// Certificates in PEM that an https:// server may be known by, beside those of the system
+    #[arg(long, global = true, help_heading = GLOBAL, env = "QUERN_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
     /// Print the server's answer as JSON, and errors as JSON on standard error
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
@@ -33,6 +39,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Serve(commands::serve::Serve),
     Config(commands::config::Config),
+    Health(commands::health::Health),
     Deploy(commands::deploy::Deploy),
     #[command(subcommand)]
     Model(commands::model::Model),

@@ -1,12 +1,12 @@
 //! A typed client of the server's HTTP API. Never retries, and never prints.
 
-use std::{error::Error, path::Path, str::FromStr, time::Duration};
+use std::{error::Error, net::IpAddr, path::Path, str::FromStr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
-use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
+use http::{HeaderMap, Method};
 use indicatif::ProgressBar;
-use quern_types::{Class, Credential, Name, Period, Role, TokenId, VersionNumber};
+use quern_types::{Class, Name, Period, Role, TokenId, VersionNumber};
 use reqwest::{Body, RequestBuilder, Response, Url, multipart};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -15,13 +15,15 @@ use tokio::io::AsyncReadExt as _;
 mod answer;
 mod error;
 mod settings;
+mod trust;
 
 pub(crate) use answer::{
-    Answer, AuditLog, Deployment, DeviceList, Inference, Listed, ListedMeasure, ListedWorker,
-    LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
+    Answer, AuditLog, Deployment, DeviceList, Health, Inference, Listed, ListedMeasure,
+    ListedWorker, LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use error::{ClientError, Problem};
 pub(crate) use settings::FunctionConfig;
+pub(crate) use trust::{Trust, TrustError};
 
 /// Time for a connection to be made; answers may take as long as they need.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,8 +42,9 @@ impl FromStr for ServerUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let url = Url::parse(text)
             .map_err(|error| format!("{error}: write http://HOST:PORT, such as {EXAMPLE_URL}"))?;
-        if url.scheme() != "http" || url.host().is_none() || url.query().is_some() {
-            return Err(format!("write http://HOST:PORT, such as {EXAMPLE_URL}"));
+        let is_known = matches!(url.scheme(), "http" | "https");
+        if !is_known || url.host().is_none() || url.query().is_some() {
+            return Err(format!("write http(s)://HOST:PORT, such as {EXAMPLE_URL}"));
         }
         Ok(Self(url))
     }
@@ -56,6 +59,19 @@ impl ServerUrl {
             .pop_if_empty()
             .extend(segments);
         url
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Whether others than this machine may see what is sent there.
+    pub(crate) fn is_in_the_clear(&self) -> bool {
+        let host = self.0.host_str().unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let is_here =
+            address.map_or(host == "localhost", |address| address.to_canonical().is_loopback());
+        !self.is_encrypted() && !is_here
     }
 
     /// The address of a path, with its query, of an http function.
@@ -86,18 +102,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client that shows a token, if it has one.
-    pub(crate) fn new(url: ServerUrl, token: Option<&Credential>) -> Result<Self, reqwest::Error> {
-        let authorization = token.map(|token| {
-            let bearer = format!("Bearer {}", token.reveal());
-            let mut value = HeaderValue::try_from(bearer).expect("letters and digits");
-            value.set_sensitive(true);
-            (AUTHORIZATION, value)
-        });
+    /// A client of a server that is trusted so.
+    pub(crate) fn new(url: ServerUrl, trust: &Trust) -> Result<Self, TrustError> {
         // The server is meant to be near: a proxy for the outside world would be in the way.
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .default_headers(authorization.into_iter().collect())
+            .default_headers(trust.headers())
+            .tls_backend_preconfigured(trust.tls(url.is_encrypted())?)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
@@ -314,6 +325,11 @@ impl Client {
         self.send(self.http.get(self.url.at(&["readyz"]))).await.map(drop)
     }
 
+    /// How a server fares that is there.
+    pub(crate) async fn health(&self) -> Result<Answer<Health>, ClientError> {
+        self.answer(self.http.get(self.url.at(&["healthz"]))).await
+    }
+
     fn inference_url(
         &self,
         name: &Name,
@@ -453,9 +469,23 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_http_addresses_are_servers() {
-        for bad in ["", "localhost:7700", "https://a", "http://", "http://a?b=c", "ftp://a"] {
+    fn only_http_addresses_are_servers() {
+        for bad in ["", "localhost:7700", "http://", "http://a?b=c", "ftp://a"] {
             assert!(bad.parse::<ServerUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_others_may_see_is_noticed() {
+        for (url, expected) in [
+            ("http://localhost:7700", false),
+            ("http://127.0.0.1:7700", false),
+            ("http://[::1]:7700", false),
+            ("https://example.com", false),
+            ("http://example.com", true),
+            ("http://192.168.1.2:7700", true),
+        ] {
+            assert_eq!(server(url).is_in_the_clear(), expected, "{url}");
         }
     }
 

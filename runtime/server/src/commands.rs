@@ -5,7 +5,7 @@ use quern_types::{Class, Credential, Name};
 
 use crate::{
     arguments::{Arguments, Command},
-    client::Client,
+    client::{Client, Trust},
     failure::{Failure, UsageError},
 };
 
@@ -18,6 +18,7 @@ pub(crate) mod deploy;
 pub(crate) mod dev;
 pub(crate) mod device_worker;
 pub(crate) mod devices;
+pub(crate) mod health;
 pub(crate) mod infer;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -42,11 +43,15 @@ pub(crate) struct Session {
 /// Runs a command to its end.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let token = arguments.token.as_deref().map(token).transpose()?;
-    let session =
-        Session { client: Client::new(arguments.url, token.as_ref())?, json: arguments.json };
+    let trust = Trust { token, ca_file: arguments.ca_file };
+    if trust.token.is_some() && arguments.url.is_in_the_clear() {
+        eprintln!("warning: the token travels unencrypted: name the server by https://");
+    }
+    let session = Session { client: Client::new(arguments.url, &trust)?, json: arguments.json };
     match arguments.command {
         Command::Serve(command) => serve::run(command).await,
         Command::Config(command) => config::run(command),
+        Command::Health(command) => health::run(&session, command).await,
         Command::Deploy(command) => deploy::run(&session, command).await,
         Command::Model(command) => model::run(&session, command).await,
         Command::List(command) => list::run(&session, command).await,

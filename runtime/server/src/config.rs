@@ -9,14 +9,16 @@ use serde::Deserialize;
 
 mod quantity;
 mod reference;
+mod reload;
 mod sections;
 mod source;
 
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory};
-pub(crate) use sections::{LogFormat, ModelProcess, Models, Server};
-use source::{ConfigError, Source};
+pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
+pub(crate) use source::ConfigError;
+use source::Source;
 
 /// What the limits of functions are for, as the reference says it.
 const ABOUT_DEFAULTS: &str = "Limits of functions whose manifests don't say. What is not set is as \
@@ -29,6 +31,7 @@ const ABOUT_CEILINGS: &str = "What no function can exceed. A manifest that asks 
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Options {
     pub(crate) server: Server,
+    pub(crate) tls: Tls,
     pub(crate) http: Http,
     pub(crate) shared_memory: SharedMemory,
     limits: LimitOptions,
@@ -57,7 +60,7 @@ pub(crate) struct Config {
 }
 
 /// The flags that override a configuration file.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Flags {
     /// Configuration file, which flags override; `quern config` prints one with every option
     #[arg(long, env = "QUERN_CONFIG", value_name = "FILE")]
@@ -93,6 +96,20 @@ pub(crate) struct Flags {
     /// Listen on other addresses than loopback although requests need no token
     #[arg(long)]
     insecure: bool,
+
+    /// Listen on other addresses than loopback without TLS although requests show tokens, as
+    /// behind a proxy that speaks TLS
+    #[arg(long)]
+    plain_http: bool,
+
+    /// Certificate in PEM, with those that lead to a root: from then on the server speaks TLS. Read
+    /// again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
 
     /// Let clients register POSIX shared memory objects whose names begin so, such as /triton-, and
     /// pass tensors in them; whoever calls the server can read and write those [default: none]
@@ -144,12 +161,16 @@ impl Flags {
                 *option = value;
             }
         }
-        let Options { server, shared_memory, sandbox, secrets, models, deploy, logs, .. } = options;
+        let Options { server, tls, shared_memory, sandbox, secrets, models, deploy, logs, .. } =
+            options;
         set(&mut server.listen, self.listen);
         set(&mut server.grpc_listen, self.grpc_listen.map(Some));
         set(&mut server.data, self.data);
         server.authenticate |= self.authenticate;
         server.insecure |= self.insecure;
+        server.plain_http |= self.plain_http;
+        set(&mut tls.certificate, self.tls_cert.map(Some));
+        set(&mut tls.key, self.tls_key.map(Some));
         set(&mut shared_memory.prefix, self.allow_shared_memory.map(Some));
         set(&mut server.log_format, self.log_format);
         set(&mut server.drain_timeout, self.drain_timeout);
@@ -185,17 +206,27 @@ impl Config {
                           read and write them: leave it out where requests need tokens";
             return Err(source.refuse("shared_memory.prefix", reason.into()));
         }
-        Ok(Self { options, limits })
+        let (missing, given) = match &options.tls {
+            Tls { certificate: Some(_), key: None, .. } => ("tls.key", "certificate"),
+            Tls { certificate: None, key: Some(_), .. } => ("tls.certificate", "key"),
+            _ => return Ok(Self { options, limits }),
+        };
+        Err(source.refuse(missing, format!("is not set although tls.{given} is: TLS takes both")))
     }
 
     /// The whole configuration as a commented file.
     pub(crate) fn text(&self) -> String {
-        let Options { server, http, shared_memory, limits: _, sandbox, outbound, .. } =
+        reference::text(&self.sections())
+    }
+
+    fn sections(&self) -> Vec<Section> {
+        let Options { server, tls, http, shared_memory, limits: _, sandbox, outbound, .. } =
             &self.options;
         let Options { keyvalue, secrets, models, deploy, logs, .. } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
-        reference::text(&[
+        vec![
             server.section(),
+            tls.section(),
             http.section(),
             shared_memory.section(),
             limits_section("limits.defaults", ABOUT_DEFAULTS, &set.defaults, &built_in.defaults),
@@ -207,7 +238,7 @@ impl Config {
             models.section(),
             deploy.section(),
             logs.section(),
-        ])
+        ]
     }
 }
 

@@ -9,19 +9,23 @@ use anyhow::Result;
 use clap::Parser;
 
 mod arguments;
+mod certificates;
 mod client;
 mod commands;
 mod config;
 mod failure;
 mod inputs;
+mod logging;
 mod machine;
 mod memory;
 mod ort;
 mod output;
 mod project;
+mod reload;
 mod scaffold;
 mod secrets_key;
 mod signals;
+mod systemd;
 mod wiring;
 
 use arguments::{Arguments, Command};
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
+    // Whoever needs TLS and does not say by whom it is computed takes this; nobody has before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quern").build()?;
     let outcome = runtime.block_on(commands::run(arguments));

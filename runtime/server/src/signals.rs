@@ -1,17 +1,36 @@
-//! Watches for the signals that stop a server. On a thread of its own, so that the second one ends
-//! the process however busy all other threads are.
+//! Watches for the signals that a server obeys. On a thread of its own, so that the second one that
+//! says stop ends the process however busy all other threads are.
 
 use std::{io, process};
 
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
 };
 
-/// Turns the first SIGINT or SIGTERM into `true`; the second ends the process.
-pub(crate) async fn watch() -> io::Result<watch::Receiver<bool>> {
+/// What signals ask for, other than to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// SIGHUP: read the configuration and the certificate again.
+    Reload,
+}
+
+/// What the signals ask for.
+pub(crate) struct Signals {
+    /// `true` since the first SIGINT or SIGTERM. The second ends the process.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// What else is to be done. While one order waits, others like it are the same.
+    pub(crate) orders: mpsc::Receiver<Order>,
+}
+
+/// Orders that wait at the same time.
+const WAITING: usize = 2;
+
+/// Begins to watch.
+pub(crate) async fn watch() -> io::Result<Signals> {
     let (stop, stopped) = watch::channel(false);
+    let (order, orders) = mpsc::channel(WAITING);
     let (ready, started) = oneshot::channel();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let runtime = match runtime::Builder::new_current_thread().enable_io().build() {
@@ -20,45 +39,61 @@ pub(crate) async fn watch() -> io::Result<watch::Receiver<bool>> {
             Err(error) => return drop(ready.send(Err(error))),
         };
         runtime.block_on(async move {
-            match Signals::take() {
+            match Taken::take() {
                 Ok(signals) => {
                     let _ = ready.send(Ok(()));
-                    signals.obey(&stop).await;
+                    signals.obey(&stop, &order).await;
                 }
                 Err(error) => drop(ready.send(Err(error))),
             }
         });
     })?;
     started.await.unwrap_or_else(|_| Err(io::Error::other("the thread for signals is gone")))?;
-    Ok(stopped)
+    Ok(Signals { stop: stopped, orders })
 }
 
-/// The signals that mean stop, taken from the system's default, which would end the process.
-struct Signals {
+/// The signals, taken from the system's default, which would end the process.
+struct Taken {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
-impl Signals {
+/// What a signal means.
+enum Meaning {
+    Stop,
+    Order(Order),
+}
+
+impl Taken {
     fn take() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Meaning {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            biased;
+            _ = self.interrupt.recv() => Meaning::Stop,
+            _ = self.terminate.recv() => Meaning::Stop,
+            _ = self.hang_up.recv() => Meaning::Order(Order::Reload),
         }
     }
 
-    async fn obey(mut self, stop: &watch::Sender<bool>) -> ! {
-        self.next().await;
-        stop.send_replace(true);
-        self.next().await;
-        tracing::warn!("stopped by a second signal");
-        process::exit(1);
+    async fn obey(mut self, stop: &watch::Sender<bool>, orders: &mpsc::Sender<Order>) -> ! {
+        loop {
+            match self.next().await {
+                // Full: what was ordered before is still to be done, this with it.
+                Meaning::Order(order) => drop(orders.try_send(order)),
+                Meaning::Stop if stop.send_replace(true) => {
+                    tracing::warn!("stopped by a second signal");
+                    process::exit(1);
+                }
+                Meaning::Stop => {}
+            }
+        }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Parts {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) store: Arc<Store>,
+    /// The metrics of all.
+    pub(crate) registry: Registry,
     /// The process that computes models, if it is not this one.
     pub(crate) worker: Option<Arc<Worker>>,
 }
@@ -71,8 +73,9 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         callers_are_owners: server.is_private(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), registry)?;
-    Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, worker })
+    let all = registry.clone();
+    let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), all)?;
+    Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, registry, worker })
 }
 
 /// What a data folder is opened with, but for the key of its secrets.

@@ -82,7 +82,7 @@ impl Exchange {
 
     /// Waits for an answer, or for what is to be answered.
     async fn go_on(&mut self, open: bool, waits: bool) {
-        let limits = &self.call.gateway.config.limits;
+        let limits = self.call.gateway.limits();
         let idle = if waits { NO_HURRY } else { limits.body_timeout };
         let reads = open && self.answers.len() < limits.stream_requests;
         tokio::select! {

@@ -1,11 +1,12 @@
 //! Health, metrics, and the document itself.
 
 use super::operation::{Content, Operation, Shape};
+use crate::operations::Health;
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/healthz", "isAlive", "Whether the process runs")
-            .replies_nothing(200, "It does."),
+            .replies::<Health>(200, "It does, and this is how it fares."),
         Operation::get("/readyz", "isReady", "Whether the server takes requests")
             .replies_nothing(200, "It does.")
             .replies_nothing(503, "It starts, or drains."),

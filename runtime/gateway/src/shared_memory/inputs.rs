@@ -66,7 +66,7 @@ pub(crate) async fn fetch(
     let found = shared.into_iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let sizes = found.iter().map(|(_, slot)| slot.byte_size());
     let bytes = sizes.fold(0, usize::saturating_add);
-    within(gateway.config.limits.json_body, bytes)?;
+    within(gateway.limits().json_body, bytes)?;
     let room = gateway.body_room.clone();
     let copy = move || place(given, found, &room);
     Ok(if bytes > LARGE_COPY { off_thread(copy).await?? } else { copy()? })

@@ -109,7 +109,7 @@ impl Wanted {
         };
         let labels = outputs.iter().map(labels).collect();
         let slots = slots(&outputs, &gateway.regions)?;
-        let most_classes = gateway.config.limits.json_body;
+        let most_classes = gateway.limits().json_body;
         let wanted = Self { outputs, binary, has_rows, labels, slots, most_classes };
         wanted.check(found.signature().outputs())?;
         Ok(wanted)

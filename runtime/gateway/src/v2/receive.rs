@@ -16,7 +16,7 @@ pub(super) async fn receive(
     body: RequestBody,
 ) -> Result<Collected, Failure> {
     let coding = Coding::of_body(headers)?;
-    let limit = gateway.config.limits.json_body;
+    let limit = gateway.limits().json_body;
     let body = body.collect(limit, &gateway.body_room).await?;
     let Some(coding) = coding else { return Ok(body) };
     let out = gateway.body_room.growing(limit);

@@ -74,6 +74,9 @@ impl ClientError {
     /// What to do next.
     pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Unreachable { reason, .. } if reason.contains("peer certificate") => {
+                "name the certificates that the server may be known by: --ca-file or QUERN_CA_FILE"
+            }
             Self::Unreachable { .. } => {
                 "start one with: quern serve (or name another with --url or QUERN_URL)"
             }
@@ -142,6 +145,9 @@ mod tests {
     fn errors_say_what_to_do_next() {
         let unreachable = ClientError::Unreachable { url: "u".into(), reason: "r".into() };
         assert!(unreachable.hint().expect("a hint").contains("quern serve"));
+        let reason = "invalid peer certificate: UnknownIssuer".into();
+        let unknown = ClientError::Unreachable { url: "u".into(), reason };
+        assert!(unknown.hint().expect("a hint").contains("--ca-file"));
         let problem =
             Problem::read(StatusCode::NOT_FOUND, Some("not-found"), br#"{"detail":"no"}"#);
         let refused = ClientError::Refused(problem);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::deploy;
 use crate::{
-    client::{Client, ModelUpload, ServerUrl},
+    client::{Client, ModelUpload, ServerUrl, Trust},
     failure::Failure,
     output,
 };
@@ -77,7 +77,7 @@ fn held_out(functions: &Path) -> Result<Vec<Image>> {
 }
 
 async fn show(url: &ServerUrl, functions: &Path, images: &[Image]) -> Result<Findings> {
-    let client = Client::new(url.clone(), None)?;
+    let client = Client::new(url.clone(), &Trust::default())?;
     eprintln!("server   {}", url.join("/"));
     deploy_all(&client, functions).await?;
 

@@ -1,32 +1,38 @@
 //! `quern serve`: runs a server until a signal stops it.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::SocketAddr,
+    path::Path,
     process,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
-use quern_gateway::Listeners;
+use quern_gateway::{Listeners, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, sync::watch};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{Config, Flags, LogFormat, Options, Server},
+    certificates::Loaded,
+    config::{Config, Flags, Options, Server, Tls as TlsOptions},
     failure::{Failure, UsageError},
-    memory, ort, output, signals,
+    logging::Log,
+    memory, ort, output,
+    reload::{self, Certificate, Reloader},
+    signals::{self, Order, Signals},
+    systemd,
     wiring::{self, Parts},
 };
 
 /// Run a server
 ///
-/// Prints "listening on http://ADDRESS:PORT" on standard output once it takes requests, and before
-/// that, where gRPC has an address of its own, "listening on grpc://ADDRESS:PORT". Logs go to
-/// standard error; QUERN_LOG filters them (default: info). SIGINT and SIGTERM stop it: it
-/// takes no more requests, finishes those it has, and exits; a second signal ends it at once.
+/// Prints "listening on http://ADDRESS:PORT" (https:// with TLS) on standard output once it takes
+/// requests, and before that, where gRPC has an address of its own, "listening on
+/// grpc://ADDRESS:PORT" (grpcs://). Logs go to standard error; QUERN_LOG filters them (default:
+/// info). SIGINT and SIGTERM stop it: it takes no more requests, finishes those it has, and exits; a
+/// second signal ends it at once. SIGHUP has it read its configuration and certificate again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -34,36 +40,67 @@ pub(crate) struct Serve {
 }
 
 pub(crate) async fn run(command: Serve) -> Result<()> {
-    let config = command.flags.load()?;
-    let Server { listen, grpc_listen, log_format, drain_timeout, .. } = config.options.server;
-    check_address(&config.options.server)?;
-    start_logs(log_format)?;
+    let Serve { flags } = command;
+    let config = flags.clone().load()?;
+    let Options { server, tls, .. } = &config.options;
+    let Server { listen, grpc_listen, .. } = *server;
+    check_address(server, tls)?;
+    let files = tls.files();
+    let loaded = files.as_ref().map(|files| files.load()).transpose()?;
+    let log = Arc::new(Log::start(server.log_format, &server.log_filter)?);
     warn_of_shared_memory(&config.options);
     // Taken first, so that a signal during the start is not lost.
-    let stop = signals::watch().await.context("can't watch signals")?;
-    let data = config.options.server.data.clone();
+    let signals = signals::watch().await.context("can't watch signals")?;
     raise_open_files();
-    let parts = wiring::build(find_ort_library(config)).await?;
+    let parts = wiring::build(find_ort_library(config.clone())).await?;
     memory::give_back_while_running();
+    let certificate = certificate(&config.options, loaded, &parts)?;
     let http = bind(listen, "--listen").await?;
     let grpc = match grpc_listen {
         Some(address) => Some(bind(address, "--grpc-listen").await?),
         None => None,
     };
-    if let Some(grpc) = &grpc {
-        let address = grpc.local_addr()?;
-        output::line(format_args!("listening on grpc://{address}"))?;
-        tracing::info!(%address, "listening for gRPC");
-    }
-    let address = http.local_addr()?;
-    output::line(format_args!("listening on http://{address}"))?;
-    tracing::info!(%address, data = %data.display(), "listening");
+    let tls = certificate.as_ref().map(Certificate::tls);
+    let listeners = Listeners { http, grpc, tls };
+    announce(&listeners, &config.options.server.data)?;
+    let gateway = Arc::clone(&parts.gateway);
+    let reloader = Reloader::new(flags, config, gateway, log, &parts.registry)?.with(certificate);
+    systemd::ready();
+    systemd::keep_watchdog();
     parts.dispatcher.warm();
-    serve_until_stopped(&parts, Listeners { http, grpc }, stop, drain_timeout.0.0).await;
+    serve_until_stopped(&parts, listeners, signals, reloader).await;
     io::stdout().flush()?;
     // Not by returning: dropping the server would join the device's lanes and wait for compiles,
     // however long they take.
     process::exit(0)
+}
+
+/// The certificate that the server shows, if it is to speak TLS.
+fn certificate(
+    options: &Options,
+    loaded: Option<Loaded>,
+    parts: &Parts,
+) -> Result<Option<Certificate>> {
+    let (Some(files), Some(loaded)) = (options.tls.files(), loaded) else { return Ok(None) };
+    reload::warn_of_rights(&files, loaded.wide);
+    let tls = Tls::new(loaded.identity, options.tls.limits(), &parts.registry)
+        .map_err(|cause| files.refuse(cause))?;
+    Ok(Some(Certificate::new(Arc::new(tls), loaded.look, &files)))
+}
+
+/// Says where the server listens.
+fn announce(Listeners { http, grpc, tls }: &Listeners, data: &Path) -> Result<()> {
+    let (http_scheme, grpc_scheme) =
+        if tls.is_some() { ("https", "grpcs") } else { ("http", "grpc") };
+    if let Some(grpc) = grpc {
+        let address = grpc.local_addr()?;
+        output::line(format_args!("listening on {grpc_scheme}://{address}"))?;
+        tracing::info!(%address, "listening for gRPC");
+    }
+    let address = http.local_addr()?;
+    output::line(format_args!("listening on {http_scheme}://{address}"))?;
+    tracing::info!(%address, tls = tls.is_some(), data = %data.display(), "listening");
+    Ok(())
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
@@ -87,16 +124,37 @@ fn find_ort_library(mut config: Config) -> Config {
     config
 }
 
-/// Serves until `stop` says so, then finishes what runs within `drain_timeout`.
+/// Serves until a signal says stop, then finishes what runs within the time for that.
 async fn serve_until_stopped(
     parts: &Parts,
     listeners: Listeners,
-    stop: watch::Receiver<bool>,
-    drain_timeout: Duration,
+    signals: Signals,
+    mut reloader: Reloader,
 ) {
-    let Parts { gateway, deployer, dispatcher, store, worker } = parts;
+    let Parts { gateway, deployer, dispatcher, store, worker, .. } = parts;
+    let Signals { stop, mut orders } = signals;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
-    stopped(stop).await;
+    let obeying = async {
+        loop {
+            tokio::select! {
+                Some(order) = orders.recv() => match order {
+                    Order::Reload => {
+                        systemd::reloading();
+                        reloader.reload();
+                        systemd::ready();
+                    }
+                },
+                () = reloader.follow_certificate() => {}
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stopped(stop) => {}
+        () = obeying => {}
+    }
+    systemd::stopping();
+    let drain_timeout = reloader.drain_timeout();
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
     let started = Instant::now();
     let drained = async {
@@ -132,17 +190,20 @@ fn raise_open_files() {
     }
 }
 
-fn check_address(server: &Server) -> Result<(), UsageError> {
-    let Some(address) =
-        server.public_address().filter(|_| !server.insecure && !server.authenticate)
-    else {
+/// Refuses to let strangers in, and to let anybody read the tokens of others, unless told so.
+fn check_address(server: &Server, tls: &TlsOptions) -> Result<(), UsageError> {
+    let Some(address) = server.public_address().filter(|_| !server.insecure) else { return Ok(()) };
+    let problem = if !server.authenticate {
+        "requests need no token, so whoever reaches that address could deploy and run code; listen \
+         on 127.0.0.1, or pass --authenticate, or --insecure if only people you trust can reach it"
+    } else if tls.files().is_none() && !server.plain_http {
+        "tokens would travel unencrypted, so whoever is on the way could use them; pass --tls-cert \
+         and --tls-key, or listen on 127.0.0.1, or pass --plain-http if something in front of the \
+         server speaks TLS"
+    } else {
         return Ok(());
     };
-    Err(UsageError(format!(
-        "won't listen on {address}: requests need no token, so whoever reaches that address \
-         could deploy and run code; listen on 127.0.0.1, or pass --authenticate, or --insecure if \
-         only people you trust can reach it"
-    )))
+    Err(UsageError(format!("won't listen on {address}: {problem}")))
 }
 
 /// Shared memory is for clients of this machine, while the address is for others as well.
@@ -158,27 +219,12 @@ fn warn_of_shared_memory(options: &Options) {
     }
 }
 
-fn start_logs(format: LogFormat) -> Result<()> {
-    let filter = match std::env::var("QUERN_LOG") {
-        Ok(filter) => EnvFilter::try_new(&filter).map_err(|error| {
-            UsageError(format!("QUERN_LOG={filter:?} is not a filter: {error}"))
-        })?,
-        Err(_) => EnvFilter::new("info"),
-    };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => logs.json().flatten_event(true).init(),
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_listened_on_without_authentication() {
+    fn only_loopback_is_listened_on_without_tokens_and_tls() {
         let cases = [
             ("127.0.0.1:0", true),
             ("127.9.9.9:1", true),
@@ -190,13 +236,24 @@ mod tests {
         ];
         for (address, allowed) in cases {
             let listen = address.parse().expect("an address");
+            let is_allowed = |server: Server, tls: TlsOptions| check_address(&server, &tls).is_ok();
             let server = Server { listen, ..Server::default() };
-            assert_eq!(check_address(&server).is_ok(), allowed, "{address}");
+            let (no_tls, tls) = (TlsOptions::default(), || TlsOptions {
+                certificate: Some("a".into()),
+                key: Some("b".into()),
+                ..TlsOptions::default()
+            });
+            let guarded = Server { authenticate: true, ..server.clone() };
             let grpc = Server { grpc_listen: Some(listen), ..Server::default() };
-            assert_eq!(check_address(&grpc).is_ok(), allowed, "{address} for gRPC");
-            let insecure = Server { insecure: true, ..server.clone() };
-            assert!(check_address(&insecure).is_ok(), "{address}");
-            assert!(check_address(&Server { authenticate: true, ..server }).is_ok(), "{address}");
+            assert_eq!(is_allowed(server.clone(), no_tls.clone()), allowed, "{address}");
+            assert_eq!(is_allowed(server.clone(), tls()), allowed, "{address} with TLS alone");
+            assert_eq!(is_allowed(grpc, no_tls.clone()), allowed, "{address} for gRPC");
+            assert_eq!(is_allowed(guarded.clone(), no_tls.clone()), allowed, "{address}, tokens");
+            assert!(is_allowed(guarded.clone(), tls()), "{address} with tokens and TLS");
+            let behind = Server { plain_http: true, ..guarded };
+            assert!(is_allowed(behind, no_tls.clone()), "{address} behind a proxy");
+            let insecure = Server { insecure: true, ..server };
+            assert!(is_allowed(insecure, no_tls), "{address}");
         }
     }
 }

@@ -7,6 +7,8 @@ use quern_gateway::KeyPrefix;
 use quern_types::{ByteSize, LimitValue, Period};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::logging::LogFilter;
+
 /// A day, in milliseconds.
 pub(crate) const DAY: u64 = 24 * 60 * 60 * 1_000;
 /// A tebibyte, in bytes.
@@ -138,6 +140,12 @@ impl Written for SocketAddr {
 impl Written for PathBuf {
     fn written(&self) -> Option<String> {
         self.to_string_lossy().written()
+    }
+}
+
+impl Written for LogFilter {
+    fn written(&self) -> Option<String> {
+        self.as_str().written()
     }
 }
 

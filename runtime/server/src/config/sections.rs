@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use quern_dispatcher::{FunctionsConfig, ModelsConfig};
-use quern_gateway::{EdgeLimits, KeyPrefix, SharedMemoryConfig};
+use quern_gateway::{EdgeLimits, HandshakeLimits, KeyPrefix, SharedMemoryConfig};
 use quern_sandbox::OutboundConfig;
 use quern_store::StoreConfig;
 use quern_types::{ByteSize, Period};
@@ -14,7 +14,7 @@ use super::{
     quantity::{Count, DAY, Network, Size, TIB, Time, Written},
     reference::{OptionText, Section},
 };
-use crate::machine;
+use crate::{certificates::CertificateFiles, logging::LogFilter, machine};
 
 /// Makes a section of the file and its description from one list. The text of a field is what
 /// `quern config` and the documentation say of it.
@@ -66,10 +66,33 @@ section! {
         /// Whether to listen on other addresses than loopback although requests need no token.
         /// Flag: --insecure.
         insecure: bool = false;
+        /// Whether to listen on other addresses than loopback without TLS although requests show
+        /// tokens, as behind a proxy that speaks TLS. Flag: --plain-http.
+        plain_http: bool = false;
+        /// What is logged: a level, and others for parts of the server, such as
+        /// "warn,quern_gateway=debug". The variable QUERN_LOG has precedence.
+        log_filter: LogFilter = LogFilter::default();
         /// How logs are written: "text" or "json". Flag: --log-format.
         log_format: LogFormat = LogFormat::Text;
         /// Time that requests get to finish when the server is stopped. Flag: --drain-timeout.
         drain_timeout: Time<0, DAY> = Time(Period::from_millis(30_000));
+    }
+}
+
+section! {
+    /// TLS, on all addresses that the server listens on. The files are read again when they change,
+    /// and at SIGHUP; what can't be used leaves the certificate before in use.
+    Tls in "tls" {
+        /// The server's certificate in PEM, followed by those that lead to a root. Not set: no TLS.
+        /// Flag: --tls-cert.
+        certificate: Option<PathBuf> = None;
+        /// The private key of the certificate, in PEM, which nobody else should be able to read.
+        /// Flag: --tls-key.
+        key: Option<PathBuf> = None;
+        /// Longest time for a handshake.
+        handshake_timeout: Time<100, DAY> = Time(Period::from_millis(10_000));
+        /// Handshakes at a time. With one more, the one that has taken longest is ended.
+        max_handshakes: Count<1, 1_000_000> = Count(512);
     }
 }
 
@@ -276,6 +299,21 @@ impl Server {
     }
 }
 
+impl Tls {
+    /// Where certificate and key lie, if there is TLS.
+    pub(crate) fn files(&self) -> Option<CertificateFiles> {
+        let (certificate, key) = (self.certificate.clone()?, self.key.clone()?);
+        Some(CertificateFiles { certificate, key })
+    }
+
+    pub(crate) fn limits(&self) -> HandshakeLimits {
+        HandshakeLimits {
+            timeout: self.handshake_timeout.0.0,
+            most: usize::try_from(self.max_handshakes.0).unwrap_or(usize::MAX),
+        }
+    }
+}
+
 impl Http {
     pub(crate) fn limits(&self) -> EdgeLimits {
         EdgeLimits {
@@ -354,6 +392,7 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_parts() {
         assert_eq!(Http::default().limits(), EdgeLimits::default());
+        assert_eq!(Tls::default().limits(), HandshakeLimits::default());
         assert_eq!(SharedMemory::default().config(), SharedMemoryConfig::default());
         assert_eq!(Models::default().limits(), ModelsConfig::default());
         assert_eq!(Sandbox::default().functions(), FunctionsConfig::default());

@@ -2,7 +2,7 @@
 
 use quern_types::{ByteSize, Period};
 
-use super::*;
+use super::{reload::Change, *};
 
 fn config(text: &str) -> Result<Config, String> {
     let source = Source::of(text);
@@ -68,7 +68,7 @@ fn what_is_wrong_is_named_with_file_line_and_key() {
     let cases = [
         (
             "[htpp]",
-            "test.toml, line 1, htpp: unknown field `htpp`, expected one of `server`, `http`",
+            "test.toml, line 1, htpp: unknown field `htpp`, expected one of `server`, `tls`, `http`",
         ),
         (
             "\n[http]\nmax_heads = 1",
@@ -97,6 +97,12 @@ fn what_is_wrong_is_named_with_file_line_and_key() {
             "[server]\nauthenticate = true\n[shared_memory]\nprefix = '/x-'",
             "line 4, shared_memory.prefix: regions of shared memory belong to no tenant",
         ),
+        (
+            "[server]\nlog_filter = 'loud=loud'",
+            "line 2, server.log_filter: \"loud=loud\" is not a filter",
+        ),
+        ("[tls]\ncertificate = 'a'", "tls.key: is not set although tls.certificate is"),
+        ("[tls]\nkey = 'a'", "tls.certificate: is not set although tls.key is"),
         ("[server]\nlog_format = 'xml'", "line 2, server.log_format: unknown variant `xml`"),
         (
             "[models]\nprocess = 'elsewhere'",
@@ -160,6 +166,44 @@ fn flags_override_the_file_and_the_file_the_defaults() {
     assert_eq!(server.data, Server::default().data);
     assert_eq!(models.lanes, Some(Count(5)));
     assert_eq!((deploy.keep_versions.0, logs.keep_records.0), (6, 4));
+}
+
+#[test]
+fn some_of_it_can_be_changed_while_a_server_runs() {
+    let keys = |changes: &[Change]| -> Vec<String> {
+        changes.iter().map(|change| change.key.clone()).collect()
+    };
+    // What is written, what takes effect, and what takes a restart.
+    let cases: [(&str, &[&str], &[&str]); 5] = [
+        ("", &[], &[]),
+        (
+            "[server]\nlog_filter = 'debug'\ndrain_timeout = '1s'\nauthenticate = true",
+            &["server.log_filter", "server.drain_timeout"],
+            &["server.authenticate"],
+        ),
+        (
+            "[http]\nmax_connections = 9\nmax_head = '9KB'\nbody_timeout = '9s'\nbody_stall = '9s'",
+            &["http.max_head", "http.body_stall"],
+            &["http.max_connections", "http.body_timeout"],
+        ),
+        ("[tls]\ncertificate = 'a'\nkey = 'b'", &[], &["tls.certificate", "tls.key"]),
+        ("[limits.defaults]\ncpu = '9ms'", &[], &["limits.defaults.cpu"]),
+    ];
+    let before = config("").expect("valid");
+    for (text, live, later) in cases {
+        let wanted = config(text).expect("valid");
+        let mut next = before.clone();
+        next.take_live(&wanted);
+        assert_eq!(keys(&before.changes(&next)), live, "{text}");
+        assert_eq!(keys(&next.changes(&wanted)), later, "{text}");
+    }
+    let with_tls =
+        |name: &str| config(&format!("[tls]\ncertificate = '{name}'\nkey = 'k'")).expect("valid");
+    let (mut running, wanted) = (with_tls("a"), with_tls("b"));
+    running.take_live(&wanted);
+    assert_eq!(running.changes(&wanted), []);
+    let change = Change { key: "tls.certificate".into(), from: "\"b\"".into(), to: "\"a\"".into() };
+    assert_eq!(running.changes(&with_tls("a")), [change]);
 }
 
 #[test]
