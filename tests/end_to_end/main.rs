@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod background;
 mod bad_input;
 mod capacity;
 mod cli;

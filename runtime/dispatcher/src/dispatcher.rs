@@ -78,7 +78,8 @@ impl Dispatcher {
         dispatcher
     }
 
-    /// Calls a function that serves HTTP.
+    /// Calls a function that serves HTTP, at the priority among the request's extensions, if one
+    /// is there.
     pub async fn call_http(
         self: &Arc<Self>,
         id: InvocationId,
@@ -87,7 +88,8 @@ impl Dispatcher {
         request: Request<Body>,
     ) -> Result<HttpReply, InvokeError> {
         let work = self.admit()?;
-        let (tenant, name, priority) = (tenant.clone(), name.clone(), Priority::default());
+        let priority: Priority = request.extensions().get().copied().unwrap_or_default();
+        let (tenant, name) = (tenant.clone(), name.clone());
         let invocation = Invocation { id, tenant, name, patience: None, priority, work };
         let (response, version) = self.functions.call_http(invocation, request).await?;
         Ok(HttpReply { response, version })

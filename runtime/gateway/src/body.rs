@@ -16,7 +16,7 @@ use http::{
     request,
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::Incoming;
 use quern_types::{Body, BodyError, ByteSize};
 use serde::Serialize;
@@ -81,7 +81,7 @@ pub(crate) enum ReadError {
 /// The body of a request. If it is dropped before its end, what the client still sends is thrown
 /// away for a while: a connection that is closed while a client sends loses the answer, too.
 pub(crate) struct RequestBody {
-    incoming: Option<Incoming>,
+    incoming: Option<Either<Incoming, Full<Bytes>>>,
     /// Where to throw the rest away; none where the protocol has its own way to say stop.
     rest: Option<TaskTracker>,
     /// The client waits to be asked before it sends anything.
@@ -102,7 +102,14 @@ impl RequestBody {
         }
         let rest = (head.version < Version::HTTP_2).then(|| rest.clone());
         let waits = head.headers.contains_key(EXPECT);
-        Self { incoming: Some(incoming), rest, waits, stall }
+        Self { incoming: Some(Either::Left(incoming)), rest, waits, stall }
+    }
+
+    /// The body of a request that was stored.
+    pub(crate) fn stored(content: Bytes, stall: Duration) -> Self {
+        let incoming = Some(Either::Right(Full::new(content)));
+        let incoming = incoming.filter(|incoming| !incoming.is_end_stream());
+        Self { incoming, rest: None, waits: false, stall }
     }
 
     /// Longest time between two parts.

@@ -179,10 +179,11 @@ mod tests {
 
     use http_body_util::BodyExt;
     use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
+    use quern_jobs::{ChangeError, EnqueueError};
     use quern_types::{
-        BodyError, ByteSize, Class, CredentialError, DataType, DeviceError, DeviceId, Engine,
-        FunctionManifest, GuestFault, InvokeError, Mismatch, ModelError, Name, Period, Role, Side,
-        TenantId, TensorError, TokenId, VersionNumber, Violation,
+        BodyError, ByteSize, CallState, Class, CredentialError, DataType, DeviceError, DeviceId,
+        Engine, FunctionManifest, GuestFault, InvokeError, Mismatch, ModelError, Name, Period,
+        Role, Side, TenantId, TensorError, TokenId, VersionNumber, Violation,
     };
 
     use super::*;
@@ -242,6 +243,7 @@ mod tests {
         let absent = || DeviceError::EngineAbsent { engine, reason: "make ort".into() };
         let id: TokenId = "0123456789abcdef".parse().expect("a token's id");
         let token = |error: TokenError| Failure::from(AccessChangeError::from(error));
+        let call = Invocation::new().id();
         let lost = || DeviceError::Lost { device: DeviceId::Cpu(0) };
         vec![
             (Code::NotFound, routed("GET", "/nothing")),
@@ -251,6 +253,18 @@ mod tests {
             (Code::InvalidName, routed("GET", "/v2/systemsharedmemory/region/%ff/status")),
             (Code::InvalidRequest, routed("GET", "/v2/models/a/versions/x")),
             (Code::InvalidRequest, routed("DELETE", "/v1/tokens/x")),
+            (Code::InvalidRequest, routed("GET", "/v1/invocations/x")),
+            (Code::NotFound, ChangeError::NotFound { id: call }.into()),
+            (
+                Code::WrongState,
+                ChangeError::State { id: call, state: CallState::Running, needed: CallState::Dead }
+                    .into(),
+            ),
+            (Code::NoResult, Failure::new(Code::NoResult, "not yet")),
+            (
+                Code::KeyReused,
+                EnqueueError::KeyReused { key: "k".into(), target: "f".into(), id: call }.into(),
+            ),
             (Code::Unauthenticated, AccessError::Missing.into()),
             (Code::Unauthenticated, AccessError::Malformed.into()),
             (Code::Unauthenticated, AccessError::from(CredentialError::Unknown).into()),

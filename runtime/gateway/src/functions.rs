@@ -10,7 +10,7 @@ use http::{
     request,
     uri::{Authority, PathAndQuery},
 };
-use quern_types::{Caller, Name};
+use quern_types::{Caller, Name, Priority};
 
 use crate::{
     Gateway,
@@ -54,6 +54,7 @@ pub(crate) async fn call(
     check_host(&head)?;
     head.uri = below(head.uri, &name)?;
     head.extensions.clear();
+    head.extensions.insert(invocation.priority(Priority::default()));
     remove_hop_by_hop(&mut head.headers);
     if caller.token.is_some() {
         // It is the caller's, and would let the function act as it.
@@ -76,7 +77,7 @@ pub(crate) async fn call(
 }
 
 /// Checks that a request names one host (RFC 9112, section 3.2). HTTP/2 may name it in the URI alone.
-fn check_host(head: &request::Parts) -> Result<(), ForwardError> {
+pub(crate) fn check_host(head: &request::Parts) -> Result<(), ForwardError> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let named = match (hosts.next(), hosts.next()) {
         (Some(host), None) => is_host(host.as_bytes()),
@@ -114,7 +115,7 @@ fn below(uri: Uri, name: &Name) -> Result<Uri, ForwardError> {
 }
 
 /// Removes the headers that concern one connection (RFC 9110, section 7.6.1).
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if !headers.keys().any(is_hop_by_hop) {
         return;
     }

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use prometheus::Registry;
 use quern_deploy::Deployer;
 use quern_dispatcher::Dispatcher;
+use quern_jobs::Jobs;
 use quern_types::Caller;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -30,11 +31,22 @@ pub struct GatewayConfig {
     pub version: &'static str,
 }
 
+/// What the edge hands requests on to.
+pub struct GatewayServices {
+    /// Makes and changes what is called.
+    pub deployer: Arc<Deployer>,
+    /// Calls it.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Keeps calls that are carried out later.
+    pub jobs: Arc<Jobs>,
+}
+
 /// The HTTP edge.
 pub struct Gateway {
     pub(crate) config: GatewayConfig,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) registry: Registry,
     /// What there is to ask for.
     pub(crate) api: Api,
@@ -60,10 +72,10 @@ impl Gateway {
     /// If the edge's own metrics are registered already.
     pub fn new(
         config: GatewayConfig,
-        deployer: Arc<Deployer>,
-        dispatcher: Arc<Dispatcher>,
+        services: GatewayServices,
         registry: Registry,
     ) -> Result<Self, prometheus::Error> {
+        let GatewayServices { deployer, dispatcher, jobs } = services;
         let metrics = Metrics::register(&registry)?;
         let troubles = Troubles::register(&registry)?;
         let limits = ArcSwap::from_pointee(config.limits);
@@ -74,6 +86,7 @@ impl Gateway {
             config,
             deployer,
             dispatcher,
+            jobs,
             registry,
             api,
             metrics,

@@ -3,6 +3,7 @@
 
 mod access;
 mod activity;
+mod background;
 mod body;
 mod collect;
 mod deployments;
@@ -36,7 +37,7 @@ mod tokens;
 mod troubles;
 mod v2;
 
-pub use gateway::{Gateway, GatewayConfig};
+pub use gateway::{Gateway, GatewayConfig, GatewayServices};
 pub use grpc::protocol;
 pub use limits::EdgeLimits;
 pub use openapi::document as openapi_document;

@@ -2,6 +2,7 @@
 //! Each area describes its operations in a file of its own.
 
 mod access;
+mod background;
 mod catalog;
 mod document;
 mod operation;
@@ -33,6 +34,7 @@ fn described() -> Vec<Operation> {
     let areas = [
         catalog::operations(),
         settings::operations(),
+        background::operations(),
         access::operations(),
         operations::operations(),
     ];

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
-    Gateway,
+    Gateway, background,
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Audience, Failure, Family},
@@ -76,7 +76,9 @@ impl Gateway {
         let audience = Audience { family, invocation, owner };
         let mut reply = outcome.unwrap_or_else(|failure| failure.into_reply(audience));
         if matches!(traffic, Traffic::Call | Traffic::Infer) {
-            reply.headers_mut().insert(INVOCATION, invocation.header());
+            // Of a call that was brought twice, it is the first one's.
+            let named = reply.extensions().get::<Invocation>().copied().unwrap_or(invocation);
+            reply.headers_mut().insert(INVOCATION, named.header());
         }
         if is_head {
             reply = without_body(reply, &self.leftovers);
@@ -104,6 +106,9 @@ impl Gateway {
         invocation: Invocation,
         request: Request<RequestBody>,
     ) -> Result<Reply, Failure> {
+        if background::is_asked(&route, request.headers()) {
+            return Box::pin(background::enqueue(self, caller, invocation, route, request)).await;
+        }
         match route {
             Route::Call(name) => functions::call(self, caller, invocation, name, request).await,
             Route::Infer(target) => v2::infer(self, caller, invocation, target, request).await,
@@ -154,6 +159,9 @@ impl Gateway {
             Route::CreateToken => Box::pin(tokens::create(self, caller, request)).await,
             Route::Tokens => Ok(tokens::list(self)),
             Route::RevokeToken(id) => Box::pin(tokens::revoke(self, caller, id)).await,
+            Route::Background(route) => {
+                Box::pin(background::answer(self, caller, route, request.uri().query())).await
+            }
             Route::Audit => Box::pin(tokens::audit(self, request.uri().query())).await,
             Route::Logs(name) => {
                 Box::pin(logs::logs(self, caller, name, request.uri().query())).await

@@ -1,5 +1,6 @@
 //! Which operation a method and a path mean. Knows nothing of what is deployed.
 
+mod background;
 mod methods;
 mod operation;
 mod paths;
@@ -14,6 +15,8 @@ use quern_types::{
 };
 
 pub(crate) use settings::SettingsRoute;
+
+pub(crate) use self::background::BackgroundRoute;
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +81,8 @@ pub(crate) enum Route {
     RevokeToken(TokenId),
     /// `GET /v1/audit`
     Audit,
+    /// Asynchronous calls.
+    Background(BackgroundRoute),
     /// `GET /healthz`
     Healthz,
     /// `GET /readyz`
@@ -160,6 +165,12 @@ pub(crate) enum RouteError {
     /// What should be the key of a setting isn't.
     #[error(transparent)]
     SettingKey(#[from] InvalidSettingKey),
+    /// What should name an invocation doesn't.
+    #[error("invocation {id:?} is not valid: it is named by the UUID that its answer gave")]
+    Invocation {
+        /// What stands in its place.
+        id: String,
+    },
     /// A region's name in the path is no text.
     #[error("name of the region {name:?} is not UTF-8 once it is decoded")]
     RegionName {

@@ -6,8 +6,9 @@ use std::{sync::Arc, time::Duration};
 use prometheus::Registry;
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
-use quern_gateway::{EdgeLimits, Gateway, GatewayConfig, SharedMemoryConfig};
+use quern_gateway::{EdgeLimits, Gateway, GatewayConfig, GatewayServices, SharedMemoryConfig};
 use quern_host_gpu::{Cpu, CpuConfig};
+use quern_jobs::{Jobs, JobsConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{ByteSize, LimitRules};
@@ -64,6 +65,8 @@ impl Edge {
             default_max_batch: 8,
             limits: LimitRules::default(),
         };
+        let jobs = Jobs::new(store.queue().clone(), JobsConfig::default(), &registry);
+        let jobs = jobs.expect("registers");
         let services = DeployServices { store, sandbox, device, offers: models };
         let deployer = Arc::new(Deployer::new(deploy, services, &registry).expect("registers"));
         let config = GatewayConfig {
@@ -73,7 +76,8 @@ impl Edge {
             callers_are_owners: true,
             version: "test",
         };
-        let gateway = Gateway::new(config, deployer, dispatcher.clone(), registry);
+        let services = GatewayServices { deployer, dispatcher: dispatcher.clone(), jobs };
+        let gateway = Gateway::new(config, services, registry);
         let gateway = gateway.expect("registers");
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -49,6 +49,10 @@ pub(crate) enum Command {
     Delete(commands::delete::Delete),
     Infer(commands::infer::Infer),
     Call(commands::call::Call),
+    #[command(subcommand)]
+    Invocations(commands::invocations::Invocations),
+    #[command(subcommand)]
+    DeadLetters(commands::dead_letters::DeadLetters),
     Logs(commands::logs::Logs),
     Devices(commands::devices::Devices),
     #[command(subcommand)]

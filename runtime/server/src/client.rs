@@ -13,14 +13,17 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 mod answer;
+mod background;
 mod error;
 mod settings;
 mod trust;
 
 pub(crate) use answer::{
-    Answer, AuditLog, Deployment, DeviceList, Health, Inference, Listed, ListedMeasure,
-    ListedWorker, LogLine, MadeToken, Metadata, RolledBack, TensorMetadata, TokenList, VersionList,
+    AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Health, Inference, Listed,
+    ListedCall, ListedMeasure, ListedWorker, LogLine, MadeToken, Metadata, RolledBack,
+    TensorMetadata, TokenList, VersionList,
 };
+pub(crate) use background::CallFilter;
 pub(crate) use error::{ClientError, Problem};
 pub(crate) use settings::FunctionConfig;
 pub(crate) use trust::{Trust, TrustError};

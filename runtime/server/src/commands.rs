@@ -12,6 +12,7 @@ use crate::{
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod config;
+pub(crate) mod dead_letters;
 pub(crate) mod delete;
 pub(crate) mod demo;
 pub(crate) mod deploy;
@@ -20,6 +21,7 @@ pub(crate) mod device_worker;
 pub(crate) mod devices;
 pub(crate) mod health;
 pub(crate) mod infer;
+pub(crate) mod invocations;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod model;
@@ -60,6 +62,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Delete(command) => delete::run(&session, command).await,
         Command::Infer(command) => infer::run(&session, command).await,
         Command::Call(command) => call::run(&session, command).await,
+        Command::Invocations(command) => invocations::run(&session, command).await,
+        Command::DeadLetters(command) => dead_letters::run(&session, command).await,
         Command::Logs(command) => logs::run(&session, command).await,
         Command::Devices(command) => devices::run(&session, command).await,
         Command::Settings(command) => settings::run(&session, command).await,

@@ -15,7 +15,9 @@ mod source;
 
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
-use sections::{Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory};
+use sections::{
+    Background, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory,
+};
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
 use source::Source;
@@ -42,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) models: Models,
     pub(crate) deploy: Deploy,
     pub(crate) logs: Logs,
+    #[serde(rename = "async")]
+    pub(crate) background: Background,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -201,6 +205,16 @@ impl Config {
                 ),
             ));
         }
+        let Background { attempts, max_attempts, age, max_age, .. } = &options.background;
+        if attempts.0 > max_attempts.0 {
+            let reason =
+                format!("{} is above async.max_attempts of {}", attempts.0, max_attempts.0);
+            return Err(source.refuse("async.attempts", reason));
+        }
+        if age.0 > max_age.0 {
+            let reason = format!("{} is above async.max_age of {}", age.0, max_age.0);
+            return Err(source.refuse("async.age", reason));
+        }
         if options.server.authenticate && options.shared_memory.prefix.is_some() {
             let reason = "regions of shared memory belong to no tenant, so that any token could \
                           read and write them: leave it out where requests need tokens";
@@ -222,7 +236,7 @@ impl Config {
     fn sections(&self) -> Vec<Section> {
         let Options { server, tls, http, shared_memory, limits: _, sandbox, outbound, .. } =
             &self.options;
-        let Options { keyvalue, secrets, models, deploy, logs, .. } = &self.options;
+        let Options { keyvalue, secrets, models, deploy, logs, background, .. } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         vec![
             server.section(),
@@ -238,6 +252,7 @@ impl Config {
             models.section(),
             deploy.section(),
             logs.section(),
+            background.section(),
         ]
     }
 }

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 use prometheus::{Registry, process_collector::ProcessCollector};
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, Models};
-use quern_gateway::{Gateway, GatewayConfig};
+use quern_gateway::{Gateway, GatewayConfig, GatewayServices};
 use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
+use quern_jobs::Jobs;
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{Device, Digest};
@@ -22,6 +23,7 @@ pub(crate) struct Parts {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) store: Arc<Store>,
     /// The metrics of all.
     pub(crate) registry: Registry,
@@ -37,6 +39,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let mut store = store_config(&options.server.data, &options);
     store.secrets_key = secrets_key::find(options.secrets.key_file.as_deref())?.map(Arc::new);
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
+    let background = options.background;
 
     let store = Store::open(store, &registry)
         .await
@@ -73,9 +76,14 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         callers_are_owners: server.is_private(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let all = registry.clone();
-    let gateway = Gateway::new(gateway, Arc::clone(&deployer), Arc::clone(&dispatcher), all)?;
-    Ok(Parts { gateway: Arc::new(gateway), deployer, dispatcher, store, registry, worker })
+    let jobs = Jobs::new(Arc::clone(store.queue()), background.config(), &registry)?;
+    let services = GatewayServices {
+        deployer: Arc::clone(&deployer),
+        dispatcher: Arc::clone(&dispatcher),
+        jobs: Arc::clone(&jobs),
+    };
+    let gateway = Arc::new(Gateway::new(gateway, services, registry.clone())?);
+    Ok(Parts { gateway, deployer, dispatcher, jobs, store, registry, worker })
 }
 
 /// What a data folder is opened with, but for the key of its secrets.

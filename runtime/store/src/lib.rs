@@ -10,6 +10,7 @@
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
+//! | `queue.sqlite` | asynchronous calls and their answers; every commit is synced |
 //! | `logs.sqlite` | what functions printed; power loss may cost the newest records |
 //! | `recent.json` | functions that were in use, to be loaded at the next start; it may be lost |
 //!
@@ -31,6 +32,7 @@ mod log_writer;
 mod logs;
 mod metrics;
 mod operation;
+mod queue;
 mod recent;
 mod rows;
 mod schema;
@@ -47,6 +49,11 @@ pub use catalog::{
     Catalog, CommitError, Committed, DeleteError, NewVersion, Removed, RollbackError,
 };
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
+pub use queue::{
+    CallQuery, CallQueue, CallRecord, ChangeError, ClaimLimits, Claimed, ClaimedCall, Ending,
+    EnqueueError, Enqueued, Found, Keep, NewCall, Pause, Progress, QueueFailure, QueueLimits,
+    Scope, Usage,
+};
 pub use recent::{RecentFunction, RecentFunctions};
 pub use secrets_key::{InvalidSecretsKey, SecretsKey, SecretsKeyId};
 pub use settings::{ConfigChange, Gone, RotateError, SettingError, rotate_secrets};

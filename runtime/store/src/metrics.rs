@@ -18,6 +18,10 @@ pub(crate) struct StoreMetrics {
     pub(crate) keyvalue_commit_seconds: Histogram,
     /// Key-value operations that shared a commit.
     pub(crate) keyvalue_group_operations: Histogram,
+    /// From the first write of a group of the queue's operations to its end on the disk.
+    pub(crate) queue_commit_seconds: Histogram,
+    /// Operations of the queue of calls that shared a commit.
+    pub(crate) queue_group_operations: Histogram,
     /// Bytes of all blobs.
     pub(crate) blob_bytes: IntGauge,
     /// Log records that the queue had no room for, or that could not be written.
@@ -46,7 +50,25 @@ impl StoreMetrics {
             "Key-value operations that shared one commit",
         )
         .buckets(exponential_buckets(1.0, 2.0, 9)?);
+        let queue_commit_seconds = HistogramOpts::new(
+            "quern_store_queue_commit_seconds",
+            "Time to write and sync one group of operations on the queue of asynchronous calls",
+        )
+        .buckets(exponential_buckets(0.000_25, 2.0, 14)?);
+        let queue_group_operations = HistogramOpts::new(
+            "quern_store_queue_group_operations",
+            "Operations on the queue of asynchronous calls that shared one commit",
+        )
+        .buckets(exponential_buckets(1.0, 2.0, 10)?);
         Ok(Self {
+            queue_commit_seconds: registered(
+                registry,
+                Histogram::with_opts(queue_commit_seconds)?,
+            )?,
+            queue_group_operations: registered(
+                registry,
+                Histogram::with_opts(queue_group_operations)?,
+            )?,
             keyvalue_commit_seconds: registered(
                 registry,
                 Histogram::with_opts(keyvalue_commit_seconds)?,

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Blobs, Catalog, FunctionLogs, RecentFunctions, SecretsKey, SecretsKeyId,
+    Blobs, CallQueue, Catalog, FunctionLogs, RecentFunctions, SecretsKey, SecretsKeyId,
     audit::AuditReader,
     catalog::Shown,
     database::{self, Synchronous},
@@ -58,6 +58,7 @@ pub struct Store {
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
     key_value: Arc<KeyValueStore>,
+    queue: Arc<CallQueue>,
     recent: RecentFunctions,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -180,6 +181,7 @@ impl Store {
             blobs: parts.blobs,
             logs: parts.logs,
             key_value: Arc::new(parts.key_value),
+            queue: Arc::new(parts.queue),
             recent,
             writer: Mutex::new(Some(writer)),
         })
@@ -205,6 +207,11 @@ impl Store {
         self.key_value.clone()
     }
 
+    /// The calls that are carried out later.
+    pub fn queue(&self) -> &Arc<CallQueue> {
+        &self.queue
+    }
+
     /// The functions that were in use.
     pub fn recent(&self) -> &RecentFunctions {
         &self.recent
@@ -217,6 +224,7 @@ impl Store {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         join(writer).await;
         self.key_value.close().await;
+        self.queue.close().await;
         self.logs.close().await;
         self.blobs.close().await;
     }
@@ -237,6 +245,7 @@ struct Parts {
     blobs: Arc<Blobs>,
     logs: FunctionLogs,
     key_value: KeyValueStore,
+    queue: CallQueue,
     contents: std::collections::HashSet<quern_types::Digest>,
 }
 
@@ -275,6 +284,7 @@ fn open_files(
         metrics,
         lock.clone(),
     )?;
+    let queue = CallQueue::open(&directory.join("queue.sqlite"), metrics, lock.clone())?;
     // SQLite syncs the names of its files when it first syncs a log; not to depend on when.
     folder::sync(directory).map_err(|cause| OpenError::Folder {
         action: "sync",
@@ -295,7 +305,7 @@ fn open_files(
         runtime: runtime.clone(),
         _lock: lock,
     };
-    Ok(Parts { writer, audit, blobs, logs, key_value, contents })
+    Ok(Parts { writer, audit, blobs, logs, key_value, queue, contents })
 }
 
 /// Refuses a key that opens none of the secrets there are.

@@ -87,6 +87,11 @@ impl InvocationId {
     pub fn from_uuid(uuid: uuid::Uuid) -> Self {
         Self(uuid)
     }
+
+    /// Its bits.
+    pub fn uuid(self) -> uuid::Uuid {
+        self.0
+    }
 }
 
 impl fmt::Display for InvocationId {

@@ -3,6 +3,7 @@
 //! Everything here is parsed at the edge: a value of these types is valid by construction.
 
 mod access;
+mod background;
 mod catalog;
 mod deadline;
 mod device;
@@ -33,6 +34,7 @@ pub use access::{
     Access, Caller, Credential, CredentialError, InvalidRole, InvalidTokenId, Role, SecretHash,
     Token, TokenId,
 };
+pub use background::{CallState, CarryOut, InvalidCallState};
 pub use catalog::{Class, Deployed, Routes, TenantRoutes, Version};
 pub use deadline::Deadline;
 pub use device::{

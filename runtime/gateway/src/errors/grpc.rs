@@ -28,12 +28,15 @@ impl Code {
             | Self::InvalidModel
             | Self::TooManySettings
             | Self::SignatureMismatch
+            | Self::KeyReused
             | Self::GuestRejectedInput => Grpc::InvalidArgument,
             Self::NotFound => Grpc::NotFound,
             Self::NameTaken | Self::SettingTaken => Grpc::AlreadyExists,
             // Another try does not help before somebody changes what is there.
             Self::NoPreviousVersion
             | Self::WrongKind
+            | Self::WrongState
+            | Self::NoResult
             | Self::EngineAbsent
             | Self::NotLoaded
             | Self::SecretsLocked => Grpc::FailedPrecondition,

@@ -1,6 +1,7 @@
 //! Every error of every operation, and the code that it becomes. The matches are exhaustive: a
 //! new variant needs its code before anything compiles.
 
+mod background;
 mod settings;
 
 use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
@@ -36,7 +37,7 @@ impl From<RouteError> for Failure {
             | RouteError::EncodedName { .. }
             | RouteError::SettingKey(_)
             | RouteError::RegionName { .. } => Self::new(Code::InvalidName, error),
-            RouteError::Version { .. } | RouteError::Token(_) => {
+            RouteError::Version { .. } | RouteError::Token(_) | RouteError::Invocation { .. } => {
                 Self::new(Code::InvalidRequest, error)
             }
         }

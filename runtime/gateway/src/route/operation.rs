@@ -44,6 +44,7 @@ impl Route {
             Self::CreateToken => Some("createToken"),
             Self::RevokeToken(_) => Some("revokeToken"),
             Self::Audit => Some("readAudit"),
+            Self::Background(route) => Some(route.operation()),
             Self::Healthz => Some("isAlive"),
             Self::Readyz => Some("isReady"),
             Self::Metrics => Some("readMetrics"),

@@ -3,7 +3,9 @@
 use percent_encoding::percent_decode_str;
 use quern_types::{Class, Name, VersionNumber};
 
-use super::{Memory, Route, RouteError, Subject, Target, methods::Methods, settings, shorten};
+use super::{
+    Memory, Route, RouteError, Subject, Target, background, methods::Methods, settings, shorten,
+};
 
 /// Most segments of a path outside of `/f`.
 const MAX_SEGMENTS: usize = 6;
@@ -22,6 +24,9 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
         ["v2", ref rest @ ..] => find_v2(rest, path)?,
         ["v1", "tokens"] => Methods::get(Route::Tokens).and_post(Route::CreateToken),
         ["v1", "tokens", id] => Methods::delete(Route::RevokeToken(id.parse()?)),
+        ["v1", area @ ("invocations" | "dead-letters"), ref rest @ ..] => {
+            background::find(area, rest)?.ok_or_else(not_found)?
+        }
         ["v1", "audit"] => Methods::get(Route::Audit),
         ["v1", "devices"] => Methods::get(Route::Devices),
         ["v1", "functions", function, "logs"] => Methods::get(Route::Logs(name(function)?)),

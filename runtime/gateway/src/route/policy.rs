@@ -10,6 +10,7 @@ impl Route {
             Self::Live | Self::Ready | Self::Healthz | Self::Readyz | Self::Description => {
                 Needs::Nothing
             }
+            Self::Background(route) => route.needs(),
             Self::Call(_)
             | Self::Infer(_)
             | Self::ModelMetadata(_)
@@ -46,6 +47,7 @@ impl Route {
     pub(crate) fn traffic(&self) -> Traffic {
         match self {
             Self::Call(_) => Traffic::Call,
+            Self::Background(route) => route.traffic(),
             Self::Infer(_) => Traffic::Infer,
             Self::ModelMetadata(_)
             | Self::ModelReady(_)

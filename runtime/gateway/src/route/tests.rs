@@ -1,5 +1,7 @@
 //! Every call of the API, and what is none.
 
+use quern_types::InvocationId;
+
 use super::*;
 
 fn name(text: &str) -> Name {
@@ -8,6 +10,12 @@ fn name(text: &str) -> Name {
 
 fn token(text: &str) -> TokenId {
     text.parse().expect("a token's id")
+}
+
+const CALL: &str = "GET /v1/invocations/01936a5e-0000-7000-8000-0123456789ab";
+
+fn call() -> InvocationId {
+    CALL.rsplit('/').next().and_then(|id| id.parse().ok()).expect("an id")
 }
 
 fn target(text: &str, version: Option<u32>) -> Target {
@@ -77,6 +85,25 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
         ("POST /v1/tokens", Route::CreateToken),
         ("DELETE /v1/tokens/0123456789abcdef", Route::RevokeToken(token("0123456789abcdef"))),
         ("GET /v1/audit", Route::Audit),
+        ("GET /v1/invocations", Route::Background(BackgroundRoute::List)),
+        (CALL, Route::Background(BackgroundRoute::Show(call()))),
+        (
+            "DELETE /v1/invocations/01936a5e-0000-7000-8000-0123456789ab",
+            Route::Background(BackgroundRoute::Cancel(call())),
+        ),
+        (
+            "HEAD /v1/invocations/01936a5e-0000-7000-8000-0123456789ab/result",
+            Route::Background(BackgroundRoute::Result(call())),
+        ),
+        ("GET /v1/dead-letters", Route::Background(BackgroundRoute::DeadLetters)),
+        (
+            "DELETE /v1/dead-letters/01936a5e-0000-7000-8000-0123456789ab",
+            Route::Background(BackgroundRoute::Drop(call())),
+        ),
+        (
+            "POST /v1/dead-letters/01936a5e-0000-7000-8000-0123456789ab/replay",
+            Route::Background(BackgroundRoute::Replay(call())),
+        ),
         ("GET /healthz", Route::Healthz),
         ("GET /readyz", Route::Readyz),
         ("HEAD /metrics", Route::Metrics),
@@ -122,6 +149,8 @@ fn what_has_no_route_is_named() {
         "/v1/functions/f/",
         "/v1/models/m/logs",
         "/v1/gadgets",
+        "/v1/invocations/01936a5e-0000-7000-8000-0123456789ab/answer",
+        "/v1/dead-letters/01936a5e-0000-7000-8000-0123456789ab/replay/now",
         "/v1/devices/0",
         "/healthz/",
         "/v2/models/m/infer/",

@@ -119,7 +119,7 @@ pub(crate) async fn infer(
         target: name.clone(),
         version,
         timeout,
-        priority,
+        priority: invocation.priority(priority),
         inputs,
     };
     let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;

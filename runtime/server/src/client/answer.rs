@@ -74,6 +74,37 @@ pub(crate) struct MadeToken {
     pub(crate) secret: String,
 }
 
+/// An asynchronous call that was taken in.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct AcceptedCall {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    pub(crate) repeated: bool,
+}
+
+/// An asynchronous call.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedCall {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    pub(crate) target: String,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) attempts: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) created: String,
+    pub(crate) due: Option<String>,
+    pub(crate) finished: Option<String>,
+    pub(crate) kept_until: Option<String>,
+    pub(crate) status: Option<u16>,
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct CallList {
+    pub(crate) invocations: Vec<ListedCall>,
+}
+
 /// One change of the audit log.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ListedChange {

@@ -5,12 +5,13 @@ use std::io::Read as _;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use quern_types::Name;
+use quern_types::{Name, Period};
 use reqwest::Response;
 use serde_json::{Map, Value, json};
 
 use super::Session;
 use crate::{
+    client::AcceptedCall,
     failure::{Failure, UsageError},
     output,
 };
@@ -36,6 +37,29 @@ pub(crate) struct Call {
     /// The request body: text, @FILE for a file's bytes, or @- for standard input
     #[arg(short, long, value_name = "DATA|@FILE")]
     data: Option<String>,
+
+    #[command(flatten)]
+    later: Later,
+}
+
+/// How a call is carried out that nobody waits for.
+#[derive(Debug, clap::Args)]
+struct Later {
+    /// Don't wait for the answer: print the call's id at once, for `quern invocations`
+    #[arg(long = "async")]
+    asynchronous: bool,
+
+    /// What names the call: another one with the same key is the same call
+    #[arg(long, value_name = "KEY", requires = "asynchronous")]
+    key: Option<HeaderValue>,
+
+    /// How often it is tried [default: as the server is configured]
+    #[arg(long, value_name = "COUNT", requires = "asynchronous")]
+    max_attempts: Option<u32>,
+
+    /// For how long it is tried, with its unit, such as 10m [default: as the server is configured]
+    #[arg(long, value_name = "TIME", requires = "asynchronous")]
+    max_age: Option<Period>,
 }
 
 pub(crate) async fn run(session: &Session, command: Call) -> Result<()> {
@@ -43,19 +67,49 @@ pub(crate) async fn run(session: &Session, command: Call) -> Result<()> {
     let body = command.data.as_deref().map(read_data).transpose()?;
     let default = if body.is_some() { Method::POST } else { Method::GET };
     let method = command.method.unwrap_or(default);
-    let headers: HeaderMap = command.headers.into_iter().collect();
-    let response =
-        session.client.call(method, url, headers, body.unwrap_or_default().into()).await?;
-    let status = response.status();
-    if session.json {
-        output::json(&describe(response).await?)?;
-    } else {
-        stream(response).await?;
+    let mut headers: HeaderMap = command.headers.into_iter().collect();
+    let body = body.unwrap_or_default();
+    if command.later.asynchronous {
+        command.later.add_to(&mut headers)?;
+        let answer = session.client.call_later(method, url, headers, body).await?;
+        if session.json {
+            return Ok(output::json(&answer.json)?);
+        }
+        let AcceptedCall { id, state, repeated } = answer.parsed;
+        let before = if repeated { ", taken in before" } else { "" };
+        eprintln!("invocation is {state}{before}; see it with: quern invocations show {id}");
+        return Ok(output::line(id)?);
     }
+    let response = session.client.call(method, url, headers, body.into()).await?;
+    let status = response.status();
+    print(response, session.json).await?;
     if status.is_client_error() || status.is_server_error() {
         return Err(failed(&command.name, status).into());
     }
     Ok(())
+}
+
+impl Later {
+    fn add_to(self, headers: &mut HeaderMap) -> Result<()> {
+        if let Some(key) = self.key {
+            headers.insert("idempotency-key", key);
+        }
+        if let Some(attempts) = self.max_attempts {
+            headers.insert("quern-max-attempts", attempts.into());
+        }
+        if let Some(age) = self.max_age {
+            headers.insert("quern-max-age", HeaderValue::try_from(age.to_string())?);
+        }
+        Ok(())
+    }
+}
+
+/// Prints an answer: its body as it comes, or as JSON with its head.
+pub(crate) async fn print(response: Response, json: bool) -> Result<()> {
+    match json {
+        true => Ok(output::json(&describe(response).await?)?),
+        false => stream(response).await,
+    }
 }
 
 async fn stream(mut response: Response) -> Result<()> {

@@ -68,6 +68,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     systemd::ready();
     systemd::keep_watchdog();
     parts.dispatcher.warm();
+    parts.jobs.start(parts.gateway.clone());
     serve_until_stopped(&parts, listeners, signals, reloader).await;
     io::stdout().flush()?;
     // Not by returning: dropping the server would join the device's lanes and wait for compiles,
@@ -131,7 +132,7 @@ async fn serve_until_stopped(
     signals: Signals,
     mut reloader: Reloader,
 ) {
-    let Parts { gateway, deployer, dispatcher, store, worker, .. } = parts;
+    let Parts { gateway, deployer, dispatcher, jobs, store, worker, .. } = parts;
     let Signals { stop, mut orders } = signals;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     let obeying = async {
@@ -156,11 +157,13 @@ async fn serve_until_stopped(
     systemd::stopping();
     let drain_timeout = reloader.drain_timeout();
     tracing::info!(limit = ?drain_timeout, "stopping: requests that run may finish");
+    jobs.close();
     let started = Instant::now();
     let drained = async {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the gateway failed");
         }
+        jobs.drain().await;
         dispatcher.drain().await;
         deployer.drain().await;
     };

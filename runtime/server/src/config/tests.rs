@@ -140,6 +140,11 @@ fn what_is_wrong_is_named_with_file_line_and_key() {
              body_memory (1MiB)",
         ),
         ("[http]\nmax_json_body = '1GiB'", "line 2, http.max_json_body: one body of"),
+        (
+            "[async]\nattempts = 101",
+            "line 2, async.attempts: 101 is above async.max_attempts of 100",
+        ),
+        ("[async]\nage = '8days'", "line 2, async.age: 8days is above async.max_age of 7days"),
     ];
     for (text, expected) in cases {
         let error = config(text).expect_err(expected);

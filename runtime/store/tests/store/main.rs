@@ -11,5 +11,6 @@ mod keyvalue_model;
 mod logs;
 mod model;
 mod opening;
+mod queue;
 mod rotation;
 mod settings;

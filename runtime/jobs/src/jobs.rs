@@ -1,0 +1,162 @@
+//! Asynchronous calls as the edge sees them: taken in, asked for, called off, replayed. Carrying
+//! them out is in `runner`.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use prometheus::Registry;
+use quern_store::{
+    CallQuery, CallQueue, CallRecord, ChangeError, EnqueueError, Enqueued, Found, NewCall,
+    QueueFailure,
+};
+use quern_types::{CarryOut, Digest, InvocationId, Name, TenantId};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{JobsConfig, metrics::Metrics, runner, sweeper};
+
+/// The asynchronous calls of a server.
+pub struct Jobs {
+    pub(crate) queue: Arc<CallQueue>,
+    pub(crate) config: JobsConfig,
+    pub(crate) metrics: Metrics,
+    /// Told when a call may be waiting to be begun.
+    pub(crate) news: Notify,
+    /// Cancelled when nothing more is to be begun.
+    pub(crate) closing: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// A call that is to be taken in.
+#[derive(Debug)]
+pub struct NewJob {
+    /// Names the request that brought it, and the call from then on.
+    pub id: InvocationId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The function or model that it calls.
+    pub target: Name,
+    /// What is to be carried out; its URI is a path with a query.
+    pub request: Request<Bytes>,
+    /// What its caller names it by.
+    pub key: Option<String>,
+    /// Of everything that a second call with its key must have in common with it.
+    pub digest: Digest,
+    /// How often it is tried; none: as the server is configured.
+    pub attempts: Option<u32>,
+    /// For how long it is tried; none: as the server is configured.
+    pub age: Option<Duration>,
+}
+
+impl Jobs {
+    /// The calls in a queue. Nothing is carried out before [`Jobs::start`].
+    ///
+    /// # Errors
+    /// If its metrics are registered already.
+    pub fn new(
+        queue: Arc<CallQueue>,
+        config: JobsConfig,
+        registry: &Registry,
+    ) -> Result<Arc<Self>, prometheus::Error> {
+        Ok(Arc::new(Self {
+            queue,
+            config,
+            metrics: Metrics::register(registry)?,
+            news: Notify::new(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Begins to carry out what waits, in tasks that end after [`Jobs::close`].
+    pub fn start(self: &Arc<Self>, carrier: Arc<dyn CarryOut>) {
+        self.tasks.spawn(runner::run(self.clone(), carrier));
+        self.tasks.spawn(sweeper::run(self.clone()));
+    }
+
+    /// Begins nothing more.
+    pub fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+    }
+
+    /// Waits, after [`Jobs::close`], until what runs has come to its end or is back in the queue.
+    pub async fn drain(&self) {
+        self.tasks.wait().await;
+    }
+
+    /// The limits.
+    pub fn config(&self) -> &JobsConfig {
+        &self.config
+    }
+
+    /// Takes a call in, or finds the one that has its key. Once this returns, it is not lost.
+    pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
+        let NewJob { id, tenant, target, request, key, digest, attempts, age } = job;
+        let call = NewCall {
+            id,
+            tenant,
+            target,
+            request,
+            key,
+            digest,
+            max_attempts: attempts.unwrap_or(self.config.attempts),
+            max_age: age.unwrap_or(self.config.age),
+            created: SystemTime::now(),
+        };
+        let enqueued = self.queue.enqueue(call, self.config.waiting).await?;
+        match enqueued.is_new {
+            true => {
+                self.metrics.enqueued.inc();
+                self.news.notify_one();
+            }
+            false => self.metrics.repeated.inc(),
+        }
+        Ok(enqueued)
+    }
+
+    /// One call of a tenant.
+    pub async fn call(
+        &self,
+        tenant: &TenantId,
+        id: InvocationId,
+    ) -> Result<Option<CallRecord>, QueueFailure> {
+        self.queue.call(tenant.clone(), id).await
+    }
+
+    /// The answer to a call of a tenant, with the call's state.
+    pub async fn response(
+        &self,
+        tenant: &TenantId,
+        id: InvocationId,
+    ) -> Result<Option<Found<Response<Bytes>>>, QueueFailure> {
+        self.queue.response(tenant.clone(), id).await
+    }
+
+    /// The calls that are asked for, the newest first.
+    pub async fn list(&self, query: CallQuery) -> Result<Vec<CallRecord>, QueueFailure> {
+        self.queue.list(query).await
+    }
+
+    /// Calls a waiting call off.
+    pub async fn cancel(&self, tenant: &TenantId, id: InvocationId) -> Result<(), ChangeError> {
+        let now = SystemTime::now();
+        self.queue.cancel(tenant.clone(), id, now, now + self.config.keep_results).await
+    }
+
+    /// Queues a dead letter again, as if it were new.
+    pub async fn replay(&self, tenant: &TenantId, id: InvocationId) -> Result<(), ChangeError> {
+        self.queue.replay(tenant.clone(), id, SystemTime::now()).await?;
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Removes a dead letter.
+    pub async fn drop_dead(&self, tenant: &TenantId, id: InvocationId) -> Result<(), ChangeError> {
+        self.queue.drop_dead(tenant.clone(), id).await
+    }
+}

@@ -1,0 +1,89 @@
+//! What is counted of asynchronous calls.
+
+use std::time::SystemTime;
+
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
+use quern_store::Usage;
+
+/// Handles to the metrics.
+pub(crate) struct Metrics {
+    calls: IntGaugeVec,
+    bytes: IntGaugeVec,
+    oldest_seconds: Gauge,
+    pub(crate) enqueued: IntCounter,
+    pub(crate) repeated: IntCounter,
+    pub(crate) removed: IntCounter,
+    attempts: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name, help| registered(registry, IntCounter::new(name, help)?);
+        Ok(Self {
+            calls: registered(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("quern_async_calls", "Asynchronous calls in the queue, by state"),
+                    &["state"],
+                )?,
+            )?,
+            bytes: registered(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("quern_async_bytes", "What asynchronous calls take up, by state"),
+                    &["state"],
+                )?,
+            )?,
+            oldest_seconds: registered(
+                registry,
+                Gauge::new(
+                    "quern_async_oldest_seconds",
+                    "How long the asynchronous call has been due that waits longest",
+                )?,
+            )?,
+            enqueued: counter("quern_async_enqueued_total", "Asynchronous calls taken in")?,
+            repeated: counter(
+                "quern_async_repeated_total",
+                "Asynchronous calls whose idempotency key was known already",
+            )?,
+            removed: counter(
+                "quern_async_removed_total",
+                "Asynchronous calls that were kept no longer",
+            )?,
+            attempts: registered(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "quern_async_attempts_total",
+                        "Tries of asynchronous calls, by what came of them",
+                    ),
+                    &["outcome"],
+                )?,
+            )?,
+        })
+    }
+
+    /// Counts a try.
+    pub(crate) fn tried(&self, outcome: &str) {
+        self.attempts.with_label_values(&[outcome]).inc();
+    }
+
+    /// Shows how much there is in the queue.
+    pub(crate) fn show(&self, usage: &Usage, now: SystemTime) {
+        let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        for (state, calls, bytes) in &usage.states {
+            self.calls.with_label_values(&[state.as_str()]).set(whole(*calls));
+            self.bytes.with_label_values(&[state.as_str()]).set(whole(*bytes));
+        }
+        let waited = usage.oldest_due.and_then(|due| now.duration_since(due).ok());
+        self.oldest_seconds.set(waited.unwrap_or_default().as_secs_f64());
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}

@@ -1,0 +1,249 @@
+//! Calls that are carried out later: a queue that survives power loss, the answers that came of it,
+//! and what was given up. It never carries anything out, and decides no more than what may wait.
+
+mod call;
+mod change;
+mod claim;
+mod enqueue;
+mod read;
+mod settle;
+mod sweep;
+mod writer;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use http::Response;
+use quern_types::{CallState, InvocationId, TenantId};
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::{
+    call::{CallRecord, ClaimedCall, NewCall, Progress},
+    change::ChangeError,
+    claim::{ClaimLimits, Claimed},
+    enqueue::{EnqueueError, Enqueued, QueueLimits, Scope},
+    read::{CallQuery, Found, Usage},
+    settle::{Ending, Pause},
+    sweep::Keep,
+};
+use self::{
+    read::Reader,
+    writer::{Operation, Queued, Writer},
+};
+use crate::{
+    OpenError,
+    database::{self, Synchronous},
+    folder::FolderLock,
+    metrics::StoreMetrics,
+    store::join,
+};
+
+const MIGRATIONS: &[&str] = &[include_str!("queue/schema/01_calls.sql")];
+
+/// Why the queue can't be read or written; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the queue of calls failed: {reason}")]
+pub struct QueueFailure {
+    /// What failed.
+    pub reason: String,
+}
+
+impl From<rusqlite::Error> for QueueFailure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { reason: error.to_string() }
+    }
+}
+
+/// The calls of all tenants.
+#[derive(Debug)]
+pub struct CallQueue {
+    operations: Mutex<Option<mpsc::Sender<Box<dyn Operation>>>>,
+    reader: Reader,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl CallQueue {
+    pub(crate) fn open(
+        path: &Path,
+        metrics: &StoreMetrics,
+        lock: Arc<FolderLock>,
+    ) -> Result<Self, OpenError> {
+        let connection = database::open(path, Synchronous::Full, MIGRATIONS)?;
+        let reader = Reader::new(database::open_reader(path)?);
+        let (operations, queue) = mpsc::channel(writer::QUEUE);
+        let writer = Writer { connection, metrics: metrics.clone(), _lock: lock };
+        let writer = writer.start(queue).map_err(|cause| OpenError::Folder {
+            action: "start the writer of",
+            path: path.to_owned(),
+            cause,
+        })?;
+        Ok(Self {
+            operations: Mutex::new(Some(operations)),
+            reader,
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+
+    /// Writes what is queued and ends the writer.
+    pub(crate) async fn close(&self) {
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        join(writer).await;
+    }
+
+    /// Takes a call in, unless there is one with its key already. Once this returns, power loss
+    /// can't take it back.
+    ///
+    /// # Errors
+    /// If the limits leave no room, or its key was used for something else.
+    pub async fn enqueue(
+        &self,
+        call: NewCall,
+        limits: QueueLimits,
+    ) -> Result<Enqueued, EnqueueError> {
+        let sender = self.sender()?;
+        let (reply, answer) = oneshot::channel();
+        let apply = move |connection: &Connection| enqueue::enqueue(connection, &call, &limits);
+        // What waits for the writer is bounded: a caller is refused rather than held.
+        let queued: Box<dyn Operation> = Box::new(Queued::new(apply, reply));
+        sender.try_send(queued).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => EnqueueError::Busy,
+            mpsc::error::TrySendError::Closed(_) => stopped().into(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(stopped().into()))
+    }
+
+    /// Begins calls whose time has come, taking turns between tenants.
+    pub async fn claim(
+        &self,
+        limits: ClaimLimits,
+        after: Option<TenantId>,
+        now: SystemTime,
+    ) -> Result<Claimed, QueueFailure> {
+        self.submit(move |connection| {
+            claim::claim(connection, &limits, after.as_ref(), now).map(Ok)
+        })
+        .await
+    }
+
+    /// Calls that were running when the server ended, if any are left; to be settled before the
+    /// first one is claimed.
+    pub async fn stranded(
+        &self,
+        most: usize,
+    ) -> Result<Vec<(InvocationId, Progress)>, QueueFailure> {
+        self.read(move |connection| claim::stranded(connection, most)).await
+    }
+
+    /// Puts a running call back, to be tried again.
+    pub async fn put_back(&self, id: InvocationId, pause: Pause) -> Result<(), QueueFailure> {
+        self.submit(move |connection| settle::put_back(connection, id, &pause).map(Ok)).await
+    }
+
+    /// Ends a running call. Once this returns, its answer survives power loss.
+    pub async fn finish(&self, id: InvocationId, ending: Ending) -> Result<(), QueueFailure> {
+        self.submit(move |connection| settle::finish(connection, id, &ending).map(Ok)).await
+    }
+
+    /// Calls a waiting call off.
+    pub async fn cancel(
+        &self,
+        tenant: TenantId,
+        id: InvocationId,
+        now: SystemTime,
+        kept_until: SystemTime,
+    ) -> Result<(), ChangeError> {
+        self.submit(move |connection| change::cancel(connection, &tenant, id, now, kept_until))
+            .await
+    }
+
+    /// Queues a dead letter again, as if it were new.
+    pub async fn replay(
+        &self,
+        tenant: TenantId,
+        id: InvocationId,
+        now: SystemTime,
+    ) -> Result<(), ChangeError> {
+        self.submit(move |connection| change::replay(connection, &tenant, id, now)).await
+    }
+
+    /// Removes a dead letter.
+    pub async fn drop_dead(&self, tenant: TenantId, id: InvocationId) -> Result<(), ChangeError> {
+        self.submit(move |connection| change::drop_dead(connection, &tenant, id)).await
+    }
+
+    /// Removes some of what is kept no longer; returns how many calls.
+    pub async fn sweep(&self, keep: Keep, now: SystemTime) -> Result<usize, QueueFailure> {
+        self.submit(move |connection| sweep::sweep(connection, &keep, now).map(Ok)).await
+    }
+
+    /// One call of a tenant.
+    pub async fn call(
+        &self,
+        tenant: TenantId,
+        id: InvocationId,
+    ) -> Result<Option<CallRecord>, QueueFailure> {
+        self.read(move |connection| read::call(connection, &tenant, id)).await
+    }
+
+    /// The answer to a call of a tenant; none of the inner where it has none, or none yet.
+    pub async fn response(
+        &self,
+        tenant: TenantId,
+        id: InvocationId,
+    ) -> Result<Option<Found<Response<Bytes>>>, QueueFailure> {
+        self.read(move |connection| read::response(connection, &tenant, id)).await
+    }
+
+    /// The calls that are asked for, the newest first.
+    pub async fn list(&self, query: CallQuery) -> Result<Vec<CallRecord>, QueueFailure> {
+        self.read(move |connection| read::list(connection, &query)).await
+    }
+
+    /// How many calls there are in each state, and since when the one that waits longest is due.
+    pub async fn usage(&self) -> Result<Usage, QueueFailure> {
+        self.read(read::usage).await
+    }
+
+    /// How many calls of a tenant are in a state.
+    pub async fn count(&self, tenant: TenantId, state: CallState) -> Result<u64, QueueFailure> {
+        self.read(move |connection| read::count(connection, tenant.as_str(), state)).await
+    }
+
+    fn sender(&self) -> Result<mpsc::Sender<Box<dyn Operation>>, QueueFailure> {
+        let sender = self.operations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sender.ok_or_else(stopped)
+    }
+
+    /// Queues an operation, waits for its turn if need be, and until it is on the disk.
+    async fn submit<T, E>(
+        &self,
+        apply: impl FnMut(&Connection) -> rusqlite::Result<Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<QueueFailure> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let queued: Box<dyn Operation> = Box::new(Queued::new(apply, reply));
+        self.sender()?.send(queued).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped().into()))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueFailure> {
+        self.reader.read(read).await
+    }
+}
+
+fn stopped() -> QueueFailure {
+    QueueFailure { reason: "its writer has stopped".into() }
+}

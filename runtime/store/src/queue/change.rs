@@ -1,0 +1,113 @@
+//! What a tenant may do to its calls: call one off that waits, replay or drop a dead letter.
+
+use std::time::SystemTime;
+
+use quern_types::{CallState, InvocationId, TenantId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{QueueFailure, call::id_bytes, settle::forget_request};
+use crate::rows::{self, microseconds};
+
+/// Why a call was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such call, or it is kept no longer.
+    #[error("invocation {id} is not known: it is no asynchronous one, or is kept no longer")]
+    NotFound {
+        /// The call.
+        id: InvocationId,
+    },
+    /// It is in another state.
+    #[error("invocation {id} is {state}: only one that is {needed} can be changed so")]
+    State {
+        /// The call.
+        id: InvocationId,
+        /// Its state.
+        state: CallState,
+        /// The state that it takes.
+        needed: CallState,
+    },
+    /// The queue failed.
+    #[error(transparent)]
+    Failed(#[from] QueueFailure),
+}
+
+type Changed = rusqlite::Result<Result<(), ChangeError>>;
+
+pub(super) fn cancel(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: InvocationId,
+    now: SystemTime,
+    kept_until: SystemTime,
+) -> Changed {
+    let sequence = match find(connection, tenant, id, CallState::Queued)? {
+        Ok(sequence) => sequence,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let freed = forget_request(connection, sequence)?;
+    connection
+        .prepare_cached(
+            "UPDATE calls SET state = 'cancelled', finished_us = ?2, keep_until_us = ?3,
+                 reason = NULL, bytes = bytes - ?4
+             WHERE sequence = ?1",
+        )?
+        .execute(params![sequence, microseconds(now), microseconds(kept_until), freed])?;
+    Ok(Ok(()))
+}
+
+pub(super) fn replay(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: InvocationId,
+    now: SystemTime,
+) -> Changed {
+    let sequence = match find(connection, tenant, id, CallState::Dead)? {
+        Ok(sequence) => sequence,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let freed: Option<i64> = connection
+        .prepare_cached(
+            "DELETE FROM responses WHERE sequence = ?1 RETURNING length(headers) + length(body)",
+        )?
+        .query_row([sequence], |row| row.get(0))
+        .optional()?;
+    connection
+        .prepare_cached(
+            "UPDATE calls SET state = 'queued', attempts = 0, refusals = 0, due_us = ?2,
+                 expires_us = ?2 + max_age_us, finished_us = NULL, keep_until_us = NULL,
+                 status = NULL, reason = NULL, bytes = bytes - ?3
+             WHERE sequence = ?1",
+        )?
+        .execute(params![sequence, microseconds(now), freed.unwrap_or(0)])?;
+    Ok(Ok(()))
+}
+
+pub(super) fn drop_dead(connection: &Connection, tenant: &TenantId, id: InvocationId) -> Changed {
+    let sequence = match find(connection, tenant, id, CallState::Dead)? {
+        Ok(sequence) => sequence,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    connection.prepare_cached("DELETE FROM calls WHERE sequence = ?1")?.execute([sequence])?;
+    Ok(Ok(()))
+}
+
+/// The row of a tenant's call that is in a state.
+fn find(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: InvocationId,
+    needed: CallState,
+) -> rusqlite::Result<Result<i64, ChangeError>> {
+    let found = connection
+        .prepare_cached("SELECT sequence, state FROM calls WHERE id = ?1 AND tenant = ?2")?
+        .query_row(params![id_bytes(id), tenant.as_str()], |row| {
+            Ok((row.get(0)?, rows::parsed::<CallState>(row, 1)?))
+        })
+        .optional()?;
+    Ok(match found {
+        None => Err(ChangeError::NotFound { id }),
+        Some((sequence, state)) if state == needed => Ok(sequence),
+        Some((_, state)) => Err(ChangeError::State { id, state, needed }),
+    })
+}

@@ -1,0 +1,146 @@
+//! Begins calls whose time has come, in turns between tenants. Never decides what comes of them.
+
+use std::time::SystemTime;
+
+use quern_types::{CallState, InvocationId, TenantId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{
+    call::{self, ClaimedCall, Progress},
+    read,
+};
+use crate::rows::{self, microseconds};
+
+/// Most tenants that are looked at in one claim; the next one goes on behind them.
+const TENANTS: usize = 256;
+
+/// How many calls may be begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimLimits {
+    /// In this claim.
+    pub most: usize,
+    /// Of one tenant at a time, with those that run already.
+    pub tenant_running: u64,
+}
+
+/// Calls that were begun.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The calls.
+    pub calls: Vec<ClaimedCall>,
+    /// The tenant that was looked at last: the next claim begins behind it.
+    pub last: Option<TenantId>,
+    /// When the next call that waits is due, and it may be due already; none if none waits.
+    pub next_due: Option<SystemTime>,
+}
+
+pub(super) fn claim(
+    connection: &Connection,
+    limits: &ClaimLimits,
+    after: Option<&TenantId>,
+    now: SystemTime,
+) -> rusqlite::Result<Claimed> {
+    let tenants = tenants(connection, after)?;
+    let mut calls = Vec::new();
+    // Rounds, in each of which every tenant gets the same.
+    loop {
+        let room = limits.most - calls.len();
+        let share = room.div_ceil(tenants.len().max(1));
+        let before = calls.len();
+        for tenant in &tenants {
+            let (running, _) = read::used(connection, tenant.as_str(), CallState::Running)?;
+            let free = limits.tenant_running.saturating_sub(running);
+            let left = limits.most - calls.len();
+            let most = share.min(left).min(usize::try_from(free).unwrap_or(usize::MAX));
+            begin(connection, tenant, most, now, &mut calls)?;
+        }
+        if calls.len() == before || calls.len() == limits.most {
+            break;
+        }
+    }
+    let next_due = connection
+        .prepare_cached("SELECT min(due_us) FROM calls WHERE state = 'queued'")?
+        .query_row([], |row| row.get::<_, Option<i64>>(0))?;
+    Ok(Claimed { calls, last: tenants.last().cloned(), next_due: next_due.map(rows::time) })
+}
+
+/// Tenants with calls that wait: those behind one, and then those before it.
+fn tenants(connection: &Connection, after: Option<&TenantId>) -> rusqlite::Result<Vec<TenantId>> {
+    let mut select = connection.prepare_cached(
+        "SELECT tenant FROM usage WHERE state = 'queued' AND tenant > ?1 AND tenant <= ?2
+         ORDER BY tenant LIMIT ?3",
+    )?;
+    // Names of tenants are ASCII, so that nothing comes behind this.
+    const LAST: &str = "\u{10ffff}";
+    let after = after.map_or(read::ALL, TenantId::as_str);
+    let mut found = Vec::new();
+    for (from, to) in [(after, LAST), (read::ALL, after)] {
+        let room = (TENANTS - found.len()) as i64;
+        let names = select.query_map(params![from, to, room], |row| row.get::<_, String>(0))?;
+        for name in names {
+            found.push(TenantId::new(&name?));
+        }
+    }
+    Ok(found)
+}
+
+fn begin(
+    connection: &Connection,
+    tenant: &TenantId,
+    most: usize,
+    now: SystemTime,
+    calls: &mut Vec<ClaimedCall>,
+) -> rusqlite::Result<()> {
+    let now = microseconds(now);
+    for _ in 0..most {
+        let sequence: Option<i64> = connection
+            .prepare_cached(
+                "SELECT sequence FROM calls WHERE tenant = ?1 AND state = 'queued' AND due_us <= ?2
+                 ORDER BY due_us LIMIT 1",
+            )?
+            .query_row(params![tenant.as_str(), now], |row| row.get(0))
+            .optional()?;
+        let Some(sequence) = sequence else { return Ok(()) };
+        connection
+            .prepare_cached(
+                "UPDATE calls SET state = 'running', attempts = attempts + 1, started_us = ?2
+                 WHERE sequence = ?1",
+            )?
+            .execute(params![sequence, now])?;
+        let call = connection
+            .prepare_cached(
+                "SELECT id, attempts, max_attempts, refusals, expires_us, method, path, headers, body
+                 FROM calls JOIN requests USING (sequence) WHERE sequence = ?1",
+            )?
+            .query_row([sequence], |row| {
+                let (id, progress) = progress(row)?;
+                let request = call::request(row, 5)?;
+                Ok(ClaimedCall { id, tenant: tenant.clone(), request, progress })
+            })?;
+        calls.push(call);
+    }
+    Ok(())
+}
+
+pub(super) fn stranded(
+    connection: &Connection,
+    most: usize,
+) -> rusqlite::Result<Vec<(InvocationId, Progress)>> {
+    connection
+        .prepare_cached(
+            "SELECT id, attempts, max_attempts, refusals, expires_us FROM calls
+             WHERE state = 'running' ORDER BY sequence LIMIT ?1",
+        )?
+        .query_map([most as i64], progress)?
+        .collect()
+}
+
+fn progress(row: &Row<'_>) -> rusqlite::Result<(InvocationId, Progress)> {
+    let progress = Progress {
+        attempts: row.get(1)?,
+        max_attempts: row.get(2)?,
+        refusals: row.get(3)?,
+        expires: rows::time(row.get(4)?),
+    };
+    Ok((call::id(row, 0)?, progress))
+}
