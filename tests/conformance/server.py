@@ -14,15 +14,20 @@ PREFIX = "listening on http://"
 
 
 class Server:
-    """A running server, with options of its own; `with` ends it. Its log is shown if `log` says so."""
+    """A running server, with options of its own; `with` ends it. Its log is shown if `log` says so.
 
-    def __init__(self, *options, log=True):
+    `data` is a folder for what it keeps, which has been prepared; `token` is what it is shown."""
+
+    def __init__(self, *options, log=True, data=None, token=None):
         self.options = options
         self.log = None if log else subprocess.DEVNULL
+        self.prepared = data
+        self.headers = {"authorization": f"Bearer {token}"} if token else {}
 
     def __enter__(self):
         self.data = tempfile.TemporaryDirectory()
-        command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--data", self.data.name + "/data"]
+        folder = (self.prepared or self.data.name) + "/data"
+        command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--data", folder]
         command += self.options
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.log, text=True
@@ -40,7 +45,7 @@ class Server:
 
     def put(self, path, body, content_type):
         connection = http.client.HTTPConnection(self.address)
-        connection.request("PUT", path, body, {"content-type": content_type})
+        connection.request("PUT", path, body, {"content-type": content_type, **self.headers})
         response = connection.getresponse()
         text = response.read().decode()
         assert response.status in (200, 201), f"{path}: {response.status} {text}"

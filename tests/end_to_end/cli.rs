@@ -335,7 +335,7 @@ fn errors_say_what_to_do_next() {
         (url, &["infer", "nobody", "--data", "{}"], 1, &["(not-found)"]),
         (url, &["infer", "nobody"], 2, &["--data"]),
         (url, &["new", "Not A Name"], 2, &["is not valid"]),
-        (url, &["list", "--url", "ftp://a"], 2, &["http://HOST:PORT"]),
+        (url, &["list", "--url", "ftp://a"], 2, &["http(s)://HOST:PORT"]),
         (nowhere, &["serve", "--listen", "0.0.0.0:0"], 2, &["--authenticate", "--insecure"]),
     ];
     for (url, arguments, code, parts) in cases {

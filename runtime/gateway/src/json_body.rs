@@ -1,6 +1,8 @@
 //! Bodies of requests that are JSON of a known form: read within a limit, and refused with the name
 //! of the field that is wrong.
 
+use std::{borrow::Cow, ops::Range};
+
 use quern_types::ByteSize;
 use serde::de::DeserializeOwned;
 
@@ -41,7 +43,8 @@ impl Form {
     }
 
     fn parse<Content: DeserializeOwned>(self, body: &[u8]) -> Result<Content, Failure> {
-        let mut json = serde_json::Deserializer::from_slice(body);
+        let body = whole_numbers(body);
+        let mut json = serde_json::Deserializer::from_slice(&body);
         let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let field = match error.path().to_string() {
                 path if path == "." => String::new(),
@@ -59,6 +62,59 @@ impl Form {
     }
 }
 
+/// The same JSON, in which whole numbers have no fraction and no exponent: `3.0` is an integer to JSON
+/// schema and to some who write JSON, though not to the parser. Texts and numbers that are none stay.
+fn whole_numbers(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut written = Vec::new();
+    let mut copied = 0;
+    for number in numbers(json) {
+        if let Some(integer) = as_integer(&json[number.clone()]) {
+            written.extend_from_slice(&json[copied..number.start]);
+            written.extend_from_slice(integer.to_string().as_bytes());
+            copied = number.end;
+        }
+    }
+    if copied == 0 {
+        return json.into();
+    }
+    written.extend_from_slice(&json[copied..]);
+    written.into()
+}
+
+/// The integer that a number is which is not written as one.
+fn as_integer(number: &[u8]) -> Option<i64> {
+    /// Up to it, every integer is a double of its own.
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    if number.iter().all(|byte| !matches!(byte, b'.' | b'e' | b'E')) {
+        return None;
+    }
+    let value = serde_json::from_slice::<f64>(number).ok()?;
+    (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i64)
+}
+
+/// Where numbers stand in JSON, in order.
+fn numbers(json: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let (mut at, mut in_text) = (0, false);
+    std::iter::from_fn(move || {
+        while let Some(byte) = json.get(at) {
+            let start = at;
+            at += 1;
+            match byte {
+                b'"' => in_text = !in_text,
+                b'\\' if in_text => at += 1,
+                b'-' | b'0'..=b'9' if !in_text => {
+                    let is_part =
+                        |byte: &&u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+                    at += json[at..].iter().take_while(is_part).count();
+                    return Some(start..at);
+                }
+                _ => {}
+            }
+        }
+        None
+    })
+}
+
 /// A message with texts of the caller's in it, cut to a length.
 fn shown(text: &str) -> String {
     text.chars().take(300).collect()
@@ -73,8 +129,27 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Content {
-        #[expect(dead_code, reason = "it is read for its type")]
         parts: Vec<u32>,
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_written() {
+        for (json, expected) in [
+            ("[3.0, -2.00, 1e2, 0.0, -0.0, 12]", "[3, -2, 100, 0, 0, 12]"),
+            (
+                "[0.5, 1e-3, 1e300, 9007199254740993.0e1]",
+                "[0.5, 1e-3, 1e300, 9007199254740993.0e1]",
+            ),
+            (r#"{"1.0": "2.0 \" 3.0", "x": 4.0}"#, r#"{"1.0": "2.0 \" 3.0", "x": 4}"#),
+            ("[01.0, 1.0.0, 1.e0, --1.0, 1.0", "[01.0, 1.0.0, 1.e0, --1.0, 1"),
+            ("\"\\", "\"\\"),
+            ("", ""),
+        ] {
+            let written = whole_numbers(json.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&written), expected);
+        }
+        let form = Form { limit: ByteSize(100), example: "" };
+        assert_eq!(form.parse::<Content>(b"{\"parts\": [3.0]}").expect("a number").parts, [3]);
     }
 
     #[test]
