@@ -317,7 +317,7 @@ async fn call(function: &Arc<HttpFunction>) -> Result<()> {
 struct NoModels;
 
 impl ModelCalls for NoModels {
-    fn spec(&self, _: &TenantId, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
+    fn spec(&self, _: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
         Err(ModelError::NotFound { name: model.clone() })
     }
 

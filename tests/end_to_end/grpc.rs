@@ -7,6 +7,7 @@ mod errors;
 mod limits;
 mod shared_memory;
 mod streams;
+mod traffic;
 
 use futures::{Stream, stream};
 use hyper_util::{

@@ -30,6 +30,7 @@ mod settings;
 mod shared_memory;
 mod streaming;
 mod tls;
+mod traffic;
 mod traps;
 mod worker;
 

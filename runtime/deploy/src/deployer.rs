@@ -13,13 +13,20 @@ use quern_sandbox::Sandbox;
 use quern_store::{StageError, StagedBlob, Store, StoredRecord};
 use quern_types::{
     ByteSize, Caller, Class, Device, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec,
-    Name, ReplicaOffers, Routes, TenantId, VersionNumber,
+    Name, ReplicaOffers, Routes, TenantId, TrafficOutcomes, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::{DeployError, artifacts::Artifacts, function, metrics::DeployMetrics, model};
+use crate::{
+    DeployError,
+    artifacts::Artifacts,
+    canary::{self, Canaries},
+    function,
+    metrics::{DeployMetrics, EndedCanaries},
+    model,
+};
 
 /// Uploads that are compiled or tried at the same time, each of which takes a processor and holds
 /// a whole upload in memory. The others wait as files.
@@ -42,7 +49,7 @@ pub struct DeployConfig {
 
 /// Deploys, rolls back and deletes functions and models.
 pub struct Deployer {
-    parts: Arc<Parts>,
+    pub(crate) parts: Arc<Parts>,
     metrics: DeployMetrics,
     under_way: TaskTracker,
     slots: Arc<Semaphore>,
@@ -58,6 +65,8 @@ pub struct DeployServices {
     pub device: Arc<dyn Device>,
     /// Takes models that were warmed up.
     pub offers: Arc<dyn ReplicaOffers>,
+    /// Counts how the requests to versions end.
+    pub outcomes: Arc<dyn TrafficOutcomes>,
 }
 
 /// An upload on the disk, which counts as a deployment under way. Dropping it removes it.
@@ -74,6 +83,28 @@ pub struct ModelUpload {
     pub form: ModelForm,
     /// The upload.
     pub content: Staged,
+    /// Whether it gets requests at once.
+    pub activation: Activation,
+}
+
+/// An uploaded function.
+#[derive(Debug)]
+pub struct FunctionUpload {
+    /// The component.
+    pub content: Staged,
+    /// Whether it gets requests at once.
+    pub activation: Activation,
+}
+
+/// Whether a new version gets requests as soon as it is deployed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// All of them.
+    #[default]
+    Live,
+    /// Only those that ask for it, until somebody gives it more; the first version of a name gets
+    /// all of them even so.
+    Waiting,
 }
 
 /// What a model is uploaded as.
@@ -85,7 +116,7 @@ pub enum ModelForm {
     Tar,
 }
 
-/// A version that is live now.
+/// A version that can be called now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deployment {
     /// What it is a version of.
@@ -96,6 +127,8 @@ pub struct Deployment {
     pub digest: Digest,
     /// Whether it is new; otherwise the same was kept already.
     pub created: bool,
+    /// Whether it is live.
+    pub live: bool,
     /// What it is.
     pub kind: DeployedKind,
     /// For functions, how long compiling took; next to nothing where the code was there already.
@@ -118,23 +151,37 @@ pub(crate) struct Parts {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) device: Arc<dyn Device>,
     pub(crate) offers: Arc<dyn ReplicaOffers>,
+    pub(crate) outcomes: Arc<dyn TrafficOutcomes>,
     pub(crate) artifacts: Arc<Artifacts>,
+    pub(crate) canaries: Canaries,
+    pub(crate) ended: EndedCanaries,
     turns: Arc<Semaphore>,
 }
 
 impl Deployer {
-    /// A deployer over these parts of the server.
+    /// A deployer over these parts of the server, and the task that looks at its canaries for as
+    /// long as it lives.
     pub fn new(
         config: DeployConfig,
         services: DeployServices,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
-        let DeployServices { store, sandbox, device, offers } = services;
-        let artifacts = Arc::new(Artifacts::default());
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        let parts = Parts { config, store, sandbox, device, offers, artifacts, turns };
+        let DeployServices { store, sandbox, device, offers, outcomes } = services;
+        let parts = Arc::new(Parts {
+            config,
+            store,
+            sandbox,
+            device,
+            offers,
+            outcomes,
+            artifacts: Arc::new(Artifacts::default()),
+            canaries: Canaries::default(),
+            ended: EndedCanaries::register(registry)?,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        });
+        tokio::spawn(canary::watch(Arc::downgrade(&parts)));
         Ok(Self {
-            parts: Arc::new(parts),
+            parts,
             metrics: DeployMetrics::register(registry)?,
             under_way: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(MOST_UNDER_WAY)),
@@ -164,26 +211,29 @@ impl Deployer {
         Ok(Staged { blob, slot })
     }
 
-    /// Deploys a function: checks manifest and component, compiles, and makes the version live.
+    /// Deploys a function: checks manifest and component, compiles, and makes the version live,
+    /// unless it is to wait.
     /// Goes on to its end even if the caller stops waiting.
     pub async fn deploy_function(
         &self,
         caller: &Caller,
         name: &Name,
         manifest: &str,
-        component: Staged,
+        component: FunctionUpload,
     ) -> Result<Deployment, DeployError> {
         let spec = function::parse(name, manifest, &self.parts.config.limits);
-        let (parts, owner, function) = (self.parts.clone(), caller.clone(), name.clone());
+        let (parts, owner, key) = (self.parts.clone(), caller.clone(), name.clone());
         let work = async move {
-            let Staged { blob, slot: _slot } = component;
-            function::deploy(&parts, owner, function, spec?, blob).await
+            let FunctionUpload { content: Staged { blob, slot: _slot }, activation } = component;
+            let component = function::Uploaded { caller: owner, name: key, blob, activation };
+            function::deploy(&parts, component, spec?).await
         };
         self.run(Class::Function, caller, name, work).await
     }
 
     /// Deploys a model: reads its signature, loads and tries it on its engine, warms it up if its
-    /// manifest asks for that, and makes the version live. Goes on to its end even if the caller stops waiting.
+    /// manifest asks for that, and makes the version live, unless it is to wait. Goes on to its end
+    /// even if the caller stops waiting.
     pub async fn deploy_model(
         &self,
         caller: &Caller,
@@ -194,14 +244,15 @@ impl Deployer {
         let manifest = model::parse(manifest);
         let (parts, owner, key) = (self.parts.clone(), caller.clone(), name.clone());
         let work = async move {
-            let ModelUpload { form, content: Staged { blob, slot: _slot } } = model;
-            let model = model::Uploaded { caller: owner, name: key, form, blob };
+            let ModelUpload { form, content: Staged { blob, slot: _slot }, activation } = model;
+            let model = model::Uploaded { caller: owner, name: key, form, blob, activation };
             model::deploy(&parts, model, manifest?).await
         };
         self.run(Class::Model, caller, name, work).await
     }
 
-    /// Makes a kept version live: `to`, or the newest one below the live one.
+    /// Gives a kept version all requests: `to`; or, where they are split, the live one; or else the
+    /// newest one below it.
     pub async fn rollback(
         &self,
         caller: &Caller,

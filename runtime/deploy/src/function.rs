@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use quern_store::{NewVersion, Removed, StagedBlob};
 use quern_types::{Caller, FunctionManifest, FunctionSpec, LimitRules, Name};
 
-use crate::{DeployError, DeployedKind, Deployment, deployer::Parts, digest};
+use crate::{Activation, DeployError, DeployedKind, Deployment, deployer::Parts, digest};
 
 /// The spec of a manifest that must be this function's, and keep to the operator's rules.
 pub(crate) fn parse(
@@ -20,17 +20,23 @@ pub(crate) fn parse(
     Ok(manifest.spec)
 }
 
+/// What is to be deployed.
+pub(crate) struct Uploaded {
+    pub(crate) caller: Caller,
+    pub(crate) name: Name,
+    pub(crate) blob: StagedBlob,
+    pub(crate) activation: Activation,
+}
+
 /// Deploys a component; whatever comes of it, only code that a version needs stays.
 pub(crate) async fn deploy(
     parts: &Parts,
-    caller: Caller,
-    name: Name,
+    component: Uploaded,
     spec: FunctionSpec,
-    component: StagedBlob,
 ) -> Result<Deployment, DeployError> {
-    let content = component.digest();
+    let content = component.blob.digest();
     let in_use = parts.artifacts.hold(content);
-    let outcome = make_live(parts, caller, name, spec, component).await;
+    let outcome = commit(parts, component, spec).await;
     drop(in_use);
     match outcome {
         Ok((deployment, removed)) => {
@@ -44,16 +50,15 @@ pub(crate) async fn deploy(
     }
 }
 
-async fn make_live(
+async fn commit(
     parts: &Parts,
-    caller: Caller,
-    name: Name,
+    component: Uploaded,
     spec: FunctionSpec,
-    component: StagedBlob,
 ) -> Result<(Deployment, Removed), DeployError> {
-    let content = component.digest();
+    let Uploaded { caller, name, blob, activation } = component;
+    let content = blob.digest();
     let turn = parts.turn().await;
-    let bytes = parts.store.blobs().read_staged(&component).await?;
+    let bytes = parts.store.blobs().read_staged(&blob).await?;
     let (sandbox, compiled) = (parts.sandbox.clone(), spec.clone());
     let compile = tokio::task::spawn_blocking(move || {
         sandbox.validate(&bytes, &compiled)?;
@@ -62,17 +67,24 @@ async fn make_live(
     let compile = compile.await??;
     drop(turn);
 
-    let content = parts.store.blobs().keep(component).await?;
+    let content = parts.store.blobs().keep(blob).await?;
     let digest = digest::of_version(&name, &content, &spec);
-    let created = SystemTime::now();
-    let new =
-        NewVersion { caller, name: name.clone(), digest, content, spec: spec.clone(), created };
+    let new = NewVersion {
+        caller,
+        name: name.clone(),
+        digest,
+        content,
+        spec: spec.clone(),
+        created: SystemTime::now(),
+        live: activation == Activation::Live,
+    };
     let committed = parts.store.catalog().commit_function(new).await?;
     let deployment = Deployment {
         name,
         version: committed.version,
         digest,
         created: committed.created,
+        live: committed.live,
         kind: DeployedKind::Function(Arc::new(spec)),
         compile: Some(compile),
     };

@@ -12,6 +12,7 @@
 mod access;
 mod archive;
 mod artifacts;
+mod canary;
 mod deployer;
 mod digest;
 mod error;
@@ -19,16 +20,19 @@ mod function;
 mod metrics;
 mod model;
 mod settings;
+mod traffic;
 
 pub use access::{NewToken, create_token};
+pub use canary::{CanaryStatus, Observed, Waiting};
 pub use deployer::{
-    DeployConfig, DeployServices, DeployedKind, Deployer, Deployment, ModelForm, ModelUpload,
-    Staged,
+    Activation, DeployConfig, DeployServices, DeployedKind, Deployer, Deployment, FunctionUpload,
+    ModelForm, ModelUpload, Staged,
 };
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
     AuditQuery, AuditRecord, ConfigChange, LogRecord, LogStream, SettingError, StageError,
-    StoredRecord, TokenError,
+    StoredRecord, TokenError, TrafficError,
 };
 pub use settings::FunctionSettings;
+pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

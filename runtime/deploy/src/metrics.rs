@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Error, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{Error, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 use quern_types::Class;
 
 use crate::{DeployError, Deployment};
@@ -12,6 +12,27 @@ use crate::{DeployError, Deployment};
 pub(crate) struct DeployMetrics {
     deploys: IntCounterVec,
     seconds: HistogramVec,
+}
+
+/// How canaries have ended.
+#[derive(Debug, Clone)]
+pub(crate) struct EndedCanaries {
+    pub(crate) promoted: IntCounter,
+    pub(crate) rolled_back: IntCounter,
+    pub(crate) aborted: IntCounter,
+}
+
+impl EndedCanaries {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
+        let ended = IntCounterVec::new(
+            Opts::new("quern_deploy_canaries_total", "Canaries that have ended, by how"),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(ended.clone()))?;
+        let [promoted, rolled_back, aborted] = ["promoted", "rolled_back", "aborted"]
+            .map(|outcome| ended.with_label_values(&[outcome]));
+        Ok(Self { promoted, rolled_back, aborted })
+    }
 }
 
 impl DeployMetrics {

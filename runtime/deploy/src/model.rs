@@ -10,7 +10,9 @@ use quern_types::{
     VersionNumber,
 };
 
-use crate::{DeployError, DeployedKind, Deployment, ModelForm, archive, deployer::Parts, digest};
+use crate::{
+    Activation, DeployError, DeployedKind, Deployment, ModelForm, archive, deployer::Parts, digest,
+};
 
 /// Bytes of a merged model that are written at a time.
 const CHUNK: usize = 1 << 20;
@@ -21,6 +23,7 @@ pub(crate) struct Uploaded {
     pub(crate) name: Name,
     pub(crate) form: ModelForm,
     pub(crate) blob: StagedBlob,
+    pub(crate) activation: Activation,
 }
 
 /// What was found out of a model.
@@ -41,7 +44,7 @@ pub(crate) async fn deploy(
     model: Uploaded,
     manifest: ModelManifest,
 ) -> Result<Deployment, DeployError> {
-    let Uploaded { caller, name, form, blob } = model;
+    let Uploaded { caller, name, form, blob, activation } = model;
     let tenant = caller.tenant.clone();
     let turn = parts.turn().await;
     let blob = match form {
@@ -52,9 +55,15 @@ pub(crate) async fn deploy(
     drop(turn);
     let content = parts.store.blobs().keep(blob).await?;
     let digest = digest::of_version(&name, &content, &spec);
-    let created = SystemTime::now();
-    let new =
-        NewVersion { caller, name: name.clone(), digest, content, spec: spec.clone(), created };
+    let new = NewVersion {
+        caller,
+        name: name.clone(),
+        digest,
+        content,
+        spec: spec.clone(),
+        created: SystemTime::now(),
+        live: activation == Activation::Live,
+    };
     // Before it is live, so that not even its first call finds nothing.
     if let Some(replica) = &warm {
         parts.offers.offer(&tenant, digest, replica);
@@ -69,6 +78,7 @@ pub(crate) async fn deploy(
         version: committed.version,
         digest,
         created: committed.created,
+        live: committed.live,
         kind: DeployedKind::Model(Arc::new(spec)),
         compile: None,
     })
@@ -86,8 +96,19 @@ pub(crate) async fn prepare_rollback(
     let Some(model) = routes.model(tenant, name) else { return };
     let live = model.live().number;
     let below = || model.versions().rev().map(|version| version.number).find(|one| *one < live);
-    // What does not exist is for the rollback to refuse.
-    let Some(Ok(version)) = to.or_else(below).map(|to| model.version(Some(to))) else { return };
+    if let Some(version) = to.or_else(below) {
+        prepare(parts, tenant, name, version).await;
+    }
+}
+
+/// Has a version loaded that is about to get requests, if its manifest asks for a warm-up.
+pub(crate) async fn prepare(parts: &Parts, tenant: &TenantId, name: &Name, version: VersionNumber) {
+    let routes = parts.store.catalog().routes();
+    // What does not exist is for the change itself to refuse.
+    let Some(Ok(version)) = routes.model(tenant, name).map(|model| model.version(Some(version)))
+    else {
+        return;
+    };
     if version.spec.warm_up.is_some() {
         parts.offers.load(tenant, name, version.number).await;
     }

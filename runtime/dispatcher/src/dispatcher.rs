@@ -8,15 +8,17 @@ use std::{
 use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
-    Body, Call, Deadline, DeviceDescription, FunctionSpec, InvocationId, InvokeError, Limits,
-    ModelCall, ModelError, Name, Priority, Routes, RunTimes, Served, TenantId, Tensor,
-    VersionNumber,
+    Body, Call, Choice, Class, Deadline, DeviceDescription, FunctionSpec, InvocationId,
+    InvokeError, Limits, ModelCall, ModelError, Name, OutcomeCounts, Picked, Priority, Routes,
+    RunTimes, Selector, Served, TenantId, Tensor, TrafficOutcomes, Version, VersionNumber,
 };
 
 use crate::{
     Functions, Models,
     drain::{Drain, Work},
     functions::Invocation,
+    outcomes::Ending,
+    ready::VersionKey,
 };
 
 /// How often what is no longer deployed is unloaded.
@@ -30,6 +32,20 @@ pub struct Dispatcher {
     pub(crate) models: Arc<Models>,
     pub(crate) functions: Functions,
     drain: Drain,
+}
+
+/// A request to a function that serves HTTP.
+pub struct HttpCall {
+    /// Names the request.
+    pub id: InvocationId,
+    /// Who asks.
+    pub tenant: TenantId,
+    /// The function.
+    pub target: Name,
+    /// The version that is asked for; none: what the function's traffic gives it.
+    pub selector: Option<Selector>,
+    /// The request.
+    pub request: Request<Body>,
 }
 
 /// The answer of a function that serves HTTP.
@@ -49,8 +65,8 @@ pub struct InferRequest {
     pub tenant: TenantId,
     /// A model or an inference function.
     pub target: Name,
-    /// Its version; none: the live one.
-    pub version: Option<VersionNumber>,
+    /// The version that was chosen for it.
+    pub picked: Picked,
     /// How long the caller waits, if that is shorter than what the server allows.
     pub timeout: Option<Duration>,
     /// How urgent it is.
@@ -80,48 +96,79 @@ impl Dispatcher {
 
     /// Calls a function that serves HTTP, at the priority among the request's extensions, if one
     /// is there.
-    pub async fn call_http(
-        self: &Arc<Self>,
-        id: InvocationId,
-        tenant: &TenantId,
-        name: &Name,
-        request: Request<Body>,
-    ) -> Result<HttpReply, InvokeError> {
+    pub async fn call_http(self: &Arc<Self>, call: HttpCall) -> Result<HttpReply, InvokeError> {
+        let HttpCall { id, tenant, target: name, selector, request } = call;
         let work = self.admit()?;
+        let choice = Choice { selector: selector.as_ref(), headers: request.headers(), id };
+        let (version, picked) = self.functions.choose(&tenant, &name, &choice)?;
         let priority: Priority = request.extensions().get().copied().unwrap_or_default();
-        let (tenant, name) = (tenant.clone(), name.clone());
         let invocation = Invocation { id, tenant, name, patience: None, priority, work };
-        let (response, version) = self.functions.call_http(invocation, request).await?;
-        Ok(HttpReply { response, version })
+        let number = version.number;
+        let response = match picked.counted {
+            false => self.functions.call_http(invocation, &version, request, None).await?,
+            // Boxed, so that the future of every other request stays small.
+            true => Box::pin(self.call_counted(invocation, &version, request)).await?,
+        };
+        Ok(HttpReply { response, version: number })
+    }
+
+    /// Calls a function whose versions share its requests, and counts how that ends.
+    async fn call_counted(
+        &self,
+        invocation: Invocation,
+        version: &Arc<Version<FunctionSpec>>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, InvokeError> {
+        let key = VersionKey::new(&invocation.tenant, &invocation.name, version.number);
+        let watch = self.functions.outcomes.watch(&key);
+        let aftermath = watch.aftermath();
+        let told = Some(aftermath.clone());
+        let outcome = self.functions.call_http(invocation, version, request, told).await;
+        let ending = match &outcome {
+            Ok(response) => Ending::of_status(response.status()),
+            Err(error) => Ending::of(error),
+        };
+        watch.end(ending);
+        if outcome.is_ok() && ending != Ending::Failed {
+            aftermath.begun();
+        }
+        outcome
     }
 
     /// Calls a model or an inference function, whichever has the name.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
-        let InferRequest { id, tenant, target, version, timeout, priority, inputs } = request;
+        let InferRequest { id, tenant, target, picked, timeout, priority, inputs } = request;
         let work = self.admit()?;
         let routes = self.routes();
+        let picked = still_kept(picked, &routes, &tenant, &target);
+        let number = Some(picked.version);
         let allowed =
-            routes.model(&tenant, &target).map(|model| self.models.timeout(model, version));
+            routes.model(&tenant, &target).map(|model| self.models.timeout(model, number));
         drop(routes);
         if let Some(allowed) = allowed {
             let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
             let deadline = Deadline::after(Instant::now(), allowed);
             let call = Call { id, tenant, deadline, priority, settings: None };
-            let call = ModelCall { call, model: target, version, inputs };
-            let reply = self.models.infer_here(call).await?;
+            let call = ModelCall { call, model: target, version: number, inputs };
+            let reply = self.models.infer_here(call, picked).await?;
             let version = reply.served.version;
             return Ok(InferReply { outputs: reply.outputs, version, served: Some(reply.served) });
         }
-        let found = self.functions.resolve(&tenant, &target, version).map_err(|error| {
+        let found = self.functions.resolve(&tenant, &target, number).map_err(|error| {
             match error {
                 // Neither a model nor a function: on this way a model is what was asked for.
                 InvokeError::NotFound { name } => ModelError::NotFound { name }.into(),
                 other => other,
             }
         })?;
+        let key = VersionKey::new(&tenant, &target, found.number);
+        let watch = picked.counted.then(|| self.functions.outcomes.watch(&key));
         let invocation = Invocation { id, tenant, name: target, patience: timeout, priority, work };
-        let outputs = self.functions.infer(invocation, &found, inputs).await?;
-        Ok(InferReply { outputs, version: found.number, served: None })
+        let outcome = self.functions.infer(invocation, &found, inputs).await;
+        if let Some(watch) = watch {
+            watch.end(outcome.as_ref().map_or_else(Ending::of, |_| Ending::Good));
+        }
+        Ok(InferReply { outputs: outcome?, version: found.number, served: None })
     }
 
     /// Everything that is deployed at this moment.
@@ -169,6 +216,37 @@ impl Dispatcher {
 
     pub(crate) fn admit(&self) -> Result<Work, InvokeError> {
         self.drain.admit().ok_or(InvokeError::ShuttingDown)
+    }
+}
+
+/// What was picked for a request, or the live version if that fell out of retention while the
+/// request arrived, and any will do.
+fn still_kept(picked: Picked, routes: &Routes, tenant: &TenantId, name: &Name) -> Picked {
+    let number = Some(picked.version);
+    let (is_kept, live) = match (routes.model(tenant, name), routes.function(tenant, name)) {
+        (Some(model), _) => (model.version(number).is_ok(), model.live().number),
+        (None, Some(function)) => (function.version(number).is_ok(), function.live().number),
+        (None, None) => return picked,
+    };
+    match is_kept || picked.asked {
+        true => picked,
+        false => Picked { version: live, asked: false, counted: false, shadow: None },
+    }
+}
+
+impl TrafficOutcomes for Dispatcher {
+    fn outcomes(
+        &self,
+        class: Class,
+        tenant: &TenantId,
+        name: &Name,
+        version: VersionNumber,
+    ) -> OutcomeCounts {
+        let key = VersionKey::new(tenant, name, version);
+        match class {
+            Class::Function => self.functions.outcomes.read(&key),
+            Class::Model => self.models.outcomes(&key),
+        }
     }
 }
 

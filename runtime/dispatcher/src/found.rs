@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use quern_types::{
-    BatchAxis, Deployed, Engine, FunctionSpec, InvokeError, ModelError, ModelSpec, Name, Routes,
-    Signature, TenantId, Version, VersionNumber,
+    BatchAxis, Choice, Deployed, Engine, FunctionSpec, InvokeError, ModelError, ModelSpec, Name,
+    Picked, Routes, Signature, TenantId, UnknownVersion, Version, VersionNumber,
 };
 
 /// The version asked for, and what it is a version of.
@@ -48,6 +48,31 @@ impl Found {
             });
         }
         Ok(Self::Function(function.clone(), version.clone()))
+    }
+
+    /// Chooses the version for a request: the one that it asks for, or that the traffic gives it.
+    ///
+    /// # Errors
+    /// As [`Found::find`], and if there is no such alias.
+    pub fn choose(
+        routes: &Routes,
+        tenant: &TenantId,
+        name: &Name,
+        choice: &Choice<'_>,
+    ) -> Result<(Self, Picked), InvokeError> {
+        let picked = match (routes.model(tenant, name), routes.function(tenant, name)) {
+            (Some(model), _) => model.pick(name, choice).map_err(|unknown| match unknown {
+                UnknownVersion::Number(version) => {
+                    ModelError::VersionNotFound { name: name.clone(), version }.into()
+                }
+                UnknownVersion::Alias(alias) => {
+                    InvokeError::AliasNotFound { name: name.clone(), alias }
+                }
+            })?,
+            (None, Some(function)) => pick_function(function, name, choice)?,
+            (None, None) => return Err(ModelError::NotFound { name: name.clone() }.into()),
+        };
+        Ok((Self::find(routes, tenant, name, Some(picked.version))?, picked))
     }
 
     /// What goes in and comes out.
@@ -106,6 +131,20 @@ impl Found {
             Self::Function(..) => None,
         }
     }
+}
+
+/// Chooses the version of a function for a request.
+pub(crate) fn pick_function(
+    function: &Deployed<FunctionSpec>,
+    name: &Name,
+    choice: &Choice<'_>,
+) -> Result<Picked, InvokeError> {
+    function.pick(name, choice).map_err(|unknown| match unknown {
+        UnknownVersion::Number(version) => {
+            InvokeError::VersionNotFound { name: name.clone(), version }
+        }
+        UnknownVersion::Alias(alias) => InvokeError::AliasNotFound { name: name.clone(), alias },
+    })
 }
 
 #[cfg(test)]

@@ -10,15 +10,18 @@ use http::{Request, Response};
 use quern_sandbox::{Function, Owner, Report, Sandbox};
 use quern_store::{Gone, Store};
 use quern_types::{
-    Body, ByteSize, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, ModelError, Name, Priority, Settings, TenantId, Tensor, Version, VersionNumber,
+    Body, ByteSize, Call, Choice, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
+    InvokeError, ModelError, Name, Picked, Priority, Settings, TenantId, Tensor, Version,
+    VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     drain::Work,
+    found::pick_function,
     logs::{self, Author},
     metrics::{FunctionMetrics, FunctionsMetrics},
+    outcomes::{Aftermath, Ending, Outcomes},
     ready::{Ready, Room, VersionKey},
     redaction,
     statistics::{Answered, ModelStatistics, RunParts, Statistics},
@@ -48,6 +51,8 @@ pub struct Functions {
     unloaded: Unloaded,
     /// Of inference functions.
     statistics: Statistics,
+    /// Of versions that share traffic.
+    pub(crate) outcomes: Outcomes,
 }
 
 /// What makes functions ready.
@@ -113,26 +118,27 @@ impl Functions {
             warmth: Warmth::default(),
             unloaded: Unloaded::default(),
             statistics: Statistics::default(),
+            outcomes: Outcomes::default(),
         })
     }
 
-    /// Calls the live version of a function that serves HTTP.
+    /// Calls a version of a function that serves HTTP. How its guest ends is told to `aftermath`.
     pub(crate) async fn call_http(
         &self,
         invocation: Invocation,
+        version: &Arc<Version<FunctionSpec>>,
         request: Request<Body>,
-    ) -> Result<(Response<Body>, VersionNumber), InvokeError> {
-        let version = self.resolve(&invocation.tenant, &invocation.name, None)?;
-        let admitted = self.admit(invocation, &version).await?;
+        aftermath: Option<Arc<Aftermath>>,
+    ) -> Result<Response<Body>, InvokeError> {
+        let admitted = self.admit(invocation, version).await?;
         let loaded = admitted.loaded.clone();
         let Function::Http(function) = &loaded.function else {
             return Err(wrong_kind(&admitted.author.function, &version.spec, "http"));
         };
         let call = admitted.call.clone();
         let settings = call.settings.clone();
-        let answer = function.call(call, request, self.reporter(admitted)).await;
-        let response = answer.map_err(|error| redaction::error(settings.as_deref(), error))?;
-        Ok((response, version.number))
+        let answer = function.call(call, request, self.reporter(admitted, aftermath)).await;
+        answer.map_err(|error| redaction::error(settings.as_deref(), error))
     }
 
     /// Calls an inference function.
@@ -185,8 +191,25 @@ impl Functions {
         };
         let call = admitted.call.clone();
         let settings = call.settings.clone();
-        let answer = function.infer(call, inputs, self.reporter(admitted)).await;
+        let answer = function.infer(call, inputs, self.reporter(admitted, None)).await;
         answer.map_err(|error| redaction::error(settings.as_deref(), error))
+    }
+
+    /// Chooses the version for a request that comes over HTTP.
+    pub(crate) fn choose(
+        &self,
+        tenant: &TenantId,
+        name: &Name,
+        choice: &Choice<'_>,
+    ) -> Result<(Arc<Version<FunctionSpec>>, Picked), InvokeError> {
+        let routes = self.loader.store.catalog().routes();
+        let function = routes
+            .function(tenant, name)
+            .ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
+        let picked = pick_function(function, name, choice)?;
+        let version = function.version(Some(picked.version));
+        let version = version.expect("what is picked is kept in the same snapshot").clone();
+        Ok((version, picked))
     }
 
     /// Finds a version of a function.
@@ -218,6 +241,7 @@ impl Functions {
         let is_kept = |key: &VersionKey| key.is_kept(routes().function(&key.tenant, &key.name));
         self.unloaded.retain(is_kept);
         self.statistics.retain(is_kept);
+        self.outcomes.retain(is_kept);
         self.loader.metrics.retain(|tenant, name| routes().function(tenant, name).is_some());
     }
 
@@ -307,9 +331,16 @@ impl Functions {
     }
 
     /// What to do when the guest has ended: count, write its log, make room for another.
-    fn reporter(&self, admitted: Admitted) -> impl FnOnce(Report) + Send + use<> {
+    fn reporter(
+        &self,
+        admitted: Admitted,
+        aftermath: Option<Arc<Aftermath>>,
+    ) -> impl FnOnce(Report) + Send + use<> {
         let store = self.loader.store.clone();
         move |report| {
+            if let (Some(aftermath), Some(failure)) = (aftermath, &report.failure) {
+                aftermath.ended(Ending::of(&failure.error));
+            }
             // Whole, permit included: a closure takes no more than the fields it names.
             let admitted = admitted;
             let settings = admitted.call.settings.as_deref();

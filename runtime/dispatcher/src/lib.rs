@@ -9,6 +9,7 @@ mod logs;
 mod metrics;
 mod models;
 mod offers;
+mod outcomes;
 mod queue;
 mod ready;
 mod redaction;
@@ -20,7 +21,7 @@ mod statistics;
 mod unloaded;
 mod warmth;
 
-pub use dispatcher::{Dispatcher, HttpReply, InferReply, InferRequest};
+pub use dispatcher::{Dispatcher, HttpCall, HttpReply, InferReply, InferRequest};
 pub use found::Found;
 pub use functions::{Functions, FunctionsConfig};
 pub use models::{Models, ModelsConfig};

@@ -7,18 +7,21 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use http::HeaderMap;
 use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, ByteSize, Call, Deployed, Device, DeviceDescription, DeviceError, Digest, Engine,
-    ModelCall, ModelCalls, ModelError, ModelReply, ModelSource, ModelSpec, Name, Replica,
-    ReplicaOffers, RunTimes, Served, TenantId, Tensor, Version, VersionNumber,
+    BatchAxis, ByteSize, Call, Choice, Deployed, Device, DeviceDescription, DeviceError, Digest,
+    Engine, ModelCall, ModelCalls, ModelError, ModelReply, ModelSource, ModelSpec, Name,
+    OutcomeCounts, Picked, Replica, ReplicaOffers, RunTimes, Served, TenantId, Tensor, Version,
+    VersionNumber,
 };
 
 use crate::{
     drain::Drain,
     metrics::ModelsMetrics,
     offers::Offers,
+    outcomes::{Ending, Outcomes},
     queue::{BatchQueue, Computed, Place, QueuedCall, Uncomputed},
     ready::{Ready, Room, VersionKey},
     run_times::RunTimesCollector,
@@ -61,6 +64,8 @@ struct Shared {
     offers: Offers,
     unloaded: Unloaded,
     statistics: Statistics,
+    /// Of versions that share traffic.
+    outcomes: Outcomes,
     metrics: ModelsMetrics,
 }
 
@@ -84,6 +89,7 @@ impl Models {
             offers,
             unloaded,
             statistics,
+            outcomes: Outcomes::default(),
             metrics,
         });
         let weak = Arc::downgrade(&shared);
@@ -104,10 +110,19 @@ impl Models {
         own.map_or(self.shared.config.timeout, |timeout| timeout.0)
     }
 
-    /// Computes a call of somebody for whom it is the last thing to do before an answer: the run may
-    /// take place where this is polled.
-    pub(crate) async fn infer_here(&self, call: ModelCall) -> Result<ModelReply, ModelError> {
-        self.shared.clone().infer(call, Place::Here).await
+    /// Computes a call of somebody for whom it is the last thing to do before an answer, by the
+    /// version that was picked: the run may take place where this is polled.
+    pub(crate) async fn infer_here(
+        &self,
+        call: ModelCall,
+        picked: Picked,
+    ) -> Result<ModelReply, ModelError> {
+        self.shared.clone().infer_picked(call, picked, Place::Here).await
+    }
+
+    /// What was counted of a version that shares traffic.
+    pub(crate) fn outcomes(&self, key: &VersionKey) -> OutcomeCounts {
+        self.shared.outcomes.read(key)
     }
 
     /// Loads the live versions whose manifests ask for a warm-up, one at a time, while `drain`
@@ -151,13 +166,14 @@ impl Models {
     pub(crate) fn sweep(&self) {
         // Read for each, so that what was deployed a moment ago is not taken for deleted.
         let routes = || self.shared.store.catalog().routes();
-        let Shared { replicas, unloaded, statistics, metrics, .. } = &*self.shared;
+        let Shared { replicas, unloaded, statistics, outcomes, metrics, .. } = &*self.shared;
         replicas.retain(|key, unused| {
             key.is_of_use(routes().model(&key.tenant, &key.name), unused) && !unloaded.contains(key)
         });
         let is_kept = |key: &VersionKey| key.is_kept(routes().model(&key.tenant, &key.name));
         unloaded.retain(is_kept);
         statistics.retain(is_kept);
+        outcomes.retain(is_kept);
         metrics.retain(|tenant, name| routes().model(tenant, name).is_some());
     }
 
@@ -209,14 +225,21 @@ impl Models {
 }
 
 impl ModelCalls for Models {
-    fn spec(&self, tenant: &TenantId, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
-        Ok(self.shared.resolve(tenant, model, None)?.spec.clone())
+    fn spec(&self, call: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
+        let picked = self.shared.choose(call, model)?;
+        Ok(self.shared.resolve(&call.tenant, model, Some(picked.version))?.spec.clone())
     }
 
     fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
         let shared = self.shared.clone();
         // A guest is not charged for the run, and may be on a thread that others don't wait for.
-        Box::pin(async move { shared.infer(call, Place::Elsewhere).await })
+        Box::pin(async move {
+            let picked = match call.version {
+                Some(version) => Picked { version, asked: true, counted: false, shadow: None },
+                None => shared.choose(&call.call, &call.model)?,
+            };
+            shared.infer_picked(call, picked, Place::Elsewhere).await
+        })
     }
 }
 
@@ -267,6 +290,35 @@ impl Shared {
             .version(number)
             .map_err(|version| ModelError::VersionNotFound { name: name.clone(), version })?;
         Ok(version.clone())
+    }
+
+    /// Chooses the version for a call of a guest: all calls of one request to one model get the same.
+    fn choose(&self, call: &Call, name: &Name) -> Result<Picked, ModelError> {
+        let routes = self.store.catalog().routes();
+        let model = routes
+            .model(&call.tenant, name)
+            .ok_or_else(|| ModelError::NotFound { name: name.clone() })?;
+        let choice = Choice { selector: None, headers: &HeaderMap::new(), id: call.id };
+        let picked = model.pick(name, &choice);
+        Ok(picked.expect("what asks for no version gets one"))
+    }
+
+    /// Computes a call by the version that was picked, and counts how it ends where that counts.
+    async fn infer_picked(
+        self: Arc<Self>,
+        call: ModelCall,
+        picked: Picked,
+        place: Place,
+    ) -> Result<ModelReply, ModelError> {
+        let call = ModelCall { version: Some(picked.version), ..call };
+        if !picked.counted {
+            return self.infer(call, place).await;
+        }
+        let watch =
+            self.outcomes.watch(&VersionKey::new(&call.call.tenant, &call.model, picked.version));
+        let outcome = self.infer(call, place).await;
+        watch.end(outcome.as_ref().map_or_else(Ending::of_model, |_| Ending::Good));
+        outcome
     }
 
     async fn infer(

@@ -89,7 +89,7 @@ impl VersionKey {
         unused: Duration,
     ) -> bool {
         deployed.is_some_and(|deployed| {
-            deployed.live().number == self.version
+            deployed.serves(self.version)
                 || (deployed.version(Some(self.version)).is_ok() && unused < REPLACED_IDLE)
         })
     }

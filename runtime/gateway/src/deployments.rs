@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Body as _;
-use quern_deploy::{DeployedKind, Deployment, ModelForm, ModelUpload};
+use quern_deploy::{Activation, DeployedKind, Deployment, FunctionUpload, ModelForm, ModelUpload};
 use quern_types::{ByteSize, Caller, Class, Digest, Name, VersionNumber};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use crate::{
     inspection::{Kind, ModelTraits},
     json_body::Form,
     multipart::{self, MultipartError},
+    query,
 };
 
 /// `PUT /v1/{class}/{name}`
@@ -26,6 +27,10 @@ pub(crate) async fn deploy(
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let (head, body) = request.into_parts();
+    let activation = match query::parse(head.uri.query())? {
+        DeployQuery { live: true } => Activation::Live,
+        DeployQuery { live: false } => Activation::Waiting,
+    };
     let deployer = &gateway.deployer;
     deployer.check_declared(body.size_hint().lower())?;
     let deployment = match (class, multipart::boundary(&head.headers).transpose()?) {
@@ -33,7 +38,8 @@ pub(crate) async fn deploy(
             let stage = |field| deployer.stage(field);
             let upload = multipart::receive(body.parts(), boundary, "component", stage).await?;
             let manifest = upload.manifest.ok_or(MultipartError::Missing { name: "manifest" })?;
-            deployer.deploy_function(caller, &name, &manifest, upload.payload).await?
+            let component = FunctionUpload { content: upload.payload, activation };
+            deployer.deploy_function(caller, &name, &manifest, component).await?
         }
         (Class::Function, None) => {
             let reason = "the Content-Type is not multipart/form-data".into();
@@ -42,7 +48,7 @@ pub(crate) async fn deploy(
         (Class::Model, Some(boundary)) => {
             let stage = |field: multer::Field<'static>| async move {
                 let form = model_form(field.headers());
-                Ok(ModelUpload { form, content: deployer.stage(field).await? })
+                Ok(ModelUpload { form, content: deployer.stage(field).await?, activation })
             };
             let upload = multipart::receive(body.parts(), boundary, "model", stage).await?;
             let manifest = upload.manifest.as_deref();
@@ -51,7 +57,7 @@ pub(crate) async fn deploy(
         (Class::Model, None) => {
             let form = model_form(&head.headers);
             let content = deployer.stage(Box::pin(body.parts())).await?;
-            let model = ModelUpload { form, content };
+            let model = ModelUpload { form, content, activation };
             deployer.deploy_model(caller, &name, None, model).await?
         }
     };
@@ -72,6 +78,20 @@ fn model_form(headers: &HeaderMap) -> ModelForm {
     }
 }
 
+/// What becomes of the version once it is deployed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeployQuery {
+    /// Whether it gets all requests; otherwise only those that ask for it, unless it is the first of
+    /// its name.
+    #[serde(default = "yes")]
+    live: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// What was deployed.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct DeploymentReply<'a> {
@@ -81,8 +101,10 @@ pub(crate) struct DeploymentReply<'a> {
     version: VersionNumber,
     /// What it is made of.
     digest: Digest,
-    /// Whether it is new; otherwise the same was kept already, and is live now.
+    /// Whether it is new; otherwise the same was kept already.
     created: bool,
+    /// Whether it is live.
+    live: bool,
     /// What it is.
     kind: Kind,
     /// Where it is called.
@@ -96,7 +118,7 @@ pub(crate) struct DeploymentReply<'a> {
 
 impl<'a> From<&'a Deployment> for DeploymentReply<'a> {
     fn from(deployment: &'a Deployment) -> Self {
-        let Deployment { name, version, digest, created, kind, compile } = deployment;
+        let Deployment { name, version, digest, created, live, kind, compile } = deployment;
         let (kind, model) = match kind {
             DeployedKind::Function(spec) => (Kind::from(&**spec), None),
             DeployedKind::Model(spec) => (Kind::Model, Some(ModelTraits::from(&**spec))),
@@ -106,6 +128,7 @@ impl<'a> From<&'a Deployment> for DeploymentReply<'a> {
             version: *version,
             digest: *digest,
             created: *created,
+            live: *live,
             kind,
             url: match kind {
                 Kind::Http => format!("/f/{name}/"),
@@ -121,7 +144,8 @@ impl<'a> From<&'a Deployment> for DeploymentReply<'a> {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RollbackRequest {
-    /// The version; if it isn't said, the newest kept one below the live one.
+    /// The version; if it isn't said, the live one where several share the requests, and else the
+    /// newest kept one below it.
     version: Option<VersionNumber>,
 }
 

@@ -178,7 +178,9 @@ mod tests {
     use std::collections::HashSet;
 
     use http_body_util::BodyExt;
-    use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
+    use quern_deploy::{
+        AccessChangeError, ComponentError, DeployError, StageError, TokenError, TrafficError,
+    };
     use quern_jobs::{ChangeError, EnqueueError};
     use quern_types::{
         BodyError, ByteSize, CallState, Class, CredentialError, DataType, DeviceError, DeviceId,
@@ -427,9 +429,14 @@ mod tests {
                 deploy(DeployError::NoPreviousVersion { class, name: name.clone(), live: version }),
             ),
             (Code::Busy, deploy(DeployError::Busy { limit: 1 })),
+            (Code::TrafficConflict, TrafficError::Split { class, name: name.clone() }.into()),
             (Code::Internal, deploy(DeployError::Storage { reason: reason() })),
             (Code::NotFound, invoke(InvokeError::NotFound { name: name.clone() })),
             (Code::NotFound, invoke(InvokeError::VersionNotFound { name: name.clone(), version })),
+            (
+                Code::NotFound,
+                invoke(InvokeError::AliasNotFound { name: name.clone(), alias: name.clone() }),
+            ),
             (
                 Code::WrongKind,
                 invoke(InvokeError::WrongKind {

@@ -10,6 +10,7 @@ use http::{
     request,
     uri::{Authority, PathAndQuery},
 };
+use quern_dispatcher::HttpCall;
 use quern_types::{Caller, Name, Priority};
 
 use crate::{
@@ -17,10 +18,10 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody},
     errors::Failure,
     invocation::Invocation,
+    selection::{VERSION, selector},
 };
 
 const ERROR: HeaderName = HeaderName::from_static("quern-error");
-const VERSION: HeaderName = HeaderName::from_static("quern-version");
 
 /// Why a request can't be passed on, or its response can't be passed back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,9 +61,11 @@ pub(crate) async fn call(
         // It is the caller's, and would let the function act as it.
         head.headers.remove(AUTHORIZATION);
     }
+    let selector = selector(&head.headers, None)?;
     let request = Request::from_parts(head, body.boxed());
-    let answer =
-        gateway.dispatcher.call_http(invocation.id(), &caller.tenant, &name, request).await?;
+    let (id, tenant) = (invocation.id(), caller.tenant.clone());
+    let call = HttpCall { id, tenant, target: name, selector, request };
+    let answer = gateway.dispatcher.call_http(call).await?;
 
     let mut reply = answer.response.map(ReplyBody::Stream);
     if reply.status().is_informational() {

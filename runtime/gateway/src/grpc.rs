@@ -19,7 +19,7 @@ mod wire;
 
 use std::{sync::Arc, time::Instant};
 
-use http::{Request, StatusCode, Version, header::CONTENT_TYPE};
+use http::{HeaderMap, Request, StatusCode, Version, header::CONTENT_TYPE};
 use hyper::body::Incoming;
 use quern_types::{ByteSize, Caller, Deadline};
 use tracing::Instrument;
@@ -144,6 +144,8 @@ struct Call {
     gateway: Arc<Gateway>,
     caller: Arc<Caller>,
     invocation: Invocation,
+    /// What came before its messages: a stream's headers are those of all its requests.
+    headers: Arc<HeaderMap>,
     /// When the caller stops waiting, if it says.
     deadline: Option<Deadline>,
 }
@@ -168,7 +170,8 @@ impl Gateway {
             let deadline = timeout::of(&head.headers)?;
             let deadline = deadline.map(|allowed| Deadline::after(start, allowed));
             let coding = messages::coding_of(&head.headers)?;
-            let call = Call { gateway: self.clone(), caller, invocation, deadline };
+            let headers = Arc::new(head.headers);
+            let call = Call { gateway: self.clone(), caller, invocation, headers, deadline };
             call.carry_out(method, body, coding).await
         };
         let outcome = caught(outcome).instrument(span.clone()).await;

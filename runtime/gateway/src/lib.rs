@@ -26,6 +26,7 @@ mod operations;
 mod query;
 mod request;
 mod route;
+mod selection;
 mod self_woken;
 mod server;
 mod settings;
@@ -34,6 +35,7 @@ mod stall;
 mod timestamp;
 mod tls;
 mod tokens;
+mod traffic;
 mod troubles;
 mod v2;
 

@@ -11,6 +11,7 @@ mod schemas;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::HashSet;
 
@@ -34,6 +35,7 @@ fn described() -> Vec<Operation> {
     let areas = [
         catalog::operations(),
         settings::operations(),
+        traffic::operations(),
         background::operations(),
         access::operations(),
         operations::operations(),

@@ -22,7 +22,7 @@ use crate::{
     operations,
     route::{Route, RouteError},
     server::Offer,
-    settings, tokens, v2,
+    settings, tokens, traffic, v2,
 };
 
 /// The header that names a request.
@@ -155,6 +155,10 @@ impl Gateway {
             }
             Route::FunctionSettings(route) => {
                 Box::pin(settings::answer(self, caller, route, request)).await
+            }
+            Route::Traffic(class, name, route) => {
+                let name = (class, name);
+                Box::pin(traffic::answer(self, caller, name, route, request.into_body())).await
             }
             Route::CreateToken => Box::pin(tokens::create(self, caller, request)).await,
             Route::Tokens => Ok(tokens::list(self)),

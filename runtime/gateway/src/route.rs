@@ -8,6 +8,7 @@ mod policy;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
+mod traffic;
 
 use http::Method;
 use quern_types::{
@@ -16,7 +17,7 @@ use quern_types::{
 
 pub(crate) use settings::SettingsRoute;
 
-pub(crate) use self::background::BackgroundRoute;
+pub(crate) use self::{background::BackgroundRoute, traffic::TrafficRoute};
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub(crate) enum Route {
     Versions(Class, Name),
     /// `POST /v1/{class}/{name}/rollback`
     Rollback(Class, Name),
+    /// `/v1/{class}/{name}/{traffic,aliases,canary}/…`
+    Traffic(Class, Name, TrafficRoute),
     /// `GET /v1/functions/{name}/logs`
     Logs(Name),
     /// What is set for a function.

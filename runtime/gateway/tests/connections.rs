@@ -67,7 +67,8 @@ impl Edge {
         };
         let jobs = Jobs::new(store.queue().clone(), JobsConfig::default(), &registry);
         let jobs = jobs.expect("registers");
-        let services = DeployServices { store, sandbox, device, offers: models };
+        let services =
+            DeployServices { store, sandbox, device, offers: models, outcomes: dispatcher.clone() };
         let deployer = Arc::new(Deployer::new(deploy, services, &registry).expect("registers"));
         let config = GatewayConfig {
             limits,

@@ -162,7 +162,7 @@ impl ModelView<'_> {
                  manifest"
             )));
         };
-        let spec = self.access.calls.spec(&self.access.call.tenant, &name);
+        let spec = self.access.calls.spec(&self.access.call, &name);
         let spec = spec.map_err(|error| model_error_to_guest(&error))?;
         Ok(OpenModel { name, spec })
     }

@@ -46,6 +46,11 @@ pub(crate) enum Command {
     List(commands::list::List),
     Versions(commands::versions::Versions),
     Rollback(commands::rollback::Rollback),
+    Traffic(commands::traffic::Traffic),
+    #[command(subcommand)]
+    Alias(commands::alias::Alias),
+    #[command(subcommand)]
+    Canary(commands::canary::Canary),
     Delete(commands::delete::Delete),
     Infer(commands::infer::Infer),
     Call(commands::call::Call),

@@ -16,6 +16,7 @@ mod answer;
 mod background;
 mod error;
 mod settings;
+mod traffic;
 mod trust;
 
 pub(crate) use answer::{
@@ -26,6 +27,7 @@ pub(crate) use answer::{
 pub(crate) use background::CallFilter;
 pub(crate) use error::{ClientError, Problem};
 pub(crate) use settings::FunctionConfig;
+pub(crate) use traffic::{CanaryAnswer, Counts, TrafficAnswer};
 pub(crate) use trust::{Trust, TrustError};
 
 /// Time for a connection to be made; answers may take as long as they need.
@@ -90,11 +92,19 @@ impl ServerUrl {
     }
 }
 
+/// A function to be uploaded.
+pub(crate) struct FunctionUpload<'a> {
+    pub(crate) manifest: String,
+    pub(crate) component: &'a Path,
+    pub(crate) live: bool,
+}
+
 /// A model to be uploaded.
 pub(crate) struct ModelUpload<'a> {
     pub(crate) manifest: Option<String>,
     pub(crate) content: &'a Path,
     pub(crate) media_type: &'static str,
+    pub(crate) live: bool,
 }
 
 /// A connection pool to one server.
@@ -126,14 +136,14 @@ impl Client {
     pub(crate) async fn deploy_function(
         &self,
         name: &Name,
-        manifest: String,
-        component: &Path,
+        upload: FunctionUpload<'_>,
         progress: &ProgressBar,
     ) -> Result<Answer<Deployment>, ClientError> {
+        let FunctionUpload { manifest, component, live } = upload;
         let form = multipart::Form::new()
             .text("manifest", manifest)
             .part("component", file_part(component, progress).await?);
-        let url = self.url.at(&["v1", "functions", name.as_str()]);
+        let url = self.url.to_deploy(Class::Function, name, live);
         self.answer(self.http.put(url).multipart(form)).await
     }
 
@@ -144,8 +154,8 @@ impl Client {
         upload: ModelUpload<'_>,
         progress: &ProgressBar,
     ) -> Result<Answer<Deployment>, ClientError> {
-        let url = self.url.at(&["v1", "models", name.as_str()]);
-        let ModelUpload { manifest, content, media_type } = upload;
+        let ModelUpload { manifest, content, media_type, live } = upload;
+        let url = self.url.to_deploy(Class::Model, name, live);
         let mut form = multipart::Form::new();
         if let Some(manifest) = manifest {
             form = form.text("manifest", manifest);

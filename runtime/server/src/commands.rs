@@ -9,8 +9,10 @@ use crate::{
     failure::{Failure, UsageError},
 };
 
+pub(crate) mod alias;
 pub(crate) mod audit;
 pub(crate) mod call;
+pub(crate) mod canary;
 pub(crate) mod config;
 pub(crate) mod dead_letters;
 pub(crate) mod delete;
@@ -32,6 +34,7 @@ pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod token;
+pub(crate) mod traffic;
 pub(crate) mod versions;
 
 /// What client commands share.
@@ -59,6 +62,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::List(command) => list::run(&session, command).await,
         Command::Versions(command) => versions::run(&session, command).await,
         Command::Rollback(command) => rollback::run(&session, command).await,
+        Command::Traffic(command) => traffic::run(&session, command).await,
+        Command::Alias(command) => alias::run(&session, command).await,
+        Command::Canary(command) => canary::run(&session, command).await,
         Command::Delete(command) => delete::run(&session, command).await,
         Command::Infer(command) => infer::run(&session, command).await,
         Command::Call(command) => call::run(&session, command).await,

@@ -67,7 +67,13 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
 
     let deploy =
         DeployConfig { max_upload: deploy.max_upload.0, default_max_batch: max_batch, limits };
-    let services = DeployServices { store: Arc::clone(&store), sandbox, device, offers: models };
+    let services = DeployServices {
+        store: Arc::clone(&store),
+        sandbox,
+        device,
+        offers: models,
+        outcomes: dispatcher.clone(),
+    };
     let deployer = Arc::new(Deployer::new(deploy, services, &registry)?);
     let gateway = GatewayConfig {
         limits: http.limits(),

@@ -33,8 +33,9 @@ pub struct AuditRecord {
     pub tenant: TenantId,
     /// And showed this token; none where nobody is asked for one.
     pub token: Option<TokenId>,
-    /// What was done: `deploy`, `rollback`, `delete`, `token.create`, `token.revoke`,
-    /// `config.change`, `secret.set`, `secret.unset`, `secrets.rotate`.
+    /// What was done: `deploy`, `rollback`, `delete`, `traffic.set`, `alias.…`, `canary.…`,
+    /// `token.create`, `token.revoke`, `config.change`,
+    /// `secret.set`, `secret.unset`, `secrets.rotate`.
     pub action: String,
     /// What it was done to, such as `function hello`.
     pub subject: String,

@@ -16,7 +16,7 @@ use quern_types::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    AuditError, AuditQuery, AuditRecord, SecretsKey, TokenError,
+    AuditError, AuditQuery, AuditRecord, SecretsKey, TokenError, TrafficChange, TrafficError,
     audit::AuditReader,
     ledger::Ledger,
     metrics::StoreMetrics,
@@ -25,6 +25,7 @@ use crate::{
     settings::AllSettings,
     snapshot::Deployable,
     tokens::{AddToken, RevokeToken},
+    traffic::ChangeTraffic,
 };
 
 /// The catalog of one data folder.
@@ -62,15 +63,20 @@ pub struct NewVersion<Spec> {
     pub spec: Spec,
     /// Now.
     pub created: SystemTime,
+    /// Whether it gets all requests; otherwise none, until somebody says so. The first version of a
+    /// name always does.
+    pub live: bool,
 }
 
 /// What a commit did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// The version that is live now.
+    /// The version.
     pub version: VersionNumber,
     /// Whether it is new; otherwise its digest was kept already.
     pub created: bool,
+    /// Whether it is live now.
+    pub live: bool,
     /// What fell out of retention.
     pub removed: Removed,
 }
@@ -216,7 +222,7 @@ impl Catalog {
         self.audit.read(query).await
     }
 
-    /// Makes a version of a function live. It must be followed by nothing: once this returns,
+    /// Adds a version of a function, and makes it live unless it is to wait. It must be followed by nothing: once this returns,
     /// requests see it, and power loss can't take it back.
     pub async fn commit_function(
         &self,
@@ -225,12 +231,13 @@ impl Catalog {
         self.commit(new).await
     }
 
-    /// Makes a version of a model live, as [`Catalog::commit_function`] does.
+    /// Adds a version of a model, as [`Catalog::commit_function`] does.
     pub async fn commit_model(&self, new: NewVersion<ModelSpec>) -> Result<Committed, CommitError> {
         self.commit(new).await
     }
 
-    /// Makes a kept version live: `to`, or the newest one below the live one.
+    /// Gives a kept version all requests: `to`; or, where they are split, the live one; or else the
+    /// newest one below it.
     pub async fn rollback(
         &self,
         caller: &Caller,
@@ -242,6 +249,22 @@ impl Catalog {
         self.submit(
             |reply| RollBack::new(caller.clone(), key, to, reply),
             |reason| RollbackError::Storage { reason },
+        )
+        .await
+    }
+
+    /// Changes where the requests to a function or model go.
+    pub async fn change_traffic(
+        &self,
+        caller: &Caller,
+        class: Class,
+        name: &Name,
+        change: TrafficChange,
+    ) -> Result<(), TrafficError> {
+        let key = Key { tenant: caller.tenant.clone(), class, name: name.clone() };
+        self.submit(
+            |reply| ChangeTraffic::new(caller.clone(), key, change, reply),
+            |reason| TrafficError::Storage { reason },
         )
         .await
     }

@@ -41,6 +41,7 @@ mod settings;
 mod snapshot;
 mod store;
 mod tokens;
+mod traffic;
 mod writer;
 
 pub use audit::{AuditError, AuditQuery, AuditRecord};
@@ -59,3 +60,4 @@ pub use secrets_key::{InvalidSecretsKey, SecretsKey, SecretsKeyId};
 pub use settings::{ConfigChange, Gone, RotateError, SettingError, rotate_secrets};
 pub use store::{OpenError, Store, StoreConfig};
 pub use tokens::TokenError;
+pub use traffic::{TrafficChange, TrafficError};

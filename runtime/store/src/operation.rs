@@ -12,8 +12,8 @@ use crate::{
     CommitError, Committed, DeleteError, Removed, RollbackError,
     audit::Entry,
     ledger::Hold,
-    rows::{self, Key, NewRow},
-    settings,
+    rows::{self, Added, Key, NewRow},
+    settings, traffic,
 };
 
 /// One operation. It is applied, and answered once its group has been committed or has failed.
@@ -67,16 +67,16 @@ impl Effects {
     }
 }
 
-/// Adds a version, or makes the kept one of the same digest live.
+/// Adds a version, or finds the kept one of the same digest, and makes it live unless it is to wait.
 #[derive(Debug)]
 pub(crate) struct CommitVersion {
     row: NewRow,
     hold: Option<Hold>,
-    outcome: Option<Result<(VersionNumber, bool), CommitError>>,
+    outcome: Option<Result<Added, CommitError>>,
     reply: Reply<Committed, CommitError>,
 }
 
-/// Makes a kept version live.
+/// Makes a kept version live, and gives it all requests.
 #[derive(Debug)]
 pub(crate) struct RollBack {
     caller: Caller,
@@ -115,9 +115,13 @@ impl Operation for CommitVersion {
         let mut loosened = vec![self.row.content];
         let held = self.hold.is_some();
         let outcome = match rows::commit(connection, &self.row, held)? {
-            Ok(version) => {
+            Ok(added) => {
+                if added.live && self.row.live {
+                    let why = format!("version {} was deployed", added.version);
+                    traffic::end_split(connection, &self.row.key, added.version, &why)?;
+                }
                 loosened.extend(rows::retain(connection, &self.row.key, keep_versions)?);
-                Ok(version)
+                Ok(added)
             }
             Err(refusal) => Err(refusal),
         };
@@ -128,17 +132,20 @@ impl Operation for CommitVersion {
 
     fn entry(&self) -> Entry<'_> {
         let NewRow { caller, key, digest, .. } = &self.row;
-        let version = self.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
-        let version = version.map(|(version, _)| *version);
-        let detail = json!({ "version": version, "digest": digest.to_string() });
+        let added = self.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
+        let version = added.map(|added| added.version);
+        let mut detail = json!({ "version": version, "digest": digest.to_string() });
+        if added.is_some_and(|added| !added.live) {
+            detail["live"] = false.into();
+        }
         Entry { caller, action: "deploy", subject: key.to_string(), detail }
     }
 
     fn answer(self: Box<Self>, group: Result<Removed, String>) {
         let answer = match (group, self.outcome) {
-            (Ok(removed), Some(outcome)) => {
-                outcome.map(|(version, created)| Committed { version, created, removed })
-            }
+            (Ok(removed), Some(outcome)) => outcome.map(|Added { version, created, live }| {
+                Committed { version, created, live, removed }
+            }),
             (group, _) => Err(CommitError::Storage { reason: failure(group) }),
         };
         // Nobody may be waiting any more; what is done is done.
@@ -163,7 +170,13 @@ impl Operation for RollBack {
     }
 
     fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
-        let outcome = rows::roll_back(connection, &self.key, self.to)?;
+        // A split goes back to what is behind it, and not further.
+        let behind = traffic::behind_split(connection, &self.key)?;
+        let outcome = rows::roll_back(connection, &self.key, self.to.or(behind))?;
+        if let Ok(version) = outcome {
+            let why = format!("rolled back to version {version}");
+            traffic::end_split(connection, &self.key, version, &why)?;
+        }
         let changed = outcome.is_ok();
         self.outcome = Some(outcome);
         Ok(Effects::of(changed))

@@ -9,7 +9,7 @@ use std::{
 use quern_types::{Caller, Class, Digest, Name, TenantId, VersionNumber};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
-use crate::{CommitError, DeleteError, NewVersion, RollbackError, snapshot::Deployable};
+use crate::{CommitError, DeleteError, NewVersion, RollbackError, snapshot::Deployable, traffic};
 
 /// Names a function or a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +35,23 @@ pub(crate) struct NewRow {
     pub(crate) content: Digest,
     pub(crate) spec: String,
     pub(crate) created_us: i64,
+    /// Whether it is to be made live.
+    pub(crate) live: bool,
+}
+
+/// A version in the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Added {
+    pub(crate) version: VersionNumber,
+    /// Whether it is new.
+    pub(crate) created: bool,
+    /// Whether it is live.
+    pub(crate) live: bool,
 }
 
 impl NewRow {
     pub(crate) fn new<Spec: Deployable>(new: NewVersion<Spec>) -> serde_json::Result<Self> {
-        let NewVersion { caller, name, digest, content, spec, created } = new;
+        let NewVersion { caller, name, digest, content, spec, created, live } = new;
         Ok(Self {
             key: Key { tenant: caller.tenant.clone(), class: Spec::CLASS, name },
             caller,
@@ -48,6 +60,7 @@ impl NewRow {
             content,
             spec: serde_json::to_string(&spec)?,
             created_us: microseconds(created),
+            live,
         })
     }
 }
@@ -85,13 +98,13 @@ fn live_number(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<VersionN
     Ok(row.get::<_, Option<u32>>(column)?.and_then(VersionNumber::new))
 }
 
-/// Adds a version and makes it live, or makes the kept one of the same digest live; says which
-/// it is, and whether it is new.
+/// Adds a version, or finds the kept one of the same digest, and makes it live unless it is to wait.
+/// The first version of a name can't.
 pub(crate) fn commit(
     connection: &Connection,
     row: &NewRow,
     held: bool,
-) -> rusqlite::Result<Result<(VersionNumber, bool), CommitError>> {
+) -> rusqlite::Result<Result<Added, CommitError>> {
     let name = &row.key.name;
     if row.kind != "http"
         && let Some(by) = namesake(connection, &row.key)?
@@ -99,20 +112,23 @@ pub(crate) fn commit(
         return Ok(Err(CommitError::NameTaken { name: name.clone(), by }));
     }
     let found = find(connection, &row.key)?;
-    if let Some((id, _, _)) = found
+    if let Some((id, _, live)) = found
         && let Some(kept) = kept_number(connection, id, &row.digest)?
     {
-        set_live(connection, id, kept)?;
-        return Ok(Ok((kept, false)));
+        if row.live {
+            set_live(connection, id, kept)?;
+        }
+        let live = row.live || live == Some(kept);
+        return Ok(Ok(Added { version: kept, created: false, live }));
     }
     // What a concurrent removal may be about to take must be uploaded again.
     if !held && !referenced(connection, &row.content)? {
         let content = row.content;
         return Ok(Err(CommitError::ContentMissing { name: name.clone(), content }));
     }
-    let (id, last) = match found {
-        Some((id, last, _)) => (id, last),
-        None => (insert_name(connection, &row.key)?, 0),
+    let (id, last, live) = match found {
+        Some((id, last, live)) => (id, last, row.live || live.is_none()),
+        None => (insert_name(connection, &row.key)?, 0, true),
     };
     let next = last.checked_add(1).and_then(VersionNumber::new);
     let Some(next) = next else {
@@ -134,12 +150,16 @@ pub(crate) fn commit(
             row.created_us
         ])?;
     connection
-        .prepare_cached("UPDATE names SET live = ?2, last_number = ?2 WHERE id = ?1")?
+        .prepare_cached("UPDATE names SET last_number = ?2 WHERE id = ?1")?
         .execute(params![id, next.get()])?;
-    Ok(Ok((next, true)))
+    if live {
+        set_live(connection, id, next)?;
+    }
+    Ok(Ok(Added { version: next, created: true, live }))
 }
 
-/// Deletes what is neither live nor among the newest; gives the contents that lost a row.
+/// Deletes what is neither live, nor named by the traffic, nor among the newest; gives the contents
+/// that lost a row.
 pub(crate) fn retain(
     connection: &Connection,
     key: &Key,
@@ -149,13 +169,15 @@ pub(crate) fn retain(
         return Ok(Vec::new());
     };
     connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "DELETE FROM versions WHERE name_id = ?1
                  AND number <> (SELECT live FROM names WHERE id = ?1)
                  AND number NOT IN (SELECT number FROM versions WHERE name_id = ?1
                                     ORDER BY number DESC LIMIT ?2)
+                 AND NOT {}
              RETURNING content",
-        )?
+            traffic::keeps()
+        ))?
         .query_map(params![id, keep_versions], |row| parsed(row, 0))?
         .collect()
 }
@@ -199,6 +221,7 @@ pub(crate) fn delete(
         return Ok(Err(DeleteError::NotFound { class: key.class, name: key.name.clone() }));
     };
     connection.prepare_cached("UPDATE names SET live = NULL WHERE id = ?1")?.execute([id])?;
+    traffic::forget(connection, id)?;
     let contents = connection
         .prepare_cached("DELETE FROM versions WHERE name_id = ?1 RETURNING content")?
         .query_map([id], |row| parsed(row, 0))?
@@ -268,7 +291,11 @@ fn insert_name(connection: &Connection, key: &Key) -> rusqlite::Result<i64> {
         })
 }
 
-fn set_live(connection: &Connection, id: i64, version: VersionNumber) -> rusqlite::Result<()> {
+pub(crate) fn set_live(
+    connection: &Connection,
+    id: i64,
+    version: VersionNumber,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE names SET live = ?2 WHERE id = ?1")?
         .execute(params![id, version.get()])

@@ -4,5 +4,6 @@
 pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/01_versions.sql"),
     include_str!("schema/02_access.sql"),
-    include_str!("schema/03_settings.sql"),
+    include_str!("schema/03_traffic.sql"),
+    include_str!("schema/04_settings.sql"),
 ];

@@ -12,7 +12,10 @@ use quern_types::{
 use rusqlite::Connection;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::rows::{self, Key};
+use crate::{
+    rows::{self, Key},
+    traffic,
+};
 
 /// What functions and models have in common for the catalog.
 pub(crate) trait Deployable: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -59,8 +62,8 @@ pub(crate) enum SnapshotError {
     /// A row is not what this server writes.
     #[error("version {number} of {class} {name:?} can't be understood: {reason}")]
     Row { class: Class, name: Name, number: VersionNumber, reason: String },
-    /// The live version is not among the kept ones.
-    #[error("{class} {name:?} has a live version that is not kept")]
+    /// A version that gets requests is not among the kept ones.
+    #[error("{class} {name:?} has a live version that is not kept, or gives one a share")]
     Live { class: Class, name: Name },
 }
 
@@ -131,8 +134,11 @@ fn refresh_in<Spec: Deployable>(
         };
         versions.insert(number, version);
     }
-    let current = Deployed::new(versions, live)
-        .ok_or_else(|| SnapshotError::Live { class: key.class, name: key.name.clone() })?;
+    let routing = traffic::routing(connection, id)?;
+    let current =
+        Deployed::new(versions, live)
+            .and_then(|current| current.with_routing(routing))
+            .ok_or_else(|| SnapshotError::Live { class: key.class, name: key.name.clone() })?;
     deployed.insert(key.name.clone(), Arc::new(current));
     Ok(())
 }

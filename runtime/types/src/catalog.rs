@@ -9,7 +9,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, FunctionSpec, ModelSpec, Name, TenantId, VersionNumber};
+use crate::{
+    Choice, Digest, FunctionSpec, ModelSpec, Name, Picked, Routing, Selector, TenantId,
+    UnknownVersion, VersionNumber,
+};
 
 /// The two classes of things that are deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,6 +68,8 @@ pub struct Version<Spec> {
 pub struct Deployed<Spec> {
     live: Arc<Version<Spec>>,
     versions: BTreeMap<VersionNumber, Arc<Version<Spec>>>,
+    /// None for most: then all requests go to the live version, and choosing costs nothing.
+    routing: Option<Box<Routing>>,
 }
 
 impl<Spec> Deployed<Spec> {
@@ -74,7 +79,50 @@ impl<Spec> Deployed<Spec> {
         live: VersionNumber,
     ) -> Option<Self> {
         let live = versions.get(&live)?.clone();
-        Some(Self { live, versions })
+        Some(Self { live, versions, routing: None })
+    }
+
+    /// The same with what decides where requests go; none if that names a version that is not
+    /// among these.
+    pub fn with_routing(mut self, routing: Routing) -> Option<Self> {
+        let known = routing.versions().all(|version| self.versions.contains_key(&version));
+        self.routing = (!routing.is_empty()).then(|| Box::new(routing));
+        known.then_some(self)
+    }
+
+    /// What decides, beside the live version, where requests go; none if nothing does.
+    pub fn routing(&self) -> Option<&Routing> {
+        self.routing.as_deref()
+    }
+
+    /// The version for a request.
+    pub fn pick(&self, name: &Name, choice: &Choice<'_>) -> Result<Picked, UnknownVersion> {
+        let live = self.live.number;
+        let asked = match (choice.selector, self.routing()) {
+            (None, None) => {
+                return Ok(Picked { version: live, asked: false, counted: false, shadow: None });
+            }
+            (None, Some(routing)) => return Ok(routing.choose(live, name, choice)),
+            (Some(Selector::Live), _) => live,
+            (Some(Selector::Number(number)), _) => *number,
+            (Some(Selector::Alias(alias)), routing) => *routing
+                .and_then(|routing| routing.aliases.get(alias))
+                .ok_or_else(|| UnknownVersion::Alias(alias.clone()))?,
+        };
+        match self.versions.contains_key(&asked) {
+            true => Ok(Picked { version: asked, asked: true, counted: false, shadow: None }),
+            false => Err(UnknownVersion::Number(asked)),
+        }
+    }
+
+    /// Whether a version gets requests, or copies of them, without being asked for.
+    pub fn serves(&self, version: VersionNumber) -> bool {
+        let traffic = self.routing().map(|routing| &routing.traffic);
+        self.live.number == version
+            || traffic.is_some_and(|traffic| {
+                traffic.shares.as_ref().is_some_and(|shares| shares.has(version))
+                    || traffic.shadow.is_some_and(|shadow| shadow.version == version)
+            })
     }
 
     /// The version that serves.

@@ -92,6 +92,11 @@ impl InvocationId {
     pub fn uuid(self) -> uuid::Uuid {
         self.0
     }
+
+    /// The same, as bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
 }
 
 impl fmt::Display for InvocationId {

@@ -65,6 +65,14 @@ pub enum InvokeError {
         /// The version asked for.
         version: VersionNumber,
     },
+    /// No version of that name.
+    #[error("{name:?} has no alias {alias:?}")]
+    AliasNotFound {
+        /// The function or model.
+        name: Name,
+        /// The alias asked for.
+        alias: Name,
+    },
     /// It exists, but is called another way.
     #[error("function {name:?} is of kind {actual}, not {expected}")]
     WrongKind {

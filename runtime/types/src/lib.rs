@@ -4,6 +4,7 @@
 
 mod access;
 mod background;
+mod canary;
 mod catalog;
 mod deadline;
 mod device;
@@ -22,12 +23,14 @@ mod manifest;
 mod model;
 mod model_manifest;
 mod name;
+mod outcomes;
 mod priority;
 mod quantity;
 mod schema;
 mod settings;
 mod signature;
 mod tensor;
+mod traffic;
 mod warm_up;
 
 pub use access::{
@@ -35,6 +38,7 @@ pub use access::{
     Token, TokenId,
 };
 pub use background::{CallState, CarryOut, InvalidCallState};
+pub use canary::{Canary, CanaryLimits, CanaryState, InvalidSteps, Step, Steps};
 pub use catalog::{Class, Deployed, Routes, TenantRoutes, Version};
 pub use deadline::Deadline;
 pub use device::{
@@ -57,6 +61,7 @@ pub use model::{
 };
 pub use model_manifest::{InputRange, ModelManifest, OutputLabels};
 pub use name::{InvalidName, Name};
+pub use outcomes::{Latencies, OutcomeCounts, TrafficOutcomes};
 pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
 pub use settings::{
@@ -64,4 +69,8 @@ pub use settings::{
 };
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
 pub use tensor::{ByteStrings, DataType, Tensor, TensorError, byte_strings, element_count};
+pub use traffic::{
+    Choice, InvalidSelector, InvalidSticky, InvalidTraffic, Picked, Routing, Selector, Shadow,
+    Share, Shares, Sticky, Traffic, UnknownVersion,
+};
 pub use warm_up::{SampleInput, SampleValue, WarmUp};

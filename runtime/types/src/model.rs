@@ -82,7 +82,7 @@ pub struct ModelCall {
     pub call: Call,
     /// The model.
     pub model: Name,
-    /// The version; none: the live one.
+    /// The version; none: the one that the model's traffic has for this call.
     pub version: Option<VersionNumber>,
     /// The inputs, in any order; not yet checked.
     pub inputs: Vec<Tensor>,
@@ -131,8 +131,8 @@ pub struct RunTimes {
 /// Calls to models of this node, whoever makes them: inverts the edge from the sandbox to the
 /// dispatcher.
 pub trait ModelCalls: Send + Sync + 'static {
-    /// What is known of a model's live version.
-    fn spec(&self, tenant: &TenantId, model: &Name) -> Result<Arc<ModelSpec>, ModelError>;
+    /// What is known of the version of a model that calls with the id of this one get.
+    fn spec(&self, call: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError>;
 
     /// Checks the inputs, queues the call, and resolves with its outputs. Dropping the future
     /// cancels the call.

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{
-    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, Range, SettingKey, TenantId,
-    TokenId,
+    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, Range, SettingKey, Steps,
+    TenantId, TokenId,
 };
 
 /// The schema of a type that is written as text, or as something else that is said in full.
@@ -46,6 +46,8 @@ schema! {
         {"type": "string"}
     Period "A length of time with a unit, such as `500ms`."
         {"type": "string", "format": "period"}
+    Steps "Growing shares with their times, such as `5% 10m, 25% 10m, 100%`."
+        {"type": "string"}
     HttpGrant "An origin, such as `https://api.example.com`."
         {"type": "string"}
     Range "The smallest and the largest value."

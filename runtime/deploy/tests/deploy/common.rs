@@ -1,6 +1,7 @@
 //! What the tests share: a server's parts on a temporary folder, and things to deploy.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     path::Path,
     sync::{Arc, Mutex, Weak},
@@ -10,14 +11,16 @@ use bytes::Bytes;
 use futures::{future::BoxFuture, stream};
 use prometheus::{Encoder, Registry, TextEncoder};
 use quern_deploy::{
-    DeployConfig, DeployError, DeployServices, Deployer, Deployment, ModelForm, ModelUpload,
+    Activation, DeployConfig, DeployError, DeployServices, Deployer, Deployment, FunctionUpload,
+    ModelForm, ModelUpload, Staged,
 };
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_sandbox::{Owner, Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{
-    ByteSize, Caller, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelCall, ModelCalls,
-    ModelError, ModelReply, ModelSpec, Name, Replica, ReplicaOffers, TenantId, VersionNumber,
+    ByteSize, Call, Caller, Class, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelCall,
+    ModelCalls, ModelError, ModelReply, ModelSpec, Name, OutcomeCounts, Replica, ReplicaOffers,
+    TenantId, TrafficOutcomes, VersionNumber,
 };
 use tempfile::TempDir;
 
@@ -27,6 +30,7 @@ pub(crate) struct Server {
     pub(crate) store: Arc<Store>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) offers: Arc<Offers>,
+    pub(crate) outcomes: Arc<Outcomes>,
     pub(crate) registry: Registry,
     pub(crate) folder: TempDir,
 }
@@ -53,11 +57,21 @@ impl ReplicaOffers for Offers {
     }
 }
 
+/// What is said to have been counted, by version.
+#[derive(Default)]
+pub(crate) struct Outcomes(pub(crate) Mutex<HashMap<VersionNumber, OutcomeCounts>>);
+
+impl TrafficOutcomes for Outcomes {
+    fn outcomes(&self, _: Class, _: &TenantId, _: &Name, version: VersionNumber) -> OutcomeCounts {
+        self.0.lock().expect("no panic").get(&version).cloned().unwrap_or_default()
+    }
+}
+
 /// A node on which no model can be called.
 struct NoModels;
 
 impl ModelCalls for NoModels {
-    fn spec(&self, _: &TenantId, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
+    fn spec(&self, _: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
         Err(ModelError::NotFound { name: model.clone() })
     }
 
@@ -93,14 +107,17 @@ impl Server {
         let cpu = Arc::new(Cpu::new(cpu, &registry).expect("a device"));
         let config = DeployConfig { max_upload: ByteSize::mib(4), default_max_batch: 32, limits };
         let offers = Arc::new(Offers::default());
+        let outcomes = Arc::new(Outcomes::default());
         let services = DeployServices {
             store: store.clone(),
             sandbox: sandbox.clone(),
             device: cpu,
             offers: offers.clone(),
+            outcomes: outcomes.clone(),
         };
         let deployer = Deployer::new(config, services, &registry).expect("a deployer");
-        Self { deployer: Arc::new(deployer), store, sandbox, offers, registry, folder }
+        let deployer = Arc::new(deployer);
+        Self { deployer, store, sandbox, offers, outcomes, registry, folder }
     }
 
     pub(crate) async fn deploy_function(
@@ -109,8 +126,19 @@ impl Server {
         manifest: &str,
         component: &[u8],
     ) -> Result<Deployment, DeployError> {
-        let staged = self.deployer.stage(upload(component)).await?;
-        self.deployer.deploy_function(&caller(), &self::name(name), manifest, staged).await
+        self.deploy_function_as(Activation::Live, name, manifest, component).await
+    }
+
+    pub(crate) async fn deploy_function_as(
+        &self,
+        activation: Activation,
+        name: &str,
+        manifest: &str,
+        component: &[u8],
+    ) -> Result<Deployment, DeployError> {
+        let content = self.deployer.stage(upload(component)).await?;
+        let component = FunctionUpload { activation, ..live(content) };
+        self.deployer.deploy_function(&caller(), &self::name(name), manifest, component).await
     }
 
     pub(crate) async fn deploy_model(
@@ -130,7 +158,7 @@ impl Server {
         model: &[u8],
     ) -> Result<Deployment, DeployError> {
         let content = self.deployer.stage(upload(model)).await?;
-        let model = ModelUpload { form, content };
+        let model = ModelUpload { form, content, activation: Activation::Live };
         self.deployer.deploy_model(&caller(), &self::name(name), manifest, model).await
     }
 
@@ -158,6 +186,11 @@ impl Server {
 /// Whoever may do anything for the tenant.
 pub(crate) fn caller() -> Caller {
     Caller::unasked()
+}
+
+/// A component that is to be live at once.
+pub(crate) fn live(content: Staged) -> FunctionUpload {
+    FunctionUpload { content, activation: Activation::Live }
 }
 
 pub(crate) fn tenant() -> TenantId {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quern_deploy::{ComponentError, DeployError, DeployedKind, StageError};
 use quern_types::{ByteSize, Digest, LimitRules, Limits};
 
-use crate::common::{Server, caller, component, files, manifest, name, spec, tenant, upload};
+use crate::common::{Server, caller, component, files, live, manifest, name, spec, tenant, upload};
 
 #[tokio::test]
 async fn a_deployed_function_is_live_stored_and_compiled() {
@@ -127,7 +127,8 @@ async fn a_store_that_fails_is_the_servers_fault() {
     let staged = server.deployer.stage(upload(&component(1))).await.expect("staged");
     server.store.close().await;
     let key = name("f");
-    let refused = server.deployer.deploy_function(&caller(), &key, &manifest("f"), staged).await;
+    let refused =
+        server.deployer.deploy_function(&caller(), &key, &manifest("f"), live(staged)).await;
     assert!(matches!(refused, Err(DeployError::Storage { .. })), "{refused:?}");
     assert_eq!(server.kept().1, 0, "no compiled code");
     assert!(server.metric("quern_deploys_total{class=\"function\",outcome=\"failed\"} 1"));
@@ -139,7 +140,7 @@ async fn a_caller_that_goes_away_leaves_a_whole_deployment() {
     let (key, manifest, component) = (name("f"), manifest("f"), component(1));
     let staged = server.deployer.stage(upload(&component)).await.expect("staged");
     let owner = caller();
-    let deploy = server.deployer.deploy_function(&owner, &key, &manifest, staged);
+    let deploy = server.deployer.deploy_function(&owner, &key, &manifest, live(staged));
     tokio::select! {
         biased;
         _ = deploy => panic!("compiling takes longer than one poll"),
@@ -169,12 +170,12 @@ async fn uploads_under_way_are_counted_from_their_first_byte() {
     assert_eq!(files(&server.folder.path().join("blobs/uploads")).len(), 64);
     let (owner, key) = (caller(), name("f"));
     let last = staged.pop().expect("staged");
-    let refused = server.deployer.deploy_function(&owner, &key, &manifest("f"), last).await;
+    let refused = server.deployer.deploy_function(&owner, &key, &manifest("f"), live(last)).await;
     refused.expect_err("no component");
     assert!(!is_full().await, "a refused deployment leaves");
     let whole = server.deployer.stage(upload(&component(1))).await.expect("staged");
     assert!(is_full().await);
-    let deployed = server.deployer.deploy_function(&owner, &key, &manifest("f"), whole).await;
+    let deployed = server.deployer.deploy_function(&owner, &key, &manifest("f"), live(whole)).await;
     deployed.expect("deployed");
     assert!(!is_full().await, "a finished deployment leaves");
     staged.pop();

@@ -1,5 +1,6 @@
 //! Deployments with the real store, sandbox and processor. Never calls what it deploys.
 
+mod canaries;
 mod changes;
 mod common;
 mod functions;

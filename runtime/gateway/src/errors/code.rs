@@ -43,6 +43,7 @@ codes! {
     NoResult "no-result" CONFLICT,
     KeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY,
     NoPreviousVersion "no-previous-version" CONFLICT,
+    TrafficConflict "traffic-conflict" CONFLICT,
     SettingTaken "setting-taken" CONFLICT,
     TooManySettings "too-many-settings" BAD_REQUEST,
     UploadTooLarge "upload-too-large" PAYLOAD_TOO_LARGE,

@@ -34,6 +34,7 @@ impl Code {
             Self::NameTaken | Self::SettingTaken => Grpc::AlreadyExists,
             // Another try does not help before somebody changes what is there.
             Self::NoPreviousVersion
+            | Self::TrafficConflict
             | Self::WrongKind
             | Self::WrongState
             | Self::NoResult

@@ -3,6 +3,7 @@
 
 mod background;
 mod settings;
+mod traffic;
 
 use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
 use quern_types::{
@@ -334,7 +335,9 @@ impl From<ComponentError> for Failure {
 impl From<InvokeError> for Failure {
     fn from(error: InvokeError) -> Self {
         let code = match &error {
-            InvokeError::NotFound { .. } | InvokeError::VersionNotFound { .. } => Code::NotFound,
+            InvokeError::NotFound { .. }
+            | InvokeError::VersionNotFound { .. }
+            | InvokeError::AliasNotFound { .. } => Code::NotFound,
             InvokeError::WrongKind { .. } => Code::WrongKind,
             InvokeError::Busy { .. } | InvokeError::MemoryFull { .. } => {
                 return Self::new(Code::Busy, error).retry_after(1);

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use quern_dispatcher::{Found, InferReply, InferRequest};
-use quern_types::{Served, Tensor, VersionNumber};
+use quern_types::{Choice, Served, Tensor, VersionNumber};
 
 use super::{
     Call,
@@ -17,6 +17,7 @@ use crate::{
     collect::Collected,
     errors::Failure,
     route::Target,
+    selection::selector,
     shared_memory,
     v2::{self, Output, Wanted},
 };
@@ -57,7 +58,10 @@ impl Call {
         let Target { name, version } = Target::parse(&model_name, &model_version)?;
         let gateway = &*self.gateway;
         let tenant = &self.caller.tenant;
-        let found = Found::find(&gateway.dispatcher.routes(), tenant, &name, version)?;
+        let selector = selector(&self.headers, version)?;
+        let invocation = self.invocation.id();
+        let choice = Choice { selector: selector.as_ref(), headers: &self.headers, id: invocation };
+        let (found, picked) = Found::choose(&gateway.dispatcher.routes(), tenant, &name, &choice)?;
         let wanted = Wanted::new(&found, outputs, true, gateway)?;
         drop(found);
         let inputs = match shared.is_empty() {
@@ -68,10 +72,10 @@ impl Call {
 
         let own = self.deadline.map(|end| end.at().saturating_duration_since(Instant::now()));
         let request = InferRequest {
-            id: self.invocation.id(),
+            id: invocation,
             tenant: self.caller.tenant.clone(),
             target: name,
-            version,
+            picked,
             timeout: timeout.into_iter().chain(own).min(),
             priority,
             inputs,

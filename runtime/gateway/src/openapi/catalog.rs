@@ -4,7 +4,7 @@ use quern_types::Name;
 
 use super::operation::{Content, Operation, Part, Shape};
 use crate::{
-    deployments::{DeploymentReply, RollbackReply, RollbackRequest},
+    deployments::{DeployQuery, DeploymentReply, RollbackReply, RollbackRequest},
     errors::Code,
     inspection::{DeviceList, FunctionDetails, FunctionList, ModelDetails, ModelList, VersionList},
     logs::{LogLine, LogQuery},
@@ -62,8 +62,9 @@ fn functions() -> Vec<Operation> {
                     shape: Shape::Parts(OF_A_FUNCTION),
                 }],
             )
-            .replies::<DeploymentReply<'static>>(200, "The same was kept already, and is live now.")
-            .replies::<DeploymentReply<'static>>(201, "A new version is live.")
+            .query::<DeployQuery>()
+            .replies::<DeploymentReply<'static>>(200, "The same was kept already.")
+            .replies::<DeploymentReply<'static>>(201, "There is a new version.")
             .fails(&[
                 Code::InvalidMultipart,
                 Code::InvalidManifest,
@@ -116,8 +117,9 @@ fn models() -> Vec<Operation> {
                     Content { media_type: "multipart/form-data", shape: Shape::Parts(OF_A_MODEL) },
                 ],
             )
-            .replies::<DeploymentReply<'static>>(200, "The same was kept already, and is live now.")
-            .replies::<DeploymentReply<'static>>(201, "A new version is live.")
+            .query::<DeployQuery>()
+            .replies::<DeploymentReply<'static>>(200, "The same was kept already.")
+            .replies::<DeploymentReply<'static>>(201, "There is a new version.")
             .fails(&[
                 Code::InvalidMultipart,
                 Code::InvalidManifest,

@@ -37,6 +37,7 @@ impl Route {
             Self::Delete(class, _) => of(class, "deleteFunction", "deleteModel"),
             Self::Versions(class, _) => of(class, "listFunctionVersions", "listModelVersions"),
             Self::Rollback(class, _) => of(class, "rollBackFunction", "rollBackModel"),
+            Self::Traffic(class, _, route) => Some(route.operation(*class)),
             Self::Logs(_) => Some("readLogs"),
             Self::FunctionSettings(route) => Some(route.operation()),
             Self::Devices => Some("listDevices"),

@@ -5,6 +5,7 @@ use quern_types::{Class, Name, VersionNumber};
 
 use super::{
     Memory, Route, RouteError, Subject, Target, background, methods::Methods, settings, shorten,
+    traffic,
 };
 
 /// Most segments of a path outside of `/f`.
@@ -51,6 +52,10 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
                 }
                 [deployed, "versions"] => Methods::get(Route::Versions(class, name(deployed)?)),
                 [deployed, "rollback"] => Methods::post(Route::Rollback(class, name(deployed)?)),
+                [deployed, area @ ("traffic" | "aliases" | "canary"), ref rest @ ..] => {
+                    let found = traffic::find(area, rest, path)?;
+                    found.ok_or_else(not_found)?.of(class, &name(deployed)?)
+                }
                 _ => return Err(not_found()),
             }
         }

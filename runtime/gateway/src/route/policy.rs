@@ -1,6 +1,6 @@
 //! Who may ask for a route, and what it is counted as.
 
-use super::Route;
+use super::{Route, TrafficRoute};
 use crate::{access::Needs, metrics::Traffic};
 
 impl Route {
@@ -31,6 +31,7 @@ impl Route {
             | Self::UnloadModel(_)
             | Self::Logs(_)
             | Self::FunctionSettings(_) => Needs::DEPLOYER,
+            Self::Traffic(..) => TrafficRoute::needs(),
             Self::Regions(..)
             | Self::RegisterRegion(..)
             | Self::UnregisterRegions(..)
@@ -75,6 +76,7 @@ impl Route {
             | Self::Audit => Traffic::Inspect,
             Self::FunctionSettings(route) if route.is_change() => Traffic::Change,
             Self::FunctionSettings(_) => Traffic::Inspect,
+            Self::Traffic(_, _, route) => route.traffic(),
             Self::Logs(_) => Traffic::Logs,
             Self::Live
             | Self::Ready

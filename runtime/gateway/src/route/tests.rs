@@ -25,6 +25,7 @@ fn target(text: &str, version: Option<u32>) -> Target {
 /// Every call of the API, as method and path, and what it means.
 pub(crate) fn calls() -> Vec<(&'static str, Route)> {
     let (function, model) = (Class::Function, Class::Model);
+    let traffic = |class, route| Route::Traffic(class, name("f"), route);
     let mut calls = vec![
         ("GET /f/hello", Route::Call(name("hello"))),
         ("GET /f/hello/", Route::Call(name("hello"))),
@@ -78,6 +79,25 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
         ("GET /v1/functions/f/versions", Route::Versions(function, name("f"))),
         ("POST /v1/functions/f/rollback", Route::Rollback(function, name("f"))),
         ("POST /v1/models/m/rollback", Route::Rollback(model, name("m"))),
+        ("GET /v1/functions/f/traffic", traffic(function, TrafficRoute::Show)),
+        ("PUT /v1/functions/f/traffic", traffic(function, TrafficRoute::Set)),
+        ("PUT /v1/functions/f/aliases/a", traffic(function, TrafficRoute::SetAlias(name("a")))),
+        (
+            "DELETE /v1/functions/f/aliases/a",
+            traffic(function, TrafficRoute::RemoveAlias(name("a"))),
+        ),
+        ("GET /v1/functions/f/canary", traffic(function, TrafficRoute::Canary)),
+        ("POST /v1/functions/f/canary", traffic(function, TrafficRoute::StartCanary)),
+        ("DELETE /v1/functions/f/canary", traffic(function, TrafficRoute::AbortCanary)),
+        ("POST /v1/functions/f/canary/promote", traffic(function, TrafficRoute::PromoteCanary)),
+        ("GET /v1/models/f/traffic", traffic(model, TrafficRoute::Show)),
+        ("PUT /v1/models/f/traffic", traffic(model, TrafficRoute::Set)),
+        ("PUT /v1/models/f/aliases/a", traffic(model, TrafficRoute::SetAlias(name("a")))),
+        ("DELETE /v1/models/f/aliases/a", traffic(model, TrafficRoute::RemoveAlias(name("a")))),
+        ("GET /v1/models/f/canary", traffic(model, TrafficRoute::Canary)),
+        ("POST /v1/models/f/canary", traffic(model, TrafficRoute::StartCanary)),
+        ("DELETE /v1/models/f/canary", traffic(model, TrafficRoute::AbortCanary)),
+        ("POST /v1/models/f/canary/promote", traffic(model, TrafficRoute::PromoteCanary)),
         ("GET /v1/functions/f/logs", Route::Logs(name("f"))),
         ("GET /v1/functions/logs", Route::Show(function, name("logs"))),
         ("GET /v1/devices", Route::Devices),
@@ -149,6 +169,9 @@ fn what_has_no_route_is_named() {
         "/v1/functions/f/",
         "/v1/models/m/logs",
         "/v1/gadgets",
+        "/v1/models/m/traffic/x",
+        "/v1/models/m/aliases",
+        "/v1/models/m/canary/abort",
         "/v1/invocations/01936a5e-0000-7000-8000-0123456789ab/answer",
         "/v1/dead-letters/01936a5e-0000-7000-8000-0123456789ab/replay/now",
         "/v1/devices/0",

@@ -7,7 +7,7 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
 use quern_dispatcher::{Found, InferReply, InferRequest};
-use quern_types::{Caller, Name, Served, Tensor, VersionNumber};
+use quern_types::{Caller, Choice, Name, Served, Tensor, VersionNumber};
 
 use super::{
     compression::Coding,
@@ -25,6 +25,7 @@ use crate::{
     errors::Failure,
     invocation::Invocation,
     route::Target,
+    selection::{VERSION, selector},
     shared_memory,
 };
 
@@ -87,8 +88,13 @@ pub(crate) async fn infer(
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let Target { name, version } = target;
-    let found = Found::find(&gateway.dispatcher.routes(), &caller.tenant, &name, version)?;
     let (head, body) = request.into_parts();
+    let selector = selector(&head.headers, version)?;
+    let id = invocation.id();
+    let choice = Choice { selector: selector.as_ref(), headers: &head.headers, id };
+    let routes = gateway.dispatcher.routes();
+    let (found, picked) = Found::choose(&routes, &caller.tenant, &name, &choice)?;
+    drop(routes);
     let form = Form::of(&head.headers)?;
     let body = receive(gateway, &head.headers, body).await?;
     // What was JSON has its share until it is answered; the rest of a body brings its own.
@@ -117,7 +123,7 @@ pub(crate) async fn infer(
         id: invocation.id(),
         tenant: caller.tenant.clone(),
         target: name.clone(),
-        version,
+        picked,
         timeout,
         priority: invocation.priority(priority),
         inputs,
@@ -244,7 +250,6 @@ async fn reply(given: Given, coding: Option<Coding>) -> Result<Reply, Failure> {
     Ok(reply)
 }
 
-const VERSION: HeaderName = HeaderName::from_static("quern-version");
 const ENGINE: HeaderName = HeaderName::from_static("quern-engine");
 const DEVICE: HeaderName = HeaderName::from_static("quern-device");
 const BATCH_ROWS: HeaderName = HeaderName::from_static("quern-batch-rows");

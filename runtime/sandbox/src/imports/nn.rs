@@ -126,7 +126,7 @@ impl NetworkView<'_> {
                 ),
             ));
         };
-        let spec = self.calls.spec(&self.call.tenant, &model);
+        let spec = self.calls.spec(self.call, &model);
         spec.map_err(|error| Failure::new(code_of(&error), error.to_string()))?;
         Ok(Graph { model })
     }
@@ -140,7 +140,7 @@ async fn infer(
     inputs: Vec<(String, HeldTensor)>,
 ) -> Result<Vec<(String, HeldTensor)>, Failure> {
     let failed = |error: ModelError| Failure::new(code_of(&error), error.to_string());
-    let spec = calls.spec(&call.tenant, &model).map_err(failed)?;
+    let spec = calls.spec(call, &model).map_err(failed)?;
     let inputs = inputs.into_iter().map(|(name, tensor)| to_host(name, tensor, &spec.signature));
     let inputs = inputs.collect::<Result<_, _>>()?;
     let call = ModelCall { call: call.clone(), model, version: None, inputs };

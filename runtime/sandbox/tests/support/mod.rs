@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use quern_sandbox::{Owner, Services};
 use quern_types::{
-    BucketId, Change, KeyPage, KeyValue, KeyValueError, ModelCall, ModelCalls, ModelError,
+    BucketId, Call, Change, KeyPage, KeyValue, KeyValueError, ModelCall, ModelCalls, ModelError,
     ModelReply, ModelSpec, Name, TenantId,
 };
 
@@ -24,7 +24,7 @@ pub(crate) fn owner(function: &str) -> Owner {
 struct NoModels;
 
 impl ModelCalls for NoModels {
-    fn spec(&self, _: &TenantId, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
+    fn spec(&self, _: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
         Err(ModelError::NotFound { name: model.clone() })
     }
 

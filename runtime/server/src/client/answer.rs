@@ -19,6 +19,7 @@ pub(crate) struct Deployment {
     pub(crate) version: u32,
     pub(crate) digest: String,
     pub(crate) created: bool,
+    pub(crate) live: bool,
     pub(crate) kind: String,
     pub(crate) url: String,
     pub(crate) compile_ms: Option<f64>,

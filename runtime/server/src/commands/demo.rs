@@ -116,14 +116,14 @@ async fn deploy_all(client: &Client, functions: &Path) -> Result<()> {
     let model = functions.join("digits-mlp/digits-mlp.onnx");
     let name = "digits-mlp".parse()?;
     let media_type = "application/octet-stream";
-    let upload = ModelUpload { manifest: None, content: &model, media_type };
+    let upload = ModelUpload { manifest: None, content: &model, media_type, live: true };
     let deployed = client.deploy_model(&name, upload, &progress).await;
     progress.finish_and_clear();
     let engine = deployed?.parsed.engine.unwrap_or_default();
     eprintln!("model    digits-mlp, on {engine}");
     for function in ["digits", "digit-reader"] {
         let upload = deploy::build(&functions.join(function)).await?;
-        let deployed = deploy::send(client, &upload).await?.parsed;
+        let deployed = deploy::send(client, &upload, true).await?.parsed;
         let compile = Duration::from_secs_f64(deployed.compile_ms.unwrap_or_default() / 1e3);
         eprintln!("function {function}, compiled in {}", output::duration(compile));
     }

@@ -7,7 +7,7 @@ use quern_types::{FunctionKind, FunctionManifest, Name};
 
 use super::Session;
 use crate::{
-    client::{Answer, Client, Deployment},
+    client::{Answer, Client, Deployment, FunctionUpload},
     failure::UsageError,
     inputs, output,
     project::Project,
@@ -26,6 +26,11 @@ pub(crate) struct Deploy {
     /// The kind of a component without quern.toml [default: http]
     #[arg(long, value_parser = ["http", "inference"])]
     kind: Option<String>,
+
+    /// Don't give it any requests yet but those that ask for it; see `quern canary` and `quern
+    /// traffic`
+    #[arg(long)]
+    no_traffic: bool,
 }
 
 /// A manifest as text, and the component that it describes.
@@ -40,7 +45,7 @@ pub(crate) async fn run(session: &Session, command: Deploy) -> Result<()> {
         true => from_folder(&command).await?,
         false => from_file(&command)?,
     };
-    let answer = send(&session.client, &upload).await?;
+    let answer = send(&session.client, &upload, !command.no_traffic).await?;
     if session.json {
         output::json(&answer.json)?;
     } else {
@@ -50,10 +55,15 @@ pub(crate) async fn run(session: &Session, command: Deploy) -> Result<()> {
 }
 
 /// Uploads a function under a progress bar.
-pub(crate) async fn send(client: &Client, upload: &Upload) -> Result<Answer<Deployment>> {
+pub(crate) async fn send(
+    client: &Client,
+    upload: &Upload,
+    live: bool,
+) -> Result<Answer<Deployment>> {
     let progress = output::byte_progress(0, format!("uploading {}", upload.name));
     let Upload { name, manifest, component } = upload;
-    let answer = client.deploy_function(name, manifest.clone(), component, &progress).await;
+    let form = FunctionUpload { manifest: manifest.clone(), component, live };
+    let answer = client.deploy_function(name, form, &progress).await;
     progress.finish_and_clear();
     Ok(answer?)
 }
@@ -105,7 +115,12 @@ fn default_manifest(name: &Name, kind: &str) -> Result<String> {
 
 fn print(session: &Session, upload: &Upload, deployment: &Deployment) -> Result<()> {
     let Deployment { name, version, kind, digest, .. } = deployment;
-    let note = if deployment.created { "" } else { " (these bytes were deployed before)" };
+    let note = match (deployment.created, deployment.live) {
+        (true, true) => "",
+        (true, false) => ", which gets no requests yet",
+        (false, true) => " (these bytes were deployed before)",
+        (false, false) => " (these bytes were deployed before), which gets no requests yet",
+    };
     output::line(format_args!("{kind} function {name} version {version}{note}"))?;
     output::line(format_args!("  digest  {digest}"))?;
     if let Some(compile_ms) = deployment.compile_ms {
@@ -132,7 +147,8 @@ mod tests {
 
     fn command(path: &Path, name: Option<&str>, kind: Option<&str>) -> Deploy {
         let name = name.map(|name| name.parse().expect("a name"));
-        Deploy { path: path.to_owned(), name, kind: kind.map(str::to_owned) }
+        let kind = kind.map(str::to_owned);
+        Deploy { path: path.to_owned(), name, kind, no_traffic: false }
     }
 
     #[test]

@@ -48,7 +48,7 @@ async fn watch(session: &Session, folder: &Path) -> Result<()> {
 
 async fn deploy_once(session: &Session, folder: &Path, followed: &mut Followed) -> Result<()> {
     let upload = deploy::build(folder).await?;
-    let answer = deploy::send(&session.client, &upload).await?;
+    let answer = deploy::send(&session.client, &upload, true).await?;
     // Before the deployment is announced, so that nothing printed after it is missed.
     followed.follow(session, upload.name).await?;
     if session.json {

@@ -6,13 +6,16 @@ use quern_types::{Name, VersionNumber};
 use super::{ClassFlags, Session};
 use crate::output;
 
-/// Make an earlier version of a function or model live
+/// Give an earlier version of a function or model all requests
+///
+/// Where several versions share them, they all go to the live one again, and a canary ends.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rollback {
     /// The function or model
     name: Name,
 
-    /// The version to go to [default: the newest kept one below the live version]
+    /// The version to go to [default: where several share the requests, the live one; else the newest
+    /// kept one below it]
     #[arg(long, value_name = "VERSION")]
     to: Option<VersionNumber>,
 

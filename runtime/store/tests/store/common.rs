@@ -82,6 +82,7 @@ pub(crate) fn version<Spec>(
         content,
         spec,
         created: SystemTime::now(),
+        live: true,
     }
 }
 

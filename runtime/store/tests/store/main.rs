@@ -14,3 +14,4 @@ mod opening;
 mod queue;
 mod rotation;
 mod settings;
+mod traffic;

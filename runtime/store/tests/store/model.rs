@@ -131,6 +131,7 @@ async fn commit(
                 content,
                 spec: $spec,
                 created: SystemTime::now(),
+                live: true,
             }
         };
     }

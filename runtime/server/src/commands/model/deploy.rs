@@ -40,6 +40,11 @@ pub(crate) struct ModelDeploy {
     /// A text file with the labels of an output, one a line; may be given several times
     #[arg(long, value_name = "OUTPUT=FILE")]
     labels: Vec<String>,
+
+    /// Don't give it any requests yet but those that ask for it; see `quern canary` and `quern
+    /// traffic`
+    #[arg(long)]
+    no_traffic: bool,
 }
 
 pub(crate) async fn run(session: &Session, command: ModelDeploy) -> Result<()> {
@@ -50,7 +55,9 @@ pub(crate) async fn run(session: &Session, command: ModelDeploy) -> Result<()> {
         return Ok(());
     }
     let deployment = answer.parsed;
-    output::line(format_args!("model {} version {}", deployment.name, deployment.version))?;
+    let note = if deployment.live { "" } else { ", which gets no requests yet" };
+    let (name, version) = (&deployment.name, deployment.version);
+    output::line(format_args!("model {name} version {version}{note}"))?;
     output::line(format_args!("  digest  {}", deployment.digest))?;
     if let Some(engine) = &deployment.engine {
         output::line(format_args!("  engine  {engine}"))?;
@@ -71,7 +78,8 @@ async fn upload(
 ) -> Result<Answer<Deployment>> {
     let path = command.file.clone();
     let packed = tokio::task::spawn_blocking(move || pack(&path)).await??;
-    let upload = ModelUpload { manifest, content: packed.path(), media_type: packed.media_type() };
+    let (content, media_type) = (packed.path(), packed.media_type());
+    let upload = ModelUpload { manifest, content, media_type, live: !command.no_traffic };
     let progress = output::byte_progress(0, format!("uploading {}", command.name));
     let answer = client.deploy_model(&command.name, upload, &progress).await;
     progress.finish_and_clear();
@@ -132,7 +140,7 @@ mod tests {
 
     fn command(manifest: Option<PathBuf>, labels: Vec<String>) -> ModelDeploy {
         let (file, name) = (PathBuf::from("m.onnx"), "m".parse().expect("a name"));
-        ModelDeploy { file, name, engine: None, manifest, labels }
+        ModelDeploy { file, name, engine: None, manifest, labels, no_traffic: false }
     }
 
     #[test]

@@ -1,0 +1,184 @@
+//! Whether a canary goes on: a pure function of where it stands, of what was counted, and of the
+//! time. Never looks at a clock, and never changes anything.
+//!
+//! Both versions are judged by the same while. A difference counts only if chance would hardly
+//! make it: it is looked at every second, so that "hardly" is one in ten thousand.
+
+use std::time::Duration;
+
+use quern_types::{Canary, CanaryLimits, CanaryState, Latencies, OutcomeCounts, Period};
+
+/// How likely chance may make a difference that is taken for real.
+const CHANCE: f64 = 1e-4;
+/// The same for latencies, in standard deviations of a rank.
+const DEVIATIONS: f64 = 4.0;
+/// Failures up to here are judged exactly, more of them by the normal distribution.
+const EXACT: u64 = 1_000;
+
+/// What was counted in a step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// Since when, in µs since 1970: since the step began, or the server started.
+    pub since_us: u64,
+    /// Of the old version.
+    pub old: OutcomeCounts,
+    /// Of the new one.
+    pub new: OutcomeCounts,
+}
+
+/// What a step waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// How much of its time is left.
+    pub time: Period,
+    /// How many requests the new version has to answer yet; where its time is over, the step goes
+    /// on for as long as that takes.
+    pub requests: u64,
+}
+
+/// What to do with a canary.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    /// Nothing yet.
+    Wait(Waiting),
+    /// Take it to this state.
+    Enter(CanaryState),
+}
+
+/// What to do with a canary; none if it has ended.
+pub(crate) fn step(canary: &Canary, observed: &Observed, now_us: u64) -> Option<Action> {
+    let (index, step) = canary.step()?;
+    if step.percent == 100 {
+        return Some(Action::Enter(promoted(now_us)));
+    }
+    let missing = u64::from(canary.limits.requests).saturating_sub(observed.new.requests);
+    if missing == 0
+        && let Some(reason) = worse(canary, observed)
+    {
+        return Some(Action::Enter(CanaryState::RolledBack { at_us: now_us, reason }));
+    }
+    let held = Duration::from_micros(now_us.saturating_sub(observed.since_us));
+    let left = step.hold.0.saturating_sub(held);
+    if missing > 0 || !left.is_zero() {
+        return Some(Action::Wait(Waiting { time: Period(left), requests: missing }));
+    }
+    let next = canary.steps.at(index + 1).filter(|next| next.percent < 100);
+    Some(Action::Enter(match next {
+        Some(_) => CanaryState::Running { step: index + 1, since_us: now_us },
+        None => promoted(now_us),
+    }))
+}
+
+fn promoted(at_us: u64) -> CanaryState {
+    CanaryState::Promoted { at_us, reason: "it did no worse in all steps".into() }
+}
+
+/// In what the new version is worse, if in anything.
+fn worse(canary: &Canary, Observed { old, new, .. }: &Observed) -> Option<String> {
+    let CanaryLimits { errors, latency, .. } = canary.limits;
+    if is_excess((new.traps, new.requests), (old.traps, old.requests)) {
+        return Some(compare("trapped", canary, (new.traps, old.traps), (new, old)));
+    }
+    let above = rate(new.errors, new.requests) - rate(old.errors, old.requests);
+    if above > errors / 100.0 && is_excess((new.errors, new.requests), (old.errors, old.requests)) {
+        return Some(compare("failed", canary, (new.errors, old.errors), (new, old)));
+    }
+    [(0.5, "median"), (0.99, "99th percentile")].into_iter().find_map(|(quantile, word)| {
+        let least_us = lower_bound(&new.latency, quantile)?;
+        let most_us = upper_bound(&old.latency, quantile)?;
+        (least_us as f64 > most_us as f64 * latency).then(|| {
+            let (version, from) = (canary.version, canary.from);
+            format!(
+                "the {word} of version {version}'s latency is at least {least_us} µs, more than \
+                 {latency} times the {most_us} µs that version {from}'s is at most"
+            )
+        })
+    })
+}
+
+fn compare(
+    what: &str,
+    canary: &Canary,
+    (bad, old_bad): (u64, u64),
+    (new, old): (&OutcomeCounts, &OutcomeCounts),
+) -> String {
+    let percent = |bad, all| 100.0 * rate(bad, all);
+    format!(
+        "{bad} of {} requests ({:.2} %) to version {} {what}, and {old_bad} of {} ({:.2} %) to \
+         version {}",
+        new.requests,
+        percent(bad, new.requests),
+        canary.version,
+        old.requests,
+        percent(old_bad, old.requests),
+        canary.from,
+    )
+}
+
+fn rate(bad: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { bad as f64 / all as f64 }
+}
+
+/// Whether the first of two counts of failures among so many requests is higher than chance makes
+/// it. If both versions were alike, each failure would be the new one's with the probability that a
+/// request is (the conditional test of two Poisson rates; Przyborowski and Wilenski, 1940).
+fn is_excess((bad, all): (u64, u64), (old_bad, old_all): (u64, u64)) -> bool {
+    if bad == 0 || all == 0 || old_all == 0 {
+        return false;
+    }
+    let share = all as f64 / (all + old_all) as f64;
+    at_least(bad, bad + old_bad, share) < CHANCE
+}
+
+/// How likely at least `count` of `all` come true that each do with this probability.
+fn at_least(count: u64, all: u64, probability: f64) -> f64 {
+    if all > EXACT {
+        let mean = all as f64 * probability;
+        let deviation = (mean * (1.0 - probability)).sqrt();
+        return normal_tail((count as f64 - 0.5 - mean) / deviation);
+    }
+    // From the probability of none to that of all, each from the one before, as logarithms: the
+    // first may be too small for a number.
+    let odds = (probability / (1.0 - probability)).ln();
+    let mut log = all as f64 * (1.0 - probability).ln();
+    let mut sum = 0.0;
+    for number in 0..=all {
+        if number >= count {
+            sum += log.exp();
+        }
+        log += ((all - number) as f64 / (number + 1) as f64).ln() + odds;
+    }
+    sum
+}
+
+/// How likely a normal variable is so many standard deviations above its mean; an upper bound, and
+/// close to it where it matters, far from the mean (Mills' ratio).
+fn normal_tail(deviations: f64) -> f64 {
+    if deviations < 1.0 {
+        return 1.0;
+    }
+    (-0.5 * deviations * deviations).exp() / (deviations * (2.0 * std::f64::consts::PI).sqrt())
+}
+
+/// What a quantile is at least, in µs, by the ranks that it may have.
+fn lower_bound(latencies: &Latencies, quantile: f64) -> Option<u64> {
+    let (mean, deviation) = rank(latencies, quantile);
+    let rank = (mean - DEVIATIONS * deviation).floor().max(0.0) as u64;
+    latencies.at_rank(rank).map(|(least_us, _)| least_us)
+}
+
+/// What a quantile is at most, in µs; none if there are too few to say.
+fn upper_bound(latencies: &Latencies, quantile: f64) -> Option<u64> {
+    let (mean, deviation) = rank(latencies, quantile);
+    let rank = (mean + DEVIATIONS * deviation).ceil() as u64 + 1;
+    latencies.at_rank(rank).map(|(_, most_us)| most_us)
+}
+
+/// The rank of a quantile of what these are a sample of, and its standard deviation.
+fn rank(latencies: &Latencies, quantile: f64) -> (f64, f64) {
+    let mean = latencies.count() as f64 * quantile;
+    (mean, (mean * (1.0 - quantile)).sqrt())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Canaries in made-up time: what takes them on, what stops them, and how seldom chance does.
+
+use quern_types::VersionNumber;
+
+use super::*;
+
+const SECOND_US: u64 = 1_000_000;
+
+fn canary(steps: &str, step: usize) -> Canary {
+    let number = |number| VersionNumber::new(number).expect("not zero");
+    Canary {
+        version: number(2),
+        from: number(1),
+        steps: steps.parse().expect("steps"),
+        limits: CanaryLimits::default(),
+        started_us: 0,
+        token: None,
+        state: CanaryState::Running { step, since_us: 0 },
+    }
+}
+
+/// So many requests, of which so many failed and trapped, that all took so long.
+fn counts(requests: u64, errors: u64, traps: u64, ms: u64) -> OutcomeCounts {
+    let mut counts = OutcomeCounts { requests, errors, traps, ..OutcomeCounts::default() };
+    for _ in 0..requests {
+        counts.latency.add(Duration::from_millis(ms));
+    }
+    counts
+}
+
+fn after(canary: &Canary, seconds: u64, old: OutcomeCounts, new: OutcomeCounts) -> Action {
+    let observed = Observed { since_us: 0, old, new };
+    step(canary, &observed, seconds * SECOND_US).expect("it runs")
+}
+
+#[test]
+fn a_canary_goes_through_its_steps_and_is_promoted() {
+    let good = || counts(1_000, 1, 0, 5);
+    let waits = after(&canary("5% 10s, 50% 20s, 100%", 0), 4, good(), good());
+    let time = Period::from_millis(6_000);
+    assert_eq!(waits, Action::Wait(Waiting { time, requests: 0 }));
+    let next = after(&canary("5% 10s, 50% 20s, 100%", 0), 10, good(), good());
+    let running = CanaryState::Running { step: 1, since_us: 10 * SECOND_US };
+    assert_eq!(next, Action::Enter(running));
+    for canary in [canary("5% 10s, 50% 20s, 100%", 1), canary("100%", 0)] {
+        let last = after(&canary, 20, good(), good());
+        assert!(matches!(last, Action::Enter(CanaryState::Promoted { .. })), "{last:?}");
+    }
+    let ended = Canary { state: promoted(1), ..canary("100%", 0) };
+    assert_eq!(step(&ended, &Observed::default(), 2), None);
+}
+
+#[test]
+fn a_step_goes_on_until_there_are_enough_requests() {
+    let (few, many) = (counts(12, 12, 12, 900), counts(100_000, 0, 0, 1));
+    let waits = after(&canary("5% 10s, 100%", 0), 1_000_000, many, few);
+    let time = Period::from_millis(0);
+    assert_eq!(waits, Action::Wait(Waiting { time, requests: 38 }), "and is not judged by them");
+}
+
+#[test]
+fn what_is_worse_rolls_back_at_once_and_says_why() {
+    let old = || counts(2_000, 2, 0, 5);
+    for (new, reason) in [
+        (
+            counts(100, 20, 20, 5),
+            "20 of 100 requests (20.00 %) to version 2 trapped, and 0 of 2000",
+        ),
+        (counts(100, 9, 0, 5), "9 of 100 requests (9.00 %) to version 2 failed, and 2 of 2000"),
+        (counts(100, 0, 0, 12), "the median of version 2's latency is at least 11"),
+    ] {
+        let action = after(&canary("5% 10m, 100%", 0), 1, old(), new);
+        let Action::Enter(CanaryState::RolledBack { reason: found, .. }) = action else {
+            panic!("{action:?} should be for {reason}")
+        };
+        assert!(found.starts_with(reason), "{found}");
+    }
+    let mut slow_tail = counts(940, 0, 0, 5);
+    slow_tail.requests += 60;
+    (0..60).for_each(|_| slow_tail.latency.add(Duration::from_millis(50)));
+    let action = after(&canary("5% 10m, 100%", 0), 1, old(), slow_tail);
+    let tail = matches!(&action, Action::Enter(CanaryState::RolledBack { reason, .. })
+        if reason.starts_with("the 99th percentile"));
+    assert!(tail, "{action:?}");
+}
+
+#[test]
+fn what_may_be_chance_or_is_within_limits_does_not_roll_back() {
+    let cases = [
+        ("as bad as the old one", counts(2_000, 200, 200, 5), counts(100, 12, 12, 5)),
+        ("a little slower", counts(2_000, 0, 0, 5), counts(1_000, 0, 0, 7)),
+        ("faster", counts(2_000, 0, 0, 50), counts(1_000, 0, 0, 5)),
+        ("two of a hundred", counts(2_000, 0, 0, 5), counts(100, 2, 2, 5)),
+        ("nothing to compare with", counts(0, 0, 0, 5), counts(100, 100, 100, 500)),
+        ("within the limit", counts(1_000_000, 0, 0, 5), counts(1_000_000, 900, 0, 5)),
+        ("one slow request", counts(2_000, 0, 0, 5), {
+            let mut counts = counts(99, 0, 0, 5);
+            counts.requests += 1;
+            counts.latency.add(Duration::from_secs(9));
+            counts
+        }),
+    ];
+    for (case, old, new) in cases {
+        let action = after(&canary("5% 10m, 100%", 0), 1, old, new);
+        assert!(matches!(action, Action::Wait(_)), "{case}: {action:?}");
+    }
+}
+
+#[test]
+fn the_exact_probability_meets_the_normal_one() {
+    // Of 10 coins, 8 or more are heads in 56 of 1024 cases.
+    assert!((at_least(8, 10, 0.5) - 56.0 / 1024.0).abs() < 1e-12);
+    assert!((at_least(0, 10, 0.3) - 1.0).abs() < 1e-9);
+    assert!((at_least(3, 3, 0.05) - 0.05f64.powi(3)).abs() < 1e-12);
+    let (exact, normal) = (at_least(590, 1_000, 0.5), at_least(591, 1_001, 0.5));
+    assert!(exact < CHANCE && normal < CHANCE && normal < 10.0 * exact, "{exact} {normal}");
+    assert!(at_least(501, 1_001, 0.5) > 0.1);
+}
+
+/// Numbers from 0 to 1 that are always the same.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> f64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Canaries that see so many requests a second, looked at every second: how many of them roll back.
+fn rolled_back(canaries: u64, old_rate: f64, new_rate: f64, slower: f64) -> u64 {
+    let mut chance = Chance(canaries);
+    let mut rolled_back = 0;
+    for _ in 0..canaries {
+        let canary = canary("10% 1m, 100%", 0);
+        let mut observed = Observed::default();
+        for second in 0..60 {
+            for _ in 0..100 {
+                let (counts, rate, factor) = match chance.next() < 0.1 {
+                    true => (&mut observed.new, new_rate, slower),
+                    false => (&mut observed.old, old_rate, 1.0),
+                };
+                counts.requests += 1;
+                counts.errors += u64::from(chance.next() < rate);
+                let ms = -10.0 * (1.0 - chance.next()).ln() * factor;
+                counts.latency.add(Duration::from_secs_f64(ms / 1e3));
+            }
+            let action = step(&canary, &observed, second * SECOND_US).expect("it runs");
+            if matches!(action, Action::Enter(CanaryState::RolledBack { .. })) {
+                rolled_back += 1;
+                break;
+            }
+        }
+    }
+    rolled_back
+}
+
+#[test]
+fn chance_seldom_rolls_back_and_what_is_worse_hardly_ever_escapes() {
+    assert!(rolled_back(200, 0.01, 0.01, 1.0) <= 1, "versions that are alike");
+    assert!(rolled_back(40, 0.2, 0.2, 1.0) <= 1, "that often fail");
+    assert_eq!(rolled_back(40, 0.01, 0.15, 1.0), 40, "errors");
+    assert_eq!(rolled_back(40, 0.01, 0.01, 3.0), 40, "latency");
+}
