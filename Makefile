@@ -13,7 +13,7 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all test-openapi test-conformance conformance clients check format lint documentation rules bench bench-inference fuzz peers ort guests javascript wasm-target
+.PHONY: help demo test test-all test-openapi test-conformance conformance clients check format lint documentation rules bench bench-control bench-inference fuzz peers ort guests javascript wasm-target
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,12 @@ bench-inference: guests ort peers ## Measure models beside FastAPI, Triton, LitS
 	cargo build --release $(MEASURED) --example mlp
 	@echo "== measuring models beside their peers"
 	cargo bench $(MEASURED) --bench inference -- --write $(if $(ONLY),--only $(ONLY))
+
+bench-control: ## Measure batch scoring beside the engine alone
+	@echo "== building the server for measuring"
+	cargo build --release $(MEASURED) --example mlp
+	@echo "== measuring batch scoring"
+	cargo bench $(MEASURED) --bench scoring
 
 fuzz: SECONDS := 60
 fuzz: ## Fuzz the parsers of what strangers send, each for SECONDS (60)

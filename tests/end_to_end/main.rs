@@ -6,6 +6,7 @@ mod support;
 mod access;
 mod background;
 mod bad_input;
+mod batches;
 mod capacity;
 mod cli;
 mod configuration;

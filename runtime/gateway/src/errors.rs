@@ -301,7 +301,8 @@ mod tests {
             (Code::InvalidMultipart, MultipartError::Malformed { reason: reason() }.into()),
             (
                 Code::InvalidMultipart,
-                MultipartError::Unknown { name: "x".into(), payload: "model" }.into(),
+                MultipartError::Unknown { name: "x".into(), text: "manifest", payload: "model" }
+                    .into(),
             ),
             (Code::InvalidMultipart, MultipartError::Duplicate { name: "model" }.into()),
             (Code::InvalidMultipart, MultipartError::Missing { name: "model" }.into()),
@@ -555,7 +556,11 @@ mod tests {
                 model(ModelError::Unavailable { name: name.clone(), reason: reason() }),
             ),
             (Code::Internal, Failure::internal(reason())),
+            (Code::InvalidRequest, routed("GET", "/v1/batches/x")),
         ]
+        .into_iter()
+        .chain(sources::batch_failures())
+        .collect()
     }
 
     #[test]

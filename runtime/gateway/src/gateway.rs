@@ -7,6 +7,7 @@ use prometheus::Registry;
 use quern_deploy::Deployer;
 use quern_dispatcher::Dispatcher;
 use quern_jobs::Jobs;
+use quern_scoring::Scoring;
 use quern_types::Caller;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -39,6 +40,8 @@ pub struct GatewayServices {
     pub dispatcher: Arc<Dispatcher>,
     /// Keeps calls that are carried out later.
     pub jobs: Arc<Jobs>,
+    /// Scores files of rows.
+    pub scoring: Arc<Scoring>,
 }
 
 /// The HTTP edge.
@@ -47,6 +50,7 @@ pub struct Gateway {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) scoring: Arc<Scoring>,
     pub(crate) registry: Registry,
     /// What there is to ask for.
     pub(crate) api: Api,
@@ -75,7 +79,7 @@ impl Gateway {
         services: GatewayServices,
         registry: Registry,
     ) -> Result<Self, prometheus::Error> {
-        let GatewayServices { deployer, dispatcher, jobs } = services;
+        let GatewayServices { deployer, dispatcher, scoring, jobs } = services;
         let metrics = Metrics::register(&registry)?;
         let troubles = Troubles::register(&registry)?;
         let limits = ArcSwap::from_pointee(config.limits);
@@ -87,6 +91,7 @@ impl Gateway {
             deployer,
             dispatcher,
             jobs,
+            scoring,
             registry,
             api,
             metrics,

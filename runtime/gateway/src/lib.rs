@@ -4,6 +4,7 @@
 mod access;
 mod activity;
 mod background;
+mod batches;
 mod body;
 mod collect;
 mod deployments;

@@ -22,7 +22,7 @@ use crate::body::ReadError;
 /// Most bytes that are read in search of a boundary or of the end of a part's headers. The parser
 /// looks at what it has only after it has read more, up to three pieces of a connection's buffer
 /// (64 KiB), so this is far above what boundaries and headers need.
-const MAX_FRAMING: u64 = 512 << 10;
+pub(crate) const MAX_FRAMING: u64 = 512 << 10;
 
 /// Why an upload can't be taken apart.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +34,12 @@ pub(crate) enum MultipartError {
         reason: String,
     },
     /// A part that nobody asked for.
-    #[error("part {name:?} is unknown: the upload has the parts \"manifest\" and {payload:?}")]
+    #[error("part {name:?} is unknown: the upload has the parts {text:?} and {payload:?}")]
     Unknown {
         /// Its name.
         name: String,
+        /// The name of the part that says what it is.
+        text: &'static str,
         /// The name of the other part that belongs here.
         payload: &'static str,
     },
@@ -112,7 +114,11 @@ where
             }
             other => {
                 let part = other.unwrap_or_default().chars().take(80).collect();
-                return Err(MultipartError::Unknown { name: part, payload: name });
+                return Err(MultipartError::Unknown {
+                    name: part,
+                    text: "manifest",
+                    payload: name,
+                });
             }
         }
     }
@@ -126,7 +132,7 @@ where
 /// part's headers: so the number is limited. It also takes the end of the body for the end of its
 /// search, even if it came together with what it searches for: so each piece, and the end, comes
 /// only after the stream has been pending once.
-fn open(
+pub(crate) fn open(
     body: impl Stream<Item = Result<Bytes, ReadError>> + Send + 'static,
     boundary: String,
 ) -> (Multipart<'static>, Arc<AtomicU64>) {
@@ -160,7 +166,7 @@ async fn read_manifest(mut field: Field<'static>) -> Result<String, MultipartErr
     String::from_utf8(manifest).map_err(|_| MultipartError::ManifestNotText)
 }
 
-fn malformed(error: multer::Error) -> MultipartError {
+pub(crate) fn malformed(error: multer::Error) -> MultipartError {
     let reason = match error {
         multer::Error::StreamReadFailed(cause) => cause.to_string(),
         other => other.to_string(),

@@ -3,6 +3,7 @@
 
 mod access;
 mod background;
+mod batches;
 mod catalog;
 mod document;
 mod operation;
@@ -37,6 +38,7 @@ fn described() -> Vec<Operation> {
         settings::operations(),
         traffic::operations(),
         background::operations(),
+        batches::operations(),
         access::operations(),
         operations::operations(),
     ];

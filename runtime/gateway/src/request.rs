@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
-    Gateway, background,
+    Gateway, background, batches,
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Audience, Failure, Family},
@@ -167,6 +167,7 @@ impl Gateway {
                 Box::pin(background::answer(self, caller, route, request.uri().query())).await
             }
             Route::Audit => Box::pin(tokens::audit(self, request.uri().query())).await,
+            Route::Batches(route) => Box::pin(batches::answer(self, caller, route, request)).await,
             Route::Logs(name) => {
                 Box::pin(logs::logs(self, caller, name, request.uri().query())).await
             }

@@ -1,6 +1,7 @@
 //! Which operation a method and a path mean. Knows nothing of what is deployed.
 
 mod background;
+mod batches;
 mod methods;
 mod operation;
 mod paths;
@@ -10,7 +11,9 @@ mod settings;
 pub(crate) mod tests;
 mod traffic;
 
+pub(crate) use batches::BatchRoute;
 use http::Method;
+use quern_scoring::InvalidBatchId;
 use quern_types::{
     Class, InvalidName, InvalidSettingKey, InvalidTokenId, Name, TokenId, VersionNumber,
 };
@@ -86,6 +89,8 @@ pub(crate) enum Route {
     Audit,
     /// Asynchronous calls.
     Background(BackgroundRoute),
+    /// `/v1/batches…`
+    Batches(BatchRoute),
     /// `GET /healthz`
     Healthz,
     /// `GET /readyz`
@@ -174,6 +179,9 @@ pub(crate) enum RouteError {
         /// What stands in its place.
         id: String,
     },
+    /// What should name a batch doesn't.
+    #[error(transparent)]
+    Batch(#[from] InvalidBatchId),
     /// A region's name in the path is no text.
     #[error("name of the region {name:?} is not UTF-8 once it is decoded")]
     RegionName {

@@ -10,6 +10,7 @@ use quern_gateway::{EdgeLimits, Gateway, GatewayConfig, GatewayServices, SharedM
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_jobs::{Jobs, JobsConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
+use quern_scoring::{Scoring, ScoringConfig};
 use quern_store::{Store, StoreConfig};
 use quern_types::{ByteSize, LimitRules};
 use tokio::{
@@ -77,7 +78,10 @@ impl Edge {
             callers_are_owners: true,
             version: "test",
         };
-        let services = GatewayServices { deployer, dispatcher: dispatcher.clone(), jobs };
+        let scoring = ScoringConfig::new(data.join("batches"));
+        let scoring = Scoring::open(scoring, dispatcher.clone(), &registry).await;
+        let scoring = scoring.expect("opens");
+        let services = GatewayServices { deployer, dispatcher: dispatcher.clone(), scoring, jobs };
         let gateway = Gateway::new(config, services, registry);
         let gateway = gateway.expect("registers");
 

@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Infer(commands::infer::Infer),
     Call(commands::call::Call),
     #[command(subcommand)]
+    Batch(commands::batch::Batch),
+    #[command(subcommand)]
     Invocations(commands::invocations::Invocations),
     #[command(subcommand)]
     DeadLetters(commands::dead_letters::DeadLetters),

@@ -11,6 +11,7 @@ use crate::{
 
 pub(crate) mod alias;
 pub(crate) mod audit;
+pub(crate) mod batch;
 pub(crate) mod call;
 pub(crate) mod canary;
 pub(crate) mod config;
@@ -70,6 +71,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Call(command) => call::run(&session, command).await,
         Command::Invocations(command) => invocations::run(&session, command).await,
         Command::DeadLetters(command) => dead_letters::run(&session, command).await,
+        Command::Batch(command) => batch::run(&session, command).await,
         Command::Logs(command) => logs::run(&session, command).await,
         Command::Devices(command) => devices::run(&session, command).await,
         Command::Settings(command) => settings::run(&session, command).await,

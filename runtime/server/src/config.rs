@@ -16,7 +16,7 @@ mod source;
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{
-    Background, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory,
+    Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory,
 };
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
@@ -42,6 +42,7 @@ pub(crate) struct Options {
     pub(crate) keyvalue: KeyValue,
     pub(crate) secrets: Secrets,
     pub(crate) models: Models,
+    pub(crate) batches: Batches,
     pub(crate) deploy: Deploy,
     pub(crate) logs: Logs,
     #[serde(rename = "async")]
@@ -236,7 +237,8 @@ impl Config {
     fn sections(&self) -> Vec<Section> {
         let Options { server, tls, http, shared_memory, limits: _, sandbox, outbound, .. } =
             &self.options;
-        let Options { keyvalue, secrets, models, deploy, logs, background, .. } = &self.options;
+        let Options { keyvalue, secrets, models, batches, deploy, logs, background, .. } =
+            &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         vec![
             server.section(),
@@ -250,6 +252,7 @@ impl Config {
             keyvalue.section(),
             secrets.section(),
             models.section(),
+            batches.section(),
             deploy.section(),
             logs.section(),
             background.section(),

@@ -10,6 +10,7 @@ use quern_gateway::{Gateway, GatewayConfig, GatewayServices};
 use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
 use quern_jobs::Jobs;
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
+use quern_scoring::Scoring;
 use quern_store::{Store, StoreConfig};
 use quern_types::{Device, Digest};
 
@@ -24,6 +25,7 @@ pub(crate) struct Parts {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) scoring: Arc<Scoring>,
     pub(crate) store: Arc<Store>,
     /// The metrics of all.
     pub(crate) registry: Registry,
@@ -40,6 +42,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     store.secrets_key = secrets_key::find(options.secrets.key_file.as_deref())?.map(Arc::new);
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
     let background = options.background;
+    let batches = options.batches.config(server.data.join("batches"));
 
     let store = Store::open(store, &registry)
         .await
@@ -75,6 +78,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         outcomes: dispatcher.clone(),
     };
     let deployer = Arc::new(Deployer::new(deploy, services, &registry)?);
+    let scoring = Scoring::open(batches, Arc::clone(&dispatcher), &registry).await?;
     let gateway = GatewayConfig {
         limits: http.limits(),
         authenticate: server.authenticate,
@@ -86,10 +90,11 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let services = GatewayServices {
         deployer: Arc::clone(&deployer),
         dispatcher: Arc::clone(&dispatcher),
+        scoring: Arc::clone(&scoring),
         jobs: Arc::clone(&jobs),
     };
     let gateway = Arc::new(Gateway::new(gateway, services, registry.clone())?);
-    Ok(Parts { gateway, deployer, dispatcher, jobs, store, registry, worker })
+    Ok(Parts { gateway, deployer, dispatcher, scoring, jobs, store, registry, worker })
 }
 
 /// What a data folder is opened with, but for the key of its secrets.

@@ -38,6 +38,7 @@ impl Code {
             | Self::WrongKind
             | Self::WrongState
             | Self::NoResult
+            | Self::NotEnded
             | Self::EngineAbsent
             | Self::NotLoaded
             | Self::SecretsLocked => Grpc::FailedPrecondition,
@@ -46,6 +47,8 @@ impl Code {
             | Self::ResponseTooLarge
             | Self::Busy
             | Self::TooManyTokens
+            | Self::TooManyBatches
+            | Self::StorageFull
             | Self::OutOfMemory
             | Self::TooManyTableElements
             | Self::TooManyInstances

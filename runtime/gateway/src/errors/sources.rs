@@ -2,8 +2,12 @@
 //! new variant needs its code before anything compiles.
 
 mod background;
+mod batches;
 mod settings;
 mod traffic;
+
+#[cfg(test)]
+pub(super) use batches::tests::failures as batch_failures;
 
 use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
 use quern_types::{
@@ -38,9 +42,10 @@ impl From<RouteError> for Failure {
             | RouteError::EncodedName { .. }
             | RouteError::SettingKey(_)
             | RouteError::RegionName { .. } => Self::new(Code::InvalidName, error),
-            RouteError::Version { .. } | RouteError::Token(_) | RouteError::Invocation { .. } => {
-                Self::new(Code::InvalidRequest, error)
-            }
+            RouteError::Version { .. }
+            | RouteError::Token(_)
+            | RouteError::Batch(_)
+            | RouteError::Invocation { .. } => Self::new(Code::InvalidRequest, error),
         }
     }
 }

@@ -13,12 +13,14 @@ use crate::{
 const MANIFEST: &str = "The manifest, in TOML: docs/api.md says what may stand in it.";
 const OF_A_FUNCTION: &[Part] = &[
     Part {
+        schema: None,
         name: "manifest",
         media_type: "application/toml",
         description: MANIFEST,
         is_required: true,
     },
     Part {
+        schema: None,
         name: "component",
         media_type: "application/wasm",
         description: "The WebAssembly component.",
@@ -27,12 +29,14 @@ const OF_A_FUNCTION: &[Part] = &[
 ];
 const OF_A_MODEL: &[Part] = &[
     Part {
+        schema: None,
         name: "manifest",
         media_type: "application/toml",
         description: MANIFEST,
         is_required: false,
     },
     Part {
+        schema: None,
         name: "model",
         media_type: "application/octet-stream",
         description: "The ONNX file, or an archive of it and its weights.",

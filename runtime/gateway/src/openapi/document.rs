@@ -218,7 +218,7 @@ fn codes(operation: &Operation, asks_for_token: bool) -> Vec<Code> {
     codes
 }
 
-fn write_content(content: &Content, schema: impl FnOnce(SchemaOf) -> Value) -> Value {
+fn write_content(content: &Content, mut schema: impl FnMut(SchemaOf) -> Value) -> Value {
     match &content.shape {
         Shape::Json(of) => json!({"schema": schema(*of)}),
         // The field for it comes with OpenAPI 3.2.
@@ -228,12 +228,12 @@ fn write_content(content: &Content, schema: impl FnOnce(SchemaOf) -> Value) -> V
         Shape::Bytes => json!({"schema": {}}),
         Shape::Parts(parts) => {
             let properties = parts.iter().map(|part| {
-                let schema = json!({
-                    "type": "string",
-                    "contentMediaType": part.media_type,
-                    "description": part.description,
-                });
-                (part.name.to_owned(), schema)
+                let mut part_schema = match part.schema {
+                    Some(of) => schema(of),
+                    None => json!({"type": "string", "contentMediaType": part.media_type}),
+                };
+                part_schema["description"] = part.description.into();
+                (part.name.to_owned(), part_schema)
             });
             let properties: Map<_, _> = properties.collect();
             let required = parts.iter().filter(|part| part.is_required).map(|part| part.name);

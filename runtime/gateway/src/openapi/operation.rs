@@ -67,6 +67,8 @@ pub(super) enum Shape {
 
 /// A part of a form.
 pub(super) struct Part {
+    /// What it is where it is JSON of a type; none: whatever the media type says.
+    pub(super) schema: Option<SchemaOf>,
     pub(super) name: &'static str,
     pub(super) media_type: &'static str,
     pub(super) description: &'static str,

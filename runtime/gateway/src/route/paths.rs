@@ -4,8 +4,8 @@ use percent_encoding::percent_decode_str;
 use quern_types::{Class, Name, VersionNumber};
 
 use super::{
-    Memory, Route, RouteError, Subject, Target, background, methods::Methods, settings, shorten,
-    traffic,
+    Memory, Route, RouteError, Subject, Target, background, batches, methods::Methods, settings,
+    shorten, traffic,
 };
 
 /// Most segments of a path outside of `/f`.
@@ -29,6 +29,7 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
             background::find(area, rest)?.ok_or_else(not_found)?
         }
         ["v1", "audit"] => Methods::get(Route::Audit),
+        ["v1", "batches", ref rest @ ..] => batches::find(rest)?.ok_or_else(not_found)?,
         ["v1", "devices"] => Methods::get(Route::Devices),
         ["v1", "functions", function, "logs"] => Methods::get(Route::Logs(name(function)?)),
         ["v1", "functions", function, ref rest @ ..]

@@ -24,6 +24,7 @@ impl Route {
             | Self::List(_)
             | Self::Show(..)
             | Self::Versions(..) => Needs::INVOKER,
+            Self::Batches(route) => route.needs(),
             Self::Deploy(..)
             | Self::Delete(..)
             | Self::Rollback(..)
@@ -78,6 +79,7 @@ impl Route {
             Self::FunctionSettings(_) => Traffic::Inspect,
             Self::Traffic(_, _, route) => route.traffic(),
             Self::Logs(_) => Traffic::Logs,
+            Self::Batches(route) => route.traffic(),
             Self::Live
             | Self::Ready
             | Self::Healthz

@@ -12,6 +12,10 @@ fn token(text: &str) -> TokenId {
     text.parse().expect("a token's id")
 }
 
+fn batch() -> quern_scoring::BatchId {
+    "01936a5e-0000-7000-8000-0123456789ab".parse().expect("a batch's id")
+}
+
 const CALL: &str = "GET /v1/invocations/01936a5e-0000-7000-8000-0123456789ab";
 
 fn call() -> InvocationId {
@@ -105,6 +109,24 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
         ("POST /v1/tokens", Route::CreateToken),
         ("DELETE /v1/tokens/0123456789abcdef", Route::RevokeToken(token("0123456789abcdef"))),
         ("GET /v1/audit", Route::Audit),
+        ("GET /v1/batches", Route::Batches(BatchRoute::List)),
+        ("POST /v1/batches", Route::Batches(BatchRoute::Create)),
+        (
+            "GET /v1/batches/01936a5e-0000-7000-8000-0123456789ab",
+            Route::Batches(BatchRoute::Show(batch())),
+        ),
+        (
+            "DELETE /v1/batches/01936a5e-0000-7000-8000-0123456789ab",
+            Route::Batches(BatchRoute::Remove(batch())),
+        ),
+        (
+            "GET /v1/batches/01936a5e-0000-7000-8000-0123456789ab/events",
+            Route::Batches(BatchRoute::Events(batch())),
+        ),
+        (
+            "HEAD /v1/batches/01936a5e-0000-7000-8000-0123456789ab/results",
+            Route::Batches(BatchRoute::Results(batch())),
+        ),
         ("GET /v1/invocations", Route::Background(BackgroundRoute::List)),
         (CALL, Route::Background(BackgroundRoute::Show(call()))),
         (
@@ -175,6 +197,7 @@ fn what_has_no_route_is_named() {
         "/v1/invocations/01936a5e-0000-7000-8000-0123456789ab/answer",
         "/v1/dead-letters/01936a5e-0000-7000-8000-0123456789ab/replay/now",
         "/v1/devices/0",
+        "/v1/batches/01936a5e-0000-7000-8000-0123456789ab/rows",
         "/healthz/",
         "/v2/models/m/infer/",
         "/v2/models//infer",
@@ -205,6 +228,10 @@ fn what_has_no_route_is_named() {
         (
             "DELETE /v1/tokens/x",
             "token \"x\" is not valid: it is named by 16 digits of 0-9 and a-f",
+        ),
+        (
+            "GET /v1/batches/1",
+            "batch \"1\" is not valid: it is named as the answer to making it did",
         ),
         (
             "GET /f/Hello",

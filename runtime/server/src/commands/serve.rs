@@ -69,6 +69,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     systemd::keep_watchdog();
     parts.dispatcher.warm();
     parts.jobs.start(parts.gateway.clone());
+    parts.scoring.start();
     serve_until_stopped(&parts, listeners, signals, reloader).await;
     io::stdout().flush()?;
     // Not by returning: dropping the server would join the device's lanes and wait for compiles,
@@ -132,7 +133,7 @@ async fn serve_until_stopped(
     signals: Signals,
     mut reloader: Reloader,
 ) {
-    let Parts { gateway, deployer, dispatcher, jobs, store, worker, .. } = parts;
+    let Parts { gateway, deployer, dispatcher, scoring, jobs, store, worker, .. } = parts;
     let Signals { stop, mut orders } = signals;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     let obeying = async {
@@ -160,7 +161,9 @@ async fn serve_until_stopped(
     jobs.close();
     let started = Instant::now();
     let drained = async {
-        if let Err(error) = serving.await {
+        // At once, while calls are still taken: a batch goes on at the next start.
+        let (serving, ()) = tokio::join!(serving, scoring.drain());
+        if let Err(error) = serving {
             tracing::error!(%error, "the gateway failed");
         }
         jobs.drain().await;

@@ -7,6 +7,7 @@ use quern_dispatcher::{FunctionsConfig, ModelsConfig};
 use quern_gateway::{EdgeLimits, HandshakeLimits, KeyPrefix, SharedMemoryConfig};
 use quern_jobs::{JobsConfig, QueueLimits};
 use quern_sandbox::OutboundConfig;
+use quern_scoring::ScoringConfig;
 use quern_store::StoreConfig;
 use quern_types::{ByteSize, Period};
 use serde::Deserialize;
@@ -233,6 +234,25 @@ section! {
 }
 
 section! {
+    /// Files of rows that are scored in the background.
+    Batches in "batches" {
+        /// Batches that run at a time; more wait for their turn.
+        running: Count<1, 64> = Count(2);
+        /// Batches that one tenant has, ended ones included; more are refused.
+        max_batches: Count<1, 10_000> = Count(1_000);
+        /// Largest file of rows.
+        max_input: Size<1, TIB> = Size(ByteSize::mib(4 << 10));
+        /// Bytes that the files and the results of one tenant's batches have together; what exceeds
+        /// it is refused, and a batch that runs fails.
+        storage: Size<1, TIB> = Size(ByteSize::mib(16 << 10));
+        /// How long a batch that has ended is kept, with its results.
+        keep: Time<1_000, { 365 * DAY }> = Time(Period::from_millis(7 * DAY));
+        /// How long a call of a batch is tried again that finds no room, before the batch fails.
+        patience: Time<0, { 7 * DAY }> = Time(Period::from_millis(3_600_000));
+    }
+}
+
+section! {
     /// Deployments.
     Deploy in "deploy" {
         /// Largest component or model. Flag: --max-upload.
@@ -434,6 +454,20 @@ impl Outbound {
     }
 }
 
+impl Batches {
+    pub(crate) fn config(&self, directory: PathBuf) -> ScoringConfig {
+        ScoringConfig {
+            directory,
+            running: self.running.0,
+            most: self.max_batches.0,
+            upload: self.max_input.0,
+            storage: self.storage.0,
+            keep: self.keep.0.0,
+            patience: self.patience.0.0,
+        }
+    }
+}
+
 impl Models {
     /// Lanes of the CPU: as given, or one for each core.
     pub(crate) fn lanes(&self) -> io::Result<usize> {
@@ -466,6 +500,8 @@ mod tests {
         assert_eq!(Models::default().limits(), ModelsConfig::default());
         assert_eq!(Background::default().config(), JobsConfig::default());
         assert_eq!(Sandbox::default().functions(), FunctionsConfig::default());
+        let batches = Batches::default().config(PathBuf::new());
+        assert_eq!(batches, ScoringConfig::new(PathBuf::new()));
         assert_eq!(Outbound::default().config(), OutboundConfig::default());
         let (section, sandbox) = (Sandbox::default(), SandboxConfig::new(PathBuf::new()));
         assert_eq!((section.pooling, section.instances.0), (sandbox.pooling, sandbox.instances));
