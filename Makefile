@@ -13,7 +13,7 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all test-openapi test-conformance conformance clients check format lint documentation rules bench bench-control bench-inference fuzz peers ort guests javascript wasm-target
+.PHONY: help demo test test-all test-openapi test-conformance conformance clients check format lint documentation rules alerts bench bench-control bench-inference fuzz peers ort guests javascript wasm-target
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,12 +34,16 @@ test: guests ort ## Run all tests, the end-to-end ones against the real binary
 	cd functions && cargo test -p quern-sdk --target $(HOST)
 
 test-all: export QUERN_LONG_TESTS = 1
-test-all: javascript test test-openapi ## Run all tests, with those that take minutes
+test-all: javascript test test-openapi alerts ## Run all tests, with those that take minutes
 
 test-openapi: clients guests ort ## Try a server with whatever its OpenAPI document allows, and what it does not
 	cargo build
 	@echo "== letting schemathesis try the server"
 	cd tests/conformance && PYTHONDONTWRITEBYTECODE=1 ../../.quern/conformance/bin/pytest openapi
+
+alerts: ## Check and test the alert rules with promtool
+	@echo "== checking the alert rules"
+	@tools/promtool.sh
 
 test-conformance: clients guests ort ## Test with official clients and ONNX's cases (KSERVE=1, PERF_ANALYZER=1: more clients)
 	$(if $(PERF_ANALYZER),@tests/conformance/perf_analyzer/install.sh)

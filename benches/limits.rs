@@ -19,7 +19,7 @@ use quern_sandbox::{Function, HttpFunction, Owner, Sandbox, SandboxConfig, Servi
 use quern_store::{Store as DataFolder, StoreConfig};
 use quern_types::{
     ByteSize, Call, Deadline, Digest, FunctionKind, FunctionSpec, ModelCall, ModelCalls,
-    ModelError, ModelReply, ModelSpec, Name, Priority, TenantId,
+    ModelError, ModelReply, ModelSpec, Name, TenantId,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -304,8 +304,8 @@ async fn whole(folder: &std::path::Path, component: &[u8]) -> Result<Arc<HttpFun
 async fn call(function: &Arc<HttpFunction>) -> Result<()> {
     let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse().map_err(anyhow::Error::msg)?;
     let deadline = Deadline::after(Instant::now(), Duration::from_secs(30));
-    let (tenant, priority) = (TenantId::default(), Priority::default());
-    let call = Call { id, tenant, deadline, priority, settings: None };
+    let (tenant, priority, trace) = Default::default();
+    let call = Call { id, tenant, deadline, priority, trace, settings: None };
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let request = Request::get("http://host/").body(body)?;
     let response = function.call(call, request, drop).await?;

@@ -41,7 +41,7 @@ impl Guarded {
         self.server.request(method, path).bearer_auth(token)
     }
 
-    async fn get(&self, token: &str, path: &str) -> Answer {
+    pub(crate) async fn get(&self, token: &str, path: &str) -> Answer {
         answer(self.asked(token, Method::GET, path)).await
     }
 
@@ -56,7 +56,7 @@ impl Guarded {
         answer(self.asked(&self.admin, Method::POST, "/v1/tokens").body(asked.to_string())).await
     }
 
-    async fn deploy_hello(&self, token: &str) -> Answer {
+    pub(crate) async fn deploy_hello(&self, token: &str) -> Answer {
         let form = multipart::Form::new()
             .text("manifest", HELLO.manifest())
             .part("component", multipart::Part::bytes(HELLO.component()));
@@ -105,6 +105,7 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("deployer", "GET", "/v1/functions/nothing/secrets"),
     ("deployer", "PUT", "/v1/functions/nothing/secrets/key"),
     ("deployer", "DELETE", "/v1/functions/nothing/secrets/key"),
+    ("deployer", "GET", "/v1/stats"),
     ("deployer", "GET", "/v1/models/nothing/traffic"),
     ("deployer", "PUT", "/v1/functions/nothing/traffic"),
     ("deployer", "PUT", "/v1/functions/nothing/aliases/stable"),

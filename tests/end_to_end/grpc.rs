@@ -7,6 +7,7 @@ mod errors;
 mod limits;
 mod shared_memory;
 mod streams;
+mod traces;
 mod traffic;
 
 use futures::{Stream, stream};

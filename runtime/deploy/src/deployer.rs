@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::Stream;
 use prometheus::Registry;
 use quern_sandbox::Sandbox;
-use quern_store::{StageError, StagedBlob, Store, StoredRecord};
+use quern_store::{LogPage, LogQuery, StageError, StagedBlob, Store};
 use quern_types::{
     ByteSize, Caller, Class, Device, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec,
     Name, ReplicaOffers, Routes, TenantId, TrafficOutcomes, VersionNumber,
@@ -288,15 +288,13 @@ impl Deployer {
         Ok(())
     }
 
-    /// What a function's kept versions printed: the first `limit` records after `after`, or the
-    /// newest `limit`.
+    /// Some of what a function's kept versions printed.
     pub async fn logs(
         &self,
         tenant: &TenantId,
         function: &Name,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<StoredRecord>, DeployError> {
+        query: LogQuery,
+    ) -> Result<LogPage, DeployError> {
         let routes = self.routes();
         // Version numbers are never given twice, so an invocation that outlived its deleted
         // function printed under an older one than any of a new function of that name.
@@ -308,7 +306,8 @@ impl Deployer {
                 class: Class::Function,
                 name: function.clone(),
             })?;
-        Ok(self.parts.store.logs().tail(tenant, function, oldest, after, limit).await?)
+        let query = LogQuery { oldest: oldest.max(query.oldest), ..query };
+        Ok(self.parts.store.logs().page(tenant, function, query).await?)
     }
 
     /// Changes whenever functions have printed something.

@@ -31,8 +31,8 @@ pub use deployer::{
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
-    AuditQuery, AuditRecord, ConfigChange, LogRecord, LogStream, SettingError, StageError,
-    StoredRecord, TokenError, TrafficError,
+    AuditQuery, AuditRecord, ConfigChange, LogFilter, LogPage, LogPosition, LogQuery, LogRecord,
+    LogStream, SettingError, StageError, StoredRecord, TokenError, TrafficError,
 };
 pub use settings::FunctionSettings;
 pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

@@ -1,16 +1,20 @@
 //! The one door for requests of every kind.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
-    Body, Call, Choice, Class, Deadline, DeviceDescription, FunctionSpec, InvocationId,
-    InvokeError, Limits, ModelCall, ModelError, Name, OutcomeCounts, Picked, Priority, Routes,
-    RunTimes, Selector, Served, TenantId, Tensor, TrafficOutcomes, Version, VersionNumber,
+    Body, Call, Choice, Class, Concern, Deadline, DeviceDescription, FunctionSpec, HealthSource,
+    InvocationId, InvokeError, Limits, ModelCall, ModelError, Name, OutcomeCounts, Picked,
+    Priority, Routes, RunTimes, Selector, Served, TenantId, Tensor, Trace, TrafficOutcomes,
+    Version, VersionNumber,
 };
 
 use crate::{
@@ -32,6 +36,8 @@ pub struct Dispatcher {
     pub(crate) models: Arc<Models>,
     pub(crate) functions: Functions,
     drain: Drain,
+    /// Whether models that are to be warm are still being loaded.
+    warming: AtomicBool,
 }
 
 /// A request to a function that serves HTTP.
@@ -44,6 +50,8 @@ pub struct HttpCall {
     pub target: Name,
     /// The version that is asked for; none: what the function's traffic gives it.
     pub selector: Option<Selector>,
+    /// Where the request stands in a trace; the guest's headers say where it stands itself.
+    pub trace: Trace,
     /// The request.
     pub request: Request<Body>,
 }
@@ -71,6 +79,8 @@ pub struct InferRequest {
     pub timeout: Option<Duration>,
     /// How urgent it is.
     pub priority: Priority,
+    /// Where it stands in a trace.
+    pub trace: Trace,
     /// The inputs, not yet checked.
     pub inputs: Vec<Tensor>,
 }
@@ -89,7 +99,13 @@ pub struct InferReply {
 impl Dispatcher {
     /// A dispatcher, and the task that keeps its house clean for as long as it lives.
     pub fn new(store: Arc<Store>, models: Arc<Models>, functions: Functions) -> Arc<Self> {
-        let dispatcher = Arc::new(Self { store, models, functions, drain: Drain::default() });
+        let dispatcher = Arc::new(Self {
+            store,
+            models,
+            functions,
+            drain: Drain::default(),
+            warming: AtomicBool::new(false),
+        });
         tokio::spawn(sweep(Arc::downgrade(&dispatcher)));
         dispatcher
     }
@@ -97,12 +113,12 @@ impl Dispatcher {
     /// Calls a function that serves HTTP, at the priority among the request's extensions, if one
     /// is there.
     pub async fn call_http(self: &Arc<Self>, call: HttpCall) -> Result<HttpReply, InvokeError> {
-        let HttpCall { id, tenant, target: name, selector, request } = call;
+        let HttpCall { id, tenant, target: name, selector, trace, request } = call;
         let work = self.admit()?;
         let choice = Choice { selector: selector.as_ref(), headers: request.headers(), id };
         let (version, picked) = self.functions.choose(&tenant, &name, &choice)?;
         let priority: Priority = request.extensions().get().copied().unwrap_or_default();
-        let invocation = Invocation { id, tenant, name, patience: None, priority, work };
+        let invocation = Invocation { id, tenant, name, patience: None, priority, trace, work };
         let number = version.number;
         let response = match picked.counted {
             false => self.functions.call_http(invocation, &version, request, None).await?,
@@ -137,7 +153,7 @@ impl Dispatcher {
 
     /// Calls a model or an inference function, whichever has the name.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
-        let InferRequest { id, tenant, target, picked, timeout, priority, inputs } = request;
+        let InferRequest { id, tenant, target, picked, timeout, priority, trace, inputs } = request;
         let work = self.admit()?;
         let routes = self.routes();
         let picked = still_kept(picked, &routes, &tenant, &target);
@@ -148,7 +164,7 @@ impl Dispatcher {
         if let Some(allowed) = allowed {
             let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
             let deadline = Deadline::after(Instant::now(), allowed);
-            let call = Call { id, tenant, deadline, priority, settings: None };
+            let call = Call { id, tenant, deadline, priority, trace, settings: None };
             let call = ModelCall { call, model: target, version: number, inputs };
             let reply = self.models.infer_here(call, picked).await?;
             let version = reply.served.version;
@@ -163,7 +179,8 @@ impl Dispatcher {
         })?;
         let key = VersionKey::new(&tenant, &target, found.number);
         let watch = picked.counted.then(|| self.functions.outcomes.watch(&key));
-        let invocation = Invocation { id, tenant, name: target, patience: timeout, priority, work };
+        let (name, patience) = (target, timeout);
+        let invocation = Invocation { id, tenant, name, patience, priority, trace, work };
         let outcome = self.functions.infer(invocation, &found, inputs).await;
         if let Some(watch) = watch {
             watch.end(outcome.as_ref().map_or_else(Ending::of, |_| Ending::Good));
@@ -202,10 +219,17 @@ impl Dispatcher {
     /// are taken.
     pub fn warm(self: &Arc<Self>) {
         let dispatcher = self.clone();
+        self.warming.store(self.models.wait_to_be_warm(), Ordering::Relaxed);
         tokio::spawn(async move {
             dispatcher.models.warm(&dispatcher.drain).await;
+            dispatcher.warming.store(false, Ordering::Relaxed);
             dispatcher.functions.warm(&dispatcher.drain).await;
         });
+    }
+
+    /// Whether models whose manifests ask for it are still being warmed up after the start.
+    pub fn is_warming(&self) -> bool {
+        self.warming.load(Ordering::Relaxed)
     }
 
     /// Refuses new work, notes which functions were in use, and waits for what is under way.
@@ -216,6 +240,28 @@ impl Dispatcher {
 
     pub(crate) fn admit(&self) -> Result<Work, InvokeError> {
         self.drain.admit().ok_or(InvokeError::ShuttingDown)
+    }
+}
+
+impl HealthSource for Dispatcher {
+    fn codes(&self) -> &'static [&'static str] {
+        &["worker-down"]
+    }
+
+    fn concerns(&self) -> Vec<Concern> {
+        let devices = self.models.devices().into_iter();
+        let is_down = |device: &DeviceDescription| {
+            device.worker.as_ref().is_some_and(|worker| worker.down.is_some())
+        };
+        let down = devices.filter(is_down).map(|device| Concern {
+            code: "worker-down",
+            detail: format!(
+                "the process that computes on {} is down and being started again: calls of models \
+                 wait or are lost",
+                device.id
+            ),
+        });
+        down.collect()
     }
 }
 

@@ -11,8 +11,8 @@ use quern_sandbox::{Function, Owner, Report, Sandbox};
 use quern_store::{Gone, Store};
 use quern_types::{
     Body, ByteSize, Call, Choice, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, ModelError, Name, Picked, Priority, Settings, TenantId, Tensor, Version,
-    VersionNumber,
+    InvokeError, ModelError, Name, Picked, Priority, Settings, Span, SpanKind, TenantId, Tensor,
+    Trace, Version, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -79,8 +79,30 @@ struct Admitted {
     call: Call,
     author: Author,
     started: Instant,
+    /// From its admission to its guest's end.
+    span: Span,
     _permit: OwnedSemaphorePermit,
     _work: Work,
+}
+
+/// What a version takes up.
+pub(crate) struct InUse {
+    /// Requests under way.
+    pub(crate) running: u64,
+    /// Requests that may be.
+    pub(crate) concurrency: u32,
+    /// Memory of the instances of all versions of the function.
+    pub(crate) memory_bytes: u64,
+}
+
+/// Where a request may run.
+struct Place {
+    loaded: Arc<Loaded>,
+    deadline: Deadline,
+    started: Instant,
+    permit: OwnedSemaphorePermit,
+    /// What is set for the function.
+    settings: Option<Arc<Settings>>,
 }
 
 /// A request on its way to a function.
@@ -91,6 +113,7 @@ pub(crate) struct Invocation {
     /// How long the caller waits, if that is shorter than the function's own limit.
     pub(crate) patience: Option<Duration>,
     pub(crate) priority: Priority,
+    pub(crate) trace: Trace,
     pub(crate) work: Work,
 }
 
@@ -127,7 +150,7 @@ impl Functions {
         &self,
         invocation: Invocation,
         version: &Arc<Version<FunctionSpec>>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         aftermath: Option<Arc<Aftermath>>,
     ) -> Result<Response<Body>, InvokeError> {
         let admitted = self.admit(invocation, version).await?;
@@ -136,6 +159,9 @@ impl Functions {
             return Err(wrong_kind(&admitted.author.function, &version.spec, "http"));
         };
         let call = admitted.call.clone();
+        if let Some(context) = call.trace.context() {
+            context.write(request.headers_mut());
+        }
         let settings = call.settings.clone();
         let answer = function.call(call, request, self.reporter(admitted, aftermath)).await;
         answer.map_err(|error| redaction::error(settings.as_deref(), error))
@@ -283,6 +309,22 @@ impl Functions {
         Some(loaded.concurrency)
     }
 
+    /// What is counted of all functions.
+    pub(crate) fn metrics(&self) -> &FunctionsMetrics {
+        &self.loader.metrics
+    }
+
+    /// What a version takes up at this moment; none while it is not loaded.
+    pub(crate) fn in_use(&self, key: &VersionKey) -> Option<InUse> {
+        let loaded = self.ready.loaded(key)?;
+        let free = loaded.permits.available_permits() as u64;
+        Some(InUse {
+            running: u64::from(loaded.concurrency).saturating_sub(free),
+            concurrency: loaded.concurrency,
+            memory_bytes: loaded.function.instances_memory_bytes(),
+        })
+    }
+
     /// What was counted of a version.
     pub(crate) fn statistics(&self, key: &VersionKey) -> ModelStatistics {
         self.statistics.read(key)
@@ -294,26 +336,54 @@ impl Functions {
         invocation: Invocation,
         version: &Arc<Version<FunctionSpec>>,
     ) -> Result<Admitted, InvokeError> {
-        let Invocation { id, tenant, name, patience, priority, work } = invocation;
+        let mut span = invocation.trace.begin(SpanKind::Internal, "invoke");
+        span.note(|| {
+            [
+                ("quern.tenant", invocation.tenant.as_str().into()),
+                ("quern.function", invocation.name.as_str().into()),
+                ("quern.version", version.number.get().into()),
+                ("quern.invocation", invocation.id.to_string().into()),
+            ]
+        });
+        let place = self.place(&invocation, version, &span).await;
+        span.outcome(&place);
+        let Place { loaded, deadline, started, permit, settings } = place?;
+        let Invocation { id, tenant, name, priority, work, .. } = invocation;
+        let trace = span.trace().clone();
+        let call = Call { id, tenant: tenant.clone(), deadline, priority, trace, settings };
+        let version = version.number;
+        let author = Author::new(tenant, name, version, &call);
+        Ok(Admitted { loaded, call, author, started, span, _permit: permit, _work: work })
+    }
+
+    /// A place among the requests that the function runs; its code is loaded first, if need be.
+    async fn place(
+        &self,
+        invocation: &Invocation,
+        version: &Arc<Version<FunctionSpec>>,
+        span: &Span,
+    ) -> Result<Place, InvokeError> {
+        let Invocation { tenant, name, patience, .. } = invocation;
         let started = Instant::now();
         let limits = self.loader.sandbox.limits(&version.spec);
-        let allowed = patience.map_or(limits.timeout.0, |patience| patience.min(limits.timeout.0));
+        let most = limits.timeout.0;
+        let allowed = patience.map_or(most, |patience| patience.min(most));
         let deadline = Deadline::after(started, allowed);
-        let key = VersionKey { tenant, name, version: version.number };
+        let key = VersionKey::new(tenant, name, version.number);
         let settings = self.settings(&key)?;
+        let waits = span.is_recorded() && self.ready.loaded(&key).is_none();
+        let cold = waits.then(|| span.trace().begin(SpanKind::Internal, "load"));
         let load = || self.loader.clone().start_cold(key.clone(), version.clone());
         let load = self.ready.get(&key, load, || lost(&key.name));
         let loaded = tokio::time::timeout_at(deadline.at().into(), load)
             .await
             .map_err(|_| InvokeError::Limit(Exceeded::Timeout(limits.timeout)))??;
+        drop(cold);
         let Ok(permit) = loaded.permits.clone().try_acquire_owned() else {
             loaded.metrics.refused.inc();
             return Err(InvokeError::Busy { scope: "function", limit: loaded.concurrency });
         };
-        let VersionKey { tenant, name, version } = key;
-        let call = Call { id, tenant: tenant.clone(), deadline, priority, settings };
-        let author = Author { tenant, function: name, version, invocation: id };
-        Ok(Admitted { loaded, call, author, started, _permit: permit, _work: work })
+        Ok(Place { loaded, deadline, started, permit, settings })
     }
 
     /// What is set for the function of a version, now that it is called.
@@ -342,9 +412,9 @@ impl Functions {
                 aftermath.ended(Ending::of(&failure.error));
             }
             // Whole, permit included: a closure takes no more than the fields it names.
-            let admitted = admitted;
-            let settings = admitted.call.settings.as_deref();
-            let report = redaction::report(settings, report);
+            let mut admitted = admitted;
+            let report = redaction::report(admitted.call.settings.as_deref(), report);
+            describe(&mut admitted.span, &report);
             let metrics = &admitted.loaded.metrics;
             let outcome = match (&report.failure, report.cancelled) {
                 (Some(_), _) => &metrics.failed,
@@ -419,6 +489,21 @@ impl Loader {
             compile.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         tracing::info!(%content, ?took, "component compiled anew");
         Ok(())
+    }
+}
+
+/// Takes down in its span how an invocation went.
+fn describe(span: &mut Span, report: &Report) {
+    span.note(|| {
+        [
+            ("quern.cpu_us", report.cpu.into()),
+            ("quern.memory_bytes", report.memory_bytes.into()),
+            ("quern.instance.reused", report.reused.into()),
+            ("quern.cancelled", report.cancelled.into()),
+        ]
+    });
+    if let Some(failure) = &report.failure {
+        span.fail(&failure.error);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The live loop: admits requests, keeps functions and models ready, and carries out what the
 //! scheduler decides. It never decodes or encodes a protocol, and never decides what to batch.
 
+mod activity;
 mod dispatcher;
 mod drain;
 mod found;
@@ -21,6 +22,7 @@ mod statistics;
 mod unloaded;
 mod warmth;
 
+pub use activity::{Distribution, FunctionActivity, ModelActivity};
 pub use dispatcher::{Dispatcher, HttpCall, HttpReply, InferReply, InferRequest};
 pub use found::Found;
 pub use functions::{Functions, FunctionsConfig};

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use quern_sandbox::{OutputStream, Piece, Report};
 use quern_store::{FunctionLogs, LogRecord, LogStream};
-use quern_types::{InvocationId, InvokeError, Name, TenantId, VersionNumber};
+use quern_types::{Call, InvocationId, InvokeError, Name, TenantId, TraceId, VersionNumber};
 
 /// Whose output it is.
 pub(crate) struct Author {
@@ -12,6 +12,18 @@ pub(crate) struct Author {
     pub(crate) function: Name,
     pub(crate) version: VersionNumber,
     pub(crate) invocation: InvocationId,
+    pub(crate) trace: Option<TraceId>,
+}
+
+impl Author {
+    pub(crate) fn new(
+        tenant: TenantId,
+        function: Name,
+        version: VersionNumber,
+        call: &Call,
+    ) -> Self {
+        Self { tenant, function, version, invocation: call.id, trace: call.trace.id() }
+    }
 }
 
 /// Writes down what a guest printed and why it failed, if so.
@@ -27,6 +39,7 @@ pub(crate) fn write(logs: &FunctionLogs, author: Author, report: Report) {
             function: author.function.clone(),
             version: author.version,
             invocation: author.invocation,
+            trace: author.trace,
             time,
             stream,
             text,

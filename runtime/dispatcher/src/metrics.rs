@@ -15,6 +15,8 @@ use prometheus::{
 use quern_scheduler::Refusal;
 use quern_types::{DeviceId, Engine, Name, TenantId};
 
+use crate::Distribution;
+
 /// The labels of a replica.
 pub(crate) const REPLICA: [&str; 4] = ["tenant", "model", "engine", "device"];
 /// The labels of a replica, and why it refused a call.
@@ -26,12 +28,21 @@ const FUNCTION: [&str; 2] = ["tenant", "function"];
 /// How a request to a function can end.
 const OUTCOMES: [&str; 4] = ["ok", "failed", "cancelled", "refused"];
 
+/// Functions that have series of their own, and replicas of models; further ones share one.
+const MOST_LABELLED: usize = 20_000;
+/// The tenant and the name of the shared one. No name begins like this.
+pub(crate) const OTHER: &str = "_other";
+
 /// What has series of its own, so that they go when it is deleted.
-struct Labelled<K>(Mutex<HashSet<K>>);
+struct Labelled<K> {
+    known: Mutex<HashSet<K>>,
+    most: usize,
+}
 
 /// All metrics of models.
 pub(crate) struct ModelsMetrics {
     labelled: Labelled<(TenantId, Name, Engine, DeviceId)>,
+    seconds: HistogramVec,
     batch_rows: HistogramVec,
     compute_seconds: HistogramVec,
     queue_seconds: HistogramVec,
@@ -48,6 +59,8 @@ pub(crate) struct ModelMetrics {
     pub(crate) failures: IntCounter,
     pub(crate) waiting: IntGauge,
     pub(crate) waiting_bytes: IntGauge,
+    /// Of calls that succeeded, from their arrival to their answer.
+    pub(crate) seconds: Histogram,
     batch_rows: Histogram,
     compute_seconds: Histogram,
     /// In the order of [`REFUSALS`].
@@ -68,6 +81,10 @@ impl ModelsMetrics {
         };
         Ok(Self {
             labelled: Labelled::new(),
+            seconds: seconds(
+                "quern_model_seconds",
+                "Time from a call's arrival to its answer, of calls that succeeded",
+            )?,
             batch_rows: registered(
                 registry,
                 HistogramVec::new(
@@ -130,12 +147,40 @@ impl ModelsMetrics {
         engine: Engine,
         device: DeviceId,
     ) -> ModelMetrics {
-        let _labelled = self.labelled.enter((tenant.clone(), model.clone(), engine, device));
+        let labels = (tenant.clone(), model.clone(), engine, device);
+        let (_labelled, is_own) = self.labelled.enter(labels);
+        match is_own {
+            true => self.labelled_already(tenant.as_str(), model.as_str(), engine, device),
+            false => self.labelled_already(OTHER, OTHER, engine, device),
+        }
+    }
+
+    /// What was counted of the replicas of a tenant.
+    pub(crate) fn of_tenant(&self, of: &TenantId) -> Vec<((Name, Engine, DeviceId), ModelMetrics)> {
+        let known = self.labelled.all();
+        let own = known.iter().filter(|(tenant, ..)| tenant == of);
+        own.map(|(tenant, model, engine, device)| {
+            let (tenant, name) = (tenant.as_str(), model.as_str());
+            let metrics = self.labelled_already(tenant, name, *engine, *device);
+            ((model.clone(), *engine, *device), metrics)
+        })
+        .collect()
+    }
+
+    /// For whoever holds the lock of the labels.
+    fn labelled_already(
+        &self,
+        tenant: &str,
+        model: &str,
+        engine: Engine,
+        device: DeviceId,
+    ) -> ModelMetrics {
         let device = device.to_string();
-        let labels = [tenant.as_str(), model.as_str(), engine.as_str(), &device];
+        let labels = [tenant, model, engine.as_str(), &device];
         let [tenant, model, engine, device] = labels;
         let refused = |reason| [tenant, model, engine, device, reason];
         ModelMetrics {
+            seconds: self.seconds.with_label_values(&labels),
             batch_rows: self.batch_rows.with_label_values(&labels),
             compute_seconds: self.compute_seconds.with_label_values(&labels),
             queue_seconds: self.queue_seconds.with_label_values(&labels),
@@ -154,6 +199,7 @@ impl ModelsMetrics {
             if !stays {
                 let device = device.to_string();
                 let labels = [tenant.as_str(), model.as_str(), engine.as_str(), &device];
+                removed(self.seconds.remove_label_values(&labels));
                 removed(self.batch_rows.remove_label_values(&labels));
                 removed(self.compute_seconds.remove_label_values(&labels));
                 removed(self.queue_seconds.remove_label_values(&labels));
@@ -181,6 +227,16 @@ impl ModelMetrics {
     /// The labels of the replica.
     pub(crate) fn labels(&self) -> [&str; REPLICA.len()] {
         self.labels.each_ref().map(String::as_str)
+    }
+
+    /// How many rows runs had.
+    pub(crate) fn batch_rows(&self) -> Distribution {
+        (&self.batch_rows).into()
+    }
+
+    /// Calls that the queue refused, for whatever reason.
+    pub(crate) fn all_refused(&self) -> u64 {
+        self.refused.iter().map(IntCounter::get).sum()
     }
 
     /// Takes down a call that the queue refused.
@@ -278,8 +334,26 @@ impl FunctionsMetrics {
 
     /// The metrics of one function.
     pub(crate) fn function(&self, tenant: &TenantId, function: &Name) -> FunctionMetrics {
-        let _labelled = self.labelled.enter((tenant.clone(), function.clone()));
-        let labels = [tenant.as_str(), function.as_str()];
+        let (_labelled, is_own) = self.labelled.enter((tenant.clone(), function.clone()));
+        match is_own {
+            true => self.labelled_already(tenant.as_str(), function.as_str()),
+            false => self.labelled_already(OTHER, OTHER),
+        }
+    }
+
+    /// What was counted of the functions of a tenant.
+    pub(crate) fn of_tenant(&self, of: &TenantId) -> Vec<(Name, FunctionMetrics)> {
+        let known = self.labelled.all();
+        let own = known.iter().filter(|(tenant, _)| tenant == of);
+        own.map(|(tenant, name)| {
+            (name.clone(), self.labelled_already(tenant.as_str(), name.as_str()))
+        })
+        .collect()
+    }
+
+    /// For whoever holds the lock of the labels.
+    fn labelled_already(&self, tenant: &str, function: &str) -> FunctionMetrics {
+        let labels = [tenant, function];
         let [ok, failed, cancelled, refused] = OUTCOMES
             .map(|outcome| self.requests.with_label_values(&[labels[0], labels[1], outcome]));
         FunctionMetrics {
@@ -311,20 +385,29 @@ impl FunctionsMetrics {
 
 impl<K: Eq + Hash> Labelled<K> {
     fn new() -> Self {
-        Self(Mutex::default())
+        Self { known: Mutex::default(), most: MOST_LABELLED }
     }
 
-    /// Notes that these labels have series; none is removed while the lock is held.
-    fn enter(&self, labels: K) -> MutexGuard<'_, HashSet<K>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(labels);
-        known
+    /// Notes that these labels have series, and says whether they have some of their own. None is
+    /// removed while the lock is held.
+    fn enter(&self, labels: K) -> (MutexGuard<'_, HashSet<K>>, bool) {
+        let mut known = self.all();
+        let is_own = known.contains(&labels) || known.len() < self.most;
+        if is_own {
+            known.insert(labels);
+        }
+        (known, is_own)
+    }
+
+    /// All labels that have series; none is removed while the lock is held.
+    fn all(&self) -> MutexGuard<'_, HashSet<K>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets the labels that `keep` says no to, and has removed the series of. Under the lock, so
     /// that what is deployed and loaded meanwhile keeps its new series.
     fn retain(&self, keep: impl FnMut(&K) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(keep);
+        self.all().retain(keep);
     }
 }
 
@@ -341,4 +424,61 @@ fn registered<C: prometheus::core::Collector + Clone + 'static>(
 ) -> Result<C, prometheus::Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(registry: &Registry) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&registry.gather()).expect("encodes")
+    }
+
+    #[test]
+    fn functions_beyond_so_many_share_their_series() {
+        let registry = Registry::new();
+        let mut metrics = FunctionsMetrics::register(&registry).expect("registers once");
+        metrics.labelled.most = 2;
+        let tenant = TenantId::default();
+        let name = |name: &str| -> Name { name.parse().expect("a name") };
+        for function in ["a", "b", "c", "d", "a"] {
+            metrics.function(&tenant, &name(function)).ok.inc();
+        }
+        let requests = |tenant: &str, function: &str, count| {
+            format!(
+                "quern_function_requests_total{{function=\"{function}\",outcome=\"ok\",\
+                 tenant=\"{tenant}\"}} {count}"
+            )
+        };
+        let found = text(&registry);
+        for line in [requests("default", "a", 2), requests("default", "b", 1)] {
+            assert!(found.contains(&line), "{line} should be in {found}");
+        }
+        assert!(found.contains(&requests(OTHER, OTHER, 2)), "{found}");
+        let own: HashSet<_> =
+            metrics.of_tenant(&tenant).into_iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(own, HashSet::from(["a".into(), "b".into()]));
+        metrics.retain(|_, function| function.as_str() != "a");
+        assert!(!text(&registry).contains("function=\"a\""), "what is deleted has none");
+        metrics.function(&tenant, &name("c")).ok.inc();
+        assert!(text(&registry).contains(&requests("default", "c", 1)), "there is room again");
+    }
+
+    #[test]
+    fn replicas_beyond_so_many_share_their_series() {
+        let registry = Registry::new();
+        let mut metrics = ModelsMetrics::register(&registry).expect("registers once");
+        metrics.labelled.most = 1;
+        let tenant = TenantId::default();
+        let of = |name: &str| {
+            let name = name.parse().expect("a name");
+            metrics.model(&tenant, &name, Engine::Tract, DeviceId::Cpu(0))
+        };
+        assert_eq!(of("a").labels(), ["default", "a", "tract", "cpu:0"]);
+        for other in ["b", "c"] {
+            assert_eq!(of(other).labels(), [OTHER, OTHER, "tract", "cpu:0"]);
+        }
+        let [((name, ..), _)] = &metrics.of_tenant(&tenant)[..] else { panic!("there is one") };
+        assert_eq!(name.as_str(), "a");
+    }
 }

@@ -1,23 +1,24 @@
 //! Models as everybody calls them: resolves the version, keeps its replica loaded, checks the
 //! inputs, and queues the call. Endpoint and functions share one queue per version.
 
+mod reached;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::BoxFuture;
 use http::HeaderMap;
 use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, ByteSize, Call, Choice, Deployed, Device, DeviceDescription, DeviceError, Digest,
-    Engine, ModelCall, ModelCalls, ModelError, ModelReply, ModelSource, ModelSpec, Name,
-    OutcomeCounts, Picked, Replica, ReplicaOffers, RunTimes, Served, TenantId, Tensor, Version,
-    VersionNumber,
+    BatchAxis, ByteSize, Call, Choice, Deployed, Device, DeviceDescription, DeviceError, Engine,
+    ModelCall, ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked,
+    Replica, RunTimes, Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
 };
 
 use crate::{
+    ModelActivity,
     drain::Drain,
     metrics::ModelsMetrics,
     offers::Offers,
@@ -141,6 +142,19 @@ impl Models {
         }
     }
 
+    /// What the models of a tenant have done, in no order.
+    pub(crate) fn activity(&self, tenant: &TenantId) -> Vec<ModelActivity> {
+        let of_tenant = self.shared.metrics.of_tenant(tenant).into_iter();
+        of_tenant.map(|(replica, metrics)| ModelActivity::new(replica, &metrics)).collect()
+    }
+
+    /// Whether there are models that [`Models::warm`] loads.
+    pub(crate) fn wait_to_be_warm(&self) -> bool {
+        let routes = self.shared.store.catalog().routes();
+        let mut models = routes.tenants().flat_map(|(_, own)| own.models.values());
+        models.any(|model| model.live().spec.warm_up.is_some())
+    }
+
     /// The devices that compute.
     pub(crate) fn devices(&self) -> Vec<DeviceDescription> {
         vec![self.shared.device.describe()]
@@ -224,41 +238,6 @@ impl Models {
     }
 }
 
-impl ModelCalls for Models {
-    fn spec(&self, call: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
-        let picked = self.shared.choose(call, model)?;
-        Ok(self.shared.resolve(&call.tenant, model, Some(picked.version))?.spec.clone())
-    }
-
-    fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
-        let shared = self.shared.clone();
-        // A guest is not charged for the run, and may be on a thread that others don't wait for.
-        Box::pin(async move {
-            let picked = match call.version {
-                Some(version) => Picked { version, asked: true, counted: false, shadow: None },
-                None => shared.choose(&call.call, &call.model)?,
-            };
-            shared.infer_picked(call, picked, Place::Elsewhere).await
-        })
-    }
-}
-
-impl ReplicaOffers for Models {
-    fn offer(&self, tenant: &TenantId, version: Digest, replica: &Arc<dyn Replica>) {
-        self.shared.offers.make(tenant, version, replica);
-    }
-
-    fn load(
-        &self,
-        tenant: &TenantId,
-        model: &Name,
-        version: VersionNumber,
-    ) -> BoxFuture<'static, ()> {
-        let (shared, tenant, model) = (self.shared.clone(), tenant.clone(), model.clone());
-        Box::pin(async move { shared.make_ready(&tenant, &model, version).await })
-    }
-}
-
 impl Shared {
     /// Has a version loaded that nobody has called yet. What fails is left to the first call, which
     /// answers with it.
@@ -330,7 +309,17 @@ impl Shared {
         let version = self.resolve(&tenant, &name, call.version)?;
         let key = VersionKey { tenant, name, version: version.number };
         let begun = Instant::now();
-        let answer = self.answer(&key, &version, call, place).await;
+        let mut span = call.call.trace.begin(SpanKind::Internal, "infer");
+        span.note(|| {
+            [
+                ("quern.tenant", key.tenant.as_str().into()),
+                ("quern.model", key.name.as_str().into()),
+                ("quern.version", key.version.get().into()),
+            ]
+        });
+        let answer = self.answer(&key, &version, call, place, &mut span).await;
+        span.outcome(&answer);
+        drop(span);
         if answer.is_err() {
             self.statistics.of(&key).failed(begun.elapsed());
         }
@@ -343,6 +332,7 @@ impl Shared {
         version: &Arc<Version<ModelSpec>>,
         call: ModelCall,
         place: Place,
+        span: &mut Span,
     ) -> Result<ModelReply, ModelError> {
         let begun = Instant::now();
         let ModelCall { call: Call { priority, deadline, .. }, inputs, .. } = call;
@@ -356,19 +346,24 @@ impl Shared {
             .map_err(|mismatch| ModelError::Signature { name: name.clone(), mismatch })?;
         let rows = rows(spec, &inputs)
             .map_err(|reason| ModelError::Rows { name: name.clone(), reason })?;
+        let waits = span.is_recorded() && self.replicas.loaded(key).is_none();
+        let cold = waits.then(|| span.trace().begin(SpanKind::Internal, "load"));
         let loaded = tokio::time::timeout_at(deadline.at().into(), self.queue(key, version));
         let expired =
             || ModelError::DeadlineExceeded { name: name.clone(), allowed: deadline.allowed() };
         let queue = loaded.await.map_err(|_| expired())??;
+        drop(cold);
         let queueing = Instant::now();
-        let call = QueuedCall { inputs, rows, priority, deadline, place };
+        let trace = span.trace().clone();
+        let call = QueuedCall { inputs, rows, priority, deadline, place, trace };
         let computed = queue.compute(call).await;
-        let Computed { outputs, batch_rows, queued, compute, ended } = computed
+        let Computed { outputs, batch_rows, queued, compute, ended, runs } = computed
             .map_err(|uncomputed| self.describe(uncomputed, name, spec, deadline.allowed()))?;
         let input = ended.saturating_duration_since(queueing).saturating_sub(queued + compute);
         let parts = RunParts { input, compute, output: ended.elapsed() };
         let took = begun.elapsed();
-        queue.counters().succeeded(Answered { rows, took, queued, parts });
+        queue.answered(Answered { rows, took, queued, parts });
+        runs.into_iter().for_each(|run| span.link(run));
         let served = Served {
             version: version.number,
             engine: spec.engine,
@@ -377,6 +372,16 @@ impl Shared {
             queued,
             compute,
         };
+        span.note(|| {
+            [
+                ("quern.engine", served.engine.as_str().into()),
+                ("quern.device", served.device.to_string().into()),
+                ("quern.rows", rows.into()),
+                ("quern.batch_rows", batch_rows.into()),
+                ("quern.queue_us", queued.into()),
+                ("quern.compute_us", compute.into()),
+            ]
+        });
         Ok(ModelReply { outputs, served })
     }
 

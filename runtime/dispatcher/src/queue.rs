@@ -3,6 +3,7 @@
 
 mod answer;
 mod guards;
+mod recorded;
 mod solitude;
 
 use std::{
@@ -18,19 +19,22 @@ use futures::FutureExt;
 use quern_scheduler::{
     Action, Arrival, Batcher, BatcherConfig, CallId, Event, LaneId, Measured, Part, Refusal,
 };
-use quern_types::{Batch, BatchResult, ByteSize, Deadline, DeviceError, Priority, Replica, Tensor};
+use quern_types::{
+    Batch, BatchResult, ByteSize, Deadline, DeviceError, Priority, Replica, Tensor, Trace,
+};
 use tokio::sync::oneshot;
 
 pub(crate) use self::answer::{Answer, Computed, Reply, Uncomputed};
 use self::{
     guards::{LaneGuard, Ticket},
+    recorded::RunSpan,
     solitude::Solitude,
 };
 use crate::{
     metrics::{ModelMetrics, REPLICA},
     shapes::Shapes,
     split::{self, PartReply, Split},
-    statistics::{Counters, RunParts},
+    statistics::{Answered, Counters, RunParts},
 };
 
 /// A call on its way into the queue.
@@ -42,6 +46,8 @@ pub(crate) struct QueuedCall {
     pub(crate) priority: Priority,
     pub(crate) deadline: Deadline,
     pub(crate) place: Place,
+    /// Where it stands in a trace.
+    pub(crate) trace: Trace,
 }
 
 /// Where a call that comes alone is computed.
@@ -84,6 +90,7 @@ struct Waiting {
     /// With them.
     rows: u32,
     arrived: Instant,
+    trace: Trace,
     to: Recipient,
 }
 
@@ -108,6 +115,7 @@ struct Running {
     inputs: Vec<Tensor>,
     rows: u32,
     arrived: Instant,
+    trace: Trace,
     to: Destination,
 }
 
@@ -178,14 +186,15 @@ impl BatchQueue {
         self.metrics.labels()
     }
 
-    /// What is counted of its version.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
+    /// Takes down a call that succeeded.
+    pub(crate) fn answered(&self, call: Answered) {
+        self.metrics.seconds.observe(call.took.as_secs_f64());
+        self.counters.succeeded(call);
     }
 
     /// Takes a call in. What it sets off at once, because it is alone, is for its caller to begin.
     fn arrive(self: &Arc<Self>, call: QueuedCall, reply: Reply) -> (CallId, Vec<Job>) {
-        let QueuedCall { inputs, rows, priority, deadline, place } = call;
+        let QueuedCall { inputs, rows, priority, deadline, place, trace } = call;
         let deadline_us = self.micros(deadline.at());
         let bytes = inputs.iter().map(|input| input.data().len() as u64).sum();
         let (arrived, to) = (Instant::now(), Recipient::Caller(reply));
@@ -196,7 +205,7 @@ impl BatchQueue {
         let alone = core.arrived.is_empty() && core.batcher.is_at_rest();
         let alone = core.solitude.note(alone);
         core.arrived.push(Arrival { call, rows, bytes, bucket, priority, deadline_us });
-        core.calls.insert(call, Waiting { inputs, rows, arrived, to });
+        core.calls.insert(call, Waiting { inputs, rows, arrived, trace, to });
         if alone && place == Place::Here {
             return (call, self.gathered(core));
         }
@@ -316,25 +325,31 @@ impl BatchQueue {
         let begun = Instant::now();
         let rows = parts.iter().map(|part| part.rows).sum();
         let guard = LaneGuard { queue: &self, lane, done: None };
+        let mut span = RunSpan::begin(&self.metrics, &parts);
         // Kept for another try; the elements themselves are shared.
         let inputs = parts.iter().map(|part| part.inputs.clone()).collect();
         match self.replica.run(usize::from(lane.0), Batch { calls: inputs }).await {
             Ok(result) => {
                 self.ran(rows, &result, begun);
+                span.end(rows, result.compute);
                 guard.free(rows, result.compute);
                 for (part, outputs) in parts.into_iter().zip(result.calls) {
                     let queued = begun.duration_since(part.arrived);
                     self.metrics.queue_seconds.observe(queued.as_secs_f64());
                     let (compute, ended) = (result.compute, result.ended);
-                    part.computed(Computed { outputs, batch_rows: rows, queued, compute, ended });
+                    let (batch_rows, runs) = (rows, span.link_for(&part.trace));
+                    let computed = Computed { outputs, batch_rows, queued, compute, ended, runs };
+                    part.computed(computed);
                 }
             }
-            Err(DeviceError::Run { .. }) if parts.len() > 1 => {
+            Err(error @ DeviceError::Run { .. }) if parts.len() > 1 => {
                 self.metrics.failures.inc();
+                span.fail(&error);
                 self.run_each(lane, parts).await;
             }
             Err(error) => {
                 self.metrics.failures.inc();
+                span.fail(&error);
                 for part in parts {
                     self.fail(part, error.clone());
                 }
@@ -348,17 +363,22 @@ impl BatchQueue {
         // Whoever has left meanwhile is not computed.
         for part in parts.into_iter().filter(Running::is_wanted) {
             let begun = Instant::now();
+            let mut span = RunSpan::begin(&self.metrics, std::slice::from_ref(&part));
             let batch = Batch { calls: vec![part.inputs.clone()] };
             match self.replica.run(usize::from(lane.0), batch).await {
                 Ok(mut result) => {
                     self.ran(part.rows, &result, begun);
+                    span.end(part.rows, result.compute);
                     let outputs = result.calls.pop().unwrap_or_default();
                     let (batch_rows, queued) = (part.rows, begun.duration_since(part.arrived));
                     let (compute, ended) = (result.compute, result.ended);
-                    part.computed(Computed { outputs, batch_rows, queued, compute, ended });
+                    let runs = span.link_for(&part.trace);
+                    let computed = Computed { outputs, batch_rows, queued, compute, ended, runs };
+                    part.computed(computed);
                 }
                 Err(error) => {
                     self.metrics.failures.inc();
+                    span.fail(&error);
                     self.fail(part, error);
                 }
             }
@@ -412,9 +432,10 @@ impl Core {
         let Part { call, first, rows } = part;
         let waiting = self.calls.get_mut(&call)?;
         if rows == waiting.rows {
-            let Waiting { inputs, rows, arrived, to } = self.calls.remove(&call)?;
+            let Waiting { inputs, rows, arrived, trace, to } = self.calls.remove(&call)?;
             let Recipient::Caller(reply) = to else { return None };
-            return Some(Running { inputs, rows, arrived, to: Destination::Caller(reply) });
+            let to = Destination::Caller(reply);
+            return Some(Running { inputs, rows, arrived, trace, to });
         }
         let split = match std::mem::replace(&mut waiting.to, Recipient::Nobody) {
             Recipient::Caller(reply) => Split::new(waiting.rows, reply),
@@ -424,11 +445,12 @@ impl Core {
         waiting.to = Recipient::Split(split.clone());
         let inputs = split::cut_off(&mut waiting.inputs, rows);
         let (arrived, is_last) = (waiting.arrived, first + rows == waiting.rows);
+        let trace = waiting.trace.clone();
         if is_last {
             self.calls.remove(&call);
         }
         let to = Destination::Split(split.part(part));
-        Some(Running { inputs, rows, arrived, to })
+        Some(Running { inputs, rows, arrived, trace, to })
     }
 }
 

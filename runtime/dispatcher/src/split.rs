@@ -8,7 +8,7 @@ use std::{
 };
 
 use quern_scheduler::{CallId, Part};
-use quern_types::Tensor;
+use quern_types::{SpanLink, Tensor};
 
 use crate::queue::{Answer, Computed, Reply, Uncomputed};
 
@@ -45,6 +45,8 @@ pub(crate) struct Parts {
     compute: Duration,
     /// When the last of them was over.
     ended: Option<Instant>,
+    /// The spans of their runs.
+    runs: Vec<SpanLink>,
 }
 
 impl Split {
@@ -59,13 +61,14 @@ impl Split {
 
     fn computed(&self, Part { first, rows, .. }: Part, computed: Computed) {
         let mut state = self.lock();
-        let Computed { outputs, batch_rows, queued, compute, ended } = computed;
+        let Computed { outputs, batch_rows, queued, compute, ended, runs } = computed;
         let parts = &mut state.parts;
         parts.outputs.insert(first, outputs);
         parts.batch_rows = parts.batch_rows.max(batch_rows);
         parts.queued = Some(parts.queued.map_or(queued, |before| before.min(queued)));
         parts.compute += compute;
         parts.ended = parts.ended.max(Some(ended));
+        parts.runs.extend(runs);
         state.left = state.left.saturating_sub(rows);
         if state.left == 0
             && let Some(reply) = state.reply.take()
@@ -141,7 +144,7 @@ pub(crate) fn cut_off(inputs: &mut [Tensor], rows: u32) -> Vec<Tensor> {
 impl Parts {
     /// The outputs of all parts, as one run would have given them.
     pub(crate) async fn join(self) -> Result<Computed, Uncomputed> {
-        let Self { outputs, batch_rows, queued, compute, ended } = self;
+        let Self { outputs, batch_rows, queued, compute, ended, runs } = self;
         let outputs: Vec<Vec<Tensor>> = outputs.into_values().collect();
         let bytes: usize = outputs.iter().flatten().map(|output| output.data().len()).sum();
         let outputs = if bytes > LARGE_OUTPUT {
@@ -151,7 +154,7 @@ impl Parts {
             join(&outputs)
         }?;
         let (queued, ended) = (queued.unwrap_or_default(), ended.unwrap_or_else(Instant::now));
-        Ok(Computed { outputs, batch_rows, queued, compute, ended })
+        Ok(Computed { outputs, batch_rows, queued, compute, ended, runs })
     }
 }
 
@@ -188,6 +191,7 @@ mod tests {
             queued: Duration::from_micros(queued_us),
             compute: Duration::from_micros(10),
             ended: Instant::now(),
+            runs: Vec::new(),
         }
     }
 

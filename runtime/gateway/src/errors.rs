@@ -7,10 +7,10 @@ mod problem;
 mod sources;
 
 use http::{
-    HeaderValue, StatusCode,
+    HeaderName, HeaderValue, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use quern_types::Exceeded;
+use quern_types::{Exceeded, TraceId};
 use serde_json::json;
 
 pub(crate) use code::Code;
@@ -20,6 +20,9 @@ use crate::{
     body::{self, Reply},
     invocation::Invocation,
 };
+
+/// The header of an answer that has the code of an error of the server's.
+pub(crate) const ERROR: HeaderName = HeaderName::from_static("quern-error");
 
 /// How the errors of a part of the API are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,8 @@ pub(crate) struct Audience {
     pub(crate) invocation: Invocation,
     /// Whether it is the owner of what was called, who may see the inside of it.
     pub(crate) owner: bool,
+    /// The trace that the request is part of, if it is of one.
+    pub(crate) trace: Option<TraceId>,
 }
 
 impl Failure {
@@ -136,7 +141,7 @@ impl Failure {
 
     /// The answer; writes the cause to the log.
     pub(crate) fn into_reply(mut self, audience: Audience) -> Reply {
-        let Audience { family, invocation, owner } = audience;
+        let Audience { family, invocation, owner, trace: trace_id } = audience;
         self.log(invocation);
         let status = self.status();
         let Self { code, detail, retry_after, allow, limit, trace, .. } = self;
@@ -149,6 +154,7 @@ impl Failure {
                     detail,
                     code,
                     invocation: invocation.id(),
+                    trace_id,
                     limit: limit.map(Into::into),
                     trace: if owner { trace } else { Vec::new() },
                 };
@@ -159,7 +165,7 @@ impl Failure {
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert("quern-error", HeaderValue::from_static(code.as_str()));
+        headers.insert(ERROR, HeaderValue::from_static(code.as_str()));
         if code == Code::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"quern\""));
         }
@@ -583,7 +589,8 @@ mod tests {
             [(Family::Problem, "application/problem+json"), (Family::Protocol, "application/json")]
         {
             let failure = Failure::from(InvokeError::Busy { scope: "function", limit: 2 });
-            let reply = failure.into_reply(Audience { family, invocation, owner: true });
+            let reply =
+                failure.into_reply(Audience { family, invocation, owner: true, trace: None });
             assert_eq!(reply.status(), 429);
             assert_eq!(reply.headers()["quern-error"], "busy");
             assert_eq!(reply.headers()["retry-after"], "1");
@@ -605,9 +612,12 @@ mod tests {
             };
             assert_eq!(body, expected);
         }
-        let audience = Audience { family: Family::Problem, invocation, owner: true };
+        let trace = quern_types::TraceId::new(7);
+        let audience = Audience { family: Family::Problem, invocation, owner: true, trace };
         let reply = routed("POST", "/healthz").into_reply(audience);
         assert_eq!(reply.headers()["allow"], "GET, HEAD");
+        let problem: serde_json::Value = serde_json::from_str(&text_of(reply).await).expect("JSON");
+        assert_eq!(problem["trace_id"], "00000000000000000000000000000007");
     }
 
     #[tokio::test]
@@ -615,7 +625,8 @@ mod tests {
         let faults = [Code::Internal, Code::Unavailable, Code::DeviceError, Code::Trap];
         for (code, failure) in failures().into_iter().filter(|(code, _)| faults.contains(code)) {
             let invocation = Invocation::new();
-            let audience = Audience { family: Family::Problem, invocation, owner: false };
+            let audience =
+                Audience { family: Family::Problem, invocation, owner: false, trace: None };
             let text = text_of(failure.into_reply(audience)).await;
             assert!(!text.contains("secret"), "{text}");
             let detail = serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["detail"]
@@ -630,7 +641,7 @@ mod tests {
     async fn limits_are_told_to_all_and_traces_to_the_owner() {
         let body = async |error: InvokeError, owner| {
             let invocation = Invocation::new();
-            let audience = Audience { family: Family::Problem, invocation, owner };
+            let audience = Audience { family: Family::Problem, invocation, owner, trace: None };
             let text = text_of(Failure::from(error).into_reply(audience)).await;
             serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
         };

@@ -16,12 +16,10 @@ use quern_types::{Caller, Name, Priority};
 use crate::{
     Gateway,
     body::{Reply, ReplyBody, RequestBody},
-    errors::Failure,
-    invocation::Invocation,
+    errors::{ERROR, Failure},
+    invocation::Way,
     selection::{VERSION, selector},
 };
-
-const ERROR: HeaderName = HeaderName::from_static("quern-error");
 
 /// Why a request can't be passed on, or its response can't be passed back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +45,7 @@ pub(crate) enum ForwardError {
 pub(crate) async fn call(
     gateway: &Gateway,
     caller: &Caller,
-    invocation: Invocation,
+    way: Way<'_>,
     name: Name,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
@@ -55,7 +53,7 @@ pub(crate) async fn call(
     check_host(&head)?;
     head.uri = below(head.uri, &name)?;
     head.extensions.clear();
-    head.extensions.insert(invocation.priority(Priority::default()));
+    head.extensions.insert(way.invocation.priority(Priority::default()));
     remove_hop_by_hop(&mut head.headers);
     if caller.token.is_some() {
         // It is the caller's, and would let the function act as it.
@@ -63,8 +61,8 @@ pub(crate) async fn call(
     }
     let selector = selector(&head.headers, None)?;
     let request = Request::from_parts(head, body.boxed());
-    let (id, tenant) = (invocation.id(), caller.tenant.clone());
-    let call = HttpCall { id, tenant, target: name, selector, request };
+    let (id, tenant, trace) = (way.invocation.id(), caller.tenant.clone(), way.trace.clone());
+    let call = HttpCall { id, tenant, target: name, selector, trace, request };
     let answer = gateway.dispatcher.call_http(call).await?;
 
     let mut reply = answer.response.map(ReplyBody::Stream);

@@ -8,12 +8,12 @@ use quern_deploy::Deployer;
 use quern_dispatcher::Dispatcher;
 use quern_jobs::Jobs;
 use quern_scoring::Scoring;
-use quern_types::Caller;
+use quern_types::{Caller, HealthSource, Tracer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    EdgeLimits, SharedMemoryConfig, Trouble, collect::BodyRoom, metrics::Metrics, openapi::Api,
-    shared_memory::Regions, troubles::Troubles,
+    EdgeLimits, SharedMemoryConfig, Trouble, collect::BodyRoom, health::Concerns, metrics::Metrics,
+    openapi::Api, shared_memory::Regions, troubles::Troubles,
 };
 
 /// What the edge is configured by.
@@ -28,6 +28,8 @@ pub struct GatewayConfig {
     /// Where nobody needs a token: whether whoever calls owns what is called, and may see where a
     /// guest trapped. Where tokens are needed, their roles say so.
     pub callers_are_owners: bool,
+    /// Begins the traces of requests; none: there are none.
+    pub tracer: Option<Arc<Tracer>>,
     /// The server's version, as clients see it.
     pub version: &'static str,
 }
@@ -55,7 +57,7 @@ pub struct Gateway {
     /// What there is to ask for.
     pub(crate) api: Api,
     pub(crate) metrics: Metrics,
-    pub(crate) troubles: Troubles,
+    pub(crate) troubles: Arc<Troubles>,
     limits: ArcSwap<EdgeLimits>,
     /// Who calls, where nobody is asked.
     pub(crate) unasked: Caller,
@@ -67,6 +69,8 @@ pub struct Gateway {
     pub(crate) body_room: BodyRoom,
     /// The shared memory that clients have registered.
     pub(crate) regions: Regions,
+    /// The parts that know whether something is wrong with them.
+    pub(crate) health: Arc<[Arc<dyn HealthSource>]>,
 }
 
 impl Gateway {
@@ -81,7 +85,7 @@ impl Gateway {
     ) -> Result<Self, prometheus::Error> {
         let GatewayServices { deployer, dispatcher, scoring, jobs } = services;
         let metrics = Metrics::register(&registry)?;
-        let troubles = Troubles::register(&registry)?;
+        let troubles = Arc::new(Troubles::register(&registry)?);
         let limits = ArcSwap::from_pointee(config.limits);
         let body_room = BodyRoom::new(&config.limits);
         let api = Api::new(config.version, config.authenticate);
@@ -102,7 +106,22 @@ impl Gateway {
             leftovers: TaskTracker::new(),
             body_room,
             regions,
+            health: Arc::new([]),
         })
+    }
+
+    /// The same, asking these parts whether something is wrong with them.
+    ///
+    /// # Errors
+    /// If that is registered as a metric already.
+    pub fn with_health(
+        mut self,
+        sources: Vec<Arc<dyn HealthSource>>,
+    ) -> Result<Self, prometheus::Error> {
+        let troubles: Arc<dyn HealthSource> = self.troubles.clone();
+        self.health = std::iter::once(troubles).chain(sources).collect();
+        self.registry.register(Box::new(Concerns::new(self.health.clone())?))?;
+        Ok(self)
     }
 
     /// What bounds connections and bodies at the moment.

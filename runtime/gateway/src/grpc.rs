@@ -21,7 +21,7 @@ use std::{sync::Arc, time::Instant};
 
 use http::{HeaderMap, Request, StatusCode, Version, header::CONTENT_TYPE};
 use hyper::body::Incoming;
-use quern_types::{ByteSize, Caller, Deadline};
+use quern_types::{ByteSize, Caller, Deadline, Trace};
 use tracing::Instrument;
 
 pub(crate) use messages::MessageError;
@@ -39,6 +39,7 @@ use crate::{
     invocation::Invocation,
     metrics::Traffic,
     request::{INVOCATION, caught},
+    traces::RequestSpan,
     v2::Coding,
 };
 use messages::{MessageLimits, Messages};
@@ -148,6 +149,8 @@ struct Call {
     headers: Arc<HeaderMap>,
     /// When the caller stops waiting, if it says.
     deadline: Option<Deadline>,
+    /// Where it stands in a trace.
+    trace: Trace,
 }
 
 impl Gateway {
@@ -158,7 +161,17 @@ impl Gateway {
         let path = request.uri().path();
         let method = Method::of(path);
         let traffic = method.map_or(Traffic::Unknown, Method::traffic);
-        let span = tracing::debug_span!("request", %invocation, path);
+        let mut traced = match traffic {
+            Traffic::Operations => RequestSpan::none(),
+            _ => RequestSpan::begin_call(self, &request, invocation, method.is_some()),
+        };
+        let trace = traced.trace().clone();
+        let span = tracing::debug_span!(
+            "request",
+            %invocation,
+            trace = trace.id().map(tracing::field::display),
+            path,
+        );
 
         let (head, incoming) = request.into_parts();
         let limits = self.limits();
@@ -167,11 +180,13 @@ impl Gateway {
             let path = || head.uri.path().chars().take(200).collect();
             let method = method.ok_or_else(|| CallError::Unknown { path: path() })?;
             let caller = Arc::new(self.admit(&head.headers, method.needs())?);
+            traced.is_of(&caller);
             let deadline = timeout::of(&head.headers)?;
             let deadline = deadline.map(|allowed| Deadline::after(start, allowed));
             let coding = messages::coding_of(&head.headers)?;
-            let headers = Arc::new(head.headers);
-            let call = Call { gateway: self.clone(), caller, invocation, headers, deadline };
+            let (headers, trace) = (Arc::new(head.headers), trace.clone());
+            let gateway = self.clone();
+            let call = Call { gateway, caller, invocation, headers, deadline, trace };
             call.carry_out(method, body, coding).await
         };
         let outcome = caught(outcome).instrument(span.clone()).await;
@@ -182,6 +197,7 @@ impl Gateway {
                 (status, response::failed(&failure.into_status(invocation)))
             }
         };
+        reply = traced.answer_call(reply, status);
         if traffic == Traffic::Infer {
             reply.headers_mut().insert(INVOCATION, invocation.header());
         }

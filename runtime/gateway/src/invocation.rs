@@ -4,7 +4,7 @@
 use std::fmt;
 
 use http::HeaderValue;
-use quern_types::{InvocationId, Priority};
+use quern_types::{InvocationId, Priority, Trace};
 use uuid::Uuid;
 
 /// One request.
@@ -13,6 +13,14 @@ pub(crate) struct Invocation {
     id: Uuid,
     /// Whether it was stored and is carried out later, when nobody waits for it.
     is_background: bool,
+}
+
+/// What goes with a request on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) invocation: Invocation,
+    /// Where it stands in a trace.
+    pub(crate) trace: &'a Trace,
 }
 
 impl Invocation {

@@ -2,25 +2,36 @@
 //! on. A client costs one page of memory, never all that it asked for: the next is only fetched
 //! when it has taken the last.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+mod filter;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use quern_deploy::{DeployError, Deployer, StoredRecord};
-use quern_types::{BodyError, Caller, InvocationId, LogLevel, Name, TenantId, VersionNumber};
+use quern_deploy::{
+    DeployError, Deployer, LogFilter, LogPage, LogPosition, LogQuery as PageQuery, StoredRecord,
+};
+use quern_types::{
+    BodyError, Caller, InvocationId, LogLevel, Name, TenantId, TraceId, VersionNumber,
+};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::filter::{EndlessError, LogQuery};
 use crate::{
     Gateway,
     body::{Reply, ReplyBody},
     errors::Failure,
-    query::{self, Between},
+    query,
     timestamp::Timestamp,
 };
 
@@ -32,23 +43,6 @@ const PART: usize = 64 << 10;
 /// A follower looks for new lines no more often than this.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LogQuery {
-    /// How many lines to begin with, the newest ones.
-    #[serde(default = "hundred")]
-    tail: Between<0, 10_000>,
-    /// Whether to go on with whatever is printed, until the client leaves, the function is deleted
-    /// or the server stops.
-    #[serde(default)]
-    follow: bool,
-}
-
-fn hundred() -> Between<0, 10_000> {
-    Between::new(100)
-}
-
 /// `GET /v1/functions/{name}/logs`
 pub(crate) async fn logs(
     gateway: &Gateway,
@@ -56,16 +50,19 @@ pub(crate) async fn logs(
     name: Name,
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
-    let LogQuery { tail, follow } = query::parse(query)?;
+    let asked: LogQuery = query::parse(query)?;
+    let (tail, follow) = (asked.tail, asked.follow);
+    let filter = asked.filter(SystemTime::now())?;
     let mut reader = Reader {
         changes: gateway.deployer.log_changes(),
         deployer: gateway.deployer.clone(),
         tenant: caller.tenant.clone(),
         function: name,
+        filter,
         closing: gateway.closing.clone(),
         last: 0,
         end: None,
-        page: VecDeque::new(),
+        read: VecDeque::new(),
     };
     reader.begin(tail.get(), follow).await?;
     let parts = stream::try_unfold(reader, |mut reader| async move {
@@ -83,83 +80,85 @@ struct Reader {
     deployer: Arc<Deployer>,
     tenant: TenantId,
     function: Name,
+    filter: LogFilter,
     changes: watch::Receiver<u64>,
     /// Ends when the server does.
     closing: CancellationToken,
-    /// The last record that was read.
+    /// The last record that was looked at.
     last: u64,
     /// Where to stop; none for a follower.
     end: Option<u64>,
     /// Records that were read and not yet sent.
-    page: VecDeque<StoredRecord>,
+    read: VecDeque<StoredRecord>,
 }
 
 impl Reader {
-    /// Finds the record before the newest `tail`, and the end.
+    /// Finds the end, and the record before the newest `tail`.
     async fn begin(&mut self, tail: usize, follow: bool) -> Result<(), DeployError> {
-        let newest = self.records(None, tail.clamp(1, PAGE)).await?;
-        let end = newest.last().map_or(0, |stored| stored.sequence);
+        let newest = self.page(LogPosition::Before(u64::MAX), 1, LogFilter::default()).await?;
+        let end = newest.looked_at.unwrap_or(0);
         self.end = (!follow).then_some(end);
-        self.last = match newest.first() {
-            None => 0,
-            Some(_) if tail == 0 => end,
-            Some(first) if tail <= PAGE || newest.len() < PAGE => first.sequence.saturating_sub(1),
-            Some(_) => self.before(tail, end).await?,
-        };
+        self.last = if tail == 0 { end } else { self.before(tail, end).await? };
         Ok(())
     }
 
-    /// The record before the newest `tail` up to `end`, found page by page from the oldest: all of
-    /// them at once could be more than there is memory for.
+    /// The record before the newest `tail` up to `end`, found page by page: all of them at once
+    /// could be more than there is memory for.
     async fn before(&self, tail: usize, end: u64) -> Result<u64, DeployError> {
-        let mut newest = VecDeque::with_capacity(tail + PAGE + 1);
-        let mut last = 0;
-        while last < end {
-            let page = self.records(Some(last), PAGE).await?;
-            let Some(stored) = page.last() else { break };
-            last = stored.sequence;
-            let sequences = page.iter().map(|stored| stored.sequence);
-            newest.extend(sequences.filter(|sequence| *sequence <= end));
-            newest.drain(..newest.len().saturating_sub(tail + 1));
+        let (mut first, mut left) = (end.saturating_add(1), tail);
+        loop {
+            let limit = left.min(PAGE);
+            let page = self.page(LogPosition::Before(first), limit, self.filter.clone()).await?;
+            left -= page.records.len();
+            match page.looked_at {
+                Some(looked_at) if left > 0 => first = looked_at,
+                Some(looked_at) => return Ok(looked_at.saturating_sub(1)),
+                None => return Ok(0),
+            }
         }
-        Ok(if newest.len() > tail { newest[0] } else { 0 })
     }
 
-    async fn records(
+    async fn page(
         &self,
-        after: Option<u64>,
+        from: LogPosition,
         limit: usize,
-    ) -> Result<Vec<StoredRecord>, DeployError> {
-        self.deployer.logs(&self.tenant, &self.function, after, limit).await
+        filter: LogFilter,
+    ) -> Result<LogPage, DeployError> {
+        let query = PageQuery { oldest: VersionNumber::FIRST, from, limit, filter };
+        self.deployer.logs(&self.tenant, &self.function, query).await
     }
 
     /// The next lines; none at the end, if a follower's function is gone, or if its server ends.
     async fn part(&mut self) -> Result<Option<Bytes>, BodyError> {
-        while self.page.is_empty() {
+        while self.read.is_empty() {
             if self.end.is_some_and(|end| self.last >= end) {
                 return Ok(None);
             }
             // Marked before reading: what is written meanwhile counts as a change.
             self.changes.borrow_and_update();
-            match self.records(Some(self.last), PAGE).await {
-                Ok(page) => self.page = page.into(),
+            let from = LogPosition::After(self.last);
+            let looked_at = match self.page(from, PAGE, self.filter.clone()).await {
+                Ok(page) => {
+                    self.read = page.records.into();
+                    page.looked_at
+                }
                 Err(error) if self.end.is_none() => {
                     tracing::debug!(function = %self.function, %error, "log is not followed further");
                     return Ok(None);
                 }
                 Err(error) => return Err(BodyError::Broken(error.to_string())),
-            }
+            };
             if let Some(end) = self.end {
-                self.page.retain(|stored| stored.sequence <= end);
+                self.read.retain(|stored| stored.sequence <= end);
             }
-            if let Some(stored) = self.page.back() {
-                self.last = stored.sequence;
+            if let Some(looked_at) = looked_at {
+                self.last = looked_at;
             } else if self.end.is_some() || !self.wait().await {
                 // With an end, what was to come has been removed meanwhile.
                 return Ok(None);
             }
         }
-        Ok(Some(lines(&mut self.page)))
+        Ok(Some(lines(&mut self.read)))
     }
 
     /// Waits for new records; false if none come any more.
@@ -182,6 +181,9 @@ pub(crate) struct LogLine<'a> {
     time: Timestamp,
     /// By which request.
     invocation: InvocationId,
+    /// As part of which trace, if it was part of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceId>,
     /// Of which version.
     version: VersionNumber,
     /// Where it was printed; `system` has traps and limits, `log` what came through `wasi:logging`.
@@ -208,6 +210,7 @@ fn lines(records: &mut VecDeque<StoredRecord>) -> Bytes {
             sequence,
             time: record.time.into(),
             invocation: record.invocation,
+            trace: record.trace,
             version: record.version,
             stream: record.stream.as_str(),
             level: logged.map(|(level, _)| level),
@@ -222,27 +225,9 @@ fn lines(records: &mut VecDeque<StoredRecord>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
     use quern_deploy::{LogRecord, LogStream};
 
-    #[test]
-    fn queries_are_strict() {
-        let asked = |tail, follow| LogQuery { tail: Between::new(tail), follow };
-        let cases = [
-            (None, asked(100, false)),
-            (Some("tail=5&follow=true"), asked(5, true)),
-            (Some("follow=false&tail=0&"), asked(0, false)),
-            (Some("tail=10000"), asked(10_000, false)),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(query::parse(text), Ok(expected), "{text:?}");
-        }
-        for text in ["tail=10001", "tail=-1", "tail", "follow=yes", "since=1"] {
-            assert!(query::parse::<LogQuery>(Some(text)).is_err(), "{text}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn a_record_is_one_line() {
@@ -253,6 +238,7 @@ mod tests {
             function: "hello".parse().expect("a name"),
             version: VersionNumber::FIRST,
             invocation,
+            trace: None,
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
             stream: LogStream::Stderr,
             text: "a\n\"b\"".into(),
@@ -265,11 +251,14 @@ mod tests {
              \"stream\":\"stderr\",\"text\":\"a\\n\\\"b\\\"\"}\n"
         );
         let stream = LogStream::Log { level: LogLevel::Warn, context: "disk".into() };
-        let record = LogRecord { stream, text: "full".into(), ..record };
+        let trace = "0af7651916cd43dd8448eb211c80319c".parse().ok();
+        let record = LogRecord { stream, trace, text: "full".into(), ..record };
         let text = lines(&mut [StoredRecord { sequence: 8, record }].into());
         let end =
             b"\"stream\":\"log\",\"level\":\"warn\",\"context\":\"disk\",\"text\":\"full\"}\n";
         assert!(text.ends_with(end), "{text:?}");
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("\"trace\":\"0af7651916cd43dd8448eb211c80319c\""), "{text}");
     }
 
     #[test]
@@ -281,6 +270,7 @@ mod tests {
                 function: "hello".parse().expect("a name"),
                 version: VersionNumber::FIRST,
                 invocation: "01936a5e-0000-7000-8000-0123456789ab".parse().expect("an id"),
+                trace: None,
                 time: SystemTime::UNIX_EPOCH,
                 stream: LogStream::Stdout,
                 text: "x".repeat(PART / 2),

@@ -1,6 +1,7 @@
-//! Health and metrics of the server itself; nothing about what is deployed.
+//! That the server is alive, and its metrics; nothing about what is deployed. Whether it is ready is
+//! in `health`.
 
-use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use prometheus::TextEncoder;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -34,13 +35,6 @@ pub(crate) fn health(gateway: &Gateway) -> Reply {
     let troubles = gateway.troubles.list();
     let status = if troubles.is_empty() { HealthStatus::Ok } else { HealthStatus::Degraded };
     body::json(&Health { status, troubles })
-}
-
-/// An answer without a body: 200 or 503.
-pub(crate) fn readiness(well: bool) -> Reply {
-    let mut reply = Response::new(ReplyBody::empty());
-    *reply.status_mut() = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    reply
 }
 
 /// All metrics as Prometheus text.

@@ -15,14 +15,16 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Audience, Failure, Family},
-    functions, grpc, inspection,
-    invocation::Invocation,
+    functions, grpc, health, inspection,
+    invocation::{Invocation, Way},
     logs,
     metrics::Traffic,
     operations,
     route::{Route, RouteError},
     server::Offer,
-    settings, tokens, traffic, v2,
+    settings, stats, tokens,
+    traces::RequestSpan,
+    traffic, v2,
 };
 
 /// The header that names a request.
@@ -49,9 +51,16 @@ impl Gateway {
             Offer::Grpc => Err(RouteError::GrpcOnly),
         };
         let traffic = route.as_ref().map_or(Traffic::Unknown, Route::traffic);
+        let mut traced = match traffic {
+            // Probes and scrapes would drown everything else.
+            Traffic::Operations => RequestSpan::none(),
+            _ => RequestSpan::begin(self, &request, invocation, route.as_ref().ok()),
+        };
+        let trace = traced.trace().clone();
         let span = tracing::debug_span!(
             "request",
             %invocation,
+            trace = trace.id().map(tracing::field::display),
             method = %request.method(),
             path = request.uri().path(),
         );
@@ -67,14 +76,17 @@ impl Gateway {
                     let caller = self.admit(request.headers(), route.needs())?;
                     self.api.check_query(&route, request.uri().query())?;
                     owner = self.is_owner(&caller);
-                    self.carry_out(route, &caller, invocation, request).await
+                    traced.is_of(&caller);
+                    let way = Way { invocation, trace: &trace };
+                    self.carry_out(route, &caller, way, request).await
                 }
                 Err(error) => Err(error.into()),
             }
         };
         let outcome = caught(outcome).instrument(span.clone()).await;
-        let audience = Audience { family, invocation, owner };
+        let audience = Audience { family, invocation, owner, trace: trace.id() };
         let mut reply = outcome.unwrap_or_else(|failure| failure.into_reply(audience));
+        reply = traced.answer(reply);
         if matches!(traffic, Traffic::Call | Traffic::Infer) {
             // Of a call that was brought twice, it is the first one's.
             let named = reply.extensions().get::<Invocation>().copied().unwrap_or(invocation);
@@ -103,15 +115,16 @@ impl Gateway {
         &self,
         route: Route,
         caller: &Caller,
-        invocation: Invocation,
+        way: Way<'_>,
         request: Request<RequestBody>,
     ) -> Result<Reply, Failure> {
         if background::is_asked(&route, request.headers()) {
-            return Box::pin(background::enqueue(self, caller, invocation, route, request)).await;
+            return Box::pin(background::enqueue(self, caller, way.invocation, route, request))
+                .await;
         }
         match route {
-            Route::Call(name) => functions::call(self, caller, invocation, name, request).await,
-            Route::Infer(target) => v2::infer(self, caller, invocation, target, request).await,
+            Route::Call(name) => functions::call(self, caller, way, name, request).await,
+            Route::Infer(target) => v2::infer(self, caller, way, target, request).await,
             Route::ModelMetadata(target) => v2::model_metadata(self, caller, &target),
             Route::ModelReady(target) => v2::model_ready(self, caller, &target),
             Route::ServerMetadata => Ok(v2::server_metadata(self)),
@@ -136,12 +149,13 @@ impl Gateway {
             Route::Live => Ok(v2::live()),
             Route::Ready => Ok(v2::ready(!self.closing.is_cancelled())),
             Route::Healthz => Ok(operations::health(self)),
-            Route::Readyz => Ok(operations::readiness(!self.closing.is_cancelled())),
+            Route::Readyz => Box::pin(health::readyz(self)).await,
             Route::Metrics => operations::metrics(self),
             Route::Description => Ok(self.api.reply(request.headers())),
             Route::List(class) => Ok(inspection::list(self, caller, class)),
             Route::Show(class, name) => inspection::show(self, caller, class, &name),
             Route::Versions(class, name) => inspection::versions(self, caller, class, &name),
+            Route::Stats => Ok(stats::stats(self, caller)),
             Route::Devices => Ok(inspection::devices(self)),
             Route::Deploy(class, name) => {
                 Box::pin(deployments::deploy(self, caller, class, name, request)).await

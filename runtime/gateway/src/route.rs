@@ -7,6 +7,7 @@ mod operation;
 mod paths;
 mod policy;
 mod settings;
+mod template;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traffic;
@@ -77,6 +78,8 @@ pub(crate) enum Route {
     Logs(Name),
     /// What is set for a function.
     FunctionSettings(SettingsRoute),
+    /// `GET /v1/stats`
+    Stats,
     /// `GET /v1/devices`
     Devices,
     /// `GET /v1/tokens`

@@ -2,6 +2,7 @@
 //! nothing.
 
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use quern_types::{Concern, HealthSource};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -23,6 +24,15 @@ impl Trouble {
         (Self::Configuration, "configuration"),
         (Self::Restart, "restart"),
     ];
+
+    /// What it means, for whoever asks how the server is.
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Certificate => "the certificate or its key has changed, and can't be used",
+            Self::Configuration => "the configuration was to be read again, and has a mistake",
+            Self::Restart => "a successor was to take over, and did not come up",
+        }
+    }
 }
 
 /// The troubles that there are, as metrics.
@@ -49,6 +59,21 @@ impl Troubles {
     }
 }
 
+impl HealthSource for Troubles {
+    fn codes(&self) -> &'static [&'static str] {
+        &["certificate", "configuration", "restart"]
+    }
+
+    fn concerns(&self) -> Vec<Concern> {
+        let there = Trouble::ALL.iter().zip(&self.0).filter(|(_, gauge)| gauge.get() != 0);
+        let concern = |((trouble, code), _): (&(Trouble, &'static str), _)| Concern {
+            code,
+            detail: format!("{}: the server's log says why", trouble.detail()),
+        };
+        there.map(concern).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +88,8 @@ mod tests {
             troubles.set(trouble, true);
             troubles.set(trouble, true);
             assert_eq!(troubles.list(), [trouble]);
+            assert_eq!(troubles.concerns()[0].code, troubles.codes()[position]);
+            assert_eq!(troubles.codes()[position], name);
             troubles.set(trouble, false);
         }
         assert_eq!(troubles.list(), []);

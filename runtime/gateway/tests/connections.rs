@@ -76,6 +76,7 @@ impl Edge {
             authenticate: false,
             shared_memory: SharedMemoryConfig::default(),
             callers_are_owners: true,
+            tracer: None,
             version: "test",
         };
         let scoring = ScoringConfig::new(data.join("batches"));
@@ -330,7 +331,7 @@ async fn draining_ends_idle_connections_and_lets_requests_finish() {
     let (mut fresh, mut idle, mut busy) =
         (edge.connect().await, edge.connect().await, edge.connect().await);
     idle.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
-    let ready = read_until(&mut idle, "\r\n\r\n").await;
+    let ready = read_until(&mut idle, "}").await;
     assert!(ready.starts_with("HTTP/1.1 200 "), "{ready}");
     let head = "POST /v1/models/a/rollback HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
                 content-length: 13\r\n\r\n";

@@ -76,6 +76,15 @@ impl Function {
         bytes + bytes / 5
     }
 
+    /// Memory that the instances of all versions of the function have.
+    pub fn instances_memory_bytes(&self) -> u64 {
+        let setting = match self {
+            Self::Http(function) => &function.instances.setting,
+            Self::Inference(function) => &function.instances.setting,
+        };
+        setting.memory.taken_bytes()
+    }
+
     /// Requests that it may run at the same time: its limit, or fewer where their memories and
     /// tables would be more than half of what the pool has, if there is one.
     pub fn concurrency(&self) -> u32 {

@@ -3,7 +3,7 @@
 
 use std::{future::Future, sync::Arc, time};
 
-use quern_types::Call;
+use quern_types::{Call, SpanKind};
 use wasmtime::{PoolConcurrencyLimitError, Store, component::Component};
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 
@@ -102,7 +102,9 @@ impl<E: Entry> Instances<E> {
         call: &Call,
         deliver: impl FnOnce(Report) + Send + 'static,
     ) -> (Instance<E::Guest>, Reporter) {
-        let instance = self.waiting(call).unwrap_or_else(|| Instance {
+        let waiting = self.waiting(call);
+        let reused = waiting.is_some();
+        let instance = waiting.unwrap_or_else(|| Instance {
             store: self.store(call.clone(), &Capture::new(self.setting.limits.log)),
             guest: None,
             served: 0,
@@ -110,7 +112,11 @@ impl<E: Entry> Instances<E> {
             _counted: Counted::new(self.setting.metrics.clone()),
         });
         let capture = instance.store.data().capture().clone();
-        (instance, self.setting.reporter(capture, deliver))
+        let mut reporter = self.setting.reporter(capture, deliver);
+        if reused {
+            reporter.reuses();
+        }
+        (instance, reporter)
     }
 
     /// An instance that has served before, with all that belongs to one request anew. Those that
@@ -136,7 +142,10 @@ impl<E: Entry> Instances<E> {
         let Instance { store, guest, .. } = instance;
         if guest.is_none() {
             let start = time::Instant::now();
-            *guest = Some(self.instantiate(store, call).await?);
+            let mut span = call.trace.begin(SpanKind::Internal, "instantiate");
+            let made = self.instantiate(store, call).await;
+            span.outcome(&made);
+            *guest = Some(made?);
             let seconds = start.elapsed().as_secs_f64();
             self.setting.metrics.instantiate_seconds.observe(seconds);
         }

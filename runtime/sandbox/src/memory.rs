@@ -93,6 +93,11 @@ impl MemoryShare {
         self.pool.share_bytes()
     }
 
+    /// What is taken at this moment.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes.load(Ordering::Relaxed)
+    }
+
     /// Lets the instances on this shelf give way, which is one of the function's, where the share
     /// is short.
     pub(crate) fn add<T: Send + 'static>(&self, shelf: &Arc<Shelf<T>>) {

@@ -1,6 +1,6 @@
 //! Outbound HTTP of functions: to origins that their manifests grant, at addresses that the operator
-//! allows, within their limits. It follows no redirect, knows no proxy and adds nothing of its own:
-//! what a guest sends is what is sent.
+//! allows, within their limits. It follows no redirect, knows no proxy and adds nothing of its own but
+//! where the request stands in a trace, if it is in one: what a guest sends is what is sent.
 
 mod addresses;
 mod body;
@@ -17,6 +17,7 @@ use std::{sync::Arc, time::Duration};
 use ::http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::connect::capture_connection;
+use quern_types::{Span, SpanKind, TRACEPARENT, Trace};
 use tokio_util::sync::DropGuard;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
@@ -34,6 +35,8 @@ pub(crate) use self::{client::Client, network::Network};
 pub(crate) struct Outbound {
     client: Arc<Client>,
     capture: Capture,
+    /// Where the invocation stands.
+    trace: Trace,
     /// Made for the first request.
     begun: Option<(Arc<Invocation>, DropGuard)>,
 }
@@ -42,12 +45,13 @@ type Sent = Result<(Response<WasiBody>, Finished), HttpError>;
 type Finished = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
 
 impl Outbound {
-    pub(crate) fn new(client: Arc<Client>, capture: Capture) -> Self {
-        Self { client, capture, begun: None }
+    pub(crate) fn new(client: Arc<Client>, capture: Capture, trace: Trace) -> Self {
+        Self { client, capture, trace, begun: None }
     }
 
     /// Ends the requests of one invocation, before the next one begins.
-    pub(crate) fn renew(&mut self) {
+    pub(crate) fn renew(&mut self, trace: Trace) {
+        self.trace = trace;
         self.begun = None;
     }
 
@@ -83,21 +87,57 @@ impl Outbound {
 impl WasiHttpHooks for Outbound {
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Finished,
     ) -> Box<dyn Future<Output = Sent> + Send> {
+        let mut span = span(&self.trace, &request);
+        if let Some(context) = span.trace().context()
+            && !request.headers().contains_key(TRACEPARENT)
+        {
+            context.write(request.headers_mut());
+        }
         let exchange = match self.begin(&request) {
             Ok(exchange) => exchange,
-            Err(error) => return Box::new(std::future::ready(Err(error))),
+            Err(error) => {
+                span.fail(&error);
+                return Box::new(std::future::ready(Err(error)));
+            }
         };
         Box::new(async move {
             let sent = send(&exchange, request, options.unwrap_or_default()).await;
+            match &sent {
+                Ok(response) => span.note(|| {
+                    let status = u32::from(response.status().as_u16());
+                    [("http.response.status_code", status.into())]
+                }),
+                Err(fault) => span.fail(fault),
+            }
+            drop(span);
             let response = sent.map_err(|fault| exchange.fail_guest(fault))?;
             let finished: Finished = Box::new(std::future::ready(Ok(())));
             Ok((response, finished))
         })
     }
+}
+
+/// The span of a request, up to the head of its response. Its query may have secrets in it.
+fn span(trace: &Trace, request: &Request<WasiBody>) -> Span {
+    if !trace.is_recorded() {
+        return trace.begin(SpanKind::Client, "");
+    }
+    let (method, url) = (request.method(), request.uri());
+    let mut span = trace.begin(SpanKind::Client, method.as_str().to_owned());
+    span.note(|| {
+        let scheme = url.scheme_str().unwrap_or_default();
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        [
+            ("http.request.method", method.as_str().into()),
+            ("server.address", url.host().unwrap_or_default().into()),
+            ("url.full", format!("{scheme}://{authority}{}", url.path()).into()),
+        ]
+    });
+    span
 }
 
 /// Sends a request, and waits for the head of its response. A guest may ask for shorter waits than

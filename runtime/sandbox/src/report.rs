@@ -32,6 +32,8 @@ pub struct Report {
     pub cpu: Duration,
     /// Linear memory that it had at its end, in bytes.
     pub memory_bytes: u64,
+    /// Whether its instance had served before.
+    pub reused: bool,
 }
 
 /// Why an invocation failed, for its caller and for the function's owner.
@@ -60,6 +62,7 @@ pub(crate) struct Reporter {
     ended: bool,
     cpu: Duration,
     memory_bytes: u64,
+    reused: bool,
     _running: Running,
 }
 
@@ -79,6 +82,7 @@ impl Reporter {
             ended: false,
             cpu: Duration::ZERO,
             memory_bytes: 0,
+            reused: false,
             _running: running,
         }
     }
@@ -112,6 +116,11 @@ impl Reporter {
     pub(crate) fn used(&mut self, cpu: Duration, store: &Store<State>) {
         self.cpu = cpu;
         self.memory_bytes = store.data().allowance.memory_bytes();
+    }
+
+    /// Takes down that the instance had served before.
+    pub(crate) fn reuses(&mut self) {
+        self.reused = true;
     }
 
     /// Takes down what the guest has printed. What is printed after this is another request's.
@@ -155,6 +164,7 @@ impl Drop for Reporter {
                 cancelled: !self.ended,
                 cpu: self.cpu,
                 memory_bytes: self.memory_bytes,
+                reused: self.reused,
             });
         }
     }

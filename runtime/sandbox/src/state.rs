@@ -83,7 +83,7 @@ pub(crate) fn store(
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELDS);
     let state = State {
-        outbound: Outbound::new(setting.outbound.clone(), capture.clone()),
+        outbound: Outbound::new(setting.outbound.clone(), capture.clone(), call.trace.clone()),
         allowance: Allowance::new(*limits, setting.memory.clone()),
         table,
         wasi,
@@ -114,8 +114,8 @@ impl State {
 
     /// Makes what belongs to one request anew, for the next one that the instance serves.
     pub(crate) fn renew(&mut self, call: Call) {
+        self.outbound.renew(call.trace.clone());
         self.models.call = Call { settings: None, ..call };
-        self.outbound.renew();
     }
 
     /// Whether nothing of the last request goes on, and no limit was hit in it. All that `renew`

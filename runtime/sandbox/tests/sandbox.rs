@@ -16,7 +16,7 @@ use quern_sandbox::{
 };
 use quern_types::{
     ByteSize, Call, DataType, Deadline, Digest, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, Limits, Period, Priority, Reuse, Signature, TenantId, Tensor, TensorSpec,
+    InvokeError, Limits, Period, Reuse, Signature, Tensor, TensorSpec,
 };
 use support::{owner, services};
 use tempfile::TempDir;
@@ -88,8 +88,8 @@ const ECHO: &str = "(i32.store (i32.const 0) (i32.const 0))
 fn call() -> Call {
     let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
     let deadline = Deadline::after(Instant::now(), Duration::from_millis(1_000));
-    let priority = Priority::default();
-    Call { id, tenant: TenantId::default(), deadline, priority, settings: None }
+    let (tenant, priority, trace) = Default::default();
+    Call { id, tenant, deadline, priority, trace, settings: None }
 }
 
 /// Deploys a guest, calls it once, and returns its answer and the report.

@@ -13,7 +13,7 @@ use std::{
 use quern_dispatcher::{Dispatcher, InferReply, InferRequest};
 use quern_types::{
     DeviceError, GuestFault, InvocationId, InvokeError, ModelError, Name, Picked, Priority,
-    TenantId, Tensor, VersionNumber,
+    TenantId, Tensor, Trace, VersionNumber,
 };
 use tokio::time::Instant;
 
@@ -160,6 +160,7 @@ impl Caller {
                 picked: Picked { version: self.version, asked: true, counted: false, shadow: None },
                 timeout: None,
                 priority: Priority::LOWEST,
+                trace: Trace::default(),
                 inputs: inputs.clone(),
             };
             match self.dispatcher.infer(request).await.map_err(|error| meaning(error, id)) {

@@ -39,7 +39,6 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Serve(commands::serve::Serve),
     Config(commands::config::Config),
-    Health(commands::health::Health),
     Deploy(commands::deploy::Deploy),
     #[command(subcommand)]
     Model(commands::model::Model),
@@ -61,6 +60,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     DeadLetters(commands::dead_letters::DeadLetters),
     Logs(commands::logs::Logs),
+    Top(commands::top::Top),
+    Health(commands::health::Health),
     Devices(commands::devices::Devices),
     #[command(subcommand)]
     Settings(commands::settings::Settings),

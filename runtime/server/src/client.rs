@@ -16,18 +16,22 @@ mod answer;
 mod background;
 mod batches;
 mod error;
+mod operations;
 mod settings;
 mod traffic;
 mod trust;
 
 pub(crate) use answer::{
-    AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Health, Inference, Listed,
+    AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Inference, Listed,
     ListedCall, ListedMeasure, ListedWorker, LogLine, MadeToken, Metadata, RolledBack,
     TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use background::CallFilter;
 pub(crate) use batches::{Batch, BatchUpload};
 pub(crate) use error::{ClientError, Problem};
+#[cfg(test)]
+pub(crate) use operations::Requests;
+pub(crate) use operations::{Bucket, FunctionStats, Histogram, ModelStats, Stats};
 pub(crate) use settings::FunctionConfig;
 pub(crate) use traffic::{CanaryAnswer, Counts, TrafficAnswer};
 pub(crate) use trust::{Trust, TrustError};
@@ -313,17 +317,17 @@ impl Client {
         }
     }
 
-    /// What a function printed: the newest `tail` lines, and with `follow` whatever comes.
+    /// What a function printed, as the query of pairs says.
     pub(crate) async fn logs(
         &self,
         name: &Name,
-        tail: u32,
-        follow: bool,
+        query: &[(&str, String)],
     ) -> Result<Lines, ClientError> {
         let mut url = self.url.at(&["v1", "functions", name.as_str(), "logs"]);
-        url.query_pairs_mut()
-            .append_pair("tail", &tail.to_string())
-            .append_pair("follow", if follow { "true" } else { "false" });
+        url.query_pairs_mut().extend_pairs(query);
+        // A plus is one to the server, and no space.
+        let query = url.query().map(|query| query.replace('+', "%20"));
+        url.set_query(query.as_deref());
         let response = self.send(self.http.get(url)).await?;
         Ok(Lines { response: Some(response), unread: BytesMut::new() })
     }
@@ -338,11 +342,6 @@ impl Client {
     /// Succeeds if a server is there and takes requests.
     pub(crate) async fn ready(&self) -> Result<(), ClientError> {
         self.send(self.http.get(self.url.at(&["readyz"]))).await.map(drop)
-    }
-
-    /// How a server fares that is there.
-    pub(crate) async fn health(&self) -> Result<Answer<Health>, ClientError> {
-        self.answer(self.http.get(self.url.at(&["healthz"]))).await
     }
 
     fn inference_url(

@@ -35,6 +35,7 @@ pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod traffic;
 pub(crate) mod versions;
 
@@ -57,7 +58,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Serve(command) => serve::run(command).await,
         Command::Config(command) => config::run(command),
-        Command::Health(command) => health::run(&session, command).await,
         Command::Deploy(command) => deploy::run(&session, command).await,
         Command::Model(command) => model::run(&session, command).await,
         Command::List(command) => list::run(&session, command).await,
@@ -73,6 +73,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::DeadLetters(command) => dead_letters::run(&session, command).await,
         Command::Batch(command) => batch::run(&session, command).await,
         Command::Logs(command) => logs::run(&session, command).await,
+        Command::Top(command) => top::run(&session, command).await,
+        Command::Health(command) => health::run(&session, command).await,
         Command::Devices(command) => devices::run(&session, command).await,
         Command::Settings(command) => settings::run(&session, command).await,
         Command::Secrets(command) => secrets::run(&session, command).await,

@@ -12,7 +12,10 @@ mod reference;
 mod reload;
 mod sections;
 mod source;
+mod tracing;
 
+pub(crate) use self::tracing::Tracing;
+use self::tracing::TracingFlags;
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{
@@ -47,6 +50,7 @@ pub(crate) struct Options {
     pub(crate) logs: Logs,
     #[serde(rename = "async")]
     pub(crate) background: Background,
+    pub(crate) tracing: Tracing,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -149,6 +153,9 @@ pub(crate) struct Flags {
     /// Time that requests get to finish when the server is stopped, with its unit [default: 30s]
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<Time<0, DAY>>,
+
+    #[command(flatten)]
+    tracing: TracingFlags,
 }
 
 impl Flags {
@@ -166,8 +173,19 @@ impl Flags {
                 *option = value;
             }
         }
-        let Options { server, tls, shared_memory, sandbox, secrets, models, deploy, logs, .. } =
-            options;
+        let Options {
+            server,
+            tls,
+            shared_memory,
+            sandbox,
+            secrets,
+            models,
+            deploy,
+            logs,
+            tracing,
+            ..
+        } = options;
+        self.tracing.override_options(tracing);
         set(&mut server.listen, self.listen);
         set(&mut server.grpc_listen, self.grpc_listen.map(Some));
         set(&mut server.data, self.data);
@@ -237,8 +255,9 @@ impl Config {
     fn sections(&self) -> Vec<Section> {
         let Options { server, tls, http, shared_memory, limits: _, sandbox, outbound, .. } =
             &self.options;
-        let Options { keyvalue, secrets, models, batches, deploy, logs, background, .. } =
-            &self.options;
+        let Options {
+            keyvalue, secrets, models, batches, deploy, logs, background, tracing, ..
+        } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         vec![
             server.section(),
@@ -256,6 +275,7 @@ impl Config {
             deploy.section(),
             logs.section(),
             background.section(),
+            tracing.section(),
         ]
     }
 }

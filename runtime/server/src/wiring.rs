@@ -12,12 +12,15 @@ use quern_jobs::Jobs;
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_scoring::Scoring;
 use quern_store::{Store, StoreConfig};
-use quern_types::{Device, Digest};
+use quern_telemetry::Exporter;
+use quern_types::{Device, Digest, HealthSource, Tracer};
 
 use crate::{
-    config::{Config, ModelProcess, Models as ModelOptions, Options},
+    config::{Config, ModelProcess, Models as ModelOptions, Options, Tracing},
     secrets_key,
 };
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What has to be served, drained, closed and stopped.
 pub(crate) struct Parts {
@@ -31,6 +34,8 @@ pub(crate) struct Parts {
     pub(crate) registry: Registry,
     /// The process that computes models, if it is not this one.
     pub(crate) worker: Option<Arc<Worker>>,
+    /// What sends traces, if anything does.
+    pub(crate) exporter: Option<Arc<Exporter>>,
 }
 
 /// Builds a server. The model side of the dispatcher comes first: sandboxes call it.
@@ -40,6 +45,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let Config { options, limits } = config;
     let mut store = store_config(&options.server.data, &options);
     store.secrets_key = secrets_key::find(options.secrets.key_file.as_deref())?.map(Arc::new);
+    let (exporter, tracer) = traces(&options.tracing, &registry)?.unzip();
     let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
     let background = options.background;
     let batches = options.batches.config(server.data.join("batches"));
@@ -84,7 +90,8 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         authenticate: server.authenticate,
         shared_memory: shared_memory.config(),
         callers_are_owners: server.is_private(),
-        version: env!("CARGO_PKG_VERSION"),
+        tracer,
+        version: VERSION,
     };
     let jobs = Jobs::new(Arc::clone(store.queue()), background.config(), &registry)?;
     let services = GatewayServices {
@@ -93,8 +100,22 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
         scoring: Arc::clone(&scoring),
         jobs: Arc::clone(&jobs),
     };
-    let gateway = Arc::new(Gateway::new(gateway, services, registry.clone())?);
-    Ok(Parts { gateway, deployer, dispatcher, scoring, jobs, store, registry, worker })
+    let mut health: Vec<Arc<dyn HealthSource>> = vec![store.clone(), dispatcher.clone()];
+    health.extend(exporter.clone().map(|exporter| -> Arc<dyn HealthSource> { exporter }));
+    let gateway = Gateway::new(gateway, services, registry.clone())?.with_health(health)?;
+    let gateway = Arc::new(gateway);
+    Ok(Parts { gateway, deployer, dispatcher, scoring, jobs, store, registry, worker, exporter })
+}
+
+/// What sends traces, and what begins them; nothing where no collector is given.
+fn traces(options: &Tracing, registry: &Registry) -> Result<Option<(Arc<Exporter>, Arc<Tracer>)>> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let Some(export) = options.export(VERSION, variable)? else { return Ok(None) };
+    let sampler = options.sampler()?;
+    tracing::info!(collector = %export.endpoint, %sampler, "recording traces");
+    let exporter = Arc::new(Exporter::start(export, registry)?);
+    let tracer = Arc::new(Tracer::new(sampler, exporter.spans()));
+    Ok(Some((exporter, tracer)))
 }
 
 /// What a data folder is opened with, but for the key of its secrets.

@@ -26,8 +26,10 @@ mod catalog;
 mod database;
 mod folder;
 mod group;
+mod health;
 mod keyvalue;
 mod ledger;
+mod log_reader;
 mod log_writer;
 mod logs;
 mod metrics;
@@ -49,6 +51,7 @@ pub use blobs::{BlobError, Blobs, StageError, StagedBlob};
 pub use catalog::{
     Catalog, CommitError, Committed, DeleteError, NewVersion, Removed, RollbackError,
 };
+pub use log_reader::{LogFilter, LogPage, LogPosition, LogQuery};
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
 pub use queue::{
     CallQuery, CallQueue, CallRecord, ChangeError, ClaimLimits, Claimed, ClaimedCall, Ending,

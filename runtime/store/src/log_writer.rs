@@ -3,12 +3,11 @@
 
 use std::{collections::HashMap, io, sync::Arc, thread::JoinHandle, time::UNIX_EPOCH};
 
-use prometheus::IntCounter;
 use quern_types::{Name, TenantId};
 use rusqlite::{Connection, Row, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use crate::{LogRecord, folder::FolderLock, group};
+use crate::{LogRecord, folder::FolderLock, group, metrics::StoreMetrics};
 
 /// Most messages of one transaction.
 const BATCH: usize = 1024;
@@ -38,6 +37,10 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     -- Of stream 'log' alone.
     ALTER TABLE records ADD COLUMN level TEXT;
     ALTER TABLE records ADD COLUMN context TEXT;
+",
+    "
+    -- Of requests that were part of a trace.
+    ALTER TABLE records ADD COLUMN trace TEXT;
 ",
 ];
 
@@ -72,7 +75,7 @@ pub(crate) struct LogWriter {
     connection: Connection,
     retention: Retention,
     changes: watch::Sender<u64>,
-    dropped: IntCounter,
+    metrics: StoreMetrics,
     /// The functions that have printed since the start.
     functions: HashMap<(TenantId, Name), Kept>,
     _lock: Arc<FolderLock>,
@@ -83,11 +86,11 @@ impl LogWriter {
         connection: Connection,
         retention: Retention,
         changes: watch::Sender<u64>,
-        dropped: IntCounter,
+        metrics: StoreMetrics,
         lock: Arc<FolderLock>,
     ) -> Self {
         let functions = HashMap::new();
-        Self { connection, retention, changes, dropped, functions, _lock: lock }
+        Self { connection, retention, changes, metrics, functions, _lock: lock }
     }
 
     /// Starts the writer's thread; it ends when all senders are gone and the queue is empty.
@@ -97,12 +100,13 @@ impl LogWriter {
 
     fn write(&mut self, batch: Vec<Message>) {
         let written = self.transact(&batch);
+        self.metrics.logs_failing.set(written.is_err().into());
         if let Err(error) = &written {
             // What the failed transaction counted is wrong.
             self.functions.clear();
             let records =
                 batch.iter().filter(|message| matches!(message, Message::Append { .. })).count();
-            self.dropped.inc_by(records as u64);
+            self.metrics.dropped_records.inc_by(records as u64);
             tracing::error!(%error, records, "log records of functions can't be written");
         }
         for message in batch {
@@ -159,8 +163,8 @@ fn append(
     connection
         .prepare_cached(
             "INSERT INTO records
-                 (function, version, invocation, time_us, stream, level, context, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 (function, version, invocation, time_us, stream, level, context, text, trace)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             kept.id,
@@ -170,7 +174,8 @@ fn append(
             record.stream.as_str(),
             logged.map(|(level, _)| level.as_str()),
             logged.map(|(_, context)| context),
-            record.text
+            record.text,
+            record.trace.map(|trace| trace.to_string()),
         ])?;
     kept.records += 1;
     kept.bytes += record.text.len() as u64;

@@ -10,17 +10,17 @@ use std::{
 };
 
 use prometheus::IntCounter;
-use quern_types::{InvocationId, LogLevel, Name, TenantId, VersionNumber};
-use rusqlite::{Connection, Row, params, types::Type};
+use quern_types::{InvocationId, LogLevel, Name, TenantId, TraceId, VersionNumber};
+use rusqlite::Connection;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
-    OpenError,
+    LogPage, LogQuery, OpenError,
     database::{self, Synchronous},
     folder::FolderLock,
+    log_reader,
     log_writer::{LogWriter, MIGRATIONS, Message, Retention},
     metrics::StoreMetrics,
-    rows,
     store::join,
 };
 
@@ -51,6 +51,8 @@ pub struct LogRecord {
     pub version: VersionNumber,
     /// The request that it served.
     pub invocation: InvocationId,
+    /// The trace that the request was part of, if it was of one.
+    pub trace: Option<TraceId>,
     /// When.
     pub time: SystemTime,
     /// From where.
@@ -116,7 +118,7 @@ impl FunctionLogs {
         let (messages, queue) = mpsc::channel(QUEUE);
         let (changes, written) = watch::channel(0);
         let dropped = metrics.dropped_records.clone();
-        let writer = LogWriter::new(connection, retention, changes, dropped.clone(), lock);
+        let writer = LogWriter::new(connection, retention, changes, metrics.clone(), lock);
         let writer = writer.start(queue).map_err(|cause| OpenError::Folder {
             action: "start the writer of",
             path: path.to_owned(),
@@ -150,25 +152,22 @@ impl FunctionLogs {
         self.sender()?.try_send(Message::Append { record, _room: room }).ok()
     }
 
-    /// Records of one function's versions from `oldest` on, in ascending order: the first `limit`
-    /// after `after`, or the newest `limit`.
-    pub async fn tail(
+    /// Some records of one function.
+    pub async fn page(
         &self,
         tenant: &TenantId,
         function: &Name,
-        oldest: VersionNumber,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<StoredRecord>, LogError> {
+        query: LogQuery,
+    ) -> Result<LogPage, LogError> {
         let reader = self.reader.clone();
         let (tenant, name) = (tenant.clone(), function.clone());
         let read = tokio::task::spawn_blocking(move || {
             let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            read(&connection, &tenant, &name, oldest, after, limit)
+            log_reader::page(&connection, &tenant, &name, &query)
         });
         let failed = |reason: String| LogError::Storage { function: function.clone(), reason };
         match read.await {
-            Ok(records) => records.map_err(|error| failed(error.to_string())),
+            Ok(page) => page.map_err(|error| failed(error.to_string())),
             Err(error) => Err(failed(error.to_string())),
         }
     }
@@ -225,11 +224,6 @@ impl LogStream {
     }
 }
 
-/// A row's stream is none that this server writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("log stream is none of stdout, stderr, system and log")]
-struct UnknownStream;
-
 /// Cuts a text that is too long, and says so at its end.
 fn cut(text: &mut String) {
     let length = text.len();
@@ -237,68 +231,4 @@ fn cut(text: &mut String) {
         text.truncate(text.floor_char_boundary(LogRecord::MAX_TEXT));
         text.push_str(&format!("… [cut: {length} bytes]"));
     }
-}
-
-/// The stream that the columns from this one on hold: its word, and a message's level and context.
-fn stream(row: &Row<'_>, column: usize) -> rusqlite::Result<LogStream> {
-    let word: String = row.get(column)?;
-    match word.as_str() {
-        "stdout" => Ok(LogStream::Stdout),
-        "stderr" => Ok(LogStream::Stderr),
-        "system" => Ok(LogStream::System),
-        "log" => Ok(LogStream::Log {
-            level: rows::parsed(row, column + 1)?,
-            context: row.get(column + 2)?,
-        }),
-        _ => Err(rusqlite::Error::FromSqlConversionFailure(
-            column,
-            Type::Text,
-            Box::new(UnknownStream),
-        )),
-    }
-}
-
-fn read(
-    connection: &Connection,
-    tenant: &TenantId,
-    function: &Name,
-    oldest: VersionNumber,
-    after: Option<u64>,
-    limit: usize,
-) -> rusqlite::Result<Vec<StoredRecord>> {
-    let mut statement = connection.prepare_cached(match after {
-        Some(_) => {
-            "SELECT sequence, version, invocation, time_us, text, stream, level, context
-             FROM records JOIN functions ON functions.id = records.function
-             WHERE tenant = ?1 AND name = ?2 AND sequence > ?3 AND version >= ?5
-             ORDER BY sequence LIMIT ?4"
-        }
-        None => {
-            "SELECT * FROM (
-                 SELECT sequence, version, invocation, time_us, text, stream, level, context
-                 FROM records JOIN functions ON functions.id = records.function
-                 WHERE tenant = ?1 AND name = ?2 AND sequence > ?3 AND version >= ?5
-                 ORDER BY sequence DESC LIMIT ?4
-             ) ORDER BY sequence"
-        }
-    })?;
-    let after = i64::try_from(after.unwrap_or(0)).unwrap_or(i64::MAX);
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let record = |row: &Row<'_>| {
-        Ok(StoredRecord {
-            sequence: row.get::<_, i64>(0)?.try_into().unwrap_or(0),
-            record: LogRecord {
-                tenant: tenant.clone(),
-                function: function.clone(),
-                version: rows::number(row, 1)?,
-                invocation: rows::parsed(row, 2)?,
-                time: rows::time(row.get(3)?),
-                text: row.get(4)?,
-                stream: stream(row, 5)?,
-            },
-        })
-    };
-    statement
-        .query_map(params![tenant.as_str(), function.as_str(), after, limit, oldest.get()], record)?
-        .collect()
 }

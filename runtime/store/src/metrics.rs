@@ -1,8 +1,8 @@
 //! What the store measures of itself; registered by whoever opens it.
 
 use prometheus::{
-    Error, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, core::Collector,
-    exponential_buckets,
+    Error, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector, exponential_buckets,
 };
 
 /// Handles to the store's metrics.
@@ -26,6 +26,14 @@ pub(crate) struct StoreMetrics {
     pub(crate) blob_bytes: IntGauge,
     /// Log records that the queue had no room for, or that could not be written.
     pub(crate) dropped_records: IntCounter,
+    /// 1 if the last commit of the catalog failed.
+    pub(crate) catalog_failing: IntGauge,
+    /// The same for keys and values.
+    pub(crate) keyvalue_failing: IntGauge,
+    /// The same for the queue of asynchronous calls.
+    pub(crate) queue_failing: IntGauge,
+    /// The same for the logs of functions.
+    pub(crate) logs_failing: IntGauge,
 }
 
 impl StoreMetrics {
@@ -60,7 +68,19 @@ impl StoreMetrics {
             "Operations on the queue of asynchronous calls that shared one commit",
         )
         .buckets(exponential_buckets(1.0, 2.0, 10)?);
+        let failing = IntGaugeVec::new(
+            Opts::new(
+                "quern_store_failing",
+                "Whether the last commit of a writer failed, by what it writes",
+            ),
+            &["writer"],
+        )?;
+        let failing = registered(registry, failing)?;
         Ok(Self {
+            catalog_failing: failing.with_label_values(&["catalog"]),
+            keyvalue_failing: failing.with_label_values(&["keyvalue"]),
+            queue_failing: failing.with_label_values(&["queue"]),
+            logs_failing: failing.with_label_values(&["logs"]),
             queue_commit_seconds: registered(
                 registry,
                 Histogram::with_opts(queue_commit_seconds)?,

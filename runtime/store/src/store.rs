@@ -19,6 +19,7 @@ use crate::{
     catalog::Shown,
     database::{self, Synchronous},
     folder::{self, FolderLock},
+    health::FolderHealth,
     keyvalue::KeyValueStore,
     ledger::Ledger,
     log_writer::Retention,
@@ -60,6 +61,7 @@ pub struct Store {
     key_value: Arc<KeyValueStore>,
     queue: Arc<CallQueue>,
     recent: RecentFunctions,
+    pub(crate) health: FolderHealth,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -169,6 +171,7 @@ impl Store {
         let (sender, operations) = mpsc::channel(writer::QUEUE);
         let shown = parts.writer.shown.clone();
         let ledger = parts.blobs.ledger().clone();
+        let health = FolderHealth { directory: directory.clone(), metrics: metrics.clone() };
         let catalog = Catalog::new(shown, secrets_key, parts.audit, sender, ledger, metrics);
         let recent = RecentFunctions::new(directory.join("recent.json"));
         let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
@@ -183,6 +186,7 @@ impl Store {
             key_value: Arc::new(parts.key_value),
             queue: Arc::new(parts.queue),
             recent,
+            health,
             writer: Mutex::new(Some(writer)),
         })
     }

@@ -56,6 +56,7 @@ impl Writer {
     fn write(&mut self, mut group: Vec<Box<dyn Operation>>) {
         let started = Instant::now();
         let committed = self.commit(&mut group);
+        self.metrics.catalog_failing.set(committed.is_err().into());
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.group_operations.observe(group.len() as f64);
         match committed {

@@ -7,7 +7,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
     ByteSize, Deadline, Exceeded, InvocationId, Mismatch, ModelError, Name, Period, Priority,
-    Settings, TenantId, VersionNumber,
+    Settings, TenantId, Trace, VersionNumber,
 };
 
 /// Who makes a request, until when an answer is of use, and how urgent it is.
@@ -21,6 +21,8 @@ pub struct Call {
     pub deadline: Deadline,
     /// How urgent its calls of models are; a function's calls have that of its request.
     pub priority: Priority,
+    /// Where it stands in a trace.
+    pub trace: Trace,
     /// What is set for the function that is called; none for most, and for calls of models.
     pub settings: Option<Arc<Settings>>,
 }

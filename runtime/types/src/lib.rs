@@ -13,6 +13,7 @@ mod function;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod grant;
+mod health;
 mod id;
 mod invocation;
 mod keyvalue;
@@ -30,6 +31,7 @@ mod schema;
 mod settings;
 mod signature;
 mod tensor;
+mod trace;
 mod traffic;
 mod warm_up;
 
@@ -48,6 +50,7 @@ pub use device::{
 pub use digest::{Digest, DigestWriter, InvalidDigest};
 pub use function::{FunctionKind, FunctionSpec, Grants, Reuse};
 pub use grant::HttpGrant;
+pub use health::{Concern, HealthSource};
 pub use id::{DeviceId, InvocationId, TenantId, VersionNumber};
 pub use invocation::{Body, BodyError, Call, GuestFault, InvokeError};
 pub use keyvalue::{BucketId, Change, KeyPage, KeyValue, KeyValueError};
@@ -69,6 +72,10 @@ pub use settings::{
 };
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
 pub use tensor::{ByteStrings, DataType, Tensor, TensorError, byte_strings, element_count};
+pub use trace::{
+    InvalidSampler, InvalidTraceId, Sampler, Span, SpanId, SpanKind, SpanLink, SpanRecord,
+    SpanValue, Spans, TRACEPARENT, TRACESTATE, Trace, TraceContext, TraceId, Tracer,
+};
 pub use traffic::{
     Choice, InvalidSelector, InvalidSticky, InvalidTraffic, Picked, Routing, Selector, Shadow,
     Share, Shares, Sticky, Traffic, UnknownVersion,

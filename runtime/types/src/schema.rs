@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{
     ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, Range, SettingKey, Steps,
-    TenantId, TokenId,
+    TenantId, TokenId, TraceId,
 };
 
 /// The schema of a type that is written as text, or as something else that is said in full.
@@ -40,6 +40,8 @@ schema! {
         {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
     InvocationId "Names a request, as in the logs."
         {"type": "string", "format": "uuid"}
+    TraceId "Names a trace, as W3C Trace Context has it."
+        {"type": "string", "pattern": "^[0-9a-f]{32}$"}
     DeviceId "A device: its kind and its number."
         {"type": "string", "pattern": "^(cpu|cuda):[0-9]+$"}
     ByteSize "A number of bytes with a unit, such as `64MiB`."

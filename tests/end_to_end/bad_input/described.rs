@@ -68,6 +68,9 @@ impl Description {
         match types(schema).first().map(String::as_str) {
             Some("string") => match (schema["pattern"].as_str(), schema["format"].as_str()) {
                 (Some(pattern), _) if pattern.contains("{16}") => json!("0123456789abcdef"),
+                (Some(pattern), _) if pattern.contains("{32}") => {
+                    json!("0123456789abcdef0123456789abcdef")
+                }
                 (_, Some("uuid")) => json!("01936a5e-0000-7000-8000-0123456789ab"),
                 (_, Some("date-time")) => json!("2026-01-02T03:04:05Z"),
                 (_, Some("period")) => json!("1s"),

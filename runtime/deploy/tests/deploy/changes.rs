@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use quern_deploy::{DeployError, LogRecord, LogStream};
+use quern_deploy::{DeployError, LogFilter, LogPosition, LogQuery, LogRecord, LogStream};
 use quern_types::{Class, Name, VersionNumber};
 
 use crate::common::{Server, caller, component, manifest, name, spec, tenant};
@@ -13,10 +13,16 @@ fn record(function: &Name, version: VersionNumber, text: &str) -> LogRecord {
         function: function.clone(),
         version,
         invocation: quern_types::InvocationId::from_uuid(uuid::Uuid::now_v7()),
+        trace: None,
         time: SystemTime::now(),
         stream: LogStream::Stdout,
         text: text.into(),
     }
+}
+
+fn newest() -> LogQuery {
+    let (from, filter) = (LogPosition::Before(u64::MAX), LogFilter::default());
+    LogQuery { oldest: VersionNumber::FIRST, from, limit: 10, filter }
 }
 
 #[tokio::test]
@@ -52,19 +58,19 @@ async fn what_is_deleted_leaves_no_blob_no_code_and_no_log() {
     let mut changes = server.deployer.log_changes();
     server.store.logs().append(record(&key, VersionNumber::FIRST, "hello"));
     changes.changed().await.expect("written");
-    let logs = server.deployer.logs(&tenant(), &key, None, 10).await.expect("deployed");
+    let logs = server.deployer.logs(&tenant(), &key, newest()).await.expect("deployed").records;
     assert_eq!(logs[0].record.text, "hello");
 
     server.deployer.delete(&caller(), Class::Function, &key).await.expect("deleted");
     assert_eq!(server.kept(), (1, 1), "what the other function needs");
     assert!(server.is_compiled(&component(2), &spec(&manifest("g"))));
     let missing = DeployError::NotFound { class: Class::Function, name: key.clone() };
-    assert_eq!(server.deployer.logs(&tenant(), &key, None, 10).await, Err(missing.clone()));
+    assert_eq!(server.deployer.logs(&tenant(), &key, newest()).await, Err(missing.clone()));
     assert_eq!(server.deployer.delete(&caller(), Class::Function, &key).await, Err(missing));
 
     let redeployed = server.deploy_function("f", &manifest("f"), &component(1)).await;
     let redeployed = redeployed.expect("deployed");
-    let logs = server.deployer.logs(&tenant(), &key, None, 10).await.expect("deployed");
+    let logs = server.deployer.logs(&tenant(), &key, newest()).await.expect("deployed").records;
     assert_eq!(logs, [], "a new function of that name starts with an empty log");
 
     let late = record(&key, VersionNumber::FIRST, "from an invocation that outlived its function");
@@ -73,7 +79,7 @@ async fn what_is_deleted_leaves_no_blob_no_code_and_no_log() {
     while *changes.borrow_and_update() < 3 {
         changes.changed().await.expect("written");
     }
-    let logs = server.deployer.logs(&tenant(), &key, None, 10).await.expect("deployed");
+    let logs = server.deployer.logs(&tenant(), &key, newest()).await.expect("deployed").records;
     let texts: Vec<_> = logs.iter().map(|stored| stored.record.text.as_str()).collect();
     assert_eq!(texts, ["new"]);
 }

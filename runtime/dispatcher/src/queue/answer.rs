@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_types::{ByteSize, DeviceError, Tensor};
+use quern_types::{ByteSize, DeviceError, SpanLink, Tensor};
 use tokio::sync::oneshot;
 
 use crate::split::Parts;
@@ -19,6 +19,8 @@ pub(crate) struct Computed {
     pub(crate) compute: Duration,
     /// When its last run was over.
     pub(crate) ended: Instant,
+    /// The spans of its runs, where the call is recorded.
+    pub(crate) runs: Vec<SpanLink>,
 }
 
 /// What is sent back to a call.

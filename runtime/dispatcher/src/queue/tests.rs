@@ -115,7 +115,7 @@ fn call(input: Tensor) -> QueuedCall {
     let rows = u32::try_from(input.shape()[0]).expect("few");
     let deadline = Deadline::after(Instant::now(), Duration::from_secs(60));
     let (inputs, priority, place) = (vec![input], Priority::default(), Place::Elsewhere);
-    QueuedCall { inputs, rows, priority, deadline, place }
+    QueuedCall { inputs, rows, priority, deadline, place, trace: Trace::default() }
 }
 
 fn config(replica: &Increment) -> BatcherConfig {
@@ -184,7 +184,7 @@ async fn runs_are_counted_by_their_rows_when_they_succeed() {
     assert_eq!(join_all(asked).await.iter().filter(|answer| answer.is_ok()).count(), 1);
     let (tenant, name) = (TenantId::default(), "increment".parse().expect("a name"));
     let key = VersionKey { tenant, name, version: VersionNumber::FIRST };
-    let read = queue.counters().read(&key);
+    let read = queue.counters.read(&key);
     let runs: Vec<_> =
         read.batches.iter().map(|size| (size.rows, size.parts.compute.count)).collect();
     assert_eq!((read.executions, &runs[..]), (2, &[(1, 1), (3, 1)][..]));

@@ -18,9 +18,10 @@ use crate::{
     body::{Reply, RequestBody},
     errors::{Audience, Code, Failure, Family},
     functions,
-    invocation::Invocation,
+    invocation::{Invocation, Way},
     request::caught,
     route::Route,
+    traces::RequestSpan,
     v2,
 };
 
@@ -48,16 +49,27 @@ impl Gateway {
             tracing::debug_span!("stored request", %invocation, method = %request.method(), path);
         // It was let in when it came.
         let caller = Caller { tenant, role: Role::Invoker, token: None };
+        // Part of its caller's trace, which its headers name.
+        let route = Route::of(request.method(), &path);
+        let mut traced = RequestSpan::begin(self, &request, invocation, route.as_ref().ok());
+        traced.is_of(&caller);
+        let trace = traced.trace().clone();
         let work = async {
             let limit = self.jobs.config().max_response;
-            collect(self.dispatch_stored(&caller, invocation, request).await?, limit).await
+            let way = Way { invocation, trace: &trace };
+            collect(self.dispatch_stored(&caller, way, route?, request).await?, limit).await
         };
         let outcome = caught(work).instrument(span).await;
         match outcome {
-            Ok(response) => response,
+            Ok(response) => {
+                traced.end(response.status());
+                response
+            }
             Err(failure) => {
-                let family = Family::of(&path);
-                let reply = failure.into_reply(Audience { family, invocation, owner: false });
+                traced.end(failure.status());
+                let (family, trace) = (Family::of(&path), trace.id());
+                let reply =
+                    failure.into_reply(Audience { family, invocation, owner: false, trace });
                 let (mut head, body) = reply.into_parts();
                 head.headers.remove(CONTENT_LENGTH);
                 let body = body.collect().await.map_or_else(|_| Bytes::new(), |all| all.to_bytes());
@@ -69,19 +81,19 @@ impl Gateway {
     async fn dispatch_stored(
         &self,
         caller: &Caller,
-        invocation: Invocation,
+        way: Way<'_>,
+        route: Route,
         request: Request<Bytes>,
     ) -> Result<Reply, Failure> {
         let (mut head, body) = request.into_parts();
         if !body.is_empty() {
             head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        let route = Route::of(&head.method, head.uri.path())?;
         let body = RequestBody::stored(body, self.config.limits.body_stall);
         let request = Request::from_parts(head, body);
         match route {
-            Route::Call(name) => functions::call(self, caller, invocation, name, request).await,
-            Route::Infer(target) => v2::infer(self, caller, invocation, target, request).await,
+            Route::Call(name) => functions::call(self, caller, way, name, request).await,
+            Route::Infer(target) => v2::infer(self, caller, way, target, request).await,
             other => Err(Failure::internal(format!("{other:?} was stored, but is no call"))),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use quern_types::{Exceeded, InvocationId};
+use quern_types::{Exceeded, InvocationId, TraceId};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
@@ -25,6 +25,9 @@ pub(crate) struct Problem {
     pub(super) code: Code,
     /// Names the request, as in the logs.
     pub(super) invocation: InvocationId,
+    /// The trace that the request is part of, if it is of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) trace_id: Option<TraceId>,
     /// The limit that a function ran into.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) limit: Option<LimitReached>,

@@ -20,6 +20,7 @@ use crate::{
     body::ReadError,
     functions::ForwardError,
     grpc::{AnswerTooLarge, CallError, FieldError, MessageError, TimeoutError},
+    logs::EndlessError,
     multipart::MultipartError,
     query::QueryError,
     route::RouteError,
@@ -102,6 +103,12 @@ impl From<ForwardError> for Failure {
 
 impl From<QueryError> for Failure {
     fn from(error: QueryError) -> Self {
+        Self::new(Code::InvalidRequest, error)
+    }
+}
+
+impl From<EndlessError> for Failure {
+    fn from(error: EndlessError) -> Self {
         Self::new(Code::InvalidRequest, error)
     }
 }

@@ -78,6 +78,7 @@ impl Call {
             picked,
             timeout: timeout.into_iter().chain(own).min(),
             priority,
+            trace: self.trace.clone(),
             inputs,
         };
         let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;

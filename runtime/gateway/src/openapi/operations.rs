@@ -1,20 +1,26 @@
 //! Health, metrics, and the document itself.
 
 use super::operation::{Content, Operation, Shape};
-use crate::operations::Health;
+use crate::{health::HealthReport, operations::Health, stats::Stats};
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/healthz", "isAlive", "Whether the process runs")
             .replies::<Health>(200, "It does, and this is how it fares."),
         Operation::get("/readyz", "isReady", "Whether the server takes requests")
-            .replies_nothing(200, "It does.")
-            .replies_nothing(503, "It starts, or drains."),
+            .replies::<HealthReport>(200, "It does; something may be wrong with it nevertheless.")
+            .replies::<HealthReport>(503, "It starts, or drains."),
         Operation::get("/metrics", "readMetrics", "The metrics of the server").replies_with(
             200,
             "Prometheus text.",
             Some(Content { media_type: "text/plain", shape: Shape::Text }),
         ),
+        Operation::get(
+            "/v1/stats",
+            "readStats",
+            "What functions and models have done since the server started, and do now",
+        )
+        .replies::<Stats>(200, "Counters: rates are for whoever asks twice."),
         Operation::get("/openapi.json", "readDescription", "This document").replies_with(
             200,
             "OpenAPI 3.1.",

@@ -56,6 +56,18 @@ impl BackgroundRoute {
         }
     }
 
+    /// Its path with its names left out.
+    pub(super) fn template(&self) -> &'static str {
+        match self {
+            Self::List => "/v1/invocations",
+            Self::Show(_) | Self::Cancel(_) => "/v1/invocations/{id}",
+            Self::Result(_) => "/v1/invocations/{id}/result",
+            Self::DeadLetters => "/v1/dead-letters",
+            Self::Replay(_) => "/v1/dead-letters/{id}/replay",
+            Self::Drop(_) => "/v1/dead-letters/{id}",
+        }
+    }
+
     /// Its name in the OpenAPI document.
     pub(super) fn operation(&self) -> &'static str {
         match self {

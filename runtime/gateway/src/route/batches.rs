@@ -57,6 +57,16 @@ impl BatchRoute {
         }
     }
 
+    /// Its path with its names left out.
+    pub(super) fn template(&self) -> &'static str {
+        match self {
+            Self::Create | Self::List => "/v1/batches",
+            Self::Show(_) | Self::Remove(_) => "/v1/batches/{id}",
+            Self::Events(_) => "/v1/batches/{id}/events",
+            Self::Results(_) => "/v1/batches/{id}/results",
+        }
+    }
+
     /// What it is counted as.
     pub(super) fn traffic(&self) -> Traffic {
         match self {

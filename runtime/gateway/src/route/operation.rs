@@ -40,6 +40,7 @@ impl Route {
             Self::Traffic(class, _, route) => Some(route.operation(*class)),
             Self::Logs(_) => Some("readLogs"),
             Self::FunctionSettings(route) => Some(route.operation()),
+            Self::Stats => Some("readStats"),
             Self::Devices => Some("listDevices"),
             Self::Tokens => Some("listTokens"),
             Self::CreateToken => Some("createToken"),

@@ -29,6 +29,7 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
             background::find(area, rest)?.ok_or_else(not_found)?
         }
         ["v1", "audit"] => Methods::get(Route::Audit),
+        ["v1", "stats"] => Methods::get(Route::Stats),
         ["v1", "batches", ref rest @ ..] => batches::find(rest)?.ok_or_else(not_found)?,
         ["v1", "devices"] => Methods::get(Route::Devices),
         ["v1", "functions", function, "logs"] => Methods::get(Route::Logs(name(function)?)),

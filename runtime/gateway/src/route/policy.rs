@@ -31,7 +31,8 @@ impl Route {
             | Self::LoadModel(_)
             | Self::UnloadModel(_)
             | Self::Logs(_)
-            | Self::FunctionSettings(_) => Needs::DEPLOYER,
+            | Self::FunctionSettings(_)
+            | Self::Stats => Needs::DEPLOYER,
             Self::Traffic(..) => TrafficRoute::needs(),
             Self::Regions(..)
             | Self::RegisterRegion(..)
@@ -73,6 +74,7 @@ impl Route {
             | Self::Show(..)
             | Self::Versions(..)
             | Self::Devices
+            | Self::Stats
             | Self::Tokens
             | Self::Audit => Traffic::Inspect,
             Self::FunctionSettings(route) if route.is_change() => Traffic::Change,

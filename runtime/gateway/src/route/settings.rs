@@ -22,6 +22,17 @@ pub(crate) enum SettingsRoute {
 }
 
 impl SettingsRoute {
+    /// Its path with what differs left out.
+    pub(super) fn template(&self) -> &'static str {
+        match self {
+            Self::Config(_) | Self::ReplaceConfig(_) | Self::MergeConfig(_) => {
+                "/v1/functions/{name}/config"
+            }
+            Self::Secrets(_) => "/v1/functions/{name}/secrets",
+            Self::SetSecret(..) | Self::UnsetSecret(..) => "/v1/functions/{name}/secrets/{key}",
+        }
+    }
+
     /// Its name in the OpenAPI document.
     pub(super) fn operation(&self) -> &'static str {
         match self {

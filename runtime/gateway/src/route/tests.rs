@@ -104,6 +104,7 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
         ("POST /v1/models/f/canary/promote", traffic(model, TrafficRoute::PromoteCanary)),
         ("GET /v1/functions/f/logs", Route::Logs(name("f"))),
         ("GET /v1/functions/logs", Route::Show(function, name("logs"))),
+        ("GET /v1/stats", Route::Stats),
         ("GET /v1/devices", Route::Devices),
         ("GET /v1/tokens", Route::Tokens),
         ("POST /v1/tokens", Route::CreateToken),

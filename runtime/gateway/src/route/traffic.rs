@@ -88,6 +88,26 @@ impl TrafficRoute {
         }
     }
 
+    /// Its path with its names left out.
+    pub(super) fn template(&self, class: Class) -> &'static str {
+        let (of_function, of_model) = match self {
+            Self::Show | Self::Set => ("/v1/functions/{name}/traffic", "/v1/models/{name}/traffic"),
+            Self::SetAlias(_) | Self::RemoveAlias(_) => {
+                ("/v1/functions/{name}/aliases/{alias}", "/v1/models/{name}/aliases/{alias}")
+            }
+            Self::Canary | Self::StartCanary | Self::AbortCanary => {
+                ("/v1/functions/{name}/canary", "/v1/models/{name}/canary")
+            }
+            Self::PromoteCanary => {
+                ("/v1/functions/{name}/canary/promote", "/v1/models/{name}/canary/promote")
+            }
+        };
+        match class {
+            Class::Function => of_function,
+            Class::Model => of_model,
+        }
+    }
+
     /// What it is counted as.
     pub(super) fn traffic(&self) -> Traffic {
         match self {

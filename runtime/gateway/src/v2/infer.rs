@@ -23,7 +23,7 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody},
     collect::{Collected, Share},
     errors::Failure,
-    invocation::Invocation,
+    invocation::Way,
     route::Target,
     selection::{VERSION, selector},
     shared_memory,
@@ -83,14 +83,14 @@ enum Form {
 pub(crate) async fn infer(
     gateway: &Gateway,
     caller: &Caller,
-    invocation: Invocation,
+    way: Way<'_>,
     target: Target,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let Target { name, version } = target;
     let (head, body) = request.into_parts();
     let selector = selector(&head.headers, version)?;
-    let id = invocation.id();
+    let id = way.invocation.id();
     let choice = Choice { selector: selector.as_ref(), headers: &head.headers, id };
     let routes = gateway.dispatcher.routes();
     let (found, picked) = Found::choose(&routes, &caller.tenant, &name, &choice)?;
@@ -120,12 +120,13 @@ pub(crate) async fn infer(
     };
 
     let request = InferRequest {
-        id: invocation.id(),
+        id: way.invocation.id(),
         tenant: caller.tenant.clone(),
         target: name.clone(),
         picked,
         timeout,
-        priority: invocation.priority(priority),
+        priority: way.invocation.priority(priority),
+        trace: way.trace.clone(),
         inputs,
     };
     let InferReply { outputs, version, served } = gateway.dispatcher.infer(request).await?;

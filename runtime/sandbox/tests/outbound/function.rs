@@ -12,7 +12,7 @@ use quern_sandbox::{
     Function, HttpFunction, OutboundConfig, OutputStream, Piece, Report, Sandbox, SandboxConfig,
 };
 use quern_types::{
-    Call, Deadline, Digest, FunctionKind, FunctionSpec, InvocationId, Priority, TenantId,
+    Call, Deadline, Digest, FunctionKind, FunctionSpec, InvocationId, Priority, TenantId, Trace,
 };
 use tempfile::TempDir;
 
@@ -107,8 +107,14 @@ impl Guest {
     pub(crate) async fn fetch_within(&self, patience: Duration, query: &str) -> Outcome {
         let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
         let deadline = Deadline::after(Instant::now(), patience);
-        let (tenant, priority) = (TenantId::default(), Priority::default());
-        let call = Call { id, tenant, deadline, priority, settings: None };
+        let call = Call {
+            id,
+            tenant: TenantId::default(),
+            deadline,
+            priority: Priority::default(),
+            trace: Trace::default(),
+            settings: None,
+        };
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = Request::get(format!("http://host/?{query}")).body(body).expect("a request");
         let (sender, reported) = tokio::sync::oneshot::channel::<Report>();

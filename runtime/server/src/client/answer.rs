@@ -128,13 +128,6 @@ pub(crate) struct RolledBack {
     pub(crate) version: u32,
 }
 
-/// How a server fares.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Health {
-    pub(crate) status: String,
-    pub(crate) troubles: Vec<String>,
-}
-
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct DeviceList {
     pub(crate) devices: Vec<ListedDevice>,

@@ -77,7 +77,8 @@ impl Followed {
             return Ok(());
         }
         self.stop();
-        let (lines, json) = (session.client.logs(&name, 0, true).await?, session.json);
+        let (lines, json) =
+            (session.client.logs(&name, &logs::Logs::from_now_on()).await?, session.json);
         let task = tokio::spawn(async move {
             if let Err(error) = logs::print(lines, json).await {
                 failure::report(&error, json);

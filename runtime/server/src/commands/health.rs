@@ -1,26 +1,34 @@
-//! `quern health`: asks a server how it fares, for probes and for people.
+//! `quern health`: whether the server is starting, ready, degraded or draining, and why.
 
 use anyhow::Result;
 
 use super::Session;
-use crate::output;
+use crate::{failure::Failure, output};
 
-/// Say whether a server takes requests, and what an operator has to see to
+/// Say whether a server is well, and what is wrong if not
 ///
-/// Ends with 0 if it takes requests, and with 1 if it doesn't or can't be reached: fit for a
-/// container's or a supervisor's probe. Takes no token.
+/// Ends with 0 if it takes requests, which one that is degraded does, and with 1 if it doesn't or
+/// can't be reached: fit for a container's or a supervisor's probe. Takes no token.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Health {}
 
-pub(crate) async fn run(session: &Session, Health {}: Health) -> Result<()> {
-    session.client.ready().await?;
-    let health = session.client.health().await?;
+pub(crate) async fn run(session: &Session, _: Health) -> Result<()> {
+    let answer = session.client.health().await?;
+    let health = answer.parsed;
     if session.json {
-        return Ok(output::json(&health.json)?);
+        output::json(&answer.json)?;
+    } else {
+        output::line(&health.state)?;
+        for reason in &health.reasons {
+            output::line(format_args!("  {}: {}", reason.code, reason.detail))?;
+        }
     }
-    output::line(health.parsed.status)?;
-    for trouble in health.parsed.troubles {
-        output::line(format_args!("see to: {trouble} (the server's log says why)"))?;
+    match health.state.as_str() {
+        "ready" | "degraded" => Ok(()),
+        state => Err(Failure {
+            message: format!("the server is {state}"),
+            hint: "requests are better sent to another one, or later".into(),
+        }
+        .into()),
     }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     process,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -25,6 +25,9 @@ use crate::{
     systemd,
     wiring::{self, Parts},
 };
+
+/// Time for the last spans of traces to be sent, once all requests have ended.
+const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// Run a server
 ///
@@ -133,7 +136,7 @@ async fn serve_until_stopped(
     signals: Signals,
     mut reloader: Reloader,
 ) {
-    let Parts { gateway, deployer, dispatcher, scoring, jobs, store, worker, .. } = parts;
+    let Parts { gateway, deployer, dispatcher, scoring, jobs, store, worker, exporter, .. } = parts;
     let Signals { stop, mut orders } = signals;
     let serving = tokio::spawn(Arc::clone(gateway).serve(listeners, stopped(stop.clone())));
     let obeying = async {
@@ -173,6 +176,9 @@ async fn serve_until_stopped(
     match tokio::time::timeout(drain_timeout, drained).await {
         Ok(()) => tracing::info!(took = ?started.elapsed(), "all requests have finished"),
         Err(_) => tracing::warn!("some requests did not finish in time and are cut off"),
+    }
+    if let Some(exporter) = exporter {
+        exporter.stop(LAST_SPANS).await;
     }
     store.close().await;
     if let Some(worker) = worker {

@@ -119,6 +119,12 @@ impl Written for str {
     }
 }
 
+impl Written for String {
+    fn written(&self) -> Option<String> {
+        self.as_str().written()
+    }
+}
+
 impl Written for ByteSize {
     fn written(&self) -> Option<String> {
         self.exact().written()

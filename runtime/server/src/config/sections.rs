@@ -52,6 +52,8 @@ macro_rules! section {
     };
 }
 
+pub(super) use section;
+
 section! {
     /// The process: where it listens and keeps what is deployed, and how it ends.
     Server in "server" {

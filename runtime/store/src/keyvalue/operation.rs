@@ -104,6 +104,7 @@ impl Writer {
     fn write(&mut self, mut operations: Vec<Box<dyn Operation>>) {
         let started = Instant::now();
         let failure = self.commit(&mut operations).err().map(|error| error.to_string());
+        self.metrics.keyvalue_failing.set(failure.is_some().into());
         self.metrics.keyvalue_commit_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.keyvalue_group_operations.observe(operations.len() as f64);
         if let Some(error) = &failure {
