@@ -108,6 +108,7 @@ mod tests {
                 output: GuestOutput { pieces: output.pieces.clone(), ..output },
                 failure: Some(Failure { error, detail: text.clone() }),
                 cancelled: false,
+                reused: false,
                 cpu: Duration::ZERO,
                 memory_bytes: 0,
             };
@@ -118,6 +119,7 @@ mod tests {
             output,
             failure: None,
             cancelled: false,
+            reused: false,
             cpu: Duration::ZERO,
             memory_bytes: 0,
         };
