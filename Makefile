@@ -80,11 +80,13 @@ bench-inference: guests ort peers ## Measure models beside FastAPI, Triton, LitS
 	@echo "== measuring models beside their peers"
 	cargo bench $(MEASURED) --bench inference -- --write $(if $(ONLY),--only $(ONLY))
 
-bench-control: ## Measure batch scoring beside the engine alone
+bench-control: guests ## Measure what surrounds calls: batch scoring, tokens, limits and tenants
 	@echo "== building the server for measuring"
 	cargo build --release $(MEASURED) --example mlp
 	@echo "== measuring batch scoring"
 	cargo bench $(MEASURED) --bench scoring
+	@echo "== measuring tokens, limits and tenants"
+	cargo bench $(MEASURED) --bench access
 
 fuzz: SECONDS := 60
 fuzz: ## Fuzz the parsers of what strangers send, each for SECONDS (60)

@@ -19,7 +19,7 @@ use quern_sandbox::{Function, HttpFunction, Owner, Sandbox, SandboxConfig, Servi
 use quern_store::{Store as DataFolder, StoreConfig};
 use quern_types::{
     ByteSize, Call, Deadline, Digest, FunctionKind, FunctionSpec, ModelCall, ModelCalls,
-    ModelError, ModelReply, ModelSpec, Name, TenantId,
+    ModelError, ModelReply, ModelSpec, QualifiedName, TenantId,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -317,11 +317,11 @@ async fn call(function: &Arc<HttpFunction>) -> Result<()> {
 struct NoModels;
 
 impl ModelCalls for NoModels {
-    fn spec(&self, _: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
-        Err(ModelError::NotFound { name: model.clone() })
+    fn spec(&self, _: &Call, model: &QualifiedName) -> Result<Arc<ModelSpec>, ModelError> {
+        Err(ModelError::NotFound { name: model.name.clone() })
     }
 
     fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
-        Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model })))
+        Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model.name })))
     }
 }

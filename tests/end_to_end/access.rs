@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use crate::{
     HANDLER, HELLO, IMPORTS,
-    support::{Answer, Server, answer, digits_model},
+    isolation::{Entry, Names},
+    support::{Answer, Guest, Server, answer, digits_model},
 };
 
 /// A server that asks for tokens, and an admin's.
@@ -31,13 +32,37 @@ fn program(data: &TempDir, arguments: &[&str]) -> Output {
 impl Guarded {
     pub(crate) fn start() -> Self {
         let data = Arc::new(TempDir::new().expect("a folder"));
-        let made = program(&data, &["token", "create", "--role", "admin", "--note", "the first"]);
+        let made = program(
+            &data,
+            &["token", "create", "--init", "--role", "admin", "--note", "the first"],
+        );
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let admin = String::from_utf8(made.stdout).expect("text").trim().to_owned();
         Self { server: Server::start_on(data, &["--authenticate"]), admin }
     }
 
-    fn asked(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
+    /// The same data folder with another server.
+    pub(crate) fn restarted(self) -> Self {
+        let data = self.server.stop();
+        Self { server: Server::start_on(data, &["--authenticate"]), admin: self.admin }
+    }
+
+    /// The same with a configuration.
+    pub(crate) fn restarted_with(self, configuration: &str) -> Self {
+        let data = self.server.stop();
+        let path = data.path().join("quern.toml");
+        std::fs::write(&path, configuration).expect("written");
+        let path = path.to_str().expect("text").to_owned();
+        let server = Server::start_on(data, &["--authenticate", "--config", &path]);
+        Self { server, admin: self.admin }
+    }
+
+    /// An admin's token.
+    pub(crate) fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    pub(crate) fn asked(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
         self.server.request(method, path).bearer_auth(token)
     }
 
@@ -56,6 +81,29 @@ impl Guarded {
         answer(self.asked(&self.admin, Method::POST, "/v1/tokens").body(asked.to_string())).await
     }
 
+    /// Deploys a guest for the tenant of a token; asserts that it works.
+    pub(crate) async fn deploy(&self, token: &str, guest: &Guest) {
+        self.deploy_as(token, guest, guest.manifest()).await;
+    }
+
+    pub(crate) async fn deploy_as(&self, token: &str, guest: &Guest, manifest: String) {
+        let form = multipart::Form::new()
+            .text("manifest", manifest)
+            .part("component", multipart::Part::bytes(guest.component()));
+        let path = format!("/v1/functions/{}", guest.name);
+        let deployed = answer(self.asked(token, Method::PUT, &path).multipart(form)).await;
+        assert!(deployed.status.is_success(), "{}", deployed.text());
+    }
+
+    /// Runs the program as a client that has a token.
+    pub(crate) fn run(&self, token: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quern"));
+        command.args(["--url", self.server.url()]).args(arguments).env("QUERN_TOKEN", token);
+        let output = command.output().expect("the program runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
     pub(crate) async fn deploy_hello(&self, token: &str) -> Answer {
         let form = multipart::Form::new()
             .text("manifest", HELLO.manifest())
@@ -64,72 +112,13 @@ impl Guarded {
     }
 }
 
-/// Every call, with the least role that may make it.
-const CALLS: &[(&str, &str, &str)] = &[
-    ("invoker", "GET", "/f/nothing/"),
-    ("invoker", "POST", "/v2/models/nothing/infer"),
-    ("invoker", "GET", "/v2/models/nothing"),
-    ("invoker", "GET", "/v2/models/nothing/versions/1"),
-    ("invoker", "GET", "/v2/models/nothing/ready"),
-    ("invoker", "GET", "/v2/models/nothing/config"),
-    ("invoker", "GET", "/v2/models/nothing/stats"),
-    ("invoker", "GET", "/v2/models/stats"),
-    ("invoker", "GET", "/v2"),
-    ("invoker", "POST", "/v2/repository/index"),
-    ("invoker", "GET", "/v2/logging"),
-    ("invoker", "POST", "/v2/logging"),
-    ("invoker", "GET", "/v2/trace/setting"),
-    ("invoker", "GET", "/v2/models/nothing/trace/setting"),
-    ("invoker", "GET", "/v1/functions"),
-    ("invoker", "GET", "/v1/models"),
-    ("invoker", "GET", "/v1/functions/nothing"),
-    ("invoker", "GET", "/v1/models/nothing/versions"),
-    ("invoker", "GET", "/v1/invocations"),
-    ("invoker", "GET", "/v1/invocations/01936a5e-0000-7000-8000-0123456789ab"),
-    ("invoker", "GET", "/v1/invocations/01936a5e-0000-7000-8000-0123456789ab/result"),
-    ("invoker", "DELETE", "/v1/invocations/01936a5e-0000-7000-8000-0123456789ab"),
-    ("invoker", "GET", "/v1/dead-letters"),
-    ("deployer", "POST", "/v1/dead-letters/01936a5e-0000-7000-8000-0123456789ab/replay"),
-    ("deployer", "DELETE", "/v1/dead-letters/01936a5e-0000-7000-8000-0123456789ab"),
-    ("deployer", "POST", "/v2/repository/models/nothing/load"),
-    ("deployer", "POST", "/v2/repository/models/nothing/unload"),
-    ("deployer", "PUT", "/v1/functions/nothing"),
-    ("deployer", "PUT", "/v1/models/nothing"),
-    ("deployer", "DELETE", "/v1/functions/nothing"),
-    ("deployer", "DELETE", "/v1/models/nothing"),
-    ("deployer", "POST", "/v1/functions/nothing/rollback"),
-    ("deployer", "GET", "/v1/functions/nothing/logs"),
-    ("deployer", "GET", "/v1/functions/nothing/config"),
-    ("deployer", "PUT", "/v1/functions/nothing/config"),
-    ("deployer", "PATCH", "/v1/functions/nothing/config"),
-    ("deployer", "GET", "/v1/functions/nothing/secrets"),
-    ("deployer", "PUT", "/v1/functions/nothing/secrets/key"),
-    ("deployer", "DELETE", "/v1/functions/nothing/secrets/key"),
-    ("deployer", "GET", "/v1/stats"),
-    ("deployer", "GET", "/v1/models/nothing/traffic"),
-    ("deployer", "PUT", "/v1/functions/nothing/traffic"),
-    ("deployer", "PUT", "/v1/functions/nothing/aliases/stable"),
-    ("deployer", "DELETE", "/v1/functions/nothing/aliases/stable"),
-    ("deployer", "GET", "/v1/functions/nothing/canary"),
-    ("deployer", "POST", "/v1/models/nothing/canary"),
-    ("deployer", "DELETE", "/v1/functions/nothing/canary"),
-    ("deployer", "POST", "/v1/functions/nothing/canary/promote"),
-    ("admin", "GET", "/v2/systemsharedmemory/status"),
-    ("admin", "POST", "/v2/systemsharedmemory/region/r/register"),
-    ("admin", "POST", "/v2/cudasharedmemory/unregister"),
-    ("admin", "GET", "/v1/devices"),
-    ("admin", "GET", "/metrics"),
-    ("admin", "GET", "/v1/tokens"),
-    ("admin", "POST", "/v1/tokens"),
-    ("admin", "DELETE", "/v1/tokens/0123456789abcdef"),
-    ("admin", "GET", "/v1/audit"),
-];
 /// From the least to the one that may do anything.
 pub(crate) const ROLES: [&str; 3] = ["invoker", "deployer", "admin"];
 
 #[tokio::test]
 async fn every_call_takes_a_token_and_the_role_for_it() {
-    let guarded = Guarded::start();
+    // So many wrong tokens come at once from nobody else.
+    let guarded = Guarded::start().restarted_with("[tenants]\nrefused_burst = 100000\n");
     let revoked = guarded.token("acme", "admin").await;
     let id = revoked.split('_').nth(1).expect("an id");
     let path = format!("/v1/tokens/{id}");
@@ -144,8 +133,10 @@ async fn every_call_takes_a_token_and_the_role_for_it() {
         tokens.push(guarded.token("acme", role).await);
     }
     let rank = |role: &str| ROLES.iter().position(|other| *other == role).expect("a role");
-    for (least, method, path) in CALLS {
-        let request = || guarded.server.request(method.parse().expect("a method"), path);
+    for entry in Entry::all() {
+        let (method, path) = (&entry.method, &entry.path(&Names::ABSENT));
+        let Some(least) = entry.least else { continue };
+        let request = || guarded.server.request(method.clone(), path);
         let wrong = [
             ("none", request()),
             ("empty", request().header("authorization", "")),
@@ -170,8 +161,9 @@ async fn every_call_takes_a_token_and_the_role_for_it() {
             assert_ne!(answered.status, 401, "{method} {path} as {role}");
         }
     }
-    for path in ["/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"] {
-        assert_eq!(guarded.server.get(path).await.status, 200, "{path} is for everybody");
+    for entry in Entry::all().iter().filter(|entry| entry.least.is_none()) {
+        let path = entry.path(&Names::ABSENT);
+        assert_eq!(guarded.server.get(&path).await.status, 200, "{path} is for everybody");
     }
 }
 
@@ -307,13 +299,7 @@ async fn changes_are_told_with_who_made_them_and_secrets_never_are() {
 #[tokio::test]
 async fn tokens_are_handled_on_the_command_line() {
     let guarded = Guarded::start();
-    let run = |token: &str, arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quern"));
-        command.args(["--url", guarded.server.url()]).args(arguments).env("QUERN_TOKEN", token);
-        let output = command.output().expect("the program runs");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    };
+    let run = |token: &str, arguments: &[&str]| guarded.run(token, arguments);
     let create =
         ["token", "create", "--role", "deployer", "--tenant", "acme", "--expires-in", "1d"];
     let (status, secret, said) = run(&guarded.admin, &create);
@@ -342,7 +328,13 @@ async fn tokens_are_handled_on_the_command_line() {
 #[test]
 fn the_first_token_is_json_for_programs() {
     let data = TempDir::new().expect("a folder");
-    let made = program(&data, &["--json", "token", "create", "--role", "admin", "--note", "first"]);
+    let create = ["--json", "token", "create", "--role", "admin", "--note", "first"];
+    let refused = program(&data, &create);
+    assert!(!refused.status.success() && refused.stdout.is_empty());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("is not a data folder") && said.contains("--init"), "{said}");
+    assert!(!data.path().join("data").exists(), "nothing was made");
+    let made = program(&data, &[&create[..], &["--init"]].concat());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
     let (id, secret) = (made["id"].as_str(), made["secret"].as_str());

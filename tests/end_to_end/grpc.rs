@@ -4,6 +4,7 @@
 mod access;
 mod calls;
 mod errors;
+mod isolation;
 mod limits;
 mod shared_memory;
 mod streams;

@@ -3,8 +3,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use quern_store::{AuditQuery, AuditRecord, Store};
-use quern_types::{Access, Caller, Credential, Period, Role, TenantId, Token, TokenId};
+use quern_store::{AuditQuery, AuditRecord, Store, TenantLimitsError};
+use quern_types::{
+    Access, Caller, Credential, Period, Role, TenantId, TenantLimits, Token, TokenId,
+};
 
 use crate::{AccessChangeError, Deployer};
 
@@ -82,6 +84,18 @@ impl Deployer {
     ) -> Result<(), AccessChangeError> {
         self.store().catalog().revoke_token(caller, id).await?;
         tracing::info!(token = %id, "token revoked");
+        Ok(())
+    }
+
+    /// Says how much a tenant may ask for; it counts from the next request on.
+    pub async fn limit_tenant(
+        &self,
+        caller: &Caller,
+        tenant: TenantId,
+        limits: TenantLimits,
+    ) -> Result<(), TenantLimitsError> {
+        self.store().catalog().limit_tenant(caller, tenant.clone(), limits).await?;
+        tracing::info!(%tenant, ?limits, "limits of a tenant changed");
         Ok(())
     }
 

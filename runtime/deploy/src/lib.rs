@@ -20,6 +20,7 @@ mod function;
 mod metrics;
 mod model;
 mod settings;
+mod sharing;
 mod traffic;
 
 pub use access::{NewToken, create_token};
@@ -32,7 +33,8 @@ pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
     AuditQuery, AuditRecord, ConfigChange, LogFilter, LogPage, LogPosition, LogQuery, LogRecord,
-    LogStream, SettingError, StageError, StoredRecord, TokenError, TrafficError,
+    LogStream, SettingError, SharingError, StageError, StoredRecord, TenantLimitsError, TokenError,
+    TrafficError,
 };
 pub use settings::FunctionSettings;
 pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

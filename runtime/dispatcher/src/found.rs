@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use quern_types::{
-    BatchAxis, Choice, Deployed, Engine, FunctionSpec, InvokeError, ModelError, ModelSpec, Name,
-    Picked, Routes, Signature, TenantId, UnknownVersion, Version, VersionNumber,
+    BatchAxis, Call, Choice, Class, Deployed, Engine, FunctionSpec, InvokeError, ModelError,
+    ModelSpec, Name, Picked, QualifiedName, Routes, Signature, TenantId, UnknownVersion, Version,
+    VersionNumber,
 };
 
 /// The version asked for, and what it is a version of.
@@ -145,6 +146,20 @@ pub(crate) fn pick_function(
         }
         UnknownVersion::Alias(alias) => InvokeError::AliasNotFound { name: name.clone(), alias },
     })
+}
+
+/// The call of a model as its owner's, if whoever makes it may at this moment.
+pub(crate) fn of_owner(
+    routes: &Routes,
+    call: &Call,
+    model: &QualifiedName,
+) -> Result<Call, ModelError> {
+    let owner = model.owner.as_ref().filter(|owner| **owner != call.tenant);
+    let Some(owner) = owner else { return Ok(call.clone()) };
+    match routes.is_shared(owner, Class::Model, &model.name, &call.tenant) {
+        true => Ok(Call { tenant: owner.clone(), ..call.clone() }),
+        false => Err(ModelError::NotShared { name: model.clone() }),
+    }
 }
 
 #[cfg(test)]

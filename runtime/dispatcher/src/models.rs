@@ -14,12 +14,14 @@ use quern_store::Store;
 use quern_types::{
     BatchAxis, ByteSize, Call, Choice, Deployed, Device, DeviceDescription, DeviceError, Engine,
     ModelCall, ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked,
-    Replica, RunTimes, Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
+    QualifiedName, Replica, RunTimes, Served, Span, SpanKind, TenantId, Tensor, Version,
+    VersionNumber,
 };
 
 use crate::{
     ModelActivity,
     drain::Drain,
+    found,
     metrics::ModelsMetrics,
     offers::Offers,
     outcomes::{Ending, Outcomes},
@@ -255,6 +257,10 @@ impl Shared {
         }
     }
 
+    fn of_owner(&self, call: &Call, model: &QualifiedName) -> Result<Call, ModelError> {
+        found::of_owner(&self.store.catalog().routes(), call, model)
+    }
+
     fn resolve(
         &self,
         tenant: &TenantId,
@@ -293,8 +299,11 @@ impl Shared {
         if !picked.counted {
             return self.infer(call, place).await;
         }
-        let watch =
-            self.outcomes.watch(&VersionKey::new(&call.call.tenant, &call.model, picked.version));
+        let watch = self.outcomes.watch(&VersionKey::new(
+            &call.call.tenant,
+            &call.model.name,
+            picked.version,
+        ));
         let outcome = self.infer(call, place).await;
         watch.end(outcome.as_ref().map_or_else(Ending::of_model, |_| Ending::Good));
         outcome
@@ -305,7 +314,7 @@ impl Shared {
         call: ModelCall,
         place: Place,
     ) -> Result<ModelReply, ModelError> {
-        let (tenant, name) = (call.call.tenant.clone(), call.model.clone());
+        let (tenant, name) = (call.call.tenant.clone(), call.model.name.clone());
         let version = self.resolve(&tenant, &name, call.version)?;
         let key = VersionKey { tenant, name, version: version.number };
         let begun = Instant::now();

@@ -216,6 +216,7 @@ impl Ending {
             // A device that goes away takes the calls of all versions with it.
             ModelError::Device { error: DeviceError::Lost { .. }, .. }
             | ModelError::NotFound { .. }
+            | ModelError::NotShared { .. }
             | ModelError::VersionNotFound { .. }
             | ModelError::Unloaded { .. }
             | ModelError::Rows { .. }

@@ -1,7 +1,7 @@
 //! Who calls, and whether they may: tokens of requests become callers here, before anything else
 //! is read. Nothing behind it asks again whether something is allowed.
 
-use std::time::SystemTime;
+use std::{net::IpAddr, time::SystemTime};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -11,7 +11,11 @@ use quern_types::{
     Caller, Credential, CredentialError, InvalidName, Name, Role, TenantId, TokenId,
 };
 
-use crate::Gateway;
+use crate::{
+    Gateway,
+    errors::Failure,
+    limiter::{Charge, LimitError, Permit, Refusal},
+};
 
 /// The tenant that an admin acts for in a request, if not its own.
 const TENANT: HeaderName = HeaderName::from_static("quern-tenant");
@@ -23,6 +27,8 @@ pub(crate) enum Needs {
     Nothing,
     /// A token with this role, or one above it.
     Role(Role),
+    /// A token with any role, or none at all where what is named turns out to be public.
+    Open,
 }
 
 impl Needs {
@@ -72,13 +78,93 @@ pub(crate) enum AccessError {
     },
 }
 
+impl AccessError {
+    /// What it is counted as, and whether it may have been a guess.
+    fn refusal(&self) -> (Refusal, bool) {
+        match self {
+            Self::Missing => (Refusal::Missing, true),
+            Self::Malformed => (Refusal::Malformed, true),
+            Self::Credential(CredentialError::Unknown) => (Refusal::Unknown, true),
+            Self::Credential(CredentialError::Expired { .. }) => (Refusal::Expired, true),
+            Self::Role { .. } => (Refusal::Role, false),
+            Self::Tenant { .. } | Self::TenantName(_) | Self::TenantHeader => {
+                (Refusal::Tenant, false)
+            }
+        }
+    }
+}
+
 impl Gateway {
-    /// Whoever sends these headers, if that is enough for what it asks.
-    pub(crate) fn admit(&self, headers: &HeaderMap, needs: Needs) -> Result<Caller, AccessError> {
+    /// Whoever sends these headers from an address, if that is enough for what it asks.
+    pub(crate) fn admit(
+        &self,
+        headers: &HeaderMap,
+        needs: Needs,
+        address: IpAddr,
+    ) -> Result<Caller, Failure> {
         if !self.config.authenticate {
             return Ok(self.unasked.clone());
         }
-        let Needs::Role(needed) = needs else { return Ok(Caller::anonymous()) };
+        self.identify(headers, needs).map_err(|error| self.refuse(error, address))
+    }
+
+    /// Charges a caller with a request, which is under way until the permit is dropped. Servers that
+    /// ask for no tokens know no tenants, and so no limits of theirs.
+    pub(crate) fn charge(
+        &self,
+        caller: &Caller,
+        charge: Charge,
+        address: IpAddr,
+    ) -> Result<Permit, LimitError> {
+        if !self.config.authenticate || charge == Charge::Nothing {
+            return Ok(Permit::NONE);
+        }
+        if caller.is_anonymous() {
+            return self.limiter.anonymous(&caller.tenant, address);
+        }
+        match charge {
+            Charge::Call => {
+                let own = self.deployer.access().limits(&caller.tenant);
+                self.limiter.call(&caller.tenant, own)
+            }
+            // Whoever runs the server can always reach it.
+            _ if caller.role == Role::Admin => Ok(Permit::NONE),
+            _ => self.limiter.control(&caller.tenant).map(|()| Permit::NONE),
+        }
+    }
+
+    /// Whether a caller's token still lets it in.
+    pub(crate) fn still_admits(&self, caller: &Caller) -> Result<(), AccessError> {
+        let token = caller.token.filter(|_| self.config.authenticate);
+        match token {
+            Some(token) if !self.deployer.access().holds(token, SystemTime::now()) => {
+                Err(CredentialError::Unknown.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts and tells that a request is not let in. Where too many such come from one address, it
+    /// is told that instead of why; a good token is let in from there all the same, or whoever
+    /// shares the address, as behind a proxy, would be locked out.
+    pub(crate) fn refuse(&self, error: AccessError, address: IpAddr) -> Failure {
+        let (refusal, is_guess) = error.refusal();
+        if let Err(limited) = self.limiter.refused(refusal, is_guess.then_some(address)) {
+            return limited.into();
+        }
+        if refusal != Refusal::Missing && self.limiter.may_log() {
+            tracing::info!(%address, reason = refusal.as_str(), %error, "request not let in");
+        }
+        error.into()
+    }
+
+    fn identify(&self, headers: &HeaderMap, needs: Needs) -> Result<Caller, AccessError> {
+        let needed = match needs {
+            Needs::Nothing => return Ok(self.anonymous.clone()),
+            Needs::Role(needed) => needed,
+            Needs::Open if self.takes_anybody(headers) => return Ok(self.anonymous.clone()),
+            Needs::Open => Role::Invoker,
+        };
         let credential = credential(headers.get_all(AUTHORIZATION))?;
         let access = self.deployer.access();
         let token = access.check(&credential, SystemTime::now())?;
@@ -95,6 +181,12 @@ impl Gateway {
             caller.tenant = tenant;
         }
         Ok(caller)
+    }
+
+    /// Whether a request that shows nothing may go on to where it is known what it asks for. On a
+    /// server where nothing is public it needn't.
+    fn takes_anybody(&self, headers: &HeaderMap) -> bool {
+        !headers.contains_key(AUTHORIZATION) && self.dispatcher.routes().has_public()
     }
 }
 

@@ -5,6 +5,7 @@ mod code;
 mod grpc;
 mod problem;
 mod sources;
+mod tenancy;
 
 use http::{
     HeaderName, HeaderValue, StatusCode,
@@ -185,7 +186,8 @@ mod tests {
 
     use http_body_util::BodyExt;
     use quern_deploy::{
-        AccessChangeError, ComponentError, DeployError, StageError, TokenError, TrafficError,
+        AccessChangeError, ComponentError, DeployError, StageError, TenantLimitsError, TokenError,
+        TrafficError,
     };
     use quern_jobs::{ChangeError, EnqueueError};
     use quern_types::{
@@ -200,6 +202,7 @@ mod tests {
         body::ReadError,
         functions::ForwardError,
         grpc::{CallError, MessageError},
+        limiter::LimitError,
         multipart::MultipartError,
         route::{Route, RouteError},
         shared_memory::{KeyError, PlacementError, RegionError},
@@ -292,6 +295,8 @@ mod tests {
             (Code::Internal, AccessChangeError::Storage { reason: reason() }.into()),
             (Code::NotFound, token(TokenError::NotFound { id })),
             (Code::TooManyTokens, token(TokenError::TooMany { limit: 1 })),
+            (Code::TooManyTenants, TenantLimitsError::TooMany { limit: 1 }.into()),
+            (Code::RateLimited, LimitError::Address { wait: time }.into()),
             (Code::Internal, token(TokenError::Storage { reason: reason() })),
             (Code::RequestTooLarge, ReadError::TooLarge { limit }.into()),
             (Code::InvalidRequest, ReadError::Broken { reason: reason() }.into()),
@@ -523,6 +528,7 @@ mod tests {
                 invoke(InvokeError::Unavailable { name: name.clone(), reason: reason() }),
             ),
             (Code::NotFound, model(ModelError::NotFound { name: name.clone() })),
+            (Code::NotFound, model(ModelError::NotShared { name: name.clone().into() })),
             (Code::NotFound, model(ModelError::VersionNotFound { name: name.clone(), version })),
             (Code::NotLoaded, model(ModelError::Unloaded { name: name.clone() })),
             (

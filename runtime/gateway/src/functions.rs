@@ -11,7 +11,7 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 use quern_dispatcher::HttpCall;
-use quern_types::{Caller, Name, Priority};
+use quern_types::{Caller, Class, Credential, Priority, QualifiedName};
 
 use crate::{
     Gateway,
@@ -46,23 +46,24 @@ pub(crate) async fn call(
     gateway: &Gateway,
     caller: &Caller,
     way: Way<'_>,
-    name: Name,
+    name: QualifiedName,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
+    let owner = gateway.owner(caller, Class::Function, &name)?;
     let (mut head, body) = request.into_parts();
     check_host(&head)?;
-    head.uri = below(head.uri, &name)?;
+    head.uri = below(head.uri)?;
     head.extensions.clear();
     head.extensions.insert(way.invocation.priority(Priority::default()));
     remove_hop_by_hop(&mut head.headers);
-    if caller.token.is_some() {
-        // It is the caller's, and would let the function act as it.
+    // It is the caller's, and would let the function act as it, here or on a server that asks.
+    if shows_token(&head.headers) {
         head.headers.remove(AUTHORIZATION);
     }
     let selector = selector(&head.headers, None)?;
     let request = Request::from_parts(head, body.boxed());
-    let (id, tenant, trace) = (way.invocation.id(), caller.tenant.clone(), way.trace.clone());
-    let call = HttpCall { id, tenant, target: name, selector, trace, request };
+    let (id, target, trace) = (way.invocation.id(), name.name, way.trace.clone());
+    let call = HttpCall { id, tenant: owner, target, selector, trace, request };
     let answer = gateway.dispatcher.call_http(call).await?;
 
     let mut reply = answer.response.map(ReplyBody::Stream);
@@ -98,11 +99,20 @@ fn is_host(text: &[u8]) -> bool {
             .is_some_and(|port| port.is_empty() || port == ":" || authority.port_u16().is_some())
 }
 
+/// Whether any of the headers shows one of Quern's tokens.
+pub(crate) fn shows_token(headers: &HeaderMap) -> bool {
+    headers.get_all(AUTHORIZATION).iter().any(|value| {
+        let mut words = value.to_str().unwrap_or_default().split_ascii_whitespace();
+        words.any(|word| Credential::parse(word).is_some())
+    })
+}
+
 /// The same URI as seen from below `/f/{name}`.
-fn below(uri: Uri, name: &Name) -> Result<Uri, ForwardError> {
+fn below(uri: Uri) -> Result<Uri, ForwardError> {
     let mut parts = uri.into_parts();
     let whole = parts.path_and_query.as_ref().map_or("", PathAndQuery::as_str);
-    let rest = whole.get("/f/".len() + name.as_str().len()..).unwrap_or_default();
+    let named = whole.strip_prefix("/f/").unwrap_or_default();
+    let rest = &named[named.find(['/', '?']).unwrap_or(named.len())..];
     let path = || ForwardError::Path { path: rest.chars().take(200).collect() };
     let inner = if rest.starts_with('/') {
         PathAndQuery::try_from(rest)
@@ -160,12 +170,29 @@ mod tests {
             ("/f/hello?q=1", "/?q=1"),
             ("/f/hello/a/b%20c?x=/f/hello/&y", "/a/b%20c?x=/f/hello/&y"),
             ("/f/hello//a", "//a"),
+            ("/f/hello@acme/a?b", "/a?b"),
+            ("/f/hello%40acme?b", "/?b"),
             ("http://example.com:8080/f/hello/a", "http://example.com:8080/a"),
         ];
-        let name: Name = "hello".parse().expect("a name");
         for (outer, inner) in cases {
             let uri = outer.parse::<Uri>().expect(outer);
-            assert_eq!(below(uri, &name).expect(outer).to_string(), inner, "{outer}");
+            assert_eq!(below(uri).expect(outer).to_string(), inner, "{outer}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_told_from_what_functions_are_sent() {
+        let token = Credential::from_random([7; Credential::BYTES]).reveal();
+        for (value, shows) in [
+            (format!("Bearer {token}"), true),
+            (format!("bearer   {token} "), true),
+            (token.clone(), true),
+            (format!("Bearer {}", &token[..70]), false),
+            ("Bearer eyJhbGciOiJIUzI1NiJ9.e30.x".to_owned(), false),
+            ("Basic dXNlcjpwYXNz".to_owned(), false),
+        ] {
+            let header = (AUTHORIZATION, HeaderValue::try_from(&value).expect("a value"));
+            assert_eq!(shows_token(&HeaderMap::from_iter([header])), shows, "{value}");
         }
     }
 

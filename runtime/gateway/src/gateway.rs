@@ -12,8 +12,8 @@ use quern_types::{Caller, HealthSource, Tracer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    EdgeLimits, SharedMemoryConfig, Trouble, collect::BodyRoom, health::Concerns, metrics::Metrics,
-    openapi::Api, shared_memory::Regions, troubles::Troubles,
+    CallerLimits, EdgeLimits, SharedMemoryConfig, Trouble, collect::BodyRoom, health::Concerns,
+    limiter::Limiter, metrics::Metrics, openapi::Api, shared_memory::Regions, troubles::Troubles,
 };
 
 /// What the edge is configured by.
@@ -25,6 +25,8 @@ pub struct GatewayConfig {
     pub shared_memory: SharedMemoryConfig,
     /// Whether requests need a token; otherwise anybody may do anything, as one tenant.
     pub authenticate: bool,
+    /// How much callers may ask for where they need a token.
+    pub callers: CallerLimits,
     /// Where nobody needs a token: whether whoever calls owns what is called, and may see where a
     /// guest trapped. Where tokens are needed, their roles say so.
     pub callers_are_owners: bool,
@@ -57,10 +59,14 @@ pub struct Gateway {
     /// What there is to ask for.
     pub(crate) api: Api,
     pub(crate) metrics: Metrics,
+    /// Counts what callers ask for.
+    pub(crate) limiter: Limiter,
     pub(crate) troubles: Arc<Troubles>,
     limits: ArcSwap<EdgeLimits>,
     /// Who calls, where nobody is asked.
     pub(crate) unasked: Caller,
+    /// Who calls without a token where others need one.
+    pub(crate) anonymous: Caller,
     /// Cancelled when the server begins to drain.
     pub(crate) closing: CancellationToken,
     /// Bodies that nobody wants any more, on their way to nowhere.
@@ -85,6 +91,7 @@ impl Gateway {
     ) -> Result<Self, prometheus::Error> {
         let GatewayServices { deployer, dispatcher, scoring, jobs } = services;
         let metrics = Metrics::register(&registry)?;
+        let limiter = Limiter::new(config.callers, &registry)?;
         let troubles = Arc::new(Troubles::register(&registry)?);
         let limits = ArcSwap::from_pointee(config.limits);
         let body_room = BodyRoom::new(&config.limits);
@@ -99,9 +106,11 @@ impl Gateway {
             registry,
             api,
             metrics,
+            limiter,
             troubles,
             limits,
             unasked: Caller::unasked(),
+            anonymous: Caller::anonymous(),
             closing: CancellationToken::new(),
             leftovers: TaskTracker::new(),
             body_room,

@@ -17,7 +17,7 @@ mod stream;
 mod timeout;
 mod wire;
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Request, StatusCode, Version, header::CONTENT_TYPE};
 use hyper::body::Incoming;
@@ -36,6 +36,7 @@ use crate::{
     access::Needs,
     body::{Reply, RequestBody},
     errors::Failure,
+    held::held,
     invocation::Invocation,
     metrics::Traffic,
     request::{INVOCATION, caught},
@@ -109,13 +110,13 @@ macro_rules! methods {
 methods! {
     ServerLive Operations Needs::Nothing,
     ServerReady Operations Needs::Nothing,
-    ModelReady Protocol Needs::INVOKER,
+    ModelReady Protocol Needs::Open,
     ServerMetadata Protocol Needs::INVOKER,
-    ModelMetadata Protocol Needs::INVOKER,
-    ModelInfer Infer Needs::INVOKER,
+    ModelMetadata Protocol Needs::Open,
+    ModelInfer Infer Needs::Open,
     // Each of its requests counts for itself.
-    ModelStreamInfer Protocol Needs::INVOKER,
-    ModelConfig Protocol Needs::INVOKER,
+    ModelStreamInfer Protocol Needs::Open,
+    ModelConfig Protocol Needs::Open,
     ModelStatistics Protocol Needs::INVOKER,
     RepositoryIndex Protocol Needs::INVOKER,
     RepositoryModelLoad Change Needs::DEPLOYER,
@@ -145,6 +146,8 @@ struct Call {
     gateway: Arc<Gateway>,
     caller: Arc<Caller>,
     invocation: Invocation,
+    /// The other end of its connection.
+    address: IpAddr,
     /// What came before its messages: a stream's headers are those of all its requests.
     headers: Arc<HeaderMap>,
     /// When the caller stops waiting, if it says.
@@ -155,7 +158,11 @@ struct Call {
 
 impl Gateway {
     /// Answers a call, always.
-    pub(crate) async fn answer_call(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
+    pub(crate) async fn answer_call(
+        self: &Arc<Self>,
+        address: IpAddr,
+        request: Request<Incoming>,
+    ) -> Reply {
         let start = Instant::now();
         let invocation = Invocation::new();
         let path = request.uri().path();
@@ -179,15 +186,17 @@ impl Gateway {
         let outcome = async {
             let path = || head.uri.path().chars().take(200).collect();
             let method = method.ok_or_else(|| CallError::Unknown { path: path() })?;
-            let caller = Arc::new(self.admit(&head.headers, method.needs())?);
+            let caller = Arc::new(self.admit(&head.headers, method.needs(), address)?);
             traced.is_of(&caller);
+            let permit = self.charge(&caller, traffic.charge(), address)?;
             let deadline = timeout::of(&head.headers)?;
             let deadline = deadline.map(|allowed| Deadline::after(start, allowed));
             let coding = messages::coding_of(&head.headers)?;
             let (headers, trace) = (Arc::new(head.headers), trace.clone());
             let gateway = self.clone();
-            let call = Call { gateway, caller, invocation, headers, deadline, trace };
-            call.carry_out(method, body, coding).await
+            let call = Call { gateway, caller, invocation, address, headers, deadline, trace };
+            let reply = call.carry_out(method, body, coding).await;
+            reply.map(|reply| held(reply, permit))
         };
         let outcome = caught(outcome).instrument(span.clone()).await;
         let (status, mut reply) = match outcome {

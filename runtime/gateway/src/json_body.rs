@@ -43,6 +43,10 @@ impl Form {
     }
 
     fn parse<Content: DeserializeOwned>(self, body: &[u8]) -> Result<Content, Failure> {
+        // Fields without their names, in a list, would be taken otherwise.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return Err(self.refuse("it is a list"));
+        }
         let body = whole_numbers(body);
         let mut json = serde_json::Deserializer::from_slice(&body);
         let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -164,6 +168,7 @@ mod tests {
             ("{}", "missing field `parts`"),
             ("", "EOF"),
             ("[]", "is not of the form {\"parts\": [1]}"),
+            (" [[1]]", "it is a list"),
             (r#"{"parts": []} {}"#, "trailing characters"),
             (&deep, "parts"),
         ] {

@@ -19,7 +19,7 @@ use quern_deploy::{
     DeployError, Deployer, LogFilter, LogPage, LogPosition, LogQuery as PageQuery, StoredRecord,
 };
 use quern_types::{
-    BodyError, Caller, InvocationId, LogLevel, Name, TenantId, TraceId, VersionNumber,
+    BodyError, Caller, InvocationId, LogLevel, Name, TenantId, TokenId, TraceId, VersionNumber,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -56,6 +56,7 @@ pub(crate) async fn logs(
     let mut reader = Reader {
         changes: gateway.deployer.log_changes(),
         deployer: gateway.deployer.clone(),
+        token: caller.token.filter(|_| gateway.config.authenticate),
         tenant: caller.tenant.clone(),
         function: name,
         filter,
@@ -80,6 +81,8 @@ struct Reader {
     deployer: Arc<Deployer>,
     tenant: TenantId,
     function: Name,
+    /// What has to let in whoever reads, for as long as there is anything to read.
+    token: Option<TokenId>,
     filter: LogFilter,
     changes: watch::Receiver<u64>,
     /// Ends when the server does.
@@ -136,6 +139,9 @@ impl Reader {
             }
             // Marked before reading: what is written meanwhile counts as a change.
             self.changes.borrow_and_update();
+            if !self.is_let_in() {
+                return Err(BodyError::Broken("the token lets nobody in any more".into()));
+            }
             let from = LogPosition::After(self.last);
             let looked_at = match self.page(from, PAGE, self.filter.clone()).await {
                 Ok(page) => {
@@ -159,6 +165,10 @@ impl Reader {
             }
         }
         Ok(Some(lines(&mut self.read)))
+    }
+
+    fn is_let_in(&self) -> bool {
+        self.token.is_none_or(|token| self.deployer.access().holds(token, SystemTime::now()))
     }
 
     /// Waits for new records; false if none come any more.

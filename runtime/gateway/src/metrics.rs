@@ -7,6 +7,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use crate::limiter::Charge;
+
 /// The kinds of requests that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Traffic {
@@ -29,6 +31,15 @@ pub(crate) enum Traffic {
 }
 
 impl Traffic {
+    /// What it takes of its caller's limits.
+    pub(crate) fn charge(self) -> Charge {
+        match self {
+            Self::Call | Self::Infer => Charge::Call,
+            Self::Protocol | Self::Change | Self::Inspect | Self::Logs => Charge::Control,
+            Self::Operations | Self::Unknown => Charge::Nothing,
+        }
+    }
+
     const ALL: [(Self, &str); 8] = [
         (Self::Call, "call"),
         (Self::Infer, "infer"),

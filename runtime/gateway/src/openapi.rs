@@ -10,6 +10,7 @@ mod operation;
 mod operations;
 mod schemas;
 mod settings;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -40,6 +41,7 @@ fn described() -> Vec<Operation> {
         background::operations(),
         batches::operations(),
         access::operations(),
+        tenancy::operations(),
         operations::operations(),
     ];
     areas.into_iter().flatten().collect()

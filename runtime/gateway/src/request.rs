@@ -6,7 +6,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_LENGTH};
 use hyper::body::Incoming;
-use quern_types::{Caller, Role};
+use quern_types::{Caller, QualifiedName, Role};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -15,14 +15,16 @@ use crate::{
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Audience, Failure, Family},
-    functions, grpc, health, inspection,
+    functions, grpc, health,
+    held::held,
+    inspection,
     invocation::{Invocation, Way},
     logs,
     metrics::Traffic,
     operations,
     route::{Route, RouteError},
-    server::Offer,
-    settings, stats, tokens,
+    server::{Offer, Origin},
+    settings, sharing, stats, tenants, tokens,
     traces::RequestSpan,
     traffic, v2,
 };
@@ -34,19 +36,19 @@ impl Gateway {
     /// Answers a request, always.
     pub(crate) async fn answer(
         self: &Arc<Self>,
-        offer: Offer,
+        origin: Origin,
         request: Request<Incoming>,
     ) -> Reply {
         if grpc::is_call(&request) {
             // Boxed, so that the future of every other request stays small.
-            let answer: BoxFuture<'_, Reply> = Box::pin(self.answer_call(request));
+            let answer: BoxFuture<'_, Reply> = Box::pin(self.answer_call(origin.address, request));
             return answer.await;
         }
         let start = Instant::now();
         let invocation = Invocation::new();
         let family = Family::of(request.uri().path());
         let is_head = request.method() == Method::HEAD;
-        let route = match offer {
+        let route = match origin.offer {
             Offer::Everything => Route::of(request.method(), request.uri().path()),
             Offer::Grpc => Err(RouteError::GrpcOnly),
         };
@@ -73,12 +75,15 @@ impl Gateway {
         let outcome = async {
             match route {
                 Ok(route) => {
-                    let caller = self.admit(request.headers(), route.needs())?;
+                    let address = origin.address;
+                    let caller = self.admit(request.headers(), route.needs(), address)?;
+                    owner = self.is_owner(&caller, route.target());
+                    let permit = self.charge(&caller, traffic.charge(), address)?;
                     self.api.check_query(&route, request.uri().query())?;
-                    owner = self.is_owner(&caller);
                     traced.is_of(&caller);
                     let way = Way { invocation, trace: &trace };
-                    self.carry_out(route, &caller, way, request).await
+                    let reply = self.carry_out(route, &caller, way, request).await;
+                    reply.map(|reply| held(reply, permit))
                 }
                 Err(error) => Err(error.into()),
             }
@@ -101,8 +106,12 @@ impl Gateway {
         reply
     }
 
-    /// Whether a caller may see the inside of what it calls.
-    fn is_owner(&self, caller: &Caller) -> bool {
+    /// Whether a caller may see the inside of what it calls; never of what is another tenant's.
+    fn is_owner(&self, caller: &Caller, target: Option<&QualifiedName>) -> bool {
+        let owner = target.and_then(|name| name.owner.as_ref());
+        if owner.is_some_and(|owner| *owner != caller.tenant) {
+            return false;
+        }
         match self.config.authenticate {
             true => caller.role >= Role::Deployer,
             false => self.config.callers_are_owners,
@@ -170,6 +179,8 @@ impl Gateway {
             Route::FunctionSettings(route) => {
                 Box::pin(settings::answer(self, caller, route, request)).await
             }
+            Route::Sharing(route) => Box::pin(sharing::answer(self, caller, route, request)).await,
+            Route::Tenant(route) => Box::pin(tenants::answer(self, caller, route, request)).await,
             Route::Traffic(class, name, route) => {
                 let name = (class, name);
                 Box::pin(traffic::answer(self, caller, name, route, request.into_body())).await

@@ -7,7 +7,9 @@ mod operation;
 mod paths;
 mod policy;
 mod settings;
+mod sharing;
 mod template;
+mod tenants;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traffic;
@@ -16,10 +18,13 @@ pub(crate) use batches::BatchRoute;
 use http::Method;
 use quern_scoring::InvalidBatchId;
 use quern_types::{
-    Class, InvalidName, InvalidSettingKey, InvalidTokenId, Name, TokenId, VersionNumber,
+    Class, InvalidName, InvalidSettingKey, InvalidTokenId, Name, QualifiedName, TokenId,
+    VersionNumber,
 };
 
 pub(crate) use settings::SettingsRoute;
+pub(crate) use sharing::SharingRoute;
+pub(crate) use tenants::TenantRoute;
 
 pub(crate) use self::{background::BackgroundRoute, traffic::TrafficRoute};
 
@@ -27,7 +32,7 @@ pub(crate) use self::{background::BackgroundRoute, traffic::TrafficRoute};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
     /// `ANY /f/{name}/…`
-    Call(Name),
+    Call(QualifiedName),
     /// `POST /v2/models/{name}[/versions/{version}]/infer`
     Infer(Target),
     /// `GET /v2/models/{name}[/versions/{version}]`
@@ -78,6 +83,10 @@ pub(crate) enum Route {
     Logs(Name),
     /// What is set for a function.
     FunctionSettings(SettingsRoute),
+    /// Sharing of functions and models
+    Sharing(SharingRoute),
+    /// Tenants
+    Tenant(TenantRoute),
     /// `GET /v1/stats`
     Stats,
     /// `GET /v1/devices`
@@ -107,7 +116,7 @@ pub(crate) enum Route {
 /// A model or an inference function, and the version asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    pub(crate) name: Name,
+    pub(crate) name: QualifiedName,
     /// None: the live one.
     pub(crate) version: Option<VersionNumber>,
 }
@@ -204,7 +213,7 @@ impl Route {
     pub(crate) fn of(method: &Method, path: &str) -> Result<Self, RouteError> {
         if let Some(rest) = path.strip_prefix("/f/") {
             let name = rest.split_once('/').map_or(rest, |(name, _)| name);
-            return paths::parse_name(name, path).map(Self::Call);
+            return paths::parse_qualified(name, path).map(Self::Call);
         }
         paths::find(path)?.take(method).map_err(|allow| RouteError::MethodNotAllowed {
             path: shorten(path),

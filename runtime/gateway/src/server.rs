@@ -1,7 +1,9 @@
 //! Connections: accepted up to a limit, served in HTTP/1.1 or HTTP/2, with TLS or by prior
 //! knowledge, and drained at the end. It knows nothing of what is asked over them.
 
-use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::Future, io, net::IpAddr, pin::pin, sync::Arc, time::Duration,
+};
 
 use http::{HeaderValue, Request, Version, header::CONNECTION};
 use hyper::{body::Incoming, service::service_fn};
@@ -74,6 +76,15 @@ pub(crate) enum Offer {
     Grpc,
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    /// What may be asked for there.
+    pub(crate) offer: Offer,
+    /// The other end of the connection.
+    pub(crate) address: IpAddr,
+}
+
 impl Gateway {
     /// Serves the connections of listeners until `shutdown` resolves; then lets those that are
     /// open finish their requests, and returns once all have ended.
@@ -117,6 +128,8 @@ impl Gateway {
             tracing::debug!(%error, "connection was gone before it was served");
             return;
         }
+        let Ok(address) = socket.peer_addr() else { return };
+        let origin = Origin { offer, address: address.ip() };
         let activity = Arc::new(Activity::default());
         let alone = {
             let (gateway, activity) = (Arc::clone(&self), Arc::clone(&activity));
@@ -135,7 +148,7 @@ impl Gateway {
                 }
             }
         };
-        self.serve_connection(socket, offer, activity).await;
+        self.serve_connection(socket, origin, activity).await;
     }
 
     /// Makes an encrypted connection, for which there is not much time once the server drains.
@@ -160,7 +173,7 @@ impl Gateway {
     async fn serve_connection(
         self: Arc<Self>,
         socket: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        offer: Offer,
+        origin: Origin,
         activity: Arc<Activity>,
     ) {
         let limits = self.limits();
@@ -171,7 +184,7 @@ impl Gateway {
                 let underway = activity.begin(version);
                 let gateway = Arc::clone(&gateway);
                 async move {
-                    let mut reply = gateway.answer(offer, request).await;
+                    let mut reply = gateway.answer(origin, request).await;
                     if version < Version::HTTP_2 && gateway.closing.is_cancelled() {
                         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }

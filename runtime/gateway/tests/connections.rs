@@ -6,7 +6,9 @@ use std::{sync::Arc, time::Duration};
 use prometheus::Registry;
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
-use quern_gateway::{EdgeLimits, Gateway, GatewayConfig, GatewayServices, SharedMemoryConfig};
+use quern_gateway::{
+    CallerLimits, EdgeLimits, Gateway, GatewayConfig, GatewayServices, SharedMemoryConfig,
+};
 use quern_host_gpu::{Cpu, CpuConfig};
 use quern_jobs::{Jobs, JobsConfig};
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
@@ -74,6 +76,7 @@ impl Edge {
         let config = GatewayConfig {
             limits,
             authenticate: false,
+            callers: CallerLimits::default(),
             shared_memory: SharedMemoryConfig::default(),
             callers_are_owners: true,
             tracer: None,

@@ -76,6 +76,7 @@ pub(crate) fn model_error_to_guest(error: &ModelError) -> GuestError {
     let text = error.to_string();
     match error {
         ModelError::NotFound { .. }
+        | ModelError::NotShared { .. }
         | ModelError::VersionNotFound { .. }
         | ModelError::Unloaded { .. } => GuestError::NotFound(text),
         ModelError::Signature { .. } | ModelError::Rows { .. } => GuestError::InvalidInput(text),

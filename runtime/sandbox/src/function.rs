@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use quern_types::{Call, FunctionKind, FunctionSpec, Limits, ModelCalls, Name, Reuse, Signature};
+use quern_types::{
+    Call, FunctionKind, FunctionSpec, Limits, ModelCalls, QualifiedName, Reuse, Signature,
+};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 
@@ -53,7 +55,7 @@ pub(crate) struct Setting {
     pub(crate) reuse: Option<Reuse>,
     pub(crate) shelves: Arc<Shelves>,
     pub(crate) memory: Arc<MemoryShare>,
-    pub(crate) granted: Arc<[Name]>,
+    pub(crate) granted: Arc<[QualifiedName]>,
     pub(crate) models: Arc<dyn ModelCalls>,
     pub(crate) imports: Arc<Granted>,
     pub(crate) outbound: Arc<Client>,

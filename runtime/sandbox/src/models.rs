@@ -6,7 +6,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use quern_types::{Call, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Name, Tensor};
+use quern_types::{
+    Call, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, QualifiedName, Tensor,
+};
 use tokio::task::JoinHandle;
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
@@ -22,7 +24,7 @@ const MAX_PENDING: usize = 64;
 /// What an invocation needs to reach models.
 pub(crate) struct ModelAccess {
     pub(crate) calls: Arc<dyn ModelCalls>,
-    pub(crate) granted: Arc<[Name]>,
+    pub(crate) granted: Arc<[QualifiedName]>,
     pub(crate) call: Call,
     pub(crate) pending: usize,
     room: Arc<Room>,
@@ -38,7 +40,7 @@ impl ModelAccess {
     /// Access to these models, whose started calls may keep so many bytes.
     pub(crate) fn new(
         calls: Arc<dyn ModelCalls>,
-        granted: Arc<[Name]>,
+        granted: Arc<[QualifiedName]>,
         call: Call,
         room_bytes: u64,
     ) -> Self {
@@ -69,7 +71,7 @@ impl HasData for Models {
 /// A model that a guest has opened.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct OpenModel {
-    name: Name,
+    name: QualifiedName,
     spec: Arc<ModelSpec>,
 }
 
@@ -155,7 +157,7 @@ impl ModelView<'_> {
     }
 
     fn find(&self, name: &str) -> Result<OpenModel, GuestError> {
-        let granted = self.access.granted.iter().find(|granted| granted.as_str() == name);
+        let granted = self.access.granted.iter().find(|granted| granted.is(name));
         let Some(name) = granted.cloned() else {
             return Err(GuestError::NotFound(format!(
                 "model {name:?} is not granted to this function: add it to grants.models in its \

@@ -239,6 +239,7 @@ fn meaning(error: InvokeError, id: InvocationId) -> Meaning {
                 Meaning::Later(error.to_string())
             }
             ModelError::NotFound { .. }
+            | ModelError::NotShared { .. }
             | ModelError::VersionNotFound { .. }
             | ModelError::Unloaded { .. }
             | ModelError::Device { error: DeviceError::EngineAbsent { .. }, .. } => {

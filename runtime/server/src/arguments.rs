@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Delete(commands::delete::Delete),
     Infer(commands::infer::Infer),
     Call(commands::call::Call),
+    Share(commands::share::Share),
     #[command(subcommand)]
     Batch(commands::batch::Batch),
     #[command(subcommand)]

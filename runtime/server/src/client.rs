@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use http::{HeaderMap, Method};
 use indicatif::ProgressBar;
-use quern_types::{Class, Name, Period, Role, TokenId, VersionNumber};
+use quern_types::{Class, Name, Period, QualifiedName, Role, TokenId, VersionNumber};
 use reqwest::{Body, RequestBuilder, Response, Url, multipart};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ mod batches;
 mod error;
 mod operations;
 mod settings;
+mod sharing;
 mod traffic;
 mod trust;
 
@@ -33,6 +34,7 @@ pub(crate) use error::{ClientError, Problem};
 pub(crate) use operations::Requests;
 pub(crate) use operations::{Bucket, FunctionStats, Histogram, ModelStats, Stats};
 pub(crate) use settings::FunctionConfig;
+pub(crate) use sharing::Grants;
 pub(crate) use traffic::{CanaryAnswer, Counts, TrafficAnswer};
 pub(crate) use trust::{Trust, TrustError};
 
@@ -86,8 +88,8 @@ impl ServerUrl {
     }
 
     /// The address of a path, with its query, of an http function.
-    pub(crate) fn of_function(&self, name: &Name, path: &str) -> Result<Url, String> {
-        let function = self.at(&["f", name.as_str()]);
+    pub(crate) fn of_function(&self, name: &QualifiedName, path: &str) -> Result<Url, String> {
+        let function = self.at(&["f", &name.to_string()]);
         let text = format!("{function}/{}", path.trim_start_matches('/'));
         Url::parse(&text).map_err(|error| format!("path {path:?}: {error}"))
     }
@@ -277,7 +279,7 @@ impl Client {
     /// The signature of a model or an inference function.
     pub(crate) async fn metadata(
         &self,
-        name: &Name,
+        name: &QualifiedName,
         version: Option<VersionNumber>,
     ) -> Result<Answer<Metadata>, ClientError> {
         self.answer(self.http.get(self.inference_url(name, version, None))).await
@@ -287,7 +289,7 @@ impl Client {
     /// Protocol.
     pub(crate) async fn infer(
         &self,
-        name: &Name,
+        name: &QualifiedName,
         version: Option<VersionNumber>,
         body: Bytes,
     ) -> Result<Inference, ClientError> {
@@ -346,12 +348,13 @@ impl Client {
 
     fn inference_url(
         &self,
-        name: &Name,
+        name: &QualifiedName,
         version: Option<VersionNumber>,
         call: Option<&str>,
     ) -> Url {
+        let name = name.to_string();
         let version = version.map(|version| version.to_string());
-        let mut segments = vec!["v2", "models", name.as_str()];
+        let mut segments = vec!["v2", "models", &name];
         if let Some(version) = &version {
             segments.extend(["versions", version]);
         }

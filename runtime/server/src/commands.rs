@@ -34,6 +34,7 @@ pub(crate) mod rollback;
 pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod settings;
+pub(crate) mod share;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod traffic;
@@ -69,6 +70,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Delete(command) => delete::run(&session, command).await,
         Command::Infer(command) => infer::run(&session, command).await,
         Command::Call(command) => call::run(&session, command).await,
+        Command::Share(command) => share::run(&session, command).await,
         Command::Invocations(command) => invocations::run(&session, command).await,
         Command::DeadLetters(command) => dead_letters::run(&session, command).await,
         Command::Batch(command) => batch::run(&session, command).await,

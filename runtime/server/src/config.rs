@@ -20,6 +20,7 @@ use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{
     Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory,
+    Tenants,
 };
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
@@ -38,6 +39,7 @@ pub(crate) struct Options {
     pub(crate) server: Server,
     pub(crate) tls: Tls,
     pub(crate) http: Http,
+    pub(crate) tenants: Tenants,
     pub(crate) shared_memory: SharedMemory,
     limits: LimitOptions,
     pub(crate) sandbox: Sandbox,
@@ -253,8 +255,9 @@ impl Config {
     }
 
     fn sections(&self) -> Vec<Section> {
-        let Options { server, tls, http, shared_memory, limits: _, sandbox, outbound, .. } =
-            &self.options;
+        let Options {
+            server, tls, http, tenants, shared_memory, limits: _, sandbox, outbound, ..
+        } = &self.options;
         let Options {
             keyvalue, secrets, models, batches, deploy, logs, background, tracing, ..
         } = &self.options;
@@ -263,6 +266,7 @@ impl Config {
             server.section(),
             tls.section(),
             http.section(),
+            tenants.section(),
             shared_memory.section(),
             limits_section("limits.defaults", ABOUT_DEFAULTS, &set.defaults, &built_in.defaults),
             limits_section("limits.ceilings", ABOUT_CEILINGS, &set.ceilings, &built_in.ceilings),

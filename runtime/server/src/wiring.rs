@@ -46,7 +46,8 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let mut store = store_config(&options.server.data, &options);
     store.secrets_key = secrets_key::find(options.secrets.key_file.as_deref())?.map(Arc::new);
     let (exporter, tracer) = traces(&options.tracing, &registry)?.unzip();
-    let Options { server, http, shared_memory, sandbox, outbound, models, deploy, .. } = options;
+    let Options { server, http, tenants, shared_memory, sandbox, outbound, models, deploy, .. } =
+        options;
     let background = options.background;
     let batches = options.batches.config(server.data.join("batches"));
 
@@ -88,6 +89,7 @@ pub(crate) async fn build(config: Config) -> Result<Parts> {
     let gateway = GatewayConfig {
         limits: http.limits(),
         authenticate: server.authenticate,
+        callers: tenants.limits(),
         shared_memory: shared_memory.config(),
         callers_are_owners: server.is_private(),
         tracer,

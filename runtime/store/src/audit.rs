@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::rows;
 
-/// Newest records that are kept.
-pub(crate) const KEPT: i64 = 100_000;
+/// Newest records that are kept of each tenant.
+pub(crate) const KEPT: i64 = 10_000;
 
 const OF_ALL: &str = "SELECT sequence, time_us, tenant, token, action, subject, detail FROM audit
      WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
@@ -21,6 +21,9 @@ const OF_ALL: &str = "SELECT sequence, time_us, tenant, token, action, subject, 
 const OF_TENANT: &str =
     "SELECT sequence, time_us, tenant, token, action, subject, detail FROM audit
      WHERE sequence < ?1 AND tenant = ?3 ORDER BY sequence DESC LIMIT ?2";
+
+const FORGET: &str = "DELETE FROM audit WHERE sequence IN
+     (SELECT sequence FROM audit WHERE tenant = ?1 ORDER BY sequence LIMIT ?2)";
 
 /// A change, as it is told afterwards.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +36,9 @@ pub struct AuditRecord {
     pub tenant: TenantId,
     /// And showed this token; none where nobody is asked for one.
     pub token: Option<TokenId>,
-    /// What was done: `deploy`, `rollback`, `delete`, `traffic.set`, `alias.…`, `canary.…`,
-    /// `token.create`, `token.revoke`, `config.change`,
-    /// `secret.set`, `secret.unset`, `secrets.rotate`.
+    /// What was done: `deploy`, `rollback`, `delete`, `share`, `traffic.set`, `alias.…`, `canary.…`,
+    /// `token.create`, `token.revoke`, `tenant.limit`, `config.change`, `secret.set`,
+    /// `secret.unset`, `secrets.rotate`.
     pub action: String,
     /// What it was done to, such as `function hello`.
     pub subject: String,
@@ -71,7 +74,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) detail: Value,
 }
 
-/// Adds a record; the oldest one beyond what is kept goes.
+/// Adds a record; the oldest ones of its tenant beyond what is kept go.
 pub(crate) fn insert(connection: &Connection, entry: &Entry<'_>) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
@@ -86,9 +89,25 @@ pub(crate) fn insert(connection: &Connection, entry: &Entry<'_>) -> rusqlite::Re
             entry.subject,
             entry.detail.to_string(),
         ])?;
+    let tenant = entry.caller.tenant.as_str();
+    let records: i64 = connection
+        .prepare_cached(
+            "INSERT INTO audit_counts (tenant, records) VALUES (?1, 1)
+             ON CONFLICT (tenant) DO UPDATE SET records = records + 1 RETURNING records",
+        )?
+        .query_row([tenant], |row| row.get(0))?;
+    if records > KEPT {
+        forget(connection, tenant, records - KEPT)?;
+    }
+    Ok(())
+}
+
+/// Removes so many of a tenant's oldest records.
+fn forget(connection: &Connection, tenant: &str, records: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached(FORGET)?.execute(params![tenant, records])?;
     connection
-        .prepare_cached("DELETE FROM audit WHERE sequence <= ?1")?
-        .execute([connection.last_insert_rowid() - KEPT])
+        .prepare_cached("UPDATE audit_counts SET records = records - ?2 WHERE tenant = ?1")?
+        .execute(params![tenant, records])
         .map(drop)
 }
 
@@ -154,9 +173,13 @@ mod tests {
     #[test]
     fn no_page_of_records_takes_a_scan_or_a_sort() {
         let connection = catalog();
-        for (statement, used) in
-            [(OF_ALL, "USING INTEGER PRIMARY KEY"), (OF_TENANT, "USING INDEX audit_by_tenant")]
-        {
+        let oldest = FORGET.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+        let oldest = oldest.expect("a statement in brackets");
+        for (statement, used) in [
+            (OF_ALL, "USING INTEGER PRIMARY KEY"),
+            (OF_TENANT, "USING INDEX audit_by_tenant"),
+            (oldest, "USING COVERING INDEX audit_by_tenant"),
+        ] {
             let plan: Vec<String> = connection
                 .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
                 .and_then(|mut plan| plan.raw_query().mapped(|row| row.get(3)).collect())
@@ -167,25 +190,34 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_record_goes_for_the_newest() {
+    fn a_tenants_oldest_record_goes_for_its_newest_and_nobody_elses() {
         let connection = catalog();
-        let caller = Caller::unasked();
-        let subject = |text: &str| Entry {
-            caller: &caller,
-            action: "deploy",
-            subject: text.into(),
-            detail: Value::Null,
+        let of = |tenant: &str| Caller { tenant: TenantId::new(tenant), ..Caller::unasked() };
+        let (mine, yours) = (of("mine"), of("yours"));
+        let add = |caller: &Caller, subject: &str| {
+            let (subject, detail) = (subject.into(), Value::Null);
+            let entry = Entry { caller, action: "deploy", subject, detail };
+            insert(&connection, &entry).expect("inserted");
         };
-        insert(&connection, &subject("first")).expect("inserted");
-        insert(&connection, &subject("second")).expect("inserted");
-        // As if all but one of those that are kept had come since.
+        add(&yours, "the oldest of all");
+        for subject in ["first", "second", "third"] {
+            add(&mine, subject);
+        }
+        // As if those that are kept had come before, and one more.
         connection
-            .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'audit'", [KEPT])
-            .expect("moved on");
-        insert(&connection, &subject("newest")).expect("inserted");
+            .execute("UPDATE audit_counts SET records = ?1 WHERE tenant = 'mine'", [KEPT + 1])
+            .expect("counted");
+        add(&mine, "newest");
         let left = read(&connection, &AuditQuery { limit: 9, ..AuditQuery::default() });
         let left = left.expect("readable");
-        let left: Vec<_> = left.iter().map(|record| (&*record.subject, record.sequence)).collect();
-        assert_eq!(left, [("newest", KEPT as u64 + 1), ("second", 2)]);
+        let left: Vec<_> = left.iter().map(|record| &*record.subject).collect();
+        assert_eq!(left, ["newest", "third", "the oldest of all"]);
+        let counted: Vec<(String, i64)> = connection
+            .prepare("SELECT tenant, records FROM audit_counts ORDER BY tenant")
+            .and_then(|mut counted| {
+                counted.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            })
+            .expect("readable");
+        assert_eq!(counted, [("mine".to_owned(), KEPT), ("yours".to_owned(), 1)]);
     }
 }

@@ -10,20 +10,23 @@ use std::{
 
 use arc_swap::ArcSwap;
 use quern_types::{
-    Access, Caller, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, Token, TokenId,
-    VersionNumber,
+    Access, Caller, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, Sharing, TenantId,
+    TenantLimits, Token, TokenId, VersionNumber,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    AuditError, AuditQuery, AuditRecord, SecretsKey, TokenError, TrafficChange, TrafficError,
+    AuditError, AuditQuery, AuditRecord, SecretsKey, SharingError, TenantLimitsError, TokenError,
+    TrafficChange, TrafficError,
     audit::AuditReader,
     ledger::Ledger,
     metrics::StoreMetrics,
     operation::{CommitVersion, DeleteName, Operation, RollBack},
     rows::{Key, NewRow},
     settings::AllSettings,
+    sharing::Share,
     snapshot::Deployable,
+    tenants::LimitTenant,
     tokens::{AddToken, RevokeToken},
     traffic::ChangeTraffic,
 };
@@ -213,6 +216,36 @@ impl Catalog {
         self.submit(
             |reply| RevokeToken::new(caller.clone(), id, reply),
             |reason| TokenError::Storage { reason },
+        )
+        .await
+    }
+
+    /// Says how much a tenant may ask for; nothing: as the server says.
+    pub async fn limit_tenant(
+        &self,
+        caller: &Caller,
+        tenant: TenantId,
+        limits: TenantLimits,
+    ) -> Result<(), TenantLimitsError> {
+        self.submit(
+            |reply| LimitTenant::new(caller.clone(), tenant, limits, reply),
+            |reason| TenantLimitsError::Storage { reason },
+        )
+        .await
+    }
+
+    /// Says who else may call something; once this returns, nobody whom it leaves out begins to.
+    pub async fn share(
+        &self,
+        caller: &Caller,
+        class: Class,
+        name: &Name,
+        sharing: Sharing,
+    ) -> Result<(), SharingError> {
+        let key = Key { tenant: caller.tenant.clone(), class, name: name.clone() };
+        self.submit(
+            |reply| Share::new(caller.clone(), key, sharing, reply),
+            |reason| SharingError::Storage { reason },
         )
         .await
     }

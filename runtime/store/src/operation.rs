@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use quern_types::{Caller, Digest, VersionNumber};
+use quern_types::{Access, Caller, Digest, VersionNumber};
 use rusqlite::Connection;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -24,6 +24,9 @@ pub(crate) trait Operation: Send + fmt::Debug {
     /// Changes the tables; an error fails the whole group. A refusal is no error: it is an
     /// answer, and changes nothing.
     fn apply(&mut self, connection: &Connection, keep_versions: u32) -> rusqlite::Result<Effects>;
+
+    /// Shows what it has changed of who is let in.
+    fn show(&self, _access: &mut Access) {}
 
     /// What the audit log says of it; asked once it has changed something.
     fn entry(&self) -> Entry<'_>;

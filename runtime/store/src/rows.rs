@@ -98,6 +98,16 @@ fn live_number(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<VersionN
     Ok(row.get::<_, Option<u32>>(column)?.and_then(VersionNumber::new))
 }
 
+/// A name of the columns for tenant, class and name, which come first.
+pub(crate) fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
+    let tenant = TenantId::new(&row.get::<_, String>(0)?);
+    let class = match row.get::<_, String>(1)?.as_str() {
+        "function" => Class::Function,
+        _ => Class::Model,
+    };
+    Ok(Key { tenant, class, name: parsed(row, 2)? })
+}
+
 /// Adds a version, or finds the kept one of the same digest, and makes it live unless it is to wait.
 /// The first version of a name can't.
 pub(crate) fn commit(

@@ -5,5 +5,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/01_versions.sql"),
     include_str!("schema/02_access.sql"),
     include_str!("schema/03_traffic.sql"),
-    include_str!("schema/04_settings.sql"),
+    include_str!("schema/04_sharing.sql"),
+    include_str!("schema/05_tenants.sql"),
+    include_str!("schema/06_settings.sql"),
 ];

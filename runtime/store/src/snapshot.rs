@@ -6,15 +6,15 @@ use std::{
 };
 
 use quern_types::{
-    Class, Deployed, Digest, FunctionSpec, ModelSpec, Name, Routes, TenantId, TenantRoutes,
-    Version, VersionNumber,
+    Class, Deployed, Digest, FunctionSpec, ModelSpec, Name, Routes, TenantRoutes, Version,
+    VersionNumber,
 };
 use rusqlite::Connection;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     rows::{self, Key},
-    traffic,
+    sharing, traffic,
 };
 
 /// What functions and models have in common for the catalog.
@@ -71,20 +71,12 @@ pub(crate) enum SnapshotError {
 pub(crate) fn load(connection: &Connection) -> Result<Routes, SnapshotError> {
     let mut statement =
         connection.prepare("SELECT tenant, class, name FROM names WHERE live IS NOT NULL")?;
-    let keys = statement
-        .query_map([], |row| {
-            let tenant = TenantId::new(&row.get::<_, String>(0)?);
-            let class = match row.get::<_, String>(1)?.as_str() {
-                "function" => Class::Function,
-                _ => Class::Model,
-            };
-            Ok(Key { tenant, class, name: rows::parsed(row, 2)? })
-        })?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let keys = statement.query_map([], rows::key)?.collect::<rusqlite::Result<Vec<_>>>()?;
     let mut routes = Routes::default();
     for key in &keys {
-        refresh(connection, &mut routes, key)?;
+        refresh_versions(connection, &mut routes, key)?;
     }
+    sharing::load(connection, &mut routes)?;
     Ok(routes)
 }
 
@@ -94,11 +86,8 @@ pub(crate) fn refresh(
     routes: &mut Routes,
     key: &Key,
 ) -> Result<(), SnapshotError> {
-    let tenant = routes.tenant_mut(&key.tenant);
-    match key.class {
-        Class::Function => refresh_in::<FunctionSpec>(connection, tenant, key),
-        Class::Model => refresh_in::<ModelSpec>(connection, tenant, key),
-    }
+    refresh_versions(connection, routes, key)?;
+    Ok(sharing::refresh(connection, routes, key)?)
 }
 
 /// All contents that versions refer to.
@@ -107,6 +96,18 @@ pub(crate) fn contents(connection: &Connection) -> rusqlite::Result<HashSet<Dige
         .prepare("SELECT DISTINCT content FROM versions")?
         .query_map([], |row| rows::parsed(row, 0))?
         .collect()
+}
+
+fn refresh_versions(
+    connection: &Connection,
+    routes: &mut Routes,
+    key: &Key,
+) -> Result<(), SnapshotError> {
+    let tenant = routes.tenant_mut(&key.tenant);
+    match key.class {
+        Class::Function => refresh_in::<FunctionSpec>(connection, tenant, key),
+        Class::Model => refresh_in::<ModelSpec>(connection, tenant, key),
+    }
 }
 
 fn refresh_in<Spec: Deployable>(

@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
-use quern_types::{ByteSize, KeyValue};
+use quern_types::{Access, ByteSize, KeyValue};
 use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -26,9 +27,12 @@ use crate::{
     metrics::StoreMetrics,
     schema, settings,
     snapshot::{self, SnapshotError},
-    tokens,
+    tenants, tokens,
     writer::{self, Writer},
 };
+
+/// The file of the catalog.
+const CATALOG: &str = "catalog.sqlite";
 
 /// Where and how much to store.
 #[derive(Debug, Clone)]
@@ -191,6 +195,11 @@ impl Store {
         })
     }
 
+    /// Whether a folder is a data folder.
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(CATALOG).is_file()
+    }
+
     /// What is deployed.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
@@ -253,6 +262,15 @@ struct Parts {
     contents: std::collections::HashSet<quern_types::Digest>,
 }
 
+/// Who is let in, and how much they may ask for; what has long expired goes.
+fn load_access(connection: &Connection) -> rusqlite::Result<Access> {
+    let mut access = Access::default();
+    tokens::sweep(connection, SystemTime::now())?;
+    tokens::load(connection, &mut access)?;
+    tenants::load(connection, &mut access)?;
+    Ok(access)
+}
+
 fn open_files(
     config: &StoreConfig,
     metrics: &StoreMetrics,
@@ -260,14 +278,14 @@ fn open_files(
 ) -> Result<Parts, OpenError> {
     let directory = &config.directory;
     let lock = Arc::new(FolderLock::take(directory)?);
-    let path = directory.join("catalog.sqlite");
+    let path = directory.join(CATALOG);
     let connection = database::open(&path, Synchronous::Full, schema::MIGRATIONS)?;
     let damaged = |error: SnapshotError| match error {
         SnapshotError::Database(cause) => OpenError::Database { path: path.clone(), cause },
         error => OpenError::Damaged { path: path.clone(), reason: error.to_string() },
     };
     let routes = snapshot::load(&connection).map_err(damaged)?;
-    let access = tokens::load(&connection).map_err(|error| damaged(error.into()))?;
+    let access = load_access(&connection).map_err(|error| damaged(error.into()))?;
     let secrets_key = config.secrets_key.as_deref();
     check_key(&connection, &path, secrets_key).map_err(|error| damaged(error.into()))??;
     let settings = settings::load(&connection, secrets_key);

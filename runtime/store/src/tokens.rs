@@ -1,5 +1,7 @@
 //! The table of tokens and what changes it. Never sees a secret.
 
+use std::time::{Duration, SystemTime};
+
 use quern_types::{Access, Caller, SecretHash, TenantId, Token, TokenId};
 use rusqlite::{Connection, Row, params, types::Type};
 use serde_json::json;
@@ -37,12 +39,16 @@ pub enum TokenError {
 
 /// Most tokens of a server, which are all kept in memory.
 pub(crate) const MOST: u32 = 100_000;
+/// How long an expired token is kept, so that it is told from one that never was.
+const GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Adds a token.
 #[derive(Debug)]
 pub(crate) struct AddToken {
     caller: Caller,
     token: Token,
+    /// Tokens that it found expired for long.
+    expired: Vec<TokenId>,
     outcome: Option<Result<(), TokenError>>,
     reply: oneshot::Sender<Result<(), TokenError>>,
 }
@@ -62,7 +68,7 @@ impl AddToken {
         token: Token,
         reply: oneshot::Sender<Result<(), TokenError>>,
     ) -> Self {
-        Self { caller, token, outcome: None, reply }
+        Self { caller, token, expired: Vec::new(), outcome: None, reply }
     }
 }
 
@@ -72,6 +78,7 @@ impl Operation for AddToken {
     }
 
     fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
+        self.expired = sweep(connection, SystemTime::now())?;
         let outcome = match count(connection)? {
             count if count < MOST => Ok(insert(connection, &self.token)?),
             _ => Err(TokenError::TooMany { limit: MOST }),
@@ -79,6 +86,11 @@ impl Operation for AddToken {
         let changed = outcome.is_ok();
         self.outcome = Some(outcome);
         Ok(Effects::of(changed))
+    }
+
+    fn show(&self, access: &mut Access) {
+        self.expired.iter().for_each(|id| access.remove(*id));
+        access.add(self.token.clone());
     }
 
     fn entry(&self) -> Entry<'_> {
@@ -117,6 +129,10 @@ impl Operation for RevokeToken {
         let changed = removed > 0;
         self.outcome = Some(if changed { Ok(()) } else { Err(TokenError::NotFound { id }) });
         Ok(Effects::of(changed))
+    }
+
+    fn show(&self, access: &mut Access) {
+        access.remove(self.id);
     }
 
     fn entry(&self) -> Entry<'_> {
@@ -161,13 +177,24 @@ fn insert(connection: &Connection, token: &Token) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// Everyone who is let in.
-pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Access> {
-    let tokens = connection
-        .prepare("SELECT id, tenant, role, note, hash, created_us, expires_us FROM tokens")?
-        .query_map([], token)?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(Access::new(tokens))
+/// Removes the tokens that have been expired for long. Nobody is let in or kept out by that, so that
+/// no record is made of it.
+pub(crate) fn sweep(connection: &Connection, now: SystemTime) -> rusqlite::Result<Vec<TokenId>> {
+    let before = now.checked_sub(GRACE).unwrap_or(SystemTime::UNIX_EPOCH);
+    connection
+        .prepare_cached("DELETE FROM tokens WHERE expires_us < ?1 RETURNING id")?
+        .query_map([rows::microseconds(before)], |row| rows::parsed(row, 0))?
+        .collect()
+}
+
+/// Adds everyone who is let in.
+pub(crate) fn load(connection: &Connection, access: &mut Access) -> rusqlite::Result<()> {
+    let mut statement = connection
+        .prepare("SELECT id, tenant, role, note, hash, created_us, expires_us FROM tokens")?;
+    for token in statement.query_map([], token)? {
+        access.add(token?);
+    }
+    Ok(())
 }
 
 fn token(row: &Row<'_>) -> rusqlite::Result<Token> {

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, thread::JoinHandle, time::Instant};
 
-use quern_types::{Class, Digest, Routes};
+use quern_types::{Access, Class, Digest, Routes};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -18,7 +18,6 @@ use crate::{
     rows,
     settings::AllSettings,
     snapshot::{self, SnapshotError},
-    tokens,
 };
 
 /// Operations that can wait for the writer; whoever comes next waits for room.
@@ -104,7 +103,9 @@ impl Writer {
                     }
                     Subject::Settings(key) => Some(key),
                     Subject::Access => {
-                        access = Some(tokens::load(&savepoint)?);
+                        operation.show(
+                            access.get_or_insert_with(|| Access::clone(&shown.access.load())),
+                        );
                         None
                     }
                 };

@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::SystemTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::TenantId;
+use crate::{TenantId, TenantLimits};
 
 /// What a token allows; each role may do what those before it may.
 #[derive(
@@ -68,6 +68,11 @@ pub struct InvalidTokenId(String);
 
 impl TokenId {
     const BYTES: usize = 8;
+
+    /// Which of 256 parts it belongs to.
+    fn place(self) -> usize {
+        self.0[0].into()
+    }
 }
 
 impl FromStr for TokenId {
@@ -209,14 +214,22 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// What stands for a tenant where nobody shows a token.
+    const ANONYMOUS: &str = "@anonymous";
+
     /// Whoever calls a server that asks nobody: the one tenant there is, and it may do anything.
     pub fn unasked() -> Self {
         Self { tenant: TenantId::default(), role: Role::Admin, token: None }
     }
 
-    /// Whoever asks for what anybody may ask for.
+    /// Whoever asks for what anybody may ask for. No tenant has its name, which is none.
     pub fn anonymous() -> Self {
-        Self { tenant: TenantId::default(), role: Role::Invoker, token: None }
+        Self { tenant: TenantId::new(Self::ANONYMOUS), role: Role::Invoker, token: None }
+    }
+
+    /// Whether it is nobody in particular.
+    pub fn is_anonymous(&self) -> bool {
+        self.tenant.as_str() == Self::ANONYMOUS
     }
 }
 
@@ -240,17 +253,53 @@ pub enum CredentialError {
     },
 }
 
-/// Everyone who is let in at one moment.
-#[derive(Debug, Clone, Default)]
+/// Some tokens, by what names them.
+type Tokens = HashMap<TokenId, Arc<Token>>;
+
+/// Everyone who is let in at one moment, and how much they may ask for.
+#[derive(Debug, Clone)]
 pub struct Access {
-    tokens: HashMap<TokenId, Arc<Token>>,
+    /// By the first byte of their ids, which are random: a snapshot with a token more or less shares
+    /// all others with the one before.
+    tokens: Box<[Arc<Tokens>]>,
+    limits: Arc<HashMap<TenantId, TenantLimits>>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        let tokens = (0..=u8::MAX).map(|_| Arc::default()).collect();
+        Self { tokens, limits: Arc::default() }
+    }
 }
 
 impl Access {
-    /// These tokens.
-    pub fn new(tokens: impl IntoIterator<Item = Token>) -> Self {
-        let named = |token: Token| (token.id, Arc::new(token));
-        Self { tokens: tokens.into_iter().map(named).collect() }
+    /// Adds a token.
+    pub fn add(&mut self, token: Token) {
+        Arc::make_mut(&mut self.tokens[token.id.place()]).insert(token.id, Arc::new(token));
+    }
+
+    /// Takes a token away.
+    pub fn remove(&mut self, id: TokenId) {
+        Arc::make_mut(&mut self.tokens[id.place()]).remove(&id);
+    }
+
+    /// Says how much a tenant may ask for; nothing: as the server says.
+    pub fn limit(&mut self, tenant: TenantId, limits: TenantLimits) {
+        let all = Arc::make_mut(&mut self.limits);
+        match limits.is_nothing() {
+            true => drop(all.remove(&tenant)),
+            false => drop(all.insert(tenant, limits)),
+        }
+    }
+
+    /// What was said of how much a tenant may ask for.
+    pub fn limits(&self, tenant: &TenantId) -> TenantLimits {
+        self.limits.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// Whether a token still lets in whoever has shown it.
+    pub fn holds(&self, id: TokenId, now: SystemTime) -> bool {
+        self.find(id).is_some_and(|token| token.expires.is_none_or(|expires| expires > now))
     }
 
     /// The token that a credential is of, if its secret is right and its time not over.
@@ -260,7 +309,7 @@ impl Access {
         now: SystemTime,
     ) -> Result<&Arc<Token>, CredentialError> {
         let hash = credential.hash();
-        let token = self.tokens.get(&credential.id).filter(|token| token.hash == hash);
+        let token = self.find(credential.id).filter(|token| token.hash == hash);
         let token = token.ok_or(CredentialError::Unknown)?;
         match token.expires {
             Some(expires) if expires <= now => Err(CredentialError::Expired { id: token.id }),
@@ -270,7 +319,11 @@ impl Access {
 
     /// All tokens, in no order.
     pub fn tokens(&self) -> impl Iterator<Item = &Arc<Token>> {
-        self.tokens.values()
+        self.tokens.iter().flat_map(|tokens| tokens.values())
+    }
+
+    fn find(&self, id: TokenId) -> Option<&Arc<Token>> {
+        self.tokens[id.place()].get(&id)
     }
 }
 
@@ -350,7 +403,8 @@ mod tests {
         let mut forged = known.clone();
         forged.secret[31] ^= 1;
         let end = UNIX_EPOCH + Duration::from_secs(10);
-        let access = Access::new([token(&known, Some(end))]);
+        let mut access = Access::default();
+        access.add(token(&known, Some(end)));
         let tenant = |credential, now| access.check(credential, now).map(|token| &token.tenant);
         let before = end - Duration::from_micros(1);
         assert_eq!(tenant(&known, before), Ok(&TenantId::new("acme")));
@@ -359,6 +413,31 @@ mod tests {
         assert_eq!(tenant(&forged, before), Err(CredentialError::Unknown));
         // Whoever doesn't know the secret isn't told that its time is over.
         assert_eq!(tenant(&forged, end), Err(CredentialError::Unknown));
+    }
+
+    #[test]
+    fn a_token_holds_until_it_expires_or_is_gone() {
+        let (kept, other) = (credential(1), credential(2));
+        let end = UNIX_EPOCH + Duration::from_secs(10);
+        let mut access = Access::default();
+        access.add(token(&kept, Some(end)));
+        access.add(token(&other, None));
+        let before = access.clone();
+        assert!(access.holds(kept.id(), UNIX_EPOCH) && !access.holds(kept.id(), end));
+        access.remove(kept.id());
+        assert!(!access.holds(kept.id(), UNIX_EPOCH) && access.holds(other.id(), end));
+        assert!(before.holds(kept.id(), UNIX_EPOCH), "a snapshot stays as it was");
+        assert_eq!((before.tokens().count(), access.tokens().count()), (2, 1));
+    }
+
+    #[test]
+    fn a_tenants_limits_are_what_was_last_said() {
+        let (acme, mut access) = (TenantId::new("acme"), Access::default());
+        let limits = TenantLimits { concurrency: Some(3), ..TenantLimits::default() };
+        access.limit(acme.clone(), limits);
+        assert_eq!(access.limits(&acme), limits);
+        access.limit(acme.clone(), TenantLimits::default());
+        assert!(access.limits(&acme).is_nothing());
     }
 
     #[test]

@@ -7,15 +7,16 @@ use std::{
     time::SystemTime,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Choice, Digest, FunctionSpec, ModelSpec, Name, Picked, Routing, Selector, TenantId,
+    Choice, Digest, FunctionSpec, ModelSpec, Name, Picked, Routing, Selector, Sharing, TenantId,
     UnknownVersion, VersionNumber,
 };
 
 /// The two classes of things that are deployed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// A function.
@@ -153,6 +154,8 @@ impl<Spec> Deployed<Spec> {
 pub struct Routes {
     // Shared, so that a snapshot that differs in one tenant is made without copying all others.
     tenants: HashMap<TenantId, Arc<TenantRoutes>>,
+    /// How many things are public.
+    public: usize,
 }
 
 /// What one tenant has deployed.
@@ -162,6 +165,26 @@ pub struct TenantRoutes {
     pub functions: BTreeMap<Name, Arc<Deployed<FunctionSpec>>>,
     /// Models by name.
     pub models: BTreeMap<Name, Arc<Deployed<ModelSpec>>>,
+    shared_functions: BTreeMap<Name, Arc<Sharing>>,
+    shared_models: BTreeMap<Name, Arc<Sharing>>,
+}
+
+impl TenantRoutes {
+    /// Who else may call something; none if nobody may, or there is no such thing.
+    pub fn sharing(&self, class: Class, name: &Name) -> Option<&Arc<Sharing>> {
+        match class {
+            Class::Function => self.shared_functions.get(name),
+            Class::Model => self.shared_models.get(name),
+        }
+    }
+
+    /// Everything that others may call, by class and name.
+    pub fn shared(&self) -> impl Iterator<Item = (Class, &Name, &Arc<Sharing>)> {
+        let functions = self.shared_functions.iter();
+        let functions = functions.map(|(name, sharing)| (Class::Function, name, sharing));
+        let models = self.shared_models.iter();
+        functions.chain(models.map(|(name, sharing)| (Class::Model, name, sharing)))
+    }
 }
 
 impl Routes {
@@ -185,8 +208,64 @@ impl Routes {
         Arc::make_mut(self.tenants.entry(tenant.clone()).or_default())
     }
 
+    /// Whether one tenant may call what another has under a name. What isn't shared is looked up as
+    /// what isn't there, so that nothing tells the two apart.
+    pub fn is_shared(&self, owner: &TenantId, class: Class, name: &Name, with: &TenantId) -> bool {
+        let sharing = self.tenants.get(owner).and_then(|tenant| tenant.sharing(class, name));
+        sharing.is_some_and(|sharing| sharing.allows(with))
+    }
+
+    /// Whether anything at all may be called without a token.
+    pub fn has_public(&self) -> bool {
+        self.public > 0
+    }
+
+    /// Says who else may call something of a tenant.
+    pub fn share(&mut self, owner: &TenantId, class: Class, name: &Name, sharing: Sharing) {
+        let tenant = self.tenant_mut(owner);
+        let shared = match class {
+            Class::Function => &mut tenant.shared_functions,
+            Class::Model => &mut tenant.shared_models,
+        };
+        let public = sharing.public;
+        let before = match sharing.is_nothing() {
+            true => shared.remove(name),
+            false => shared.insert(name.clone(), Arc::new(sharing)),
+        };
+        self.public += usize::from(public);
+        self.public -= usize::from(before.is_some_and(|before| before.public));
+    }
+
     /// All tenants and what they have, in no order.
     pub fn tenants(&self) -> impl Iterator<Item = (&TenantId, &TenantRoutes)> {
         self.tenants.iter().map(|(tenant, routes)| (tenant, &**routes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shared_is_what_was_last_said() {
+        let (owner, friend) = (TenantId::new("owner"), TenantId::new("friend"));
+        let name: Name = "f".parse().expect("a name");
+        let mut routes = Routes::default();
+        let shared = |routes: &Routes, class| routes.is_shared(&owner, class, &name, &friend);
+        assert!(!shared(&routes, Class::Model) && !routes.has_public());
+        let named = Sharing { public: false, tenants: [friend.clone()].into() };
+        let public = Sharing { public: true, ..Sharing::default() };
+        for (sharing, is_shared, is_public) in [
+            (named.clone(), true, false),
+            (public.clone(), true, true),
+            (public, true, true),
+            (named, true, false),
+            (Sharing::default(), false, false),
+        ] {
+            routes.share(&owner, Class::Model, &name, sharing);
+            assert_eq!(shared(&routes, Class::Model), is_shared);
+            assert_eq!(routes.has_public(), is_public);
+            assert!(!shared(&routes, Class::Function), "another class is another thing");
+        }
     }
 }

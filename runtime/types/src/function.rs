@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{HttpGrant, Limits, Name, Period, Signature};
+use crate::{HttpGrant, Limits, Name, Period, QualifiedName, Signature};
 
 /// A function's contract with its callers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,8 +99,8 @@ impl Reuse {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
-    /// Models that it may call.
-    pub models: Vec<Name>,
+    /// Models that it may call; those of other tenants as `name@tenant`.
+    pub models: Vec<QualifiedName>,
     /// Origins that it may send HTTP requests to.
     pub http: Vec<HttpGrant>,
     /// Buckets of the key-value store that it may open; they belong to the tenant.

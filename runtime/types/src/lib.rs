@@ -29,7 +29,9 @@ mod priority;
 mod quantity;
 mod schema;
 mod settings;
+mod sharing;
 mod signature;
+mod tenant_limits;
 mod tensor;
 mod trace;
 mod traffic;
@@ -70,7 +72,9 @@ pub use quantity::{ByteSize, Period};
 pub use settings::{
     Configured, InvalidSecret, InvalidSettingKey, Secret, SecretValue, SettingKey, Settings,
 };
+pub use sharing::{QualifiedName, Sharing};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
+pub use tenant_limits::{InvalidTenantLimit, TenantLimits};
 pub use tensor::{ByteStrings, DataType, Tensor, TensorError, byte_strings, element_count};
 pub use trace::{
     InvalidSampler, InvalidTraceId, Sampler, Span, SpanId, SpanKind, SpanLink, SpanRecord,

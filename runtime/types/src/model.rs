@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteSize, Call, DeviceError, DeviceId, Digest, Engine, Mismatch, Name, Period, Replica,
-    Signature, TenantId, Tensor, VersionNumber, WarmUp,
+    ByteSize, Call, DeviceError, DeviceId, Digest, Engine, Mismatch, Name, Period, QualifiedName,
+    Replica, Signature, TenantId, Tensor, VersionNumber, WarmUp,
 };
 
 /// A version of a model, all but its weights.
@@ -81,7 +81,7 @@ pub struct ModelCall {
     /// Who calls, and until when an answer is of use.
     pub call: Call,
     /// The model.
-    pub model: Name,
+    pub model: QualifiedName,
     /// The version; none: the one that the model's traffic has for this call.
     pub version: Option<VersionNumber>,
     /// The inputs, in any order; not yet checked.
@@ -132,7 +132,7 @@ pub struct RunTimes {
 /// dispatcher.
 pub trait ModelCalls: Send + Sync + 'static {
     /// What is known of the version of a model that calls with the id of this one get.
-    fn spec(&self, call: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError>;
+    fn spec(&self, call: &Call, model: &QualifiedName) -> Result<Arc<ModelSpec>, ModelError>;
 
     /// Checks the inputs, queues the call, and resolves with its outputs. Dropping the future
     /// cancels the call.
@@ -164,6 +164,12 @@ pub enum ModelError {
     NotFound {
         /// The name asked for.
         name: Name,
+    },
+    /// Another tenant's: not there, or not shared with whoever asks, who can't tell.
+    #[error("model {name:?} is not deployed, or not shared with this tenant")]
+    NotShared {
+        /// The name asked for.
+        name: QualifiedName,
     },
     /// No such version of the model.
     #[error("model {name:?} has no version {version}")]

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{
-    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, Range, SettingKey, Steps,
-    TenantId, TokenId, TraceId,
+    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, QualifiedName, Range,
+    SettingKey, Steps, TenantId, TokenId, TraceId,
 };
 
 /// The schema of a type that is written as text, or as something else that is said in full.
@@ -34,6 +34,9 @@ schema! {
         {"type": "string", "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"}
     SettingKey "The key of a setting or a secret."
         {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"}
+    QualifiedName "The name of a function or a model; of another tenant's with `@` and its name."
+        {"type": "string", "pattern":
+            "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?)?$"}
     TokenId "Names a token, and is no secret."
         {"type": "string", "pattern": "^[0-9a-f]{16}$"}
     Digest "The SHA-256 digest of what a version is made of."

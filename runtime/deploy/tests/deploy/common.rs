@@ -19,8 +19,8 @@ use quern_sandbox::{Owner, Sandbox, SandboxConfig, Services};
 use quern_store::{Store, StoreConfig};
 use quern_types::{
     ByteSize, Call, Caller, Class, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelCall,
-    ModelCalls, ModelError, ModelReply, ModelSpec, Name, OutcomeCounts, Replica, ReplicaOffers,
-    TenantId, TrafficOutcomes, VersionNumber,
+    ModelCalls, ModelError, ModelReply, ModelSpec, Name, OutcomeCounts, QualifiedName, Replica,
+    ReplicaOffers, TenantId, TrafficOutcomes, VersionNumber,
 };
 use tempfile::TempDir;
 
@@ -71,12 +71,12 @@ impl TrafficOutcomes for Outcomes {
 struct NoModels;
 
 impl ModelCalls for NoModels {
-    fn spec(&self, _: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
-        Err(ModelError::NotFound { name: model.clone() })
+    fn spec(&self, _: &Call, model: &QualifiedName) -> Result<Arc<ModelSpec>, ModelError> {
+        Err(ModelError::NotFound { name: model.name.clone() })
     }
 
     fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
-        Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model })))
+        Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model.name })))
     }
 }
 

@@ -5,26 +5,29 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use quern_types::{
-    Call, Digest, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Name, Picked, Replica,
-    ReplicaOffers, TenantId, VersionNumber,
+    Call, Digest, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, Name, Picked,
+    QualifiedName, Replica, ReplicaOffers, TenantId, VersionNumber,
 };
 
 use super::Models;
 use crate::queue::Place;
 
 impl ModelCalls for Models {
-    fn spec(&self, call: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
-        let picked = self.shared.choose(call, model)?;
-        Ok(self.shared.resolve(&call.tenant, model, Some(picked.version))?.spec.clone())
+    fn spec(&self, call: &Call, model: &QualifiedName) -> Result<Arc<ModelSpec>, ModelError> {
+        let call = self.shared.of_owner(call, model)?;
+        let picked = self.shared.choose(&call, &model.name)?;
+        Ok(self.shared.resolve(&call.tenant, &model.name, Some(picked.version))?.spec.clone())
     }
 
     fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
         let shared = self.shared.clone();
         // A guest is not charged for the run, and may be on a thread that others don't wait for.
         Box::pin(async move {
+            let owners = shared.of_owner(&call.call, &call.model)?;
+            let call = ModelCall { call: owners, model: call.model.name.into(), ..call };
             let picked = match call.version {
                 Some(version) => Picked { version, asked: true, counted: false, shadow: None },
-                None => shared.choose(&call.call, &call.model)?,
+                None => shared.choose(&call.call, &call.model.name)?,
             };
             shared.infer_picked(call, picked, Place::Elsewhere).await
         })

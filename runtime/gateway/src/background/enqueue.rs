@@ -5,9 +5,10 @@ use http::{
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION},
     request,
 };
-use quern_dispatcher::Found;
 use quern_jobs::NewJob;
-use quern_types::{CallState, Caller, Digest, DigestWriter, InvocationId, InvokeError, Name};
+use quern_types::{
+    CallState, Caller, Class, Digest, DigestWriter, InvocationId, InvokeError, Name,
+};
 use serde::Serialize;
 
 use super::{
@@ -16,11 +17,12 @@ use super::{
 };
 use crate::{
     Gateway,
+    access::AccessError,
     body::{self, Reply, RequestBody},
     errors::Failure,
-    functions::{check_host, remove_hop_by_hop},
+    functions::{check_host, remove_hop_by_hop, shows_token},
     invocation::Invocation,
-    route::{Route, Target},
+    route::Route,
 };
 
 /// Divides a body of the Open Inference Protocol, and so belongs to what a key stands for.
@@ -76,19 +78,25 @@ pub(crate) async fn enqueue(
 
 /// The name of what is called, if it can be called so at this moment.
 fn find(gateway: &Gateway, caller: &Caller, route: Route) -> Result<Name, Failure> {
-    let routes = gateway.dispatcher.routes();
+    if caller.is_anonymous() {
+        // Nobody could ask for what comes of it.
+        return Err(AccessError::Missing.into());
+    }
     match route {
         Route::Call(name) => {
-            let function = routes.function(&caller.tenant, &name);
+            let owner = gateway.owner(caller, Class::Function, &name)?;
+            let name = name.name;
+            let routes = gateway.dispatcher.routes();
+            let function = routes.function(&owner, &name);
             let function = function.ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
             match function.live().spec.kind.as_str() {
                 "http" => Ok(name),
                 actual => Err(InvokeError::WrongKind { name, actual, expected: "http" }.into()),
             }
         }
-        Route::Infer(Target { name, version }) => {
-            Found::find(&routes, &caller.tenant, &name, version)?;
-            Ok(name)
+        Route::Infer(target) => {
+            gateway.find(caller, &target)?;
+            Ok(target.name.name)
         }
         other => Err(Failure::internal(format!("{other:?} is no call"))),
     }
@@ -109,7 +117,7 @@ fn prepare(head: &mut request::Parts, caller: &Caller) -> Result<(), Failure> {
     for name in [PREFER, EXPECT, CONTENT_LENGTH] {
         head.headers.remove(name);
     }
-    if caller.token.is_some() {
+    if caller.token.is_some() || shows_token(&head.headers) {
         head.headers.remove(AUTHORIZATION);
     }
     head.extensions.clear();

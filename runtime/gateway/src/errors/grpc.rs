@@ -46,7 +46,9 @@ impl Code {
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::Busy
+            | Self::RateLimited
             | Self::TooManyTokens
+            | Self::TooManyTenants
             | Self::TooManyBatches
             | Self::StorageFull
             | Self::OutOfMemory

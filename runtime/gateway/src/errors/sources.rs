@@ -392,7 +392,9 @@ impl From<InvokeError> for Failure {
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         let code = match &error {
-            ModelError::NotFound { .. } | ModelError::VersionNotFound { .. } => Code::NotFound,
+            ModelError::NotFound { .. }
+            | ModelError::NotShared { .. }
+            | ModelError::VersionNotFound { .. } => Code::NotFound,
             ModelError::Unloaded { .. } => Code::NotLoaded,
             ModelError::Signature { mismatch, .. } => mismatched(mismatch),
             ModelError::Rows { .. } => Code::SignatureMismatch,

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use quern_dispatcher::{Found, InferReply, InferRequest};
+use quern_dispatcher::{InferReply, InferRequest};
 use quern_types::{Choice, Served, Tensor, VersionNumber};
 
 use super::{
@@ -55,13 +55,12 @@ impl Call {
             priority,
             marks_final,
         } = read(&mut message).await?;
-        let Target { name, version } = Target::parse(&model_name, &model_version)?;
+        let target = Target::parse(&model_name, &model_version)?;
         let gateway = &*self.gateway;
-        let tenant = &self.caller.tenant;
-        let selector = selector(&self.headers, version)?;
+        let selector = selector(&self.headers, target.version)?;
         let invocation = self.invocation.id();
         let choice = Choice { selector: selector.as_ref(), headers: &self.headers, id: invocation };
-        let (found, picked) = Found::choose(&gateway.dispatcher.routes(), tenant, &name, &choice)?;
+        let (owner, found, picked) = gateway.choose(&self.caller, &target, &choice)?;
         let wanted = Wanted::new(&found, outputs, true, gateway)?;
         drop(found);
         let inputs = match shared.is_empty() {
@@ -73,8 +72,8 @@ impl Call {
         let own = self.deadline.map(|end| end.at().saturating_duration_since(Instant::now()));
         let request = InferRequest {
             id: invocation,
-            tenant: self.caller.tenant.clone(),
-            target: name,
+            tenant: owner,
+            target: target.name.name,
             picked,
             timeout: timeout.into_iter().chain(own).min(),
             priority,

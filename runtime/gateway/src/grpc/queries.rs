@@ -3,8 +3,9 @@
 
 use std::time::SystemTime;
 
+use http::StatusCode;
 use quern_dispatcher::{BatchStatistics, Found, Tally};
-use quern_types::{Caller, Name, TensorSpec, VersionNumber};
+use quern_types::{Caller, QualifiedName, TensorSpec, VersionNumber};
 
 use super::protocol::{
     self, DataType, InferBatchStatistics, InferStatistics, ModelConfig, ModelDynamicBatching,
@@ -16,7 +17,7 @@ use super::protocol::{
     model_metadata_response::TensorMetadata,
     model_version_policy::{All, PolicyChoice},
 };
-use crate::{Gateway, errors::Failure, route::Target, v2};
+use crate::{Gateway, errors::Failure, route::Target, sharing::ShareError, v2};
 
 pub(super) fn server_metadata(gateway: &Gateway) -> ServerMetadataResponse {
     ServerMetadataResponse {
@@ -33,8 +34,15 @@ pub(super) fn model_ready(
     name: &str,
     version: &str,
 ) -> Result<bool, Failure> {
-    let Target { name, version } = Target::parse(name, version)?;
-    Ok(gateway.dispatcher.readiness(&caller.tenant, &name, version).is_ok())
+    let target = Target::parse(name, version)?;
+    match gateway.owner_of_target(caller, &target) {
+        Ok(owner) => {
+            let Target { name, version } = target;
+            Ok(gateway.dispatcher.readiness(&owner, &name.name, version).is_ok())
+        }
+        Err(failure) if failure.status() == StatusCode::NOT_FOUND => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 pub(super) fn model_metadata(
@@ -80,7 +88,11 @@ pub(super) fn statistics(
         ("", "") => (None, None),
         (name, version) => {
             let Target { name, version } = Target::parse(name, version)?;
-            (Some(name), version)
+            if name.owner.is_some() {
+                // What was counted is its owner's alone.
+                return Err(ShareError::NotShared { name, tenant: caller.tenant.clone() }.into());
+            }
+            (Some(name.name), version)
         }
     };
     let counted = gateway.dispatcher.statistics(&caller.tenant, name.as_ref(), version)?;
@@ -92,10 +104,10 @@ fn find(
     caller: &Caller,
     name: &str,
     version: &str,
-) -> Result<(Name, Found), Failure> {
-    let Target { name, version } = Target::parse(name, version)?;
-    let found = Found::find(&gateway.dispatcher.routes(), &caller.tenant, &name, version)?;
-    Ok((name, found))
+) -> Result<(QualifiedName, Found), Failure> {
+    let target = Target::parse(name, version)?;
+    let (_, found) = gateway.find(caller, &target)?;
+    Ok((target.name, found))
 }
 
 impl From<v2::ModelConfig> for ModelConfig {

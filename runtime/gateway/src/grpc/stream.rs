@@ -26,7 +26,8 @@ use super::{
     response::{self, Framed},
 };
 use crate::{
-    body::Reply, errors::Failure, invocation::Invocation, metrics::Traffic, request::caught,
+    body::Reply, errors::Failure, invocation::Invocation, limiter::Charge, metrics::Traffic,
+    request::caught,
 };
 
 /// A stream whose client waits for an answer may be silent for as long as that takes.
@@ -97,7 +98,14 @@ impl Exchange {
                 self.close(Err(CallError::Late { allowed }.into()));
             }
             message = self.messages.next(idle), if reads => match message {
-                Ok(Some(message)) => self.begin(message),
+                // A token that lets nobody in any more does so in the middle of a stream, too.
+                Ok(Some(message)) => match self.call.gateway.still_admits(&self.call.caller) {
+                    Ok(()) => self.begin(message),
+                    Err(error) => {
+                        let address = self.call.address;
+                        self.close(Err(self.call.gateway.refuse(error, address)));
+                    }
+                },
                 Ok(None) => self.close(Ok(())),
                 Err(error) => self.close(Err(error.into())),
             },
@@ -129,6 +137,7 @@ impl Call {
         // Kept for the names in it: they are read only if it fails.
         let mut kept = Bytes::new();
         let outcome = caught(async {
+            let _permit = self.gateway.charge(&self.caller, Charge::Call, self.address)?;
             let message = message.open().await?;
             kept = (*message).clone();
             Ok(self.infer(message).await?.answer.in_stream()?)

@@ -143,6 +143,7 @@ fn a_query_is_refused_where_none_is_described() {
                 "readAudit",
                 "deployFunction",
                 "deployModel",
+                "listShared",
                 "listInvocations",
                 "listDeadLetters",
             ]

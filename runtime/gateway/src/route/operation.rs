@@ -3,7 +3,7 @@
 
 use quern_types::Class;
 
-use super::Route;
+use super::{Route, SharingRoute, TenantRoute};
 
 impl Route {
     /// Its name in the document; none where it belongs to a protocol that has a description of its
@@ -40,6 +40,15 @@ impl Route {
             Self::Traffic(class, _, route) => Some(route.operation(*class)),
             Self::Logs(_) => Some("readLogs"),
             Self::FunctionSettings(route) => Some(route.operation()),
+            Self::Sharing(SharingRoute::Show(class, _)) => {
+                of(class, "showFunctionAccess", "showModelAccess")
+            }
+            Self::Sharing(SharingRoute::Change(class, _)) => {
+                of(class, "changeFunctionAccess", "changeModelAccess")
+            }
+            Self::Sharing(SharingRoute::Received) => Some("listShared"),
+            Self::Tenant(TenantRoute::Limits(_)) => Some("showTenantLimits"),
+            Self::Tenant(TenantRoute::ChangeLimits(_)) => Some("limitTenant"),
             Self::Stats => Some("readStats"),
             Self::Devices => Some("listDevices"),
             Self::Tokens => Some("listTokens"),

@@ -1,11 +1,11 @@
 //! What answers at a path: the table of the API.
 
 use percent_encoding::percent_decode_str;
-use quern_types::{Class, Name, VersionNumber};
+use quern_types::{Class, Name, QualifiedName, VersionNumber};
 
 use super::{
-    Memory, Route, RouteError, Subject, Target, background, batches, methods::Methods, settings,
-    shorten, traffic,
+    Memory, Route, RouteError, SharingRoute, Subject, Target, TenantRoute, background, batches,
+    methods::Methods, settings, shorten, traffic,
 };
 
 /// Most segments of a path outside of `/f`.
@@ -29,6 +29,8 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
             background::find(area, rest)?.ok_or_else(not_found)?
         }
         ["v1", "audit"] => Methods::get(Route::Audit),
+        ["v1", "tenants", tenant, "limits"] => TenantRoute::limits_of((&name(tenant)?).into()),
+        ["v1", "shared"] => Methods::get(Route::Sharing(SharingRoute::Received)),
         ["v1", "stats"] => Methods::get(Route::Stats),
         ["v1", "batches", ref rest @ ..] => batches::find(rest)?.ok_or_else(not_found)?,
         ["v1", "devices"] => Methods::get(Route::Devices),
@@ -53,6 +55,7 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
                         .and_delete(Route::Delete(class, name))
                 }
                 [deployed, "versions"] => Methods::get(Route::Versions(class, name(deployed)?)),
+                [deployed, "access"] => SharingRoute::of(class, name(deployed)?),
                 [deployed, "rollback"] => Methods::post(Route::Rollback(class, name(deployed)?)),
                 [deployed, area @ ("traffic" | "aliases" | "canary"), ref rest @ ..] => {
                     let found = traffic::find(area, rest, path)?;
@@ -74,7 +77,7 @@ fn find_v2(rest: &[&str], path: &str) -> Result<Methods, RouteError> {
     let name = |name| parse_name(name, path);
     let target = |target, version: Option<&str>| {
         let version = version.map(parse_version).transpose()?;
-        name(target).map(|name| Target { name, version })
+        parse_qualified(target, path).map(|name| Target { name, version })
     };
     let settings = |subject: Subject| {
         Methods::get(Route::Settings(subject.clone())).and_post(Route::ChangeSettings(subject))
@@ -84,6 +87,8 @@ fn find_v2(rest: &[&str], path: &str) -> Result<Methods, RouteError> {
         Some("infer") => Some(Methods::post(Route::Infer(target))),
         Some("ready") => Some(Methods::get(Route::ModelReady(target))),
         Some("config") => Some(Methods::get(Route::ModelConfig(target))),
+        // What was counted is its owner's alone.
+        Some("stats") if target.name.owner.is_some() => None,
         Some("stats") => Some(Methods::get(Route::Statistics(Some(target)))),
         Some(_) => None,
     };
@@ -150,6 +155,17 @@ pub(super) fn parse_name(name: &str, path: &str) -> Result<Name, RouteError> {
         return Err(RouteError::EncodedName { name: shorten(name) });
     }
     Ok(name.parse()?)
+}
+
+/// A name that stands in a path and may be another tenant's. Many clients encode the `@` in it.
+pub(super) fn parse_qualified(name: &str, path: &str) -> Result<QualifiedName, RouteError> {
+    match name.split_once('@').or_else(|| name.split_once("%40")) {
+        None => Ok(parse_name(name, path)?.into()),
+        Some((name, owner)) => {
+            let (name, owner) = (parse_name(name, path)?, parse_name(owner, path)?);
+            Ok(QualifiedName { name, owner: Some((&owner).into()) })
+        }
+    }
 }
 
 /// A version that is a number, and nothing else.

@@ -1,12 +1,31 @@
 //! Who may ask for a route, and what it is counted as.
 
+use quern_types::QualifiedName;
+
 use super::{Route, TrafficRoute};
 use crate::{access::Needs, metrics::Traffic};
 
 impl Route {
+    /// The function or model to be called or asked for, where it may be another tenant's.
+    pub(crate) fn target(&self) -> Option<&QualifiedName> {
+        match self {
+            Self::Call(name) => Some(name),
+            Self::Infer(target)
+            | Self::ModelMetadata(target)
+            | Self::ModelReady(target)
+            | Self::ModelConfig(target) => Some(&target.name),
+            _ => None,
+        }
+    }
+
     /// Who may ask for it.
     pub(crate) fn needs(&self) -> Needs {
+        if self.target().is_some_and(|name| name.owner.is_some()) {
+            return Needs::Open;
+        }
         match self {
+            Self::Sharing(route) => route.needs(),
+            Self::Tenant(route) => route.needs(),
             Self::Live | Self::Ready | Self::Healthz | Self::Readyz | Self::Description => {
                 Needs::Nothing
             }
@@ -49,6 +68,8 @@ impl Route {
     /// What it is counted as.
     pub(crate) fn traffic(&self) -> Traffic {
         match self {
+            Self::Sharing(route) => route.traffic(),
+            Self::Tenant(route) => route.traffic(),
             Self::Call(_) => Traffic::Call,
             Self::Background(route) => route.traffic(),
             Self::Infer(_) => Traffic::Infer,

@@ -2,7 +2,7 @@
 
 use quern_types::Class;
 
-use super::{Memory, Route, Subject};
+use super::{Memory, Route, SharingRoute, Subject};
 
 impl Route {
     /// Its path as docs/api.md has it.
@@ -54,6 +54,11 @@ impl Route {
             Self::Batches(route) => route.template(),
             Self::Traffic(class, _, route) => route.template(*class),
             Self::Stats => "/v1/stats",
+            Self::Sharing(SharingRoute::Show(class, _) | SharingRoute::Change(class, _)) => {
+                of_class(*class, "/v1/functions/{name}/access", "/v1/models/{name}/access")
+            }
+            Self::Sharing(SharingRoute::Received) => "/v1/shared",
+            Self::Tenant(_) => "/v1/tenants/{tenant}/limits",
             Self::Devices => "/v1/devices",
             Self::Tokens | Self::CreateToken => "/v1/tokens",
             Self::RevokeToken(_) => "/v1/tokens/{id}",

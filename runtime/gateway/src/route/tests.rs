@@ -1,10 +1,15 @@
 //! Every call of the API, and what is none.
 
-use quern_types::InvocationId;
+use quern_types::{InvocationId, TenantId};
 
 use super::*;
+use crate::access::Needs;
 
 fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+fn qualified(text: &str) -> QualifiedName {
     text.parse().expect("a name")
 }
 
@@ -23,7 +28,7 @@ fn call() -> InvocationId {
 }
 
 fn target(text: &str, version: Option<u32>) -> Target {
-    Target { name: name(text), version: version.and_then(VersionNumber::new) }
+    Target { name: qualified(text), version: version.and_then(VersionNumber::new) }
 }
 
 /// Every call of the API, as method and path, and what it means.
@@ -31,9 +36,20 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
     let (function, model) = (Class::Function, Class::Model);
     let traffic = |class, route| Route::Traffic(class, name("f"), route);
     let mut calls = vec![
-        ("GET /f/hello", Route::Call(name("hello"))),
-        ("GET /f/hello/", Route::Call(name("hello"))),
-        ("PATCH /f/hello/a/b%2f/../c", Route::Call(name("hello"))),
+        ("GET /f/hello", Route::Call(qualified("hello"))),
+        ("GET /f/hello/", Route::Call(qualified("hello"))),
+        ("PATCH /f/hello/a/b%2f/../c", Route::Call(qualified("hello"))),
+        ("GET /f/hello@acme/a", Route::Call(qualified("hello@acme"))),
+        ("GET /f/hello%40acme", Route::Call(qualified("hello@acme"))),
+        ("POST /v2/models/m@b/infer", Route::Infer(target("m@b", None))),
+        ("GET /v2/models/m%40b/versions/3", Route::ModelMetadata(target("m@b", Some(3)))),
+        ("GET /v1/shared", Route::Sharing(SharingRoute::Received)),
+        ("GET /v1/models/m/access", Route::Sharing(SharingRoute::Show(model, name("m")))),
+        ("PUT /v1/functions/f/access", Route::Sharing(SharingRoute::Change(function, name("f")))),
+        ("GET /v1/functions/f/access", Route::Sharing(SharingRoute::Show(function, name("f")))),
+        ("PUT /v1/models/m/access", Route::Sharing(SharingRoute::Change(model, name("m")))),
+        ("GET /v1/tenants/a/limits", Route::Tenant(TenantRoute::Limits(TenantId::new("a")))),
+        ("PUT /v1/tenants/a/limits", Route::Tenant(TenantRoute::ChangeLimits(TenantId::new("a")))),
         ("POST /v2/models/m/infer", Route::Infer(target("m", None))),
         ("POST /v2/models/m/versions/3/infer", Route::Infer(target("m", Some(3)))),
         ("POST /v2/models/infer/infer", Route::Infer(target("infer", None))),
@@ -211,6 +227,10 @@ fn what_has_no_route_is_named() {
         "/v2/systemsharedmemory/region/a",
         "/v2/repository/models/m",
         "/V1/functions",
+        "/v2/models/m@b/stats",
+        "/f/@b/",
+        "/f/a@",
+        "/v1/shared/a",
     ] {
         let error = Route::of(&Method::GET, path).expect_err(path);
         assert_eq!(error.to_string(), nothing(path));
@@ -261,4 +281,112 @@ fn what_has_no_route_is_named() {
         let error = Route::of(&method, path).expect_err(call);
         assert_eq!(error.to_string(), message, "{call}");
     }
+}
+
+/// Names every operation and gives all names; one that is missing here doesn't compile. An operation
+/// that wraps those of an area has to be taken apart.
+macro_rules! operations {
+    ($($pattern:pat => $name:literal,)*) => {
+        fn operation(route: &Route) -> &'static str {
+            match route { $($pattern => $name,)* }
+        }
+
+        const OPERATIONS: &[&str] = &[$($name,)*];
+    };
+}
+
+operations! {
+    Route::Call(_) => "call",
+    Route::Infer(_) => "infer",
+    Route::ModelMetadata(_) => "model metadata",
+    Route::ModelReady(_) => "model ready",
+    Route::ServerMetadata => "server metadata",
+    Route::ModelConfig(_) => "model config",
+    Route::Statistics(None) => "statistics",
+    Route::Statistics(Some(_)) => "statistics of one",
+    Route::RepositoryIndex => "repository index",
+    Route::LoadModel(_) => "load",
+    Route::UnloadModel(_) => "unload",
+    Route::Settings(Subject::Log) => "log settings",
+    Route::Settings(Subject::Trace(None)) => "trace settings",
+    Route::Settings(Subject::Trace(Some(_))) => "trace settings of one",
+    Route::ChangeSettings(Subject::Log) => "change log settings",
+    Route::ChangeSettings(Subject::Trace(_)) => "change trace settings",
+    Route::Regions(..) => "regions",
+    Route::RegisterRegion(..) => "register a region",
+    Route::UnregisterRegions(..) => "unregister regions",
+    Route::Live => "live",
+    Route::Ready => "ready",
+    Route::Deploy(Class::Function, _) => "deploy a function",
+    Route::Deploy(Class::Model, _) => "deploy a model",
+    Route::List(Class::Function) => "functions",
+    Route::List(Class::Model) => "models",
+    Route::Show(Class::Function, _) => "a function",
+    Route::Show(Class::Model, _) => "a model",
+    Route::Delete(Class::Function, _) => "delete a function",
+    Route::Delete(Class::Model, _) => "delete a model",
+    Route::Versions(Class::Function, _) => "versions of a function",
+    Route::Versions(Class::Model, _) => "versions of a model",
+    Route::Rollback(Class::Function, _) => "roll back a function",
+    Route::Rollback(Class::Model, _) => "roll back a model",
+    Route::Logs(_) => "logs",
+    Route::Background(BackgroundRoute::List) => "invocations",
+    Route::Background(BackgroundRoute::Show(_)) => "an invocation",
+    Route::Background(BackgroundRoute::Result(_)) => "result of an invocation",
+    Route::Background(BackgroundRoute::Cancel(_)) => "cancel an invocation",
+    Route::Background(BackgroundRoute::DeadLetters) => "dead letters",
+    Route::Background(BackgroundRoute::Replay(_)) => "replay a dead letter",
+    Route::Background(BackgroundRoute::Drop(_)) => "drop a dead letter",
+    Route::Sharing(SharingRoute::Show(Class::Function, _)) => "sharing of a function",
+    Route::Sharing(SharingRoute::Show(Class::Model, _)) => "sharing of a model",
+    Route::Sharing(SharingRoute::Change(Class::Function, _)) => "share a function",
+    Route::Sharing(SharingRoute::Change(Class::Model, _)) => "share a model",
+    Route::Sharing(SharingRoute::Received) => "shared",
+    Route::Tenant(TenantRoute::Limits(_)) => "limits of a tenant",
+    Route::Tenant(TenantRoute::ChangeLimits(_)) => "limit a tenant",
+    Route::Traffic(_, _, TrafficRoute::Show) => "traffic",
+    Route::Traffic(_, _, TrafficRoute::Set) => "set traffic",
+    Route::Traffic(_, _, TrafficRoute::SetAlias(_)) => "set an alias",
+    Route::Traffic(_, _, TrafficRoute::RemoveAlias(_)) => "remove an alias",
+    Route::Traffic(_, _, TrafficRoute::Canary) => "canary",
+    Route::Traffic(_, _, TrafficRoute::StartCanary) => "start a canary",
+    Route::Traffic(_, _, TrafficRoute::AbortCanary) => "abort a canary",
+    Route::Traffic(_, _, TrafficRoute::PromoteCanary) => "promote a canary",
+    Route::Batches(BatchRoute::Create) => "create a batch",
+    Route::Batches(BatchRoute::List) => "batches",
+    Route::Batches(BatchRoute::Show(_)) => "a batch",
+    Route::Batches(BatchRoute::Events(_)) => "events of a batch",
+    Route::Batches(BatchRoute::Results(_)) => "results of a batch",
+    Route::Batches(BatchRoute::Remove(_)) => "remove a batch",
+    Route::Stats => "stats",
+    Route::Devices => "devices",
+    Route::Tokens => "tokens",
+    Route::CreateToken => "create a token",
+    Route::RevokeToken(_) => "revoke a token",
+    Route::Audit => "audit",
+    Route::Healthz => "healthz",
+    Route::Readyz => "readyz",
+    Route::Metrics => "metrics",
+    Route::Description => "description",
+}
+
+/// The table by which tests try every route as every caller.
+#[test]
+fn every_operation_is_in_the_table_of_routes_with_the_role_that_it_needs() {
+    let mut missing: Vec<_> = OPERATIONS.to_vec();
+    for line in include_str!("../../../../tests/end_to_end/routes.txt").lines() {
+        let [least, method, path] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("a role, a method and a path: {line}");
+        };
+        let path = path.replace("{function}", "f").replace("{model}", "m");
+        let path = path.replace("{invocation}", "01936a5e-0000-7000-8000-0123456789ab");
+        let route = Route::of(&method.parse().expect("a method"), &path).expect(line);
+        let needs = match least {
+            "nobody" => Needs::Nothing,
+            role => Needs::Role(role.parse().expect("a role")),
+        };
+        assert_eq!(route.needs(), needs, "{line}");
+        missing.retain(|name| *name != operation(&route));
+    }
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
 }

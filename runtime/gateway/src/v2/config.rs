@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use quern_dispatcher::Found;
-use quern_types::{Caller, DataType, DeviceDescription, DeviceId, Name, TensorSpec};
+use quern_types::{Caller, DataType, DeviceDescription, DeviceId, QualifiedName, TensorSpec};
 use serde::Serialize;
 use serde_json::json;
 
@@ -22,16 +22,15 @@ pub(crate) fn model_config(
     caller: &Caller,
     target: &Target,
 ) -> Result<Reply, Failure> {
-    let Target { name, version } = target;
-    let found = Found::find(&gateway.dispatcher.routes(), &caller.tenant, name, *version)?;
-    let config = ModelConfig::new(name, &found, &gateway.dispatcher.devices());
+    let (_, found) = gateway.find(caller, target)?;
+    let config = ModelConfig::new(&target.name, &found, &gateway.dispatcher.devices());
     Ok(body::json(&json!(config)))
 }
 
 /// The configuration of a version.
 #[derive(Debug, Serialize)]
 pub(crate) struct ModelConfig {
-    pub(crate) name: Name,
+    pub(crate) name: QualifiedName,
     pub(crate) platform: String,
     /// The engine, or `wasm`.
     pub(crate) backend: &'static str,
@@ -89,7 +88,7 @@ pub(crate) struct TransactionPolicy {
 }
 
 impl ModelConfig {
-    pub(crate) fn new(name: &Name, found: &Found, devices: &[DeviceDescription]) -> Self {
+    pub(crate) fn new(name: &QualifiedName, found: &Found, devices: &[DeviceDescription]) -> Self {
         let max_rows = found.max_rows();
         let tensors = |specs: &[TensorSpec]| {
             specs.iter().map(|spec| TensorConfig::new(spec, max_rows.is_some())).collect()

@@ -4,14 +4,14 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use quern_types::{DataType, Name, Tensor, VersionNumber};
+use quern_types::{DataType, QualifiedName, Tensor, VersionNumber};
 use serde::Serialize;
 
 use super::outputs::{Form, Output};
 
 /// What is answered.
 pub(crate) struct Answer<'a> {
-    pub(crate) model: &'a Name,
+    pub(crate) model: &'a QualifiedName,
     pub(crate) version: VersionNumber,
     pub(crate) id: Option<&'a str>,
     pub(crate) outputs: &'a [Output],
@@ -69,7 +69,8 @@ impl Answer<'_> {
         let bytes = in_json.map(|output| output.tensor.data().len() * 3).sum::<usize>();
         let mut out = Vec::with_capacity(160 + 128 * self.outputs.len() + bytes);
         out.extend_from_slice(b"{\"model_name\":");
-        json(&mut out, self.model.as_str());
+        // No letter of a name needs an escape.
+        text(&mut out, format_args!("\"{}\"", self.model));
         text(&mut out, format_args!(",\"model_version\":\"{}\"", self.version));
         if let Some(id) = self.id {
             out.extend_from_slice(b",\"id\":");

@@ -6,8 +6,8 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{CONTENT_ENCODING, CONTENT_TYPE, VARY},
 };
-use quern_dispatcher::{Found, InferReply, InferRequest};
-use quern_types::{Caller, Choice, Name, Served, Tensor, VersionNumber};
+use quern_dispatcher::{InferReply, InferRequest};
+use quern_types::{Caller, Choice, QualifiedName, Served, Tensor, VersionNumber};
 
 use super::{
     compression::Coding,
@@ -87,14 +87,11 @@ pub(crate) async fn infer(
     target: Target,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let Target { name, version } = target;
     let (head, body) = request.into_parts();
-    let selector = selector(&head.headers, version)?;
+    let selector = selector(&head.headers, target.version)?;
     let id = way.invocation.id();
     let choice = Choice { selector: selector.as_ref(), headers: &head.headers, id };
-    let routes = gateway.dispatcher.routes();
-    let (found, picked) = Found::choose(&routes, &caller.tenant, &name, &choice)?;
-    drop(routes);
+    let (_, found, picked) = gateway.choose(caller, &target, &choice)?;
     let form = Form::of(&head.headers)?;
     let body = receive(gateway, &head.headers, body).await?;
     // What was JSON has its share until it is answered; the rest of a body brings its own.
@@ -119,10 +116,13 @@ pub(crate) async fn infer(
         false => Box::pin(shared_memory::fetch(gateway, inputs, shared)).await?,
     };
 
+    // Asked again: while the body came, it may have become somebody else's to call.
+    let owner = gateway.owner_of_target(caller, &target)?;
+    let name = target.name;
     let request = InferRequest {
         id: way.invocation.id(),
-        tenant: caller.tenant.clone(),
-        target: name.clone(),
+        tenant: owner,
+        target: name.name.clone(),
         picked,
         timeout,
         priority: way.invocation.priority(priority),
@@ -195,7 +195,7 @@ async fn decode_parts(
 
 /// What came back, and what was asked for.
 struct Given {
-    name: Name,
+    name: QualifiedName,
     version: VersionNumber,
     id: Option<String>,
     outputs: Vec<Tensor>,

@@ -1,6 +1,5 @@
 //! What the protocol says about the server and about models, without running anything.
 
-use quern_dispatcher::Found;
 use quern_types::{Caller, Engine, InvokeError, TensorSpec, VersionNumber};
 use serde_json::{Value, json};
 
@@ -52,12 +51,11 @@ pub(crate) fn model_metadata(
     caller: &Caller,
     target: &Target,
 ) -> Result<Reply, Failure> {
-    let Target { name, version } = target;
-    let found = Found::find(&gateway.dispatcher.routes(), &caller.tenant, name, *version)?;
+    let (_, found) = gateway.find(caller, target)?;
     let versions = found.versions();
     let signature = found.signature();
     Ok(body::json(&json!({
-        "name": name,
+        "name": target.name,
         "versions": versions.iter().map(VersionNumber::to_string).collect::<Vec<_>>(),
         "platform": platform(found.engine()),
         "inputs": signature.inputs().iter().map(describe).collect::<Vec<_>>(),
@@ -72,7 +70,8 @@ pub(crate) fn model_ready(
     target: &Target,
 ) -> Result<Reply, Failure> {
     let Target { name, version } = target;
-    match gateway.dispatcher.readiness(&caller.tenant, name, *version) {
+    let owner = gateway.owner_of_target(caller, target)?;
+    match gateway.dispatcher.readiness(&owner, &name.name, *version) {
         Ok(()) => Ok(body::json(&json!({"name": name, "ready": true}))),
         // Nothing else than a model or an inference function is there for the protocol.
         Err(error @ InvokeError::WrongKind { .. }) => Err(Failure::new(Code::NotFound, error)),

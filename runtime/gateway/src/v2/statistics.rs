@@ -20,7 +20,7 @@ pub(crate) fn statistics(
     target: Option<&Target>,
 ) -> Result<Reply, Failure> {
     let (name, version) =
-        target.map_or((None, None), |target| (Some(&target.name), target.version));
+        target.map_or((None, None), |target| (Some(&target.name.name), target.version));
     let statistics = gateway.dispatcher.statistics(&caller.tenant, name, version)?;
     let models: Vec<_> = statistics.iter().map(describe).collect();
     Ok(body::json(&json!({ "model_stats": models })))

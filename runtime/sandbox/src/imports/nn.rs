@@ -4,7 +4,7 @@
 mod convert;
 
 use bytes::Bytes;
-use quern_types::{Call, ModelCall, ModelCalls, ModelError, Name};
+use quern_types::{Call, ModelCall, ModelCalls, ModelError, QualifiedName};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use self::{
@@ -57,13 +57,13 @@ pub struct HeldTensor {
 /// A model that a guest has loaded by its name.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Graph {
-    model: Name,
+    model: QualifiedName,
 }
 
 /// What a guest computes a model with.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Context {
-    model: Name,
+    model: QualifiedName,
 }
 
 /// Why something failed, for the guest.
@@ -83,7 +83,7 @@ impl Failure {
 /// Models for one invocation, together with the table that its handles live in.
 pub(crate) struct NetworkView<'a> {
     pub(crate) calls: &'a dyn ModelCalls,
-    pub(crate) granted: &'a [Name],
+    pub(crate) granted: &'a [QualifiedName],
     pub(crate) call: &'a Call,
     pub(crate) table: &'a mut ResourceTable,
     pub(crate) held: &'a mut Held,
@@ -116,7 +116,7 @@ impl NetworkView<'_> {
     }
 
     fn find(&self, name: &str) -> Result<Graph, Failure> {
-        let granted = self.granted.iter().find(|granted| granted.as_str() == name);
+        let granted = self.granted.iter().find(|granted| granted.is(name));
         let Some(model) = granted.cloned() else {
             return Err(Failure::new(
                 ErrorCode::Security,
@@ -136,7 +136,7 @@ impl NetworkView<'_> {
 async fn infer(
     calls: &dyn ModelCalls,
     call: &Call,
-    model: Name,
+    model: QualifiedName,
     inputs: Vec<(String, HeldTensor)>,
 ) -> Result<Vec<(String, HeldTensor)>, Failure> {
     let failed = |error: ModelError| Failure::new(code_of(&error), error.to_string());

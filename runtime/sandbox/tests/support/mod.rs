@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use quern_sandbox::{Owner, Services};
 use quern_types::{
     BucketId, Call, Change, KeyPage, KeyValue, KeyValueError, ModelCall, ModelCalls, ModelError,
-    ModelReply, ModelSpec, Name, TenantId,
+    ModelReply, ModelSpec, QualifiedName, TenantId,
 };
 
 /// The services of a node without models and pairs.
@@ -24,12 +24,12 @@ pub(crate) fn owner(function: &str) -> Owner {
 struct NoModels;
 
 impl ModelCalls for NoModels {
-    fn spec(&self, _: &Call, model: &Name) -> Result<Arc<ModelSpec>, ModelError> {
-        Err(ModelError::NotFound { name: model.clone() })
+    fn spec(&self, _: &Call, model: &QualifiedName) -> Result<Arc<ModelSpec>, ModelError> {
+        Err(ModelError::NotFound { name: model.name.clone() })
     }
 
     fn infer(&self, call: ModelCall) -> BoxFuture<'static, Result<ModelReply, ModelError>> {
-        Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model })))
+        Box::pin(std::future::ready(Err(ModelError::NotFound { name: call.model.name })))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use quern_types::{Name, Period};
+use quern_types::{Period, QualifiedName};
 use reqwest::Response;
 use serde_json::{Map, Value, json};
 
@@ -19,8 +19,8 @@ use crate::{
 /// Send an HTTP request to a function
 #[derive(Debug, clap::Args)]
 pub(crate) struct Call {
-    /// The function
-    name: Name,
+    /// The function; another tenant's as NAME@TENANT
+    name: QualifiedName,
 
     /// Path below the function, with its query
     #[arg(default_value = "/")]
@@ -138,11 +138,12 @@ async fn describe(response: Response) -> Result<Value> {
     Ok(json!({"status": status, "headers": headers, "body": body}))
 }
 
-fn failed(name: &Name, status: StatusCode) -> Failure {
-    Failure {
-        message: format!("function {name:?} answered {status}"),
-        hint: format!("see what it printed with: quern logs {name}"),
-    }
+fn failed(name: &QualifiedName, status: StatusCode) -> Failure {
+    let hint = match &name.owner {
+        None => format!("see what it printed with: quern logs {name}"),
+        Some(owner) => format!("tenant {owner} can see what it printed"),
+    };
+    Failure { message: format!("function {name:?} answered {status}"), hint }
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use quern_types::Name;
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -81,7 +80,7 @@ async fn show(url: &ServerUrl, functions: &Path, images: &[Image]) -> Result<Fin
     eprintln!("server   {}", url.join("/"));
     deploy_all(&client, functions).await?;
 
-    let reader: Name = "digit-reader".parse()?;
+    let reader = "digit-reader".parse()?;
     let target = url.of_function(&reader, "/").map_err(anyhow::Error::msg)?;
     let started = Instant::now();
     let first = load::send(&client, &target, &images[0]).await?;

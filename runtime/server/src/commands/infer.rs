@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use quern_types::{Name, VersionNumber};
+use quern_types::{QualifiedName, VersionNumber};
 use serde_json::Value;
 
 use super::Session;
@@ -18,8 +18,8 @@ use crate::{
 /// Run a model or an inference function on tensors
 #[derive(Debug, clap::Args)]
 pub(crate) struct Infer {
-    /// The model or inference function
-    name: Name,
+    /// The model or inference function; another tenant's as NAME@TENANT
+    name: QualifiedName,
 
     /// The version to run [default: the live one]
     #[arg(long)]

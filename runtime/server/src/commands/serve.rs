@@ -6,11 +6,12 @@ use std::{
     path::Path,
     process,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
 use quern_gateway::{Listeners, Tls};
+use quern_types::{Role, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -56,6 +57,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
     let signals = signals::watch().await.context("can't watch signals")?;
     raise_open_files();
     let parts = wiring::build(find_ort_library(config.clone())).await?;
+    warn_of_no_token(&parts, &config.options.server);
     memory::give_back_while_running();
     let certificate = certificate(&config.options, loaded, &parts)?;
     let http = bind(listen, "--listen").await?;
@@ -216,6 +218,20 @@ fn check_address(server: &Server, tls: &TlsOptions) -> Result<(), UsageError> {
         return Ok(());
     };
     Err(UsageError(format!("won't listen on {address}: {problem}")))
+}
+
+/// A server that lets in nobody can't be told whom to let in.
+fn warn_of_no_token(parts: &Parts, server: &Server) {
+    let access = parts.deployer.access();
+    let admits =
+        |token: &Token| token.role == Role::Admin && access.holds(token.id, SystemTime::now());
+    if server.authenticate && !access.tokens().any(|token| admits(token)) {
+        tracing::warn!(
+            "no admin's token lets anybody in: stop the server and make one with `quern token \
+             create --data {} --role admin`",
+            server.data.display()
+        );
+    }
 }
 
 /// Shared memory is for clients of this machine, while the address is for others as well.

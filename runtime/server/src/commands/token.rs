@@ -14,6 +14,7 @@ use serde_json::json;
 use super::Session;
 use crate::{
     config::Options,
+    failure::Failure,
     output::{self, Table},
     wiring,
 };
@@ -54,6 +55,10 @@ pub(crate) struct Create {
     /// Make it in this data folder, which no server may have open, rather than on a server
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// Make the data folder if there is none yet, as before a server's first start
+    #[arg(long, requires = "data")]
+    init: bool,
 }
 
 /// List the tokens of all tenants
@@ -82,7 +87,7 @@ pub(crate) async fn run(session: &Session, command: Token) -> Result<()> {
 }
 
 async fn create(session: &Session, command: Create) -> Result<()> {
-    let Create { role, tenant, note, expires_in, data } = command;
+    let Create { role, tenant, note, expires_in, data, init } = command;
     let Some(data) = data else {
         let created = session.client.create_token(role, tenant.as_ref(), &note, expires_in).await?;
         if session.json {
@@ -91,6 +96,9 @@ async fn create(session: &Session, command: Create) -> Result<()> {
         let made = created.parsed;
         return show(&made.id, &made.tenant, role, &made.secret);
     };
+    if !init && !Store::is_in(&data) {
+        return Err(no_folder(&data).into());
+    }
     let tenant = tenant.as_ref().map_or_else(TenantId::default, TenantId::from);
     let new = NewToken { tenant, role, note, lifetime: expires_in };
     let (token, credential) = create_in(&data, new).await?;
@@ -102,6 +110,14 @@ async fn create(session: &Session, command: Create) -> Result<()> {
         return Ok(output::json(&made)?);
     }
     show(&token.id.to_string(), token.tenant.as_str(), role, &credential.reveal())
+}
+
+/// A folder that a server never had is more often a wrong path than a new one.
+fn no_folder(data: &Path) -> Failure {
+    Failure {
+        message: format!("{} is not a data folder: no server has run on it yet", data.display()),
+        hint: "check --data; add --init to make the first token before the first start".into(),
+    }
 }
 
 /// The secret goes where programs read it, the rest where people do.

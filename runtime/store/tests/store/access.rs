@@ -1,7 +1,7 @@
 //! Tokens and the audit log: what is acknowledged is there after a restart, and every change of
 //! the catalog says who made it.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quern_store::{AuditQuery, AuditRecord, Store, TokenError};
 use quern_types::{Caller, Class, Credential, CredentialError, Role, TenantId, Token, TokenId};
@@ -25,6 +25,9 @@ fn token(credential: &Credential, expires: u64) -> Token {
     }
 }
 
+/// When tokens expire that are of use to nobody but tests: in the year 2200, in microseconds.
+const LATER: u64 = 7_258_118_400_000_000;
+
 async fn audit(store: &Store, query: AuditQuery) -> Vec<AuditRecord> {
     store.catalog().audit(query).await.expect("readable")
 }
@@ -40,20 +43,20 @@ async fn a_token_lets_in_until_it_is_revoked_whatever_restarts() {
     let admin = Caller::unasked();
     let store = open(folder.path(), 2).await;
     for made in [&kept, &revoked] {
-        store.catalog().add_token(&admin, token(made, 10)).await.expect("added");
+        store.catalog().add_token(&admin, token(made, LATER)).await.expect("added");
     }
     store.catalog().revoke_token(&admin, revoked.id()).await.expect("revoked");
     store.close().await;
 
     let store = open(folder.path(), 2).await;
     let access = store.catalog().access();
-    let now = UNIX_EPOCH + Duration::from_micros(9);
-    assert_eq!(access.check(&kept, now).map(|found| (**found).clone()), Ok(token(&kept, 10)));
+    let now = UNIX_EPOCH + Duration::from_micros(LATER - 1);
+    assert_eq!(access.check(&kept, now).map(|found| (**found).clone()), Ok(token(&kept, LATER)));
     assert_eq!(access.check(&revoked, now), Err(CredentialError::Unknown));
     let again = store.catalog().revoke_token(&admin, revoked.id()).await;
     assert_eq!(again, Err(TokenError::NotFound { id: revoked.id() }));
     store.close().await;
-    let closed = store.catalog().add_token(&admin, token(&revoked, 10)).await;
+    let closed = store.catalog().add_token(&admin, token(&revoked, LATER)).await;
     assert!(matches!(closed, Err(TokenError::Storage { .. })), "{closed:?}");
 }
 
@@ -74,7 +77,7 @@ async fn every_change_says_who_made_it_and_what_was_refused_says_nothing() {
     store.catalog().commit_function(new).await.expect("deployed");
     store.catalog().delete(&acme, Class::Function, &name("g")).await.expect("deleted");
     store.catalog().delete(&acme, Class::Function, &name("g")).await.expect_err("gone");
-    store.catalog().add_token(&acme, token(&credential(1), 10)).await.expect("added");
+    store.catalog().add_token(&acme, token(&credential(1), LATER)).await.expect("added");
 
     let records = audit(&store, newest(10)).await;
     let told: Vec<_> =
@@ -120,4 +123,31 @@ async fn a_tenant_sees_and_changes_its_own_alone() {
     let refused = store.catalog().delete(&caller(&yours), Class::Function, &name("f")).await;
     refused.expect_err("another's");
     assert!(store.catalog().routes().function(&mine, &name("f")).is_some());
+}
+
+#[tokio::test]
+async fn tokens_that_have_long_expired_go_with_the_next_one_and_at_the_next_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let admin = Caller::unasked();
+    let store = open(folder.path(), 2).await;
+    let left = |store: &Store| {
+        let mut ids: Vec<_> = store.catalog().access().tokens().map(|token| token.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = u64::try_from(now.as_micros()).expect("in time");
+    let [old, recent, good] = [credential(1), credential(2), credential(3)];
+    store.catalog().add_token(&admin, token(&old, 10)).await.expect("added");
+    // One that expired a moment ago is still told from one that never was.
+    store.catalog().add_token(&admin, token(&recent, now - 1)).await.expect("added");
+    assert_eq!(left(&store), [recent.id()]);
+    store.catalog().add_token(&admin, token(&old, 10)).await.expect("added");
+    assert_eq!(left(&store), [old.id(), recent.id()]);
+    store.close().await;
+    let store = open(folder.path(), 2).await;
+    assert_eq!(left(&store), [recent.id()]);
+    store.catalog().add_token(&admin, token(&good, LATER)).await.expect("added");
+    assert_eq!(left(&store), [recent.id(), good.id()]);
+    assert_eq!(audit(&store, newest(10)).await.len(), 4, "nobody was let in or kept out by it");
 }

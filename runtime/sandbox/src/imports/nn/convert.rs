@@ -54,6 +54,7 @@ pub(super) fn from_host(tensor: &Tensor) -> Result<(String, HeldTensor), Failure
 pub(super) fn code_of(error: &ModelError) -> ErrorCode {
     match error {
         ModelError::NotFound { .. }
+        | ModelError::NotShared { .. }
         | ModelError::VersionNotFound { .. }
         | ModelError::Unloaded { .. } => ErrorCode::NotFound,
         ModelError::Signature { .. } | ModelError::Rows { .. } => ErrorCode::InvalidArgument,
@@ -164,6 +165,7 @@ mod tests {
         let mismatch = signature(&[1]).check_inputs(vec![]).expect_err("one is missing");
         let cases = [
             (ModelError::NotFound { name: name.clone() }, ErrorCode::NotFound),
+            (ModelError::NotShared { name: name.clone().into() }, ErrorCode::NotFound),
             (
                 ModelError::VersionNotFound { name: name.clone(), version: VersionNumber::FIRST },
                 ErrorCode::NotFound,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use quern_types::{DataType, Name};
+use quern_types::{DataType, QualifiedName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ pub(crate) async fn run(session: &Session, command: LearnRanges) -> Result<()> {
 async fn signature(session: &Session, model: &str) -> Result<Vec<TensorMetadata>> {
     let path = PathBuf::from(model);
     if !path.is_file() && !model.ends_with(".onnx") {
-        let name: Name = model.parse().map_err(|error| {
+        let name: QualifiedName = model.parse().map_err(|error| {
             UsageError(format!("{model:?} is neither a file nor a model's name: {error}"))
         })?;
         return Ok(session.client.metadata(&name, None).await?.parsed.inputs);

@@ -1,0 +1,52 @@
+//! Answers that count as calls under way until their bodies have gone.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use quern_types::{Body, BodyError};
+
+use crate::{
+    body::{Reply, ReplyBody},
+    limiter::Permit,
+};
+
+/// The same answer, which holds the permit for as long as there is something to send. What is there
+/// already takes no time worth counting.
+pub(crate) fn held(reply: Reply, permit: Permit) -> Reply {
+    reply.map(|body| match body {
+        ReplyBody::Stream(body) if permit.counts() => {
+            ReplyBody::Stream(Held { body, _permit: permit }.boxed_unsync())
+        }
+        other => other,
+    })
+}
+
+struct Held {
+    body: Body,
+    _permit: Permit,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
