@@ -14,14 +14,12 @@ use quern_store::Store;
 use quern_types::{
     BatchAxis, ByteSize, Call, Choice, Deployed, Device, DeviceDescription, DeviceError, Engine,
     ModelCall, ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked,
-    QualifiedName, Replica, RunTimes, Served, Span, SpanKind, TenantId, Tensor, Version,
-    VersionNumber,
+    Replica, RunTimes, Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
 };
 
 use crate::{
     ModelActivity,
     drain::Drain,
-    found,
     metrics::ModelsMetrics,
     offers::Offers,
     outcomes::{Ending, Outcomes},
@@ -255,10 +253,6 @@ impl Shared {
             }
             None => tracing::error!(%tenant, model = %name, "loading failed in the host"),
         }
-    }
-
-    fn of_owner(&self, call: &Call, model: &QualifiedName) -> Result<Call, ModelError> {
-        found::of_owner(&self.store.catalog().routes(), call, model)
     }
 
     fn resolve(

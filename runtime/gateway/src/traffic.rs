@@ -29,6 +29,7 @@ const LIMIT: ByteSize = ByteSize(16 << 10);
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrafficRequest {
     /// The shares, which add up to 100; a version with all of it becomes live.
+    #[schemars(length(min = 1, max = 8))]
     versions: Vec<Share>,
     /// What keeps requests together; each goes its own way if it isn't said.
     sticky: Option<Sticky>,

@@ -83,10 +83,13 @@ pub struct Steps(Vec<Step>);
 pub struct CanaryLimits {
     /// Requests that the new version must have answered in a step before it is judged, and before
     /// the next step.
+    #[schemars(range(max = 1_000_000))]
     pub requests: u32,
     /// By how many percentage points its share of errors may be above the old version's.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub errors: f64,
     /// How many times as long as the old version's its median, and its 99th percentile, may be.
+    #[schemars(range(min = 1.0, max = 100.0))]
     pub latency: f64,
 }
 

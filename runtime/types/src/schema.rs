@@ -44,7 +44,7 @@ schema! {
     InvocationId "Names a request, as in the logs."
         {"type": "string", "format": "uuid"}
     TraceId "Names a trace, as W3C Trace Context has it."
-        {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+        {"type": "string", "pattern": "^[0-9a-f]{32}$", "not": {"pattern": "^0+$"}}
     DeviceId "A device: its kind and its number."
         {"type": "string", "pattern": "^(cpu|cuda):[0-9]+$"}
     ByteSize "A number of bytes with a unit, such as `64MiB`."
@@ -52,7 +52,7 @@ schema! {
     Period "A length of time with a unit, such as `500ms`."
         {"type": "string", "format": "period"}
     Steps "Growing shares with their times, such as `5% 10m, 25% 10m, 100%`."
-        {"type": "string"}
+        {"type": "string", "format": "steps"}
     HttpGrant "An origin, such as `https://api.example.com`."
         {"type": "string"}
     Range "The smallest and the largest value."

@@ -11,6 +11,7 @@ ADMIN = os.environ.get("QUERN_TOKEN_ID")
 DEPLOYED = {"/v1/functions/": ("digits", "types"), "/v1/models/": ("digits-mlp",)}
 
 schemathesis.openapi.format("period", strategies.integers(1, 3650).map("{}d".format))
+schemathesis.openapi.format("steps", strategies.integers(1, 99).map("{}% 10m, 100%".format))
 
 
 @schemathesis.hook

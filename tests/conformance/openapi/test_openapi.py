@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,12 @@ import pytest
 from server import BINARY, Server
 
 HERE = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def secrets_key(monkeypatch):
+    """Without one, a server has no secrets."""
+    monkeypatch.setenv("QUERN_SECRETS_KEY", secrets.token_hex(32))
 
 
 @pytest.fixture
@@ -27,6 +34,8 @@ def open_server():
 def guarded():
     """A server that asks for tokens, and its admin's."""
     with tempfile.TemporaryDirectory() as folder:
+        with Server(data=folder):
+            """Makes the folder: there is none to make a token in before."""
         create = [BINARY, "--json", "token", "create", "--role", "admin", "--data", folder + "/data"]
         token = json.loads(subprocess.run(create, check=True, capture_output=True).stdout)
         with Server("--authenticate", data=folder, token=token["secret"]) as server:

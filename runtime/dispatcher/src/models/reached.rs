@@ -10,11 +10,11 @@ use quern_types::{
 };
 
 use super::Models;
-use crate::queue::Place;
+use crate::{found::of_owner, queue::Place};
 
 impl ModelCalls for Models {
     fn spec(&self, call: &Call, model: &QualifiedName) -> Result<Arc<ModelSpec>, ModelError> {
-        let call = self.shared.of_owner(call, model)?;
+        let call = of_owner(&self.shared.store.catalog().routes(), call, model)?;
         let picked = self.shared.choose(&call, &model.name)?;
         Ok(self.shared.resolve(&call.tenant, &model.name, Some(picked.version))?.spec.clone())
     }
@@ -23,7 +23,7 @@ impl ModelCalls for Models {
         let shared = self.shared.clone();
         // A guest is not charged for the run, and may be on a thread that others don't wait for.
         Box::pin(async move {
-            let owners = shared.of_owner(&call.call, &call.model)?;
+            let owners = of_owner(&shared.store.catalog().routes(), &call.call, &call.model)?;
             let call = ModelCall { call: owners, model: call.model.name.into(), ..call };
             let picked = match call.version {
                 Some(version) => Picked { version, asked: true, counted: false, shadow: None },

@@ -1,6 +1,9 @@
 //! Traffic between versions: shares, aliases and canaries.
 
+use std::borrow::Cow;
+
 use quern_types::{Class, Name};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::operation::Operation;
 use crate::{
@@ -88,5 +91,23 @@ fn named(operation: Operation) -> Operation {
 }
 
 fn aliased(operation: Operation) -> Operation {
-    named(operation).at::<Name>("alias", "stable", "The name of the version.")
+    named(operation).at::<Alias>("alias", "stable", "The name of the version.")
+}
+
+/// A name that can be told from a version.
+enum Alias {}
+
+impl JsonSchema for Alias {
+    fn schema_name() -> Cow<'static, str> {
+        "Alias".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[a-z]([a-z0-9._-]{0,61}[a-z0-9])?$",
+            "not": {"const": "live"},
+            "description": "A name that can be told from a version.",
+        })
+    }
 }
