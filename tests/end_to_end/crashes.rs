@@ -19,7 +19,7 @@ use crate::{
 
 /// A different model each time: the same graph with another producer's note at its end, which the
 /// format allows (field 6, `doc_string`).
-fn model(number: u32) -> Vec<u8> {
+pub(crate) fn model(number: u32) -> Vec<u8> {
     let mut model = digits_model();
     let note = format!("copy {number:08}");
     model.push(6 << 3 | 2);

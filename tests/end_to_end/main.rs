@@ -26,6 +26,7 @@ mod observability;
 mod onnx;
 mod operations;
 mod protocol;
+mod reliability;
 mod reload;
 mod repository;
 mod reuse;
