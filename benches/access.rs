@@ -144,6 +144,7 @@ async fn open(data: &Path) -> Result<Store> {
         log_records: 100,
         log_bytes: ByteSize::mib(1),
         bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+        secrets_key: None,
     };
     Ok(Store::open(config, &Registry::new()).await?)
 }

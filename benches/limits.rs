@@ -285,6 +285,7 @@ async fn whole(folder: &std::path::Path, component: &[u8]) -> Result<Arc<HttpFun
         log_records: 1,
         log_bytes: ByteSize::mib(1),
         bucket_bytes: ByteSize::mib(1),
+        secrets_key: None,
     };
     let store = DataFolder::open(store, &registry).await?;
     let services = Services { models: Arc::new(NoModels), key_value: store.key_value() };
@@ -304,7 +305,7 @@ async fn call(function: &Arc<HttpFunction>) -> Result<()> {
     let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse().map_err(anyhow::Error::msg)?;
     let deadline = Deadline::after(Instant::now(), Duration::from_secs(30));
     let (tenant, priority, trace) = Default::default();
-    let call = Call { id, tenant, deadline, priority, trace };
+    let call = Call { id, tenant, deadline, priority, trace, settings: None };
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let request = Request::get("http://host/").body(body)?;
     let response = function.call(call, request, drop).await?;

@@ -31,6 +31,7 @@ mod reload;
 mod repository;
 mod restart;
 mod reuse;
+mod settings;
 mod shared_memory;
 mod sharing;
 mod streaming;

@@ -19,6 +19,7 @@ mod error;
 mod function;
 mod metrics;
 mod model;
+mod settings;
 mod sharing;
 mod traffic;
 
@@ -31,7 +32,9 @@ pub use deployer::{
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
-    AuditQuery, AuditRecord, LogFilter, LogPage, LogPosition, LogQuery, LogRecord, LogStream,
-    SharingError, StageError, StoredRecord, TenantLimitsError, TokenError, TrafficError,
+    AuditQuery, AuditRecord, ConfigChange, LogFilter, LogPage, LogPosition, LogQuery, LogRecord,
+    LogStream, SettingError, SharingError, StageError, StoredRecord, TenantLimitsError, TokenError,
+    TrafficError,
 };
+pub use settings::FunctionSettings;
 pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

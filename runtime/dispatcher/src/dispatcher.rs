@@ -139,7 +139,7 @@ impl Dispatcher {
         if let Some(allowed) = allowed {
             let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
             let deadline = Deadline::after(Instant::now(), allowed);
-            let call = Call { id, tenant, deadline, priority, trace };
+            let call = Call { id, tenant, deadline, priority, trace, settings: None };
             let call = ModelCall { call, model: target.into(), version: number, inputs };
             let reply = self.models.infer_here(call, picked).await?;
             let version = reply.served.version;

@@ -1,18 +1,20 @@
 //! Functions as everybody calls them: resolves the version, keeps its code ready, admits the
 //! request within the function's limits, and runs it.
 
+mod loader;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{Request, Response};
-use quern_sandbox::{Function, Owner, Report, Sandbox};
-use quern_store::Store;
+use quern_sandbox::{Function, Report, Sandbox};
+use quern_store::{Gone, Store};
 use quern_types::{
     Body, ByteSize, Call, Choice, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, ModelError, Name, Picked, Priority, Span, SpanKind, TenantId, Tensor, Trace,
-    Version, VersionNumber,
+    InvokeError, ModelError, Name, Picked, Priority, Settings, Span, SpanKind, TenantId, Tensor,
+    Trace, Version, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -23,6 +25,7 @@ use crate::{
     metrics::{FunctionMetrics, FunctionsMetrics},
     outcomes::{Aftermath, Ending, Outcomes},
     ready::{Ready, Room, VersionKey},
+    redaction,
     shadow::{ShadowCollector, ShadowConfig, Shadows},
     statistics::{Answered, ModelStatistics, RunParts, Statistics},
     unloaded::Unloaded,
@@ -105,6 +108,8 @@ struct Place {
     deadline: Deadline,
     started: Instant,
     permit: OwnedSemaphorePermit,
+    /// What is set for the function.
+    settings: Option<Arc<Settings>>,
 }
 
 /// A request on its way to a function.
@@ -168,7 +173,9 @@ impl Functions {
         if let Some(context) = call.trace.context() {
             context.write(request.headers_mut());
         }
-        function.call(call, request, self.reporter(admitted, aftermath)).await
+        let settings = call.settings.clone();
+        let answer = function.call(call, request, self.reporter(admitted, aftermath)).await;
+        answer.map_err(|error| redaction::error(settings.as_deref(), error))
     }
 
     /// Calls an inference function.
@@ -220,7 +227,9 @@ impl Functions {
             return Err(wrong_kind(&admitted.author.function, &version.spec, "inference"));
         };
         let call = admitted.call.clone();
-        function.infer(call, inputs, self.reporter(admitted, None)).await
+        let settings = call.settings.clone();
+        let answer = function.infer(call, inputs, self.reporter(admitted, None)).await;
+        answer.map_err(|error| redaction::error(settings.as_deref(), error))
     }
 
     /// Chooses the version for a request that comes over HTTP.
@@ -350,10 +359,10 @@ impl Functions {
         });
         let place = self.place(&invocation, version, &span).await;
         span.outcome(&place);
-        let Place { loaded, deadline, started, permit } = place?;
+        let Place { loaded, deadline, started, permit, settings } = place?;
         let Invocation { id, tenant, name, priority, work, .. } = invocation;
         let trace = span.trace().clone();
-        let call = Call { id, tenant: tenant.clone(), deadline, priority, trace };
+        let call = Call { id, tenant: tenant.clone(), deadline, priority, trace, settings };
         let version = version.number;
         let author = Author::new(tenant, name, version, &call);
         Ok(Admitted { loaded, call, author, started, span, _permit: permit, _work: work })
@@ -373,6 +382,7 @@ impl Functions {
         let allowed = patience.map_or(most, |patience| patience.min(most));
         let deadline = Deadline::after(started, allowed);
         let key = VersionKey::new(tenant, name, version.number);
+        let settings = self.settings(&key)?;
         let waits = span.is_recorded() && self.ready.loaded(&key).is_none();
         let cold = waits.then(|| span.trace().begin(SpanKind::Internal, "load"));
         let load = || self.loader.clone().start_cold(key.clone(), version.clone());
@@ -385,7 +395,21 @@ impl Functions {
             loaded.metrics.refused.inc();
             return Err(InvokeError::Busy { scope: "function", limit: loaded.concurrency });
         };
-        Ok(Place { loaded, deadline, started, permit })
+        Ok(Place { loaded, deadline, started, permit, settings })
+    }
+
+    /// What is set for the function of a version, now that it is called.
+    fn settings(&self, key: &VersionKey) -> Result<Option<Arc<Settings>>, InvokeError> {
+        let VersionKey { tenant, name, version } = key;
+        let settings = self.loader.store.catalog().settings_for(tenant, name, *version);
+        let settings = settings.map_err(|Gone(version)| InvokeError::VersionNotFound {
+            name: name.clone(),
+            version,
+        })?;
+        match settings.as_deref().and_then(Settings::locked) {
+            Some(_) => Err(InvokeError::SecretsLocked { name: name.clone() }),
+            None => Ok(settings),
+        }
     }
 
     /// What to do when the guest has ended: count, write its log, make room for another.
@@ -401,6 +425,7 @@ impl Functions {
             }
             // Whole, permit included: a closure takes no more than the fields it names.
             let mut admitted = admitted;
+            let report = redaction::report(admitted.call.settings.as_deref(), report);
             describe(&mut admitted.span, &report);
             let metrics = &admitted.loaded.metrics;
             let outcome = match (&report.failure, report.cancelled) {
@@ -412,70 +437,6 @@ impl Functions {
             metrics.seconds.observe(admitted.started.elapsed().as_secs_f64());
             logs::write(store.logs(), admitted.author, report);
         }
-    }
-}
-
-impl Loader {
-    /// Makes a version's code ready for a request that waits for it.
-    async fn start_cold(
-        self: Arc<Self>,
-        key: VersionKey,
-        version: Arc<Version<FunctionSpec>>,
-    ) -> Result<Arc<Loaded>, InvokeError> {
-        let (start, waited) = (Instant::now(), self.metrics.cold_start_seconds.clone());
-        let loaded = self.load(key, version).await?;
-        loaded.metrics.cold_starts.inc();
-        waited.observe(start.elapsed().as_secs_f64());
-        Ok(loaded)
-    }
-
-    /// Makes a version's code ready, compiling it anew if this node's machine code is gone.
-    pub(crate) async fn load(
-        self: Arc<Self>,
-        key: VersionKey,
-        version: Arc<Version<FunctionSpec>>,
-    ) -> Result<Arc<Loaded>, InvokeError> {
-        let unavailable =
-            |reason: String| InvokeError::Unavailable { name: key.name.clone(), reason };
-        let function = match self.link(&key, &version).await.map_err(unavailable)? {
-            Some(function) => function,
-            None => {
-                self.compile(&version).await.map_err(unavailable)?;
-                let linked = self.link(&key, &version).await.map_err(unavailable)?;
-                linked.ok_or_else(|| unavailable("its compiled code vanished".into()))?
-            }
-        };
-        let metrics = Arc::new(self.metrics.function(&key.tenant, &key.name));
-        let concurrency = function.concurrency();
-        let permits = usize::try_from(concurrency).unwrap_or(usize::MAX);
-        let permits = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
-        Ok(Arc::new(Loaded { function, concurrency, permits, metrics }))
-    }
-
-    async fn link(
-        &self,
-        key: &VersionKey,
-        version: &Version<FunctionSpec>,
-    ) -> Result<Option<Function>, String> {
-        let (sandbox, content, spec) =
-            (self.sandbox.clone(), version.content, version.spec.clone());
-        let owner = Owner { tenant: key.tenant.clone(), function: key.name.clone() };
-        let load = tokio::task::spawn_blocking(move || sandbox.load(&owner, &content, &spec));
-        load.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-    }
-
-    async fn compile(&self, version: &Version<FunctionSpec>) -> Result<(), String> {
-        let _turn = self.compiling.acquire().await.map_err(|error| error.to_string())?;
-        let component = self.store.blobs().read(&version.content).await;
-        let component = component.map_err(|error| error.to_string())?;
-        let (sandbox, content, spec) =
-            (self.sandbox.clone(), version.content, version.spec.clone());
-        let compile =
-            tokio::task::spawn_blocking(move || sandbox.compile(&content, &component, &spec));
-        let took =
-            compile.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        tracing::info!(%content, ?took, "component compiled anew");
-        Ok(())
     }
 }
 

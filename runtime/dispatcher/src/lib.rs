@@ -13,6 +13,7 @@ mod offers;
 mod outcomes;
 mod queue;
 mod ready;
+mod redaction;
 mod repository;
 mod run_times;
 mod shadow;

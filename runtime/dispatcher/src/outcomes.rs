@@ -189,6 +189,7 @@ impl Ending {
             InvokeError::NotFound { .. }
             | InvokeError::VersionNotFound { .. }
             | InvokeError::AliasNotFound { .. }
+            | InvokeError::SecretsLocked { .. }
             | InvokeError::Busy { .. }
             | InvokeError::MemoryFull { .. }
             | InvokeError::ShuttingDown

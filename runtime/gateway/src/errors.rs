@@ -236,6 +236,7 @@ mod tests {
     fn failures() -> Vec<(Code, Failure)> {
         let (name, limit, version) = (name(), ByteSize(1), VersionNumber::FIRST);
         let class = Class::Model;
+        let key = || "k".parse().expect("a key");
         let time = std::time::Duration::from_secs(1);
         let engine = Engine::Tract;
         let deploy = |error: DeployError| Failure::from(error);
@@ -459,6 +460,17 @@ mod tests {
             ),
             (Code::Busy, invoke(InvokeError::Busy { scope: "function", limit: 1 })),
             (Code::Busy, invoke(InvokeError::MemoryFull { scope: "server", limit })),
+            (Code::SecretsLocked, invoke(InvokeError::SecretsLocked { name: name.clone() })),
+            (
+                Code::SettingTaken,
+                quern_deploy::SettingError::IsSecret { function: name.clone(), key: key() }.into(),
+            ),
+            (
+                Code::TooManySettings,
+                quern_deploy::SettingError::TooManySecrets { function: name.clone(), limit: 1 }
+                    .into(),
+            ),
+            (Code::InvalidName, routed("PUT", "/v1/functions/f/secrets/%20")),
             (Code::ShuttingDown, invoke(InvokeError::ShuttingDown)),
             (
                 Code::RequestTimeout,

@@ -33,6 +33,7 @@ mod route;
 mod selection;
 mod self_woken;
 mod server;
+mod settings;
 mod shared_memory;
 mod sharing;
 mod stall;

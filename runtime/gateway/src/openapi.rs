@@ -9,6 +9,7 @@ mod document;
 mod operation;
 mod operations;
 mod schemas;
+mod settings;
 mod tenancy;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use operation::Operation;
 fn described() -> Vec<Operation> {
     let areas = [
         catalog::operations(),
+        settings::operations(),
         traffic::operations(),
         background::operations(),
         batches::operations(),

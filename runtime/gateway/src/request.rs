@@ -24,7 +24,7 @@ use crate::{
     operations,
     route::{Route, RouteError},
     server::{Offer, Origin},
-    sharing, stats, tenants, tokens,
+    settings, sharing, stats, tenants, tokens,
     traces::RequestSpan,
     traffic, v2,
 };
@@ -175,6 +175,9 @@ impl Gateway {
             }
             Route::Delete(class, name) => {
                 Box::pin(deployments::delete(self, caller, class, name)).await
+            }
+            Route::FunctionSettings(route) => {
+                Box::pin(settings::answer(self, caller, route, request)).await
             }
             Route::Sharing(route) => Box::pin(sharing::answer(self, caller, route, request)).await,
             Route::Tenant(route) => Box::pin(tenants::answer(self, caller, route, request)).await,

@@ -6,6 +6,7 @@ mod methods;
 mod operation;
 mod paths;
 mod policy;
+mod settings;
 mod sharing;
 mod template;
 mod tenants;
@@ -17,9 +18,11 @@ pub(crate) use batches::BatchRoute;
 use http::Method;
 use quern_scoring::InvalidBatchId;
 use quern_types::{
-    Class, InvalidName, InvalidTokenId, Name, QualifiedName, TokenId, VersionNumber,
+    Class, InvalidName, InvalidSettingKey, InvalidTokenId, Name, QualifiedName, TokenId,
+    VersionNumber,
 };
 
+pub(crate) use settings::SettingsRoute;
 pub(crate) use sharing::SharingRoute;
 pub(crate) use tenants::TenantRoute;
 
@@ -78,6 +81,8 @@ pub(crate) enum Route {
     Traffic(Class, Name, TrafficRoute),
     /// `GET /v1/functions/{name}/logs`
     Logs(Name),
+    /// What is set for a function.
+    FunctionSettings(SettingsRoute),
     /// Sharing of functions and models
     Sharing(SharingRoute),
     /// Tenants
@@ -177,6 +182,9 @@ pub(crate) enum RouteError {
     /// What should name a token doesn't.
     #[error(transparent)]
     Token(#[from] InvalidTokenId),
+    /// What should be the key of a setting isn't.
+    #[error(transparent)]
+    SettingKey(#[from] InvalidSettingKey),
     /// What should name an invocation doesn't.
     #[error("invocation {id:?} is not valid: it is named by the UUID that its answer gave")]
     Invocation {

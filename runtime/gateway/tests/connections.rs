@@ -49,6 +49,7 @@ impl Edge {
             log_records: 10,
             log_bytes: ByteSize::mib(1),
             bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+            secrets_key: None,
         };
         let store = Arc::new(Store::open(store, &registry).await.expect("opens"));
         let cpu = CpuConfig { lanes: 1, ort_library: None };

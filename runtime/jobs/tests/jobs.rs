@@ -82,6 +82,7 @@ async fn open(folder: &TempDir) -> Arc<Store> {
         log_records: 1,
         log_bytes: quern_types::ByteSize::mib(1),
         bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+        secrets_key: None,
     };
     Arc::new(Store::open(config, &Registry::new()).await.expect("opens"))
 }

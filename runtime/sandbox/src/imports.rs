@@ -1,17 +1,17 @@
 //! What functions may import beside the standard and `quern:ml`: configuration, buckets, the log,
 //! and `wasi:nn`. All of it is always linked; without a grant it is inert.
 
+mod config;
 mod keyvalue;
 mod logging;
 mod nn;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use quern_types::{FunctionSpec, KeyValue, ModelCalls, Name};
 use wasmtime::component::Linker;
-use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
-pub(crate) use self::{keyvalue::BucketView, nn::NetworkView};
+pub(crate) use self::{config::ConfigView, keyvalue::BucketView, nn::NetworkView};
 use crate::state::State;
 
 /// What functions reach on the host through their imports.
@@ -25,24 +25,19 @@ pub struct Services {
 
 /// What one version of a function may reach, made once and shared by its requests.
 pub(crate) struct Granted {
-    config: WasiConfigVariables,
+    /// What the manifest configures, before anything is set for the function.
+    config: BTreeMap<String, String>,
     buckets: Vec<Name>,
     key_value: Arc<dyn KeyValue>,
 }
 
 impl Granted {
     pub(crate) fn new(spec: &FunctionSpec, services: &Services) -> Arc<Self> {
-        let config = spec.config.iter().map(|(key, value)| (key.clone(), value.clone()));
         Arc::new(Self {
-            config: config.collect(),
+            config: spec.config.clone(),
             buckets: spec.grants.keyvalue.clone(),
             key_value: services.key_value.clone(),
         })
-    }
-
-    /// The configuration, as `wasi:config` reads it.
-    pub(crate) fn config(&self) -> WasiConfig<'_> {
-        WasiConfig::new(&self.config)
     }
 }
 
@@ -64,7 +59,7 @@ pub(crate) const NAMES: [&str; 12] = [
 ];
 
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasmtime_wasi_config::add_to_linker(linker, State::config)?;
+    config::add_to_linker(linker)?;
     keyvalue::add_to_linker(linker)?;
     logging::add_to_linker(linker)?;
     nn::add_to_linker(linker)

@@ -119,9 +119,14 @@ impl<E: Entry> Instances<E> {
         (instance, reporter)
     }
 
-    /// An instance that has served before, with all that belongs to one request anew.
+    /// An instance that has served before, with all that belongs to one request anew. Those that
+    /// were made with other settings have seen them, and are dropped.
     fn waiting(&self, call: &Call) -> Option<Instance<E::Guest>> {
-        let mut instance = self.shelf.as_ref()?.take()?;
+        let shelf = self.shelf.as_ref()?;
+        let mut instance = shelf.take()?;
+        while !instance.store.data().has_settings(call.settings.as_ref()) {
+            instance = shelf.take()?;
+        }
         instance.store.data_mut().renew(call.clone());
         instance.store.set_epoch_deadline(1);
         self.setting.metrics.reused.inc();

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use quern_types::Call;
+use quern_types::{Call, Settings};
 use wasmtime::{
     Engine, Store,
     component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -17,7 +16,7 @@ use crate::{
     contract::models_import,
     function::Setting,
     held::Held,
-    imports::{self, BucketView, Granted, NetworkView},
+    imports::{self, BucketView, ConfigView, Granted, NetworkView},
     models::{ModelAccess, ModelView, Models},
     outbound::Outbound,
     output::{Capture, OutputStream},
@@ -44,6 +43,8 @@ pub(crate) struct State {
     http: WasiHttpCtx,
     models: ModelAccess,
     granted: Arc<Granted>,
+    /// What is set for the function; the same for every request that the instance serves.
+    settings: Option<Arc<Settings>>,
     held: Held,
     capture: Capture,
 }
@@ -65,9 +66,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 pub(crate) fn store(
     engine: &Engine,
     setting: &Setting,
-    call: Call,
+    mut call: Call,
     capture: &Capture,
 ) -> Store<State> {
+    // They go no further than the guest: its calls of models have none.
+    let settings = call.settings.take();
     let limits = &setting.limits;
     let wasi = WasiCtx::builder()
         .max_random_size(MAX_RANDOM)
@@ -87,6 +90,7 @@ pub(crate) fn store(
         http,
         models: setting.models(call),
         granted: setting.imports.clone(),
+        settings,
         held: Held::new(limits.memory.0),
         capture: capture.clone(),
     };
@@ -111,7 +115,7 @@ impl State {
     /// Makes what belongs to one request anew, for the next one that the instance serves.
     pub(crate) fn renew(&mut self, call: Call) {
         self.outbound.renew(call.trace.clone());
-        self.models.call = call;
+        self.models.call = Call { settings: None, ..call };
     }
 
     /// Whether nothing of the last request goes on, and no limit was hit in it. All that `renew`
@@ -134,8 +138,13 @@ impl State {
         ModelView { access: &mut self.models, table: &mut self.table }
     }
 
-    pub(crate) fn config(&mut self) -> WasiConfig<'_> {
-        self.granted.config()
+    /// Whether it was made with these settings, and not with what they were before or after.
+    pub(crate) fn has_settings(&self, settings: Option<&Arc<Settings>>) -> bool {
+        self.settings.as_ref().map(Arc::as_ptr) == settings.map(Arc::as_ptr)
+    }
+
+    pub(crate) fn config(&mut self) -> ConfigView<'_> {
+        ConfigView { granted: &self.granted, settings: self.settings.as_deref() }
     }
 
     pub(crate) fn log(&mut self) -> &mut Capture {

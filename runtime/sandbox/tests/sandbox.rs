@@ -89,7 +89,7 @@ fn call() -> Call {
     let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
     let deadline = Deadline::after(Instant::now(), Duration::from_millis(1_000));
     let (tenant, priority, trace) = Default::default();
-    Call { id, tenant, deadline, priority, trace }
+    Call { id, tenant, deadline, priority, trace, settings: None }
 }
 
 /// Deploys a guest, calls it once, and returns its answer and the report.

@@ -225,6 +225,7 @@ fn meaning(error: InvokeError, id: InvocationId) -> Meaning {
         InvokeError::NotFound { .. }
         | InvokeError::VersionNotFound { .. }
         | InvokeError::AliasNotFound { .. }
+        | InvokeError::SecretsLocked { .. }
         | InvokeError::WrongKind { .. } => fatal(error.to_string()),
         InvokeError::Unavailable { ref name, ref reason } => {
             fatal(hidden(&format!("function {name:?} can't be made ready"), reason))

@@ -67,6 +67,10 @@ pub(crate) enum Command {
     Health(commands::health::Health),
     Devices(commands::devices::Devices),
     #[command(subcommand)]
+    Settings(commands::settings::Settings),
+    #[command(subcommand)]
+    Secrets(commands::secrets::Secrets),
+    #[command(subcommand)]
     Token(commands::token::Token),
     Audit(commands::audit::Audit),
     Openapi(commands::openapi::Openapi),

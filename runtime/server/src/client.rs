@@ -17,6 +17,7 @@ mod background;
 mod batches;
 mod error;
 mod operations;
+mod settings;
 mod sharing;
 mod traffic;
 mod trust;
@@ -32,6 +33,7 @@ pub(crate) use error::{ClientError, Problem};
 #[cfg(test)]
 pub(crate) use operations::Requests;
 pub(crate) use operations::{Bucket, FunctionStats, Histogram, ModelStats, Stats};
+pub(crate) use settings::FunctionConfig;
 pub(crate) use sharing::Grants;
 pub(crate) use traffic::{CanaryAnswer, Counts, ShadowAnswer, ShadowExample, TrafficAnswer};
 pub(crate) use trust::{Trust, TrustError};

@@ -32,7 +32,9 @@ pub(crate) mod new;
 pub(crate) mod openapi;
 pub(crate) mod rollback;
 pub(crate) mod schedule;
+pub(crate) mod secrets;
 pub(crate) mod serve;
+pub(crate) mod settings;
 pub(crate) mod share;
 pub(crate) mod token;
 pub(crate) mod top;
@@ -78,6 +80,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Top(command) => top::run(&session, command).await,
         Command::Health(command) => health::run(&session, command).await,
         Command::Devices(command) => devices::run(&session, command).await,
+        Command::Settings(command) => settings::run(&session, command).await,
+        Command::Secrets(command) => secrets::run(&session, command).await,
         Command::Token(command) => token::run(&session, command).await,
         Command::Audit(command) => audit::run(&session, command).await,
         Command::Openapi(command) => openapi::run(command),

@@ -19,8 +19,8 @@ use self::tracing::TracingFlags;
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{
-    Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, SharedMemory, Tenants,
-    Traffic,
+    Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory,
+    Tenants, Traffic,
 };
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
@@ -45,6 +45,7 @@ pub(crate) struct Options {
     pub(crate) sandbox: Sandbox,
     pub(crate) outbound: Outbound,
     pub(crate) keyvalue: KeyValue,
+    pub(crate) secrets: Secrets,
     pub(crate) models: Models,
     pub(crate) traffic: Traffic,
     pub(crate) batches: Batches,
@@ -89,6 +90,11 @@ pub(crate) struct Flags {
     /// Folder for everything that is deployed; created if it is missing [default: quern-data]
     #[arg(long, env = "QUERN_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// File of the key that the secrets of functions are sealed with, which others must not be able
+    /// to read; QUERN_SECRETS_KEY may have the key itself instead [default: none]
+    #[arg(long, value_name = "FILE")]
+    secrets_key_file: Option<PathBuf>,
 
     /// ONNX Runtime's shared library [default: the one in .quern/ort, which `make ort` fills, of
     /// the working directory or of a folder above the program; without one, models run on tract]
@@ -176,8 +182,18 @@ impl Flags {
                 *option = value;
             }
         }
-        let Options { server, tls, shared_memory, sandbox, models, deploy, logs, tracing, .. } =
-            options;
+        let Options {
+            server,
+            tls,
+            shared_memory,
+            sandbox,
+            secrets,
+            models,
+            deploy,
+            logs,
+            tracing,
+            ..
+        } = options;
         self.tracing.override_options(tracing);
         set(&mut server.listen, self.listen);
         set(&mut server.grpc_listen, self.grpc_listen.map(Some));
@@ -190,6 +206,7 @@ impl Flags {
         set(&mut shared_memory.prefix, self.allow_shared_memory.map(Some));
         set(&mut server.log_format, self.log_format);
         set(&mut server.drain_timeout, self.drain_timeout);
+        set(&mut secrets.key_file, self.secrets_key_file.map(Some));
         set(&mut sandbox.code_memory, self.code_memory);
         set(&mut models.lanes, self.lanes.map(Some));
         set(&mut models.ort_library, self.ort_library.map(Some));
@@ -249,7 +266,16 @@ impl Config {
             server, tls, http, tenants, shared_memory, limits: _, sandbox, outbound, ..
         } = &self.options;
         let Options {
-            keyvalue, models, traffic, batches, deploy, logs, background, tracing, ..
+            keyvalue,
+            secrets,
+            models,
+            traffic,
+            batches,
+            deploy,
+            logs,
+            background,
+            tracing,
+            ..
         } = &self.options;
         let (set, built_in) = (&self.limits, LimitRules::default());
         vec![
@@ -263,6 +289,7 @@ impl Config {
             sandbox.section(),
             outbound.section(),
             keyvalue.section(),
+            secrets.section(),
             models.section(),
             traffic.section(),
             batches.section(),

@@ -25,6 +25,7 @@ mod output;
 mod project;
 mod reload;
 mod scaffold;
+mod secrets_key;
 mod signals;
 mod sockets;
 mod systemd;

@@ -15,7 +15,10 @@ use quern_store::{Store, StoreConfig};
 use quern_telemetry::Exporter;
 use quern_types::{Device, Digest, HealthSource, Tracer};
 
-use crate::config::{Config, ModelProcess, Models as ModelOptions, Options, Tracing};
+use crate::{
+    config::{Config, ModelProcess, Models as ModelOptions, Options, Tracing},
+    secrets_key,
+};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -55,7 +58,8 @@ pub(crate) async fn prepare(config: Config) -> Result<Prepared> {
 pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     let Prepared { config, registry, device, worker } = prepared;
     let Config { options, limits } = config;
-    let store = store_config(&options.server.data, &options);
+    let mut store = store_config(&options.server.data, &options);
+    store.secrets_key = secrets_key::find(options.secrets.key_file.as_deref())?.map(Arc::new);
     let (exporter, tracer) = traces(&options.tracing, &registry)?.unzip();
     let Options {
         server,
@@ -142,7 +146,7 @@ fn traces(options: &Tracing, registry: &Registry) -> Result<Option<(Arc<Exporter
     Ok(Some((exporter, tracer)))
 }
 
-/// What a data folder is opened with.
+/// What a data folder is opened with, but for the key of its secrets.
 pub(crate) fn store_config(directory: &Path, options: &Options) -> StoreConfig {
     let Options { deploy, logs, keyvalue, .. } = options;
     StoreConfig {
@@ -151,6 +155,7 @@ pub(crate) fn store_config(directory: &Path, options: &Options) -> StoreConfig {
         log_records: logs.keep_records.0,
         log_bytes: logs.keep_bytes.0,
         bucket_bytes: keyvalue.bucket_size.0,
+        secrets_key: None,
     }
 }
 

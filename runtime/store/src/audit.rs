@@ -37,7 +37,8 @@ pub struct AuditRecord {
     /// And showed this token; none where nobody is asked for one.
     pub token: Option<TokenId>,
     /// What was done: `deploy`, `rollback`, `delete`, `share`, `traffic.set`, `alias.…`, `canary.…`,
-    /// `token.create`, `token.revoke`, `tenant.limit`, `schedule.put`, `schedule.delete`.
+    /// `token.create`, `token.revoke`, `tenant.limit`, `config.change`, `secret.set`,
+    /// `secret.unset`, `secrets.rotate`, `schedule.put`, `schedule.delete`.
     pub action: String,
     /// What it was done to, such as `function hello`.
     pub subject: String,

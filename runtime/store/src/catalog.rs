@@ -1,6 +1,8 @@
 //! The catalog as the rest of the program sees it: a snapshot to read, and operations that return
 //! once the disk has them. Never touches the database itself.
 
+mod settings;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -14,14 +16,15 @@ use quern_types::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    AuditError, AuditQuery, AuditRecord, ScheduleError, SharingError, TenantLimitsError,
-    TokenError, TrafficChange, TrafficError,
+    AuditError, AuditQuery, AuditRecord, ScheduleError, SecretsKey, SharingError,
+    TenantLimitsError, TokenError, TrafficChange, TrafficError,
     audit::AuditReader,
     ledger::Ledger,
     metrics::StoreMetrics,
     operation::{CommitVersion, DeleteName, Operation, RollBack},
     rows::{Key, NewRow},
     schedules::{DeleteSchedule, PutSchedule},
+    settings::AllSettings,
     sharing::Share,
     snapshot::Deployable,
     tenants::LimitTenant,
@@ -32,9 +35,9 @@ use crate::{
 /// The catalog of one data folder.
 #[derive(Debug)]
 pub struct Catalog {
-    routes: Arc<ArcSwap<Routes>>,
-    access: Arc<ArcSwap<Access>>,
-    schedules: Arc<ArcSwap<Vec<Arc<Schedule>>>>,
+    shown: Shown,
+    /// What secrets are sealed with.
+    secrets_key: Option<Arc<SecretsKey>>,
     audit: AuditReader,
     operations: Mutex<Option<mpsc::Sender<Box<dyn Operation>>>>,
     ledger: Arc<Ledger>,
@@ -47,6 +50,7 @@ pub(crate) struct Shown {
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) schedules: Arc<ArcSwap<Vec<Arc<Schedule>>>>,
+    pub(crate) settings: Arc<ArcSwap<AllSettings>>,
 }
 
 /// A version to be deployed.
@@ -180,36 +184,29 @@ pub enum DeleteError {
 impl Catalog {
     pub(crate) fn new(
         shown: Shown,
+        secrets_key: Option<Arc<SecretsKey>>,
         audit: AuditReader,
         operations: mpsc::Sender<Box<dyn Operation>>,
         ledger: Arc<Ledger>,
         metrics: StoreMetrics,
     ) -> Self {
-        let Shown { routes, access, schedules } = shown;
-        Self {
-            routes,
-            access,
-            schedules,
-            audit,
-            operations: Mutex::new(Some(operations)),
-            ledger,
-            metrics,
-        }
+        let operations = Mutex::new(Some(operations));
+        Self { shown, secrets_key, audit, operations, ledger, metrics }
     }
 
     /// What is deployed now.
     pub fn routes(&self) -> Arc<Routes> {
-        self.routes.load_full()
+        self.shown.routes.load_full()
     }
 
     /// Who is let in now.
     pub fn access(&self) -> Arc<Access> {
-        self.access.load_full()
+        self.shown.access.load_full()
     }
 
     /// What is called at which times now, by tenant and name.
     pub fn schedules(&self) -> Arc<Vec<Arc<Schedule>>> {
-        self.schedules.load_full()
+        self.shown.schedules.load_full()
     }
 
     /// Adds a schedule of the caller's tenant, or changes one; returns whether it is new. One that

@@ -16,6 +16,15 @@ pub(crate) struct FolderLock {
 }
 
 impl FolderLock {
+    /// Locks a folder that has a catalog already.
+    pub(crate) fn take_existing(directory: &Path) -> Result<Self, OpenError> {
+        let path = directory.join("catalog.sqlite");
+        match std::fs::metadata(&path) {
+            Ok(_) => Self::take(directory),
+            Err(cause) => Err(OpenError::Folder { action: "find", path, cause }),
+        }
+    }
+
     /// Makes the folder where it is missing, and locks it.
     pub(crate) fn take(directory: &Path) -> Result<Self, OpenError> {
         create_synced(directory).map_err(|cause| OpenError::Folder {

@@ -6,7 +6,7 @@
 //! | path | content |
 //! |---|---|
 //! | `lock` | held as long as a server has the folder |
-//! | `catalog.sqlite` | tenants' names and versions, whom they are shared with, tokens, schedules, and who changed what; every commit is synced |
+//! | `catalog.sqlite` | tenants' names and versions, whom they are shared with, what is set for functions, tokens, schedules, and who changed what; every commit is synced |
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
@@ -39,6 +39,8 @@ mod recent;
 mod rows;
 mod schedules;
 mod schema;
+mod secrets_key;
+mod settings;
 mod sharing;
 mod snapshot;
 mod store;
@@ -61,6 +63,8 @@ pub use queue::{
 };
 pub use recent::{RecentFunction, RecentFunctions};
 pub use schedules::ScheduleError;
+pub use secrets_key::{InvalidSecretsKey, SecretsKey, SecretsKeyId};
+pub use settings::{ConfigChange, Gone, RotateError, SettingError, rotate_secrets};
 pub use sharing::SharingError;
 pub use store::{OpenError, Store, StoreConfig};
 pub use tenants::TenantLimitsError;

@@ -13,7 +13,7 @@ use crate::{
     audit::Entry,
     ledger::Hold,
     rows::{self, Added, Key, NewRow},
-    traffic,
+    settings, traffic,
 };
 
 /// One operation. It is applied, and answered once its group has been committed or has failed.
@@ -41,6 +41,8 @@ pub(crate) enum Subject<'a> {
     Routes(&'a Key),
     /// Who is let in.
     Access,
+    /// What is set for a function.
+    Settings(&'a Key),
     /// What is called at which times.
     Schedules,
 }
@@ -214,7 +216,10 @@ impl Operation for DeleteName {
 
     fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
         let (outcome, loosened) = match rows::delete(connection, &self.key)? {
-            Ok(loosened) => (Ok(()), loosened),
+            Ok(loosened) => {
+                settings::delete(connection, &self.key)?;
+                (Ok(()), loosened)
+            }
             Err(refusal) => (Err(refusal), Vec::new()),
         };
         let changed = outcome.is_ok();

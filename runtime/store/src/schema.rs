@@ -7,5 +7,6 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/03_traffic.sql"),
     include_str!("schema/04_sharing.sql"),
     include_str!("schema/05_tenants.sql"),
-    include_str!("schema/06_schedules.sql"),
+    include_str!("schema/06_settings.sql"),
+    include_str!("schema/07_schedules.sql"),
 ];

@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Blobs, CallQueue, Catalog, FunctionLogs, RecentFunctions,
+    Blobs, CallQueue, Catalog, FunctionLogs, RecentFunctions, SecretsKey, SecretsKeyId,
     audit::AuditReader,
     catalog::Shown,
     database::{self, Synchronous},
@@ -25,7 +25,7 @@ use crate::{
     ledger::Ledger,
     log_writer::{self, Retention},
     metrics::StoreMetrics,
-    queue, schedules, schema,
+    queue, schedules, schema, settings,
     snapshot::{self, SnapshotError},
     tenants, tokens,
     writer::{self, Writer},
@@ -47,6 +47,8 @@ pub struct StoreConfig {
     pub log_bytes: ByteSize,
     /// The most that the keys and values of one bucket may take up, with 64 bytes for each pair.
     pub bucket_bytes: ByteSize,
+    /// What secrets are sealed with. Without it none can be set, and those that are can't be opened.
+    pub secrets_key: Option<Arc<SecretsKey>>,
 }
 
 impl StoreConfig {
@@ -131,6 +133,20 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// The secrets are sealed with another key than the one that is given.
+    #[error(
+        "the secrets in {} are sealed with key {sealed_with}, and the key that is given is {given}: \
+         give the other one, or, where it is lost, start without a key and remove the secrets",
+        path.display()
+    )]
+    SecretsKey {
+        /// The file.
+        path: PathBuf,
+        /// The key that they are sealed with.
+        sealed_with: SecretsKeyId,
+        /// The key that is given.
+        given: SecretsKeyId,
+    },
     /// The blob store can't be listed or cleaned.
     #[error("blob store can't be opened: {reason}")]
     Blobs {
@@ -148,7 +164,7 @@ impl Store {
     pub async fn open(config: StoreConfig, registry: &Registry) -> Result<Self, OpenError> {
         let metrics = StoreMetrics::register(registry)?;
         let (runtime, opening) = (Handle::current(), metrics.clone());
-        let directory = config.directory.clone();
+        let (directory, secrets_key) = (config.directory.clone(), config.secrets_key.clone());
         let opened = tokio::task::spawn_blocking(move || open_files(&config, &opening, &runtime));
         let parts =
             opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
@@ -160,7 +176,7 @@ impl Store {
         let shown = parts.writer.shown.clone();
         let ledger = parts.blobs.ledger().clone();
         let health = FolderHealth { directory: directory.clone(), metrics: metrics.clone() };
-        let catalog = Catalog::new(shown, parts.audit, sender, ledger, metrics);
+        let catalog = Catalog::new(shown, secrets_key, parts.audit, sender, ledger, metrics);
         let recent = RecentFunctions::new(directory.join("recent.json"));
         let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
             action: "start the writer of",
@@ -288,6 +304,10 @@ fn open_files(
     let routes = snapshot::load(&connection).map_err(damaged)?;
     let access = load_access(&connection).map_err(|error| damaged(error.into()))?;
     let schedules = schedules::load(&connection).map_err(|error| damaged(error.into()))?;
+    let secrets_key = config.secrets_key.as_deref();
+    check_key(&connection, &path, secrets_key).map_err(|error| damaged(error.into()))??;
+    let settings = settings::load(&connection, secrets_key);
+    let settings = settings.map_err(|error| damaged(error.into()))?;
     let contents = snapshot::contents(&connection).map_err(|error| damaged(error.into()))?;
     let audit = AuditReader::new(database::open_reader(&path)?);
     let ledger = Ledger::new(metrics.blob_bytes.clone());
@@ -317,12 +337,29 @@ fn open_files(
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             access: Arc::new(ArcSwap::from_pointee(access)),
             schedules: Arc::new(ArcSwap::from_pointee(schedules)),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
         },
         blobs: blobs.clone(),
         keep_versions: config.keep_versions,
+        secrets_key: config.secrets_key.clone(),
         metrics: metrics.clone(),
         runtime: runtime.clone(),
         _lock: lock,
     };
     Ok(Parts { writer, audit, blobs, logs, key_value, queue, contents })
+}
+
+/// Refuses a key that opens none of the secrets there are.
+fn check_key(
+    connection: &Connection,
+    path: &Path,
+    secrets_key: Option<&SecretsKey>,
+) -> rusqlite::Result<Result<(), OpenError>> {
+    let Some(secrets_key) = secrets_key else { return Ok(Ok(())) };
+    let sealed_with = settings::sealed_otherwise(connection, secrets_key)?;
+    let (path, given) = (path.to_owned(), secrets_key.id().clone());
+    Ok(match sealed_with {
+        Some(sealed_with) => Err(OpenError::SecretsKey { path, sealed_with, given }),
+        None => Ok(()),
+    })
 }

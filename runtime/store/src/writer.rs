@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, thread::JoinHandle, time::Instant};
 
-use quern_types::{Access, Digest, Routes};
+use quern_types::{Access, Class, Digest, Routes};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Removed, audit,
+    Removed, SecretsKey, audit,
     blobs::Blobs,
     catalog::Shown,
     folder::FolderLock,
@@ -16,6 +16,7 @@ use crate::{
     metrics::StoreMetrics,
     operation::{Effects, Operation, Subject},
     rows, schedules,
+    settings::AllSettings,
     snapshot::{self, SnapshotError},
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Writer {
     pub(crate) shown: Shown,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) keep_versions: u32,
+    /// What secrets are opened with.
+    pub(crate) secrets_key: Option<Arc<SecretsKey>>,
     pub(crate) metrics: StoreMetrics,
     /// Runs the removal of blobs.
     pub(crate) runtime: Handle,
@@ -80,23 +83,40 @@ impl Writer {
         let mut transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut effects = Vec::with_capacity(group.len());
+        let (shown, secrets_key) = (&self.shown, self.secrets_key.as_deref());
         let (mut routes, mut access, mut schedules) = (None, None, None);
+        let mut settings: Option<AllSettings> = None;
         for operation in group {
             let savepoint = transaction.savepoint()?;
             let applied = operation.apply(&savepoint, self.keep_versions)?;
             if applied.changed {
                 audit::insert(&savepoint, &operation.entry())?;
                 // Read before the commit, so that nothing can fail after it.
-                match operation.subject() {
+                let set = match operation.subject() {
                     Subject::Routes(key) => {
                         let routes =
-                            routes.get_or_insert_with(|| Routes::clone(&self.shown.routes.load()));
+                            routes.get_or_insert_with(|| Routes::clone(&shown.routes.load()));
                         snapshot::refresh(&savepoint, routes, key)?;
+                        // What is deleted goes with what is set for it.
+                        let is_gone = routes.function(&key.tenant, &key.name).is_none();
+                        (key.class == Class::Function && is_gone).then_some(key)
                     }
-                    Subject::Access => operation.show(
-                        access.get_or_insert_with(|| Access::clone(&self.shown.access.load())),
-                    ),
-                    Subject::Schedules => schedules = Some(schedules::load(&savepoint)?),
+                    Subject::Settings(key) => Some(key),
+                    Subject::Access => {
+                        operation.show(
+                            access.get_or_insert_with(|| Access::clone(&shown.access.load())),
+                        );
+                        None
+                    }
+                    Subject::Schedules => {
+                        schedules = Some(schedules::load(&savepoint)?);
+                        None
+                    }
+                };
+                if let Some(key) = set {
+                    settings
+                        .get_or_insert_with(|| AllSettings::clone(&shown.settings.load()))
+                        .refresh(&savepoint, key, secrets_key)?;
                 }
                 savepoint.commit()?;
             }
@@ -105,6 +125,10 @@ impl Writer {
         transaction.commit()?;
         if let Some(routes) = routes {
             self.shown.routes.store(Arc::new(routes));
+        }
+        // After the routes: a request that finds a version there still finds what is set for it.
+        if let Some(settings) = settings {
+            self.shown.settings.store(Arc::new(settings));
         }
         if let Some(access) = access {
             self.shown.access.store(Arc::new(access));

@@ -1,11 +1,13 @@
 //! One request on its way: who makes it, its body, and what can go wrong with it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
     ByteSize, Deadline, Exceeded, InvocationId, Mismatch, ModelError, Name, Period, Priority,
-    TenantId, Trace, VersionNumber,
+    Settings, TenantId, Trace, VersionNumber,
 };
 
 /// Who makes a request, until when an answer is of use, and how urgent it is.
@@ -21,6 +23,8 @@ pub struct Call {
     pub priority: Priority,
     /// Where it stands in a trace.
     pub trace: Trace,
+    /// What is set for the function that is called; none for most, and for calls of models.
+    pub settings: Option<Arc<Settings>>,
 }
 
 /// The body of an HTTP request or response as it streams through.
@@ -80,6 +84,15 @@ pub enum InvokeError {
         actual: &'static str,
         /// The kind that this way of calling needs.
         expected: &'static str,
+    },
+    /// It has a secret that this server can't open, and does not run without it.
+    #[error(
+        "function {name:?} has a secret that this server can't open: start the server with the key \
+         for secrets that it was set with, or remove the secret"
+    )]
+    SecretsLocked {
+        /// The function.
+        name: Name,
     },
     /// As many requests as are allowed are running already.
     #[error("{limit} requests are running already, the limit of the {scope}: try again later")]

@@ -30,6 +30,7 @@ mod priority;
 mod quantity;
 mod schedule;
 mod schema;
+mod settings;
 mod sharing;
 mod signature;
 mod tenant_limits;
@@ -72,6 +73,9 @@ pub use outcomes::{Latencies, OutcomeCounts, TrafficOutcomes};
 pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
 pub use schedule::{Missed, Overlap, Schedule, ScheduleSpec};
+pub use settings::{
+    Configured, InvalidSecret, InvalidSettingKey, Secret, SecretValue, SettingKey, Settings,
+};
 pub use sharing::{QualifiedName, Sharing};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
 pub use tenant_limits::{InvalidTenantLimit, TenantLimits};

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{
-    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, QualifiedName, Range, Steps,
-    TenantId, TokenId, TraceId,
+    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, QualifiedName, Range,
+    SettingKey, Steps, TenantId, TokenId, TraceId,
 };
 
 /// The schema of a type that is written as text, or as something else that is said in full.
@@ -32,6 +32,8 @@ schema! {
         {"type": "string", "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"}
     TenantId "The name of a tenant."
         {"type": "string", "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"}
+    SettingKey "The key of a setting or a secret."
+        {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"}
     QualifiedName "The name of a function or a model; of another tenant's with `@` and its name."
         {"type": "string", "pattern":
             "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?)?$"}

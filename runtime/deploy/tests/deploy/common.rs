@@ -95,6 +95,7 @@ impl Server {
             log_records: 100,
             log_bytes: ByteSize::mib(1),
             bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+            secrets_key: None,
         };
         let store = Arc::new(Store::open(store, &registry).await.expect("a store"));
         let config =

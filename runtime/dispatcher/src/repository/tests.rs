@@ -53,6 +53,7 @@ impl House {
             log_records: 100,
             log_bytes: ByteSize::mib(1),
             bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+            secrets_key: None,
         };
         let store = Arc::new(Store::open(store, &registry).await.expect("a store"));
         let models = Models::new(ModelsConfig::default(), store.clone(), Arc::new(Slow), &registry);

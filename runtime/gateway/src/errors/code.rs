@@ -49,6 +49,8 @@ codes! {
     StorageFull "storage-full" INSUFFICIENT_STORAGE,
     NoPreviousVersion "no-previous-version" CONFLICT,
     TrafficConflict "traffic-conflict" CONFLICT,
+    SettingTaken "setting-taken" CONFLICT,
+    TooManySettings "too-many-settings" BAD_REQUEST,
     UploadTooLarge "upload-too-large" PAYLOAD_TOO_LARGE,
     NotFound "not-found" NOT_FOUND,
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED,
@@ -78,6 +80,7 @@ codes! {
     TooLate "too-late" SERVICE_UNAVAILABLE,
     Unavailable "unavailable" SERVICE_UNAVAILABLE,
     NotLoaded "not-loaded" SERVICE_UNAVAILABLE,
+    SecretsLocked "secrets-locked" SERVICE_UNAVAILABLE,
     ShuttingDown "shutting-down" SERVICE_UNAVAILABLE,
     Internal "internal" INTERNAL_SERVER_ERROR,
 }

@@ -26,11 +26,12 @@ impl Code {
             | Self::UnknownImport
             | Self::MissingGrant
             | Self::InvalidModel
+            | Self::TooManySettings
             | Self::SignatureMismatch
             | Self::KeyReused
             | Self::GuestRejectedInput => Grpc::InvalidArgument,
             Self::NotFound => Grpc::NotFound,
-            Self::NameTaken => Grpc::AlreadyExists,
+            Self::NameTaken | Self::SettingTaken => Grpc::AlreadyExists,
             // Another try does not help before somebody changes what is there.
             Self::NoPreviousVersion
             | Self::TrafficConflict
@@ -39,7 +40,8 @@ impl Code {
             | Self::NoResult
             | Self::NotEnded
             | Self::EngineAbsent
-            | Self::NotLoaded => Grpc::FailedPrecondition,
+            | Self::NotLoaded
+            | Self::SecretsLocked => Grpc::FailedPrecondition,
             Self::UploadTooLarge
             | Self::RequestTooLarge
             | Self::ResponseTooLarge

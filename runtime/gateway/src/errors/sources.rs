@@ -3,6 +3,7 @@
 
 mod background;
 mod batches;
+mod settings;
 mod traffic;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ impl From<RouteError> for Failure {
             }
             RouteError::Name(_)
             | RouteError::EncodedName { .. }
+            | RouteError::SettingKey(_)
             | RouteError::RegionName { .. } => Self::new(Code::InvalidName, error),
             RouteError::Version { .. }
             | RouteError::Token(_)
@@ -352,6 +354,7 @@ impl From<InvokeError> for Failure {
             InvokeError::Busy { .. } | InvokeError::MemoryFull { .. } => {
                 return Self::new(Code::Busy, error).retry_after(1);
             }
+            InvokeError::SecretsLocked { .. } => Code::SecretsLocked,
             InvokeError::ShuttingDown => {
                 return Self::new(Code::ShuttingDown, error).retry_after(1);
             }

@@ -95,6 +95,10 @@ impl Operation {
         Self::new(Method::POST, path, id, summary)
     }
 
+    pub(super) fn patch(path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new(Method::PATCH, path, id, summary)
+    }
+
     pub(super) fn delete(path: &'static str, id: &'static str, summary: &'static str) -> Self {
         Self::new(Method::DELETE, path, id, summary)
     }

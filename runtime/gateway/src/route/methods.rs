@@ -34,6 +34,10 @@ impl Methods {
         self.and(Method::POST, route)
     }
 
+    pub(super) fn and_patch(self, route: Route) -> Self {
+        self.and(Method::PATCH, route)
+    }
+
     pub(super) fn and_delete(self, route: Route) -> Self {
         self.and(Method::DELETE, route)
     }

@@ -39,6 +39,7 @@ impl Route {
             Self::Rollback(class, _) => of(class, "rollBackFunction", "rollBackModel"),
             Self::Traffic(class, _, route) => Some(route.operation(*class)),
             Self::Logs(_) => Some("readLogs"),
+            Self::FunctionSettings(route) => Some(route.operation()),
             Self::Sharing(SharingRoute::Show(class, _)) => {
                 of(class, "showFunctionAccess", "showModelAccess")
             }

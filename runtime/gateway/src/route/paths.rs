@@ -5,7 +5,7 @@ use quern_types::{Class, Name, QualifiedName, VersionNumber};
 
 use super::{
     Memory, Route, RouteError, SharingRoute, Subject, Target, TenantRoute, background, batches,
-    methods::Methods, shorten, traffic,
+    methods::Methods, settings, shorten, traffic,
 };
 
 /// Most segments of a path outside of `/f`.
@@ -35,6 +35,11 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
         ["v1", "batches", ref rest @ ..] => batches::find(rest)?.ok_or_else(not_found)?,
         ["v1", "devices"] => Methods::get(Route::Devices),
         ["v1", "functions", function, "logs"] => Methods::get(Route::Logs(name(function)?)),
+        ["v1", "functions", function, ref rest @ ..]
+            if matches!(rest, ["config" | "secrets", ..]) =>
+        {
+            settings::find(function, rest, path)?.ok_or_else(not_found)?
+        }
         ["v1", plural, ref rest @ ..] => {
             let class = match plural {
                 "functions" => Class::Function,

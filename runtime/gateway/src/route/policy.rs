@@ -50,6 +50,7 @@ impl Route {
             | Self::LoadModel(_)
             | Self::UnloadModel(_)
             | Self::Logs(_)
+            | Self::FunctionSettings(_)
             | Self::Stats => Needs::DEPLOYER,
             Self::Traffic(..) => TrafficRoute::needs(),
             Self::Regions(..)
@@ -97,6 +98,8 @@ impl Route {
             | Self::Stats
             | Self::Tokens
             | Self::Audit => Traffic::Inspect,
+            Self::FunctionSettings(route) if route.is_change() => Traffic::Change,
+            Self::FunctionSettings(_) => Traffic::Inspect,
             Self::Traffic(_, _, route) => route.traffic(),
             Self::Logs(_) => Traffic::Logs,
             Self::Batches(route) => route.traffic(),

@@ -49,6 +49,7 @@ impl Route {
                 of_class(*class, "/v1/functions/{name}/rollback", "/v1/models/{name}/rollback")
             }
             Self::Logs(_) => "/v1/functions/{name}/logs",
+            Self::FunctionSettings(route) => route.template(),
             Self::Background(route) => route.template(),
             Self::Batches(route) => route.template(),
             Self::Traffic(class, _, route) => route.template(*class),

@@ -35,7 +35,7 @@ fn target(text: &str, version: Option<u32>) -> Target {
 pub(crate) fn calls() -> Vec<(&'static str, Route)> {
     let (function, model) = (Class::Function, Class::Model);
     let traffic = |class, route| Route::Traffic(class, name("f"), route);
-    vec![
+    let mut calls = vec![
         ("GET /f/hello", Route::Call(qualified("hello"))),
         ("GET /f/hello/", Route::Call(qualified("hello"))),
         ("PATCH /f/hello/a/b%2f/../c", Route::Call(qualified("hello"))),
@@ -171,7 +171,9 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
         ("GET /readyz", Route::Readyz),
         ("HEAD /metrics", Route::Metrics),
         ("GET /openapi.json", Route::Description),
-    ]
+    ];
+    calls.extend(settings::tests::calls());
+    calls
 }
 
 #[test]
@@ -332,6 +334,12 @@ operations! {
     Route::Rollback(Class::Function, _) => "roll back a function",
     Route::Rollback(Class::Model, _) => "roll back a model",
     Route::Logs(_) => "logs",
+    Route::FunctionSettings(SettingsRoute::Config(_)) => "config",
+    Route::FunctionSettings(SettingsRoute::ReplaceConfig(_)) => "replace a config",
+    Route::FunctionSettings(SettingsRoute::MergeConfig(_)) => "change a config",
+    Route::FunctionSettings(SettingsRoute::Secrets(_)) => "secrets",
+    Route::FunctionSettings(SettingsRoute::SetSecret(..)) => "set a secret",
+    Route::FunctionSettings(SettingsRoute::UnsetSecret(..)) => "remove a secret",
     Route::Background(BackgroundRoute::List) => "invocations",
     Route::Background(BackgroundRoute::Show(_)) => "an invocation",
     Route::Background(BackgroundRoute::Result(_)) => "result of an invocation",

@@ -113,6 +113,7 @@ impl Guest {
             deadline,
             priority: Priority::default(),
             trace: Trace::default(),
+            settings: None,
         };
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = Request::get(format!("http://host/?{query}")).body(body).expect("a request");

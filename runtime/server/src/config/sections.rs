@@ -195,6 +195,16 @@ section! {
 }
 
 section! {
+    /// Secrets of functions.
+    Secrets in "secrets" {
+        /// File of the key that they are sealed with, which others must not be able to read. Not
+        /// set: the key in the variable QUERN_SECRETS_KEY, or none, and then none can be set or
+        /// opened. Flag: --secrets-key-file.
+        key_file: Option<PathBuf> = None;
+    }
+}
+
+section! {
     /// Models and the devices that compute them.
     Models in "models" {
         /// Batches that the CPU computes at the same time. Not set: the number of cores. Flag:

@@ -20,6 +20,7 @@ pub(crate) fn config(directory: &Path, keep_versions: u32) -> StoreConfig {
         log_records: 100,
         log_bytes: ByteSize::mib(16),
         bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
+        secrets_key: None,
     }
 }
 

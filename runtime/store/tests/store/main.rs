@@ -12,4 +12,6 @@ mod logs;
 mod model;
 mod opening;
 mod queue;
+mod rotation;
+mod settings;
 mod traffic;

@@ -1,0 +1,150 @@
+//! Keeps a function's secrets out of what is written down of its requests and of what their callers
+//! are told of errors. What the function answers is its own.
+
+use quern_sandbox::{Failure, Piece, Report};
+use quern_types::{InvokeError, Settings};
+
+/// The report with keys in the place of the values of secrets.
+pub(crate) fn report(settings: Option<&Settings>, mut report: Report) -> Report {
+    let Some(settings) = with_secrets(settings) else { return report };
+    let is_cut = report.output.dropped_bytes > 0;
+    let pieces = report.output.pieces.len();
+    for (piece, number) in report.output.pieces.iter_mut().zip(1..) {
+        match piece {
+            Piece::Printed { bytes, .. } => {
+                if let Some(redacted) = settings.redact(bytes, is_cut && number == pieces) {
+                    *bytes = redacted;
+                }
+            }
+            Piece::Logged { context, message, .. } => {
+                for text in [context, message] {
+                    *text = settings.redact_text(std::mem::take(text));
+                }
+            }
+        }
+    }
+    report.failure = report.failure.map(|Failure { error, detail }| Failure {
+        error: redact(settings, error),
+        detail: settings.redact_text(detail),
+    });
+    report
+}
+
+/// The same of an error on its way to the caller.
+pub(crate) fn error(settings: Option<&Settings>, error: InvokeError) -> InvokeError {
+    match with_secrets(settings) {
+        Some(settings) => redact(settings, error),
+        None => error,
+    }
+}
+
+fn with_secrets(settings: Option<&Settings>) -> Option<&Settings> {
+    settings.filter(|settings| !settings.secrets.is_empty())
+}
+
+/// Only these have texts of the guest.
+fn redact(settings: &Settings, error: InvokeError) -> InvokeError {
+    match error {
+        InvokeError::Guest { fault, message } => {
+            InvokeError::Guest { fault, message: settings.redact_text(message) }
+        }
+        InvokeError::InvalidOutput { reason } => {
+            InvokeError::InvalidOutput { reason: settings.redact_text(reason) }
+        }
+        InvokeError::Trap { reason, trace } => {
+            let trace = trace.into_iter().map(|frame| settings.redact_text(frame)).collect();
+            InvokeError::Trap { reason: settings.redact_text(reason), trace }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use quern_sandbox::{GuestOutput, OutputStream};
+    use quern_types::{GuestFault, LogLevel, Secret, SecretValue};
+
+    use super::*;
+
+    const VALUE: &str = "correct horse battery";
+
+    fn settings() -> Settings {
+        let mut settings = Settings::default();
+        let value = SecretValue::new(VALUE.into()).ok();
+        let secret = Secret { value, changed: SystemTime::UNIX_EPOCH };
+        settings.secrets.insert("password".parse().expect("a key"), secret);
+        settings
+    }
+
+    fn errors(text: &str) -> [InvokeError; 3] {
+        let (message, reason) = (text.to_owned(), text.to_owned());
+        [
+            InvokeError::Guest { fault: GuestFault::Input, message },
+            InvokeError::InvalidOutput { reason: reason.clone() },
+            InvokeError::Trap { reason, trace: vec![text.to_owned()] },
+        ]
+    }
+
+    #[test]
+    fn nothing_that_is_kept_of_a_request_has_a_secret_in_it() {
+        let text = format!("it is {VALUE}!");
+        let printed = |stream, text: &str| Piece::Printed { stream, bytes: text.into() };
+        let output = GuestOutput {
+            pieces: vec![
+                printed(OutputStream::Stdout, &text),
+                Piece::Logged {
+                    level: LogLevel::Info,
+                    context: text.clone(),
+                    message: text.clone(),
+                },
+                printed(OutputStream::Stderr, &text[..text.len() - 4]),
+            ],
+            dropped_bytes: 4,
+        };
+        for error in errors(&text) {
+            let report = Report {
+                output: GuestOutput { pieces: output.pieces.clone(), ..output },
+                failure: Some(Failure { error, detail: text.clone() }),
+                cancelled: false,
+                reused: false,
+                cpu: Duration::ZERO,
+                memory_bytes: 0,
+            };
+            let kept = format!("{:?}", self::report(Some(&settings()), report).failure);
+            assert!(kept.contains("[secret password]") && !kept.contains("correct"), "{kept}");
+        }
+        let report = Report {
+            output,
+            failure: None,
+            cancelled: false,
+            reused: false,
+            cpu: Duration::ZERO,
+            memory_bytes: 0,
+        };
+        let pieces = self::report(Some(&settings()), report).output.pieces;
+        let whole = "it is [secret password]!";
+        let (context, message) = (whole.to_owned(), whole.to_owned());
+        let expected = [
+            printed(OutputStream::Stdout, whole),
+            Piece::Logged { level: LogLevel::Info, context, message },
+            printed(OutputStream::Stderr, "it is [secret password]"),
+        ];
+        assert_eq!(pieces, expected);
+    }
+
+    #[test]
+    fn callers_are_told_no_secret_and_everything_else() {
+        let told = format!("it is {VALUE}");
+        for (error, expected) in errors(&told).into_iter().zip(errors("it is [secret password]")) {
+            assert_eq!(self::error(Some(&settings()), error), expected);
+        }
+        let [error, ..] = errors(&told);
+        assert_eq!(self::error(None, error.clone()), error);
+        assert_eq!(
+            self::error(Some(&settings()), InvokeError::NoResponse),
+            InvokeError::NoResponse
+        );
+    }
+}
