@@ -5,7 +5,6 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use quern_dispatcher::{FunctionsConfig, ModelsConfig, ShadowConfig};
 use quern_gateway::{EdgeLimits, HandshakeLimits, KeyPrefix, SharedMemoryConfig};
-use quern_jobs::{JobsConfig, QueueLimits};
 use quern_sandbox::OutboundConfig;
 use quern_scoring::ScoringConfig;
 use quern_store::StoreConfig;
@@ -54,7 +53,9 @@ macro_rules! section {
 
 pub(super) use section;
 
+mod background;
 mod tenants;
+pub(crate) use background::Background;
 pub(crate) use tenants::Tenants;
 
 section! {
@@ -289,48 +290,6 @@ section! {
     }
 }
 
-section! {
-    /// Asynchronous calls: those with `Prefer: respond-async`.
-    Background in "async" {
-        /// Calls that run at a time.
-        concurrency: Count<1, 65_536> = Count(64);
-        /// Calls of one tenant that run at a time.
-        tenant_concurrency: Count<1, 65_536> = Count(32);
-        /// Calls that wait or run; more are refused.
-        max_waiting: Count<1, { u32::MAX }> = Count(1_000_000);
-        /// Calls of one tenant that wait or run.
-        tenant_waiting: Count<1, { u32::MAX }> = Count(100_000);
-        /// Bytes of all calls that wait or run, on the disk.
-        waiting_size: Size<65_536, TIB> = Size(ByteSize::mib(4_096));
-        /// Bytes of the calls of one tenant that wait or run.
-        tenant_waiting_size: Size<65_536, TIB> = Size(ByteSize::mib(1_024));
-        /// Bytes of the body of a request.
-        max_request: Size<1, 268_435_456> = Size(ByteSize::mib(4));
-        /// Bytes of the body of an answer. A larger one is not kept: the call fails with
-        /// response-too-large.
-        max_response: Size<1, 268_435_456> = Size(ByteSize::mib(4));
-        /// How often a call is tried that does not say.
-        attempts: Count<1, 1_000> = Count(5);
-        /// How often a call may ask to be tried.
-        max_attempts: Count<1, 1_000> = Count(100);
-        /// For how long a call is tried that does not say.
-        age: Time<1, { 365 * DAY }> = Time(Period::from_millis(DAY));
-        /// For how long a call may ask to be tried.
-        max_age: Time<1, { 365 * DAY }> = Time(Period::from_millis(7 * DAY));
-        /// Longest pause after the first try; it doubles with each further one, and a pause is
-        /// anything between nothing and that.
-        first_pause: Time<1, DAY> = Time(Period::from_millis(1_000));
-        /// Longest pause between two tries.
-        longest_pause: Time<1, DAY> = Time(Period::from_millis(300_000));
-        /// How long an answer is kept, and its idempotency key remembered.
-        keep_results: Time<1, { 365 * DAY }> = Time(Period::from_millis(DAY));
-        /// How long a dead letter is kept.
-        keep_dead: Time<1, { 365 * DAY }> = Time(Period::from_millis(14 * DAY));
-        /// Bytes of the answers and dead letters of one tenant, beyond which the oldest go.
-        keep_size: Size<65_536, TIB> = Size(ByteSize::mib(1_024));
-    }
-}
-
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -406,32 +365,6 @@ impl Http {
             body_stall: self.body_stall.0.0,
             body_timeout: self.body_timeout.0.0,
             write_stall: self.write_stall.0.0,
-        }
-    }
-}
-
-impl Background {
-    pub(crate) fn config(&self) -> JobsConfig {
-        JobsConfig {
-            concurrency: self.concurrency.0,
-            tenant_concurrency: self.tenant_concurrency.0,
-            waiting: QueueLimits {
-                tenant_calls: self.tenant_waiting.0.into(),
-                calls: self.max_waiting.0.into(),
-                tenant_bytes: self.tenant_waiting_size.0,
-                bytes: self.waiting_size.0,
-            },
-            max_request: self.max_request.0,
-            max_response: self.max_response.0,
-            attempts: self.attempts.0,
-            max_attempts: self.max_attempts.0,
-            age: self.age.0.0,
-            max_age: self.max_age.0.0,
-            first_pause: self.first_pause.0.0,
-            longest_pause: self.longest_pause.0.0,
-            keep_results: self.keep_results.0.0,
-            keep_dead: self.keep_dead.0.0,
-            keep_bytes: self.keep_size.0,
         }
     }
 }
@@ -524,7 +457,7 @@ mod tests {
         assert_eq!(SharedMemory::default().config(), SharedMemoryConfig::default());
         assert_eq!(Models::default().limits(), ModelsConfig::default());
         assert_eq!(Traffic::default().shadow(), ShadowConfig::default());
-        assert_eq!(Background::default().config(), JobsConfig::default());
+        assert_eq!(Background::default().config(), quern_jobs::JobsConfig::default());
         assert_eq!(Sandbox::default().functions(), FunctionsConfig::default());
         let batches = Batches::default().config(PathBuf::new());
         assert_eq!(batches, ScoringConfig::new(PathBuf::new()));
