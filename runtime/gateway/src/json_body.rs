@@ -42,7 +42,8 @@ impl Form {
         if body.is_empty() { Ok(Content::default()) } else { self.parse(&body) }
     }
 
-    fn parse<Content: DeserializeOwned>(self, body: &[u8]) -> Result<Content, Failure> {
+    /// What a body that is there already says.
+    pub(crate) fn parse<Content: DeserializeOwned>(self, body: &[u8]) -> Result<Content, Failure> {
         // Fields without their names, in a list, would be taken otherwise.
         if body.trim_ascii_start().first() == Some(&b'[') {
             return Err(self.refuse("it is a list"));

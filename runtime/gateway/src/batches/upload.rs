@@ -12,12 +12,14 @@ use quern_types::{ByteSize, Caller};
 
 use crate::{
     body::{ReadError, RequestBody},
-    errors::{Code, Failure},
+    errors::Failure,
+    json_body::Form,
     multipart::{self, MAX_FRAMING, MultipartError},
 };
 
 /// Bytes of what is asked for.
 const MAX_REQUEST: ByteSize = ByteSize(64 << 10);
+const FORM: Form = Form { limit: MAX_REQUEST, example: r#"{"model": "digits", "format": "csv"}"# };
 const REQUEST: &str = "request";
 const INPUT: &str = "input";
 
@@ -79,11 +81,7 @@ async fn read_request(mut field: Field<'static>) -> Result<BatchRequest, Failure
         }
         text.extend_from_slice(&part);
     }
-    serde_json::from_slice(&text).map_err(|error| {
-        let example = r#"{"model": "digits", "format": "csv"}"#;
-        let detail = format!("part \"{REQUEST}\" is not of the form {example}: {error}");
-        Failure::new(Code::InvalidJson, detail)
-    })
+    FORM.parse(&text)
 }
 
 async fn stage(

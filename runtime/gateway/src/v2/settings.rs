@@ -1,5 +1,5 @@
-//! The settings that the protocol lets clients read and change: of traces, of which there are none,
-//! and of the log, which the server was started with. They can be read; nothing changes them.
+//! The settings that the protocol lets clients read and change: of its own traces, of which there
+//! are none, and of the log. They can be read; nothing here changes them.
 
 use http::Request;
 use quern_dispatcher::Found;
@@ -34,7 +34,7 @@ pub(crate) enum SettingError {
         known: String,
     },
     /// The setting has another value.
-    #[error("{name}: is {value} on this server, and can't be changed while it runs")]
+    #[error("{name}: is {value} on this server, and can't be changed by a client")]
     Fixed {
         /// Its name.
         name: String,
@@ -174,7 +174,7 @@ mod tests {
             (
                 trace(),
                 r#"{"trace_level": ["TIMESTAMPS"]}"#,
-                "trace_level: is [\"OFF\"] on this server, and can't be changed while it runs",
+                "trace_level: is [\"OFF\"] on this server, and can't be changed by a client",
             ),
             (
                 trace(),
@@ -184,7 +184,7 @@ mod tests {
             (
                 log(LevelFilter::INFO),
                 r#"{"log_info": false}"#,
-                "log_info: is true on this server, and can't be changed while it runs",
+                "log_info: is true on this server, and can't be changed by a client",
             ),
         ];
         for (current, body, message) in refused {

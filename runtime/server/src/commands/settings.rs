@@ -14,7 +14,7 @@ use crate::{
 
 /// Show and change what functions read through wasi:config, without a new version
 ///
-/// What is set here comes before the [config] of the manifest, and holds for all versions until it
+/// What is set here comes before what the manifest says, and holds for all versions until it
 /// is unset or the function deleted. For what nobody may see, use: quern secrets
 #[derive(Debug, Subcommand)]
 pub(crate) enum Settings {
