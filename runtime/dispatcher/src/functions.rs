@@ -175,7 +175,10 @@ impl Functions {
         }
         let settings = call.settings.clone();
         let answer = function.call(call, request, self.reporter(admitted, aftermath)).await;
-        answer.map_err(|error| redaction::error(settings.as_deref(), error))
+        match answer {
+            Ok(response) => Ok(redaction::response(settings, response)),
+            Err(error) => Err(redaction::error(settings.as_deref(), error)),
+        }
     }
 
     /// Calls an inference function.

@@ -1,8 +1,12 @@
 //! Keeps a function's secrets out of what is written down of its requests and of what their callers
 //! are told of errors. What the function answers is its own.
 
+use std::sync::Arc;
+
+use http::Response;
+use http_body_util::BodyExt;
 use quern_sandbox::{Failure, Piece, Report};
-use quern_types::{InvokeError, Settings};
+use quern_types::{Body, BodyError, InvokeError, Settings};
 
 /// The report with keys in the place of the values of secrets.
 pub(crate) fn report(settings: Option<&Settings>, mut report: Report) -> Report {
@@ -36,6 +40,21 @@ pub(crate) fn error(settings: Option<&Settings>, error: InvokeError) -> InvokeEr
         Some(settings) => redact(settings, error),
         None => error,
     }
+}
+
+/// The response, whose body may still end with an error in the guest's words.
+pub(crate) fn response(
+    settings: Option<Arc<Settings>>,
+    response: Response<Body>,
+) -> Response<Body> {
+    let Some(settings) = settings.filter(|settings| !settings.secrets.is_empty()) else {
+        return response;
+    };
+    let redacted = move |error| match error {
+        BodyError::Function(text) => BodyError::Function(settings.redact_text(text)),
+        other => other,
+    };
+    response.map(|body| body.map_err(redacted).boxed_unsync())
 }
 
 fn with_secrets(settings: Option<&Settings>) -> Option<&Settings> {

@@ -120,7 +120,9 @@ impl Gateway {
             return Ok(Permit::NONE);
         }
         if caller.is_anonymous() {
-            return self.limiter.anonymous(&caller.tenant, address);
+            let permit = self.limiter.anonymous(&caller.tenant, address)?;
+            // A stream is no call: each of its requests is.
+            return Ok(if charge == Charge::Call { permit } else { Permit::NONE });
         }
         match charge {
             Charge::Call => {

@@ -15,14 +15,16 @@ use crate::{
     limiter::Permit,
 };
 
-/// The same answer, which holds the permit for as long as there is something to send. What is there
-/// already takes no time worth counting.
+/// The same answer, which holds the permit for as long as there is something to send: a client that
+/// does not read keeps its place.
 pub(crate) fn held(reply: Reply, permit: Permit) -> Reply {
     reply.map(|body| match body {
-        ReplyBody::Stream(body) if permit.counts() => {
+        body if !permit.counts() || body.is_end_stream() => body,
+        ReplyBody::Stream(body) => ReplyBody::Stream(Held { body, _permit: permit }.boxed_unsync()),
+        body => {
+            let body = body.boxed_unsync();
             ReplyBody::Stream(Held { body, _permit: permit }.boxed_unsync())
         }
-        other => other,
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::HOST};
 use quern_store::{Fire, NewCall, QueueFailure};
 use quern_types::{Digest, InvocationId, Name, Schedule, ScheduleSpec, TenantId};
@@ -20,6 +20,8 @@ use crate::{InvalidSchedule, Jobs, timetable::Timetable};
 const IDLE: Duration = Duration::from_secs(1);
 /// Pause after a schedule could not be called.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Schedules whose calls are made at the same time.
+const TOGETHER: usize = 64;
 
 /// A schedule that is looked after.
 struct Watched {
@@ -54,8 +56,8 @@ pub(crate) async fn run(jobs: Arc<Jobs>) {
         }
         let now = SystemTime::now();
         let due = watched.values_mut().filter(|watch| watch.next.is_some_and(|next| next <= now));
-        // Together, so that they share their commits.
-        join_all(due.map(|watch| watch.look(&jobs, now))).await;
+        // Some together, so that they share their commits; not all, for each holds its calls.
+        stream::iter(due).for_each_concurrent(TOGETHER, |watch| watch.look(&jobs, now)).await;
         let next = watched.values().filter_map(|schedule| schedule.next).min();
         let wait = next.map_or(IDLE, |next| next.duration_since(now).unwrap_or_default().min(IDLE));
         tokio::select! {

@@ -110,15 +110,19 @@ async fn attempt(
     permit: OwnedSemaphorePermit,
 ) {
     let ClaimedCall { id, tenant, request, progress } = call;
-    let response = carrier.carry_out(id, tenant, request).await;
-    let verdict = judge(Outcome::from(&response), &progress, jobs.backoff(), moment());
+    let (verdict, response) = if SystemTime::now() >= progress.expires {
+        (Verdict::GivenUp("its time was over before it could be begun".into()), None)
+    } else {
+        let response = carrier.carry_out(id, tenant, request).await;
+        (judge(Outcome::from(&response), &progress, jobs.backoff(), moment()), Some(response))
+    };
     jobs.metrics.tried(verdict.word());
     tracing::debug!(%id, attempt = progress.attempts, ?verdict, "asynchronous call was tried");
     if let Verdict::GivenUp(reason) = &verdict {
         tracing::info!(invocation = %id, reason, "asynchronous call is a dead letter");
     }
     // Not before it is on the disk may it be taken for settled.
-    while let Err(error) = jobs.settle(id, &verdict, Some(response.clone())).await {
+    while let Err(error) = jobs.settle(id, &verdict, response.clone()).await {
         tracing::error!(%id, %error, "what came of a call can't be written");
         if jobs.closes_within(DISK_PAUSE).await {
             // It still counts as running, and will be settled at the next start.

@@ -112,6 +112,7 @@ impl Turn {
         let mut results =
             std::pin::pin!(chunks.map(|chunk| caller.clone().score(chunk)).buffered(CALLS));
         let begun = Instant::now();
+        let mut has_reached = false;
         let mut look = tokio::time::interval(LOOK);
         loop {
             let result = tokio::select! {
@@ -119,7 +120,8 @@ impl Turn {
                 () = self.closing.cancelled() => return CallsEnd::Paused,
                 () = batch.removed.cancelled() => return CallsEnd::Paused,
                 _ = look.tick() => {
-                    if begun.elapsed() >= TURN && makes_room() {
+                    // A turn that has reached nothing would be computed again, and again.
+                    if has_reached && begun.elapsed() >= TURN && makes_room() {
                         return CallsEnd::Paused;
                     }
                     continue;
@@ -134,6 +136,7 @@ impl Turn {
                     if scored.send(chunk).await.is_err() {
                         return CallsEnd::Done;
                     }
+                    has_reached = true;
                 }
             }
         }

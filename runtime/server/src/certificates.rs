@@ -129,7 +129,7 @@ impl CertificateFiles {
         for folder in folders {
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }
-        Ok(Changes { _watcher: watcher, changes })
+        Ok(Changes { _watcher: watcher, changes, is_noticed: false })
     }
 }
 
@@ -146,16 +146,20 @@ impl Contents {
 pub(crate) struct Changes {
     _watcher: RecommendedWatcher,
     changes: mpsc::Receiver<()>,
+    /// Whether a change was noticed that nobody was told of yet.
+    is_noticed: bool,
 }
 
 impl Changes {
     /// Waits for a change, and until it is over. May be dropped at any time.
     pub(crate) async fn next(&mut self) {
-        if self.changes.recv().await.is_none() {
+        if !self.is_noticed && self.changes.recv().await.is_none() {
             // The watcher lives as long as this.
             return std::future::pending().await;
         }
+        self.is_noticed = true;
         while let Ok(Some(())) = tokio::time::timeout(QUIET, self.changes.recv()).await {}
+        self.is_noticed = false;
     }
 }
 

@@ -14,6 +14,8 @@ const CHANCE: f64 = 1e-4;
 const DEVIATIONS: f64 = 4.0;
 /// Failures up to here are judged exactly, more of them by the normal distribution.
 const EXACT: u64 = 1_000;
+/// Requests up to here are taken for what they are, more of them for without end.
+const DRAWN: u64 = 10_000;
 
 /// What was counted in a step.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -120,14 +122,39 @@ fn rate(bad: u64, all: u64) -> f64 {
 }
 
 /// Whether the first of two counts of failures among so many requests is higher than chance makes
-/// it. If both versions were alike, each failure would be the new one's with the probability that a
-/// request is (the conditional test of two Poisson rates; Przyborowski and Wilenski, 1940).
+/// it. If both versions were alike, the failures would be drawn from all requests, whosever these
+/// are (Fisher's exact test). Among very many, each would be the new one's with the probability that
+/// a request is (the conditional test of two Poisson rates; Przyborowski and Wilenski, 1940).
 fn is_excess((bad, all): (u64, u64), (old_bad, old_all): (u64, u64)) -> bool {
     if bad == 0 || all == 0 || old_all == 0 {
         return false;
     }
-    let share = all as f64 / (all + old_all) as f64;
-    at_least(bad, bad + old_bad, share) < CHANCE
+    let (failed, total) = (bad + old_bad, all + old_all);
+    let chance = match total <= DRAWN {
+        true => drawn(bad, failed, all, total),
+        false => at_least(bad, failed, all as f64 / total as f64),
+    };
+    chance < CHANCE
+}
+
+/// How likely at least `count` of the `failed` ones among `total` requests are among `all` of them.
+fn drawn(count: u64, failed: u64, all: u64, total: u64) -> f64 {
+    let factorial = |of: u64| (2..=of).map(|number| (number as f64).ln()).sum::<f64>();
+    let choices = |of: u64, some: u64| factorial(of) - factorial(some) - factorial(of - some);
+    // From the fewest that there can be to the most, each from the one before, as logarithms.
+    let fewest = (all + failed).saturating_sub(total);
+    let mut log =
+        choices(failed, fewest) + choices(total - failed, all - fewest) - choices(total, all);
+    let mut sum = 0.0;
+    for number in fewest..=failed.min(all) {
+        if number >= count {
+            sum += log.exp();
+        }
+        let more = (failed - number) as f64 * (all - number) as f64;
+        let fewer = (number + 1) as f64 * (total + number + 1 - failed - all) as f64;
+        log += (more / fewer).ln();
+    }
+    sum
 }
 
 /// How likely at least `count` of `all` come true that each do with this probability.

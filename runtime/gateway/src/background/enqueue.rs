@@ -23,6 +23,7 @@ use crate::{
     functions::{check_host, remove_hop_by_hop, shows_token},
     invocation::Invocation,
     route::Route,
+    selection::VERSION,
 };
 
 /// Divides a body of the Open Inference Protocol, and so belongs to what a key stands for.
@@ -133,6 +134,11 @@ fn digest(head: &request::Parts, body: &[u8]) -> Digest {
     for part in [head.method.as_str().as_bytes(), path.as_bytes(), kind, json_length] {
         digest.update(part);
         // No part has a line break.
+        digest.update(b"\n");
+    }
+    // Only where it is: what was stored before it counted keeps its digest.
+    if let Some(version) = head.headers.get(VERSION) {
+        digest.update(version.as_bytes());
         digest.update(b"\n");
     }
     digest.update(body);

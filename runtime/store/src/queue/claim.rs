@@ -61,7 +61,12 @@ pub(super) fn claim(
     let next_due = connection
         .prepare_cached("SELECT min(due_us) FROM calls WHERE state = 'queued'")?
         .query_row([], |row| row.get::<_, Option<i64>>(0))?;
-    Ok(Claimed { calls, last: tenants.last().cloned(), next_due: next_due.map(rows::time) })
+    // Whoever was served last where there was no room for all: the next ones come first then.
+    let last = match calls.last() {
+        Some(call) if calls.len() == limits.most => Some(call.tenant.clone()),
+        _ => tenants.last().cloned(),
+    };
+    Ok(Claimed { calls, last, next_due: next_due.map(rows::time) })
 }
 
 /// Tenants with calls that wait: those behind one, and then those before it.

@@ -180,10 +180,28 @@ async fn tenants_take_turns_and_none_has_more_than_its_share() {
     }
     let expected = [("a", 3), ("b", 2), ("c", 1)].map(|(tenant, count)| (tenant.to_owned(), count));
     assert_eq!(begun, BTreeMap::from(expected));
-    assert_eq!(claimed.last, Some(TenantId::new("c")));
+    assert_eq!(claimed.last, Some(TenantId::new("a")), "whoever was served last");
     let claimed = store.queue().claim(limits, claimed.last, at(100)).await.expect("claims");
     assert_eq!(claimed.calls.len(), 1, "four of one tenant run, and no more may");
     assert_eq!(claimed.next_due, Some(at(5)), "of those that wait");
+}
+
+#[tokio::test]
+async fn tenants_take_turns_where_one_call_at_a_time_can_begin() {
+    let folder = TempDir::new().expect("a folder");
+    let store = queue(&folder).await;
+    let calls = (0..3).flat_map(|round| {
+        [(1, "a"), (2, "b"), (3, "c")].map(|(number, tenant)| of_tenant(3 * round + number, tenant))
+    });
+    take_in(store.queue(), calls).await;
+    let limits = ClaimLimits { most: 1, tenant_running: 100 };
+    let (mut last, mut begun) = (None, Vec::new());
+    for _ in 0..6 {
+        let claimed = store.queue().claim(limits, last, at(100)).await.expect("claims");
+        begun.extend(claimed.calls.iter().map(|call| call.tenant.to_string()));
+        last = claimed.last;
+    }
+    assert_eq!(begun, ["a", "b", "c", "a", "b", "c"]);
 }
 
 #[tokio::test]

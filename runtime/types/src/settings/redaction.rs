@@ -67,14 +67,29 @@ fn mark(text: &[u8], values: &[(&SettingKey, &[u8])], cut: bool) -> Option<Vec<u
             places.filter(|mark| **mark == 0).for_each(|mark| *mark = number);
         };
         memmem::find_iter(text, value).for_each(|at| found(at, value.len()));
-        if cut
-            && let Some(length) =
-                (SHORTEST..value.len()).rev().find(|length| text.ends_with(&value[..*length]))
-        {
+        if cut && let Some(length) = overlap(text, value).filter(|length| *length >= SHORTEST) {
             found(text.len() - length, length);
         }
     }
     (!marks.is_empty()).then_some(marks)
+}
+
+/// How much of a value's beginning, but not all of it, stands at the end of a text. In linear time
+/// (Knuth, Morris and Pratt), for the guest chooses both.
+fn overlap(text: &[u8], value: &[u8]) -> Option<usize> {
+    let mut fallback = vec![0; value.len()];
+    let follow = |fallback: &[usize], mut length: usize, byte: u8| {
+        while length > 0 && byte != value[length] {
+            length = fallback[length - 1];
+        }
+        length + usize::from(byte == value[length])
+    };
+    for at in 1..value.len() {
+        fallback[at] = follow(&fallback, fallback[at - 1], value[at]);
+    }
+    let tail = &text[(text.len() + 1).saturating_sub(value.len())..];
+    let length = tail.iter().fold(0, |length, byte| follow(&fallback, length, *byte));
+    Some(length).filter(|length| *length > 0)
 }
 
 #[cfg(test)]
@@ -92,6 +107,20 @@ mod tests {
             settings.secrets.insert(key.parse().expect("a key"), secret);
         }
         settings
+    }
+
+    #[test]
+    fn an_overlap_is_the_longest_proper_beginning_at_the_end() {
+        let slowly = |text: &[u8], value: &[u8]| {
+            (1..value.len()).rev().find(|length| text.ends_with(&value[..*length]))
+        };
+        let texts = ["", "a", "aa", "ab", "aab", "abab", "aabaaab", "bbabab", "abcabcab", "caba"];
+        for text in texts {
+            for value in &texts[1..] {
+                let (text, value) = (text.as_bytes(), value.as_bytes());
+                assert_eq!(overlap(text, value), slowly(text, value), "{text:?} {value:?}");
+            }
+        }
     }
 
     #[test]

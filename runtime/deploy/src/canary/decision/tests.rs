@@ -85,6 +85,15 @@ fn what_is_worse_rolls_back_at_once_and_says_why() {
 }
 
 #[test]
+fn what_fails_throughout_is_found_out_by_a_few_requests_to_the_old_version() {
+    let action = after(&canary("95% 1s, 100%", 0), 2, counts(3, 0, 0, 5), counts(57, 57, 57, 5));
+    assert!(matches!(action, Action::Enter(CanaryState::RolledBack { .. })), "{action:?}");
+    // Both of two failures among five of nine requests: 5 × 4 of 9 × 8 ways.
+    assert!((drawn(2, 2, 5, 9) - 10.0 / 36.0).abs() < 1e-9);
+    assert!((drawn(0, 2, 5, 9) - 1.0).abs() < 1e-9);
+}
+
+#[test]
 fn what_may_be_chance_or_is_within_limits_does_not_roll_back() {
     let cases = [
         ("as bad as the old one", counts(2_000, 200, 200, 5), counts(100, 12, 12, 5)),
