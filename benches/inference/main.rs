@@ -13,7 +13,6 @@ mod agreement;
 mod costs;
 mod curve;
 mod engine;
-mod group;
 mod grpc;
 mod large;
 mod models;
@@ -29,6 +28,7 @@ mod target;
 mod support {
     pub(crate) mod ceiling;
     pub(crate) mod client;
+    pub(crate) mod group;
     pub(crate) mod load;
     pub(crate) mod open_loop;
     #[expect(dead_code, reason = "peers are groups of processes")]

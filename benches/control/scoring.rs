@@ -1,5 +1,4 @@
 //! Batch scoring: rows a second beside the engine alone, and what clients feel of a batch that runs.
-//! Never judges: it prints what it finds.
 
 use std::{
     fs,
@@ -20,22 +19,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use support::{
+use crate::support::{
     client::{deploy, get, plain},
     load::{progress, quantile},
     process::{ServerProcess, root},
     report::{Table, publish},
 };
-
-mod support {
-    pub(crate) mod client;
-    #[expect(dead_code, reason = "this bench has a load of its own")]
-    pub(crate) mod load;
-    #[expect(dead_code, reason = "there is no peer")]
-    pub(crate) mod process;
-    #[expect(dead_code, reason = "there is no aim")]
-    pub(crate) mod report;
-}
 
 /// Elements of a row, and rows of a run.
 const WIDTH: usize = 256;
@@ -47,8 +36,8 @@ const FILES: usize = 8;
 /// How long the engine computes alone, and how long a client calls.
 const WHILE: Duration = Duration::from_secs(3);
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> Result<()> {
+/// Files through a model, the engine alone, and one client beside them.
+pub(crate) async fn measure() -> Result<()> {
     let folder = TempDir::new()?;
     let model = folder.path().join("mlp.onnx");
     let made = Command::new(example("mlp")).arg(&model).status().await;
