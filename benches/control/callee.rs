@@ -1,11 +1,7 @@
 //! Servers whose calls are compared one by one: in turn, so that what else happens on the machine
 //! hits all of them. Never measures throughput.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use prometheus::Registry;
@@ -146,7 +142,7 @@ pub(crate) async fn token(store: &Store, tenant: &TenantId) -> Result<String> {
         tenant: tenant.clone(),
         role: Role::Deployer,
         note: String::new(),
-        lifetime: None::<Duration>,
+        lifetime: None,
     };
     Ok(create_token(store, &Caller::unasked(), new).await?.1.reveal())
 }

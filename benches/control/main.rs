@@ -26,6 +26,7 @@ mod support {
     #[expect(dead_code, reason = "nobody has to stand still here")]
     pub(crate) mod group;
     pub(crate) mod load;
+    #[expect(dead_code, reason = "only Quern says where it listens")]
     pub(crate) mod process;
     pub(crate) mod report;
 }

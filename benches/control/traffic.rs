@@ -87,11 +87,12 @@ fn choose(store: &quern_store::Store, name: &str) -> Result<f64> {
     let found = routes.function(&TenantId::default(), &name).context("was deployed")?;
     let mut headers = HeaderMap::new();
     headers.insert(USER, HeaderValue::from_static("17"));
-    let id = InvocationId::generate();
+    let id: InvocationId = "01a1ffd5-88b3-749a-8da6-ea9a792e923d".parse()?;
     let started = Instant::now();
     for _ in 0..CHOICES {
         let choice = Choice { selector: None, headers: &headers, id };
-        black_box(found.pick(&name, black_box(&choice)))?;
+        let picked = black_box(found.pick(&name, black_box(&choice)));
+        ensure!(picked.is_ok(), "nobody asks for a version");
     }
     Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(CHOICES))
 }
