@@ -7,11 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::Client;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::sleep;
 
 use crate::{
     callee::{hello, serve_configured},
@@ -124,24 +125,25 @@ impl Quern {
         Ok(Self { server, _data: data })
     }
 
-    /// Waits until so many calls are finished.
-    async fn finished_are(&self, client: &Client, count: usize) -> Result<()> {
-        loop {
-            let metrics = get(client, &self.server.url("/metrics")).await?;
-            let failed = sum(&metrics, "quern_async_calls{state=\"dead\"}")
-                + sum(&metrics, "quern_async_calls{state=\"failed\"}");
-            ensure!(failed == 0.0, "{failed} calls failed");
-            if sum(&metrics, "quern_async_calls{state=\"succeeded\"}") >= count as f64 {
-                return Ok(());
+    /// Waits until no call waits or runs.
+    async fn is_through(&self, client: &Client) -> Result<()> {
+        for state in ["queued", "running"] {
+            while self.has(client, state).await? {
+                sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        for state in ["failed", "dead"] {
+            ensure!(!self.has(client, state).await?, "calls are {state}");
+        }
+        Ok(())
     }
-}
 
-fn sum(metrics: &str, series: &str) -> f64 {
-    let values = metrics.lines().filter_map(|line| line.strip_prefix(series));
-    values.filter_map(|value| value.trim().parse::<f64>().ok()).sum()
+    async fn has(&self, client: &Client, state: &str) -> Result<bool> {
+        let url = self.server.url(&format!("/v1/invocations?limit=1&state={state}"));
+        let found: Value = serde_json::from_str(&get(client, &url).await?)?;
+        let calls = found["invocations"].as_array().context("a list of calls")?;
+        Ok(!calls.is_empty())
+    }
 }
 
 /// Calls a second from the first one's begin to the last one's end.
@@ -194,12 +196,12 @@ impl System<'_> {
         // One more was carried out before: the first is slow.
         if let Self::Quern(quern) = self {
             hand_over(1).await?;
-            quern.finished_are(&client, 1).await?;
+            quern.is_through(&client).await?;
         }
         let begun = Instant::now();
         hand_over(CALLS).await?;
         match self {
-            Self::Quern(quern) => quern.finished_are(&client, CALLS + 1).await?,
+            Self::Quern(quern) => quern.is_through(&client).await?,
             Self::Peer(queues, queue) => queues.finished_are(*queue, CALLS + 1).await?,
         }
         let rate = CALLS as f64 / begun.elapsed().as_secs_f64();

@@ -32,7 +32,7 @@ const RUN: u64 = 64;
 /// Rows of the file.
 const ROWS: usize = 40_000;
 /// Files that wait while a client calls, so that there is always a batch that runs.
-const FILES: usize = 8;
+const FILES: usize = 16;
 /// How long the engine computes alone, and how long a client calls.
 const WHILE: Duration = Duration::from_secs(3);
 
