@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use crate::{
     callee::{hello, serve_configured},
-    queues::{PROCESSES, Queue, Queues, call},
+    queues::{Flush, PROCESSES, Queue, Queues, call},
     support::{
         client::{get, plain},
         function::deploy_function,
@@ -55,7 +55,7 @@ pub(crate) async fn measure() -> Result<()> {
     let folder = TempDir::new()?;
     let body = folder.path().join("body.json");
     fs::write(&body, call(&"x".repeat(BYTES)).to_string())?;
-    let queues = Queues::start().await?;
+    let queues = [Queues::start(Flush::Always).await?, Queues::start(Flush::EverySecond).await?];
     let quern = Quern::start().await?;
     let target = Target {
         name: "Quern".to_owned(),
@@ -67,30 +67,34 @@ pub(crate) async fn measure() -> Result<()> {
         Table::new(["taken in by", "connections", "calls/s", "p50", "p99", "Quern : it", "aim"]);
     for connections in CONNECTIONS {
         let mut targets = vec![target.clone()];
-        targets.extend(Queue::ALL.map(|queue| queues.target(queue, &body)));
+        let peers = queues.iter().flat_map(|on| Queue::ALL.map(|queue| on.target(queue, &body)));
+        targets.extend(peers);
         let measured = compare(&targets, connections, ROUNDS).await?;
-        queues.forget().await?;
+        for on in &queues {
+            on.forget().await?;
+        }
         for (target, theirs) in targets.iter().zip(&measured) {
             table.row(row(target, connections, measured[0], *theirs));
         }
     }
     let flushes = flushes(folder.path())?;
     let mut alone = String::new();
+    let [durable, _] = &queues;
     for queue in Queue::ALL {
-        let rate = queues.alone(queue, Duration::from_secs(3), BYTES).await?;
+        let rate = durable.alone(queue, Duration::from_secs(3), BYTES).await?;
         progress(format!("the client of {} alone: {rate:.0}/s", queue.name()));
         alone += &format!(
             "The client of {} alone, in {PROCESSES} processes and without HTTP, hands {rate:.0} \
              calls a second to Redis. ",
             queue.name()
         );
-        queues.forget().await?;
+        durable.forget().await?;
     }
     drop(quern);
     let ends = carried_out(&queues).await?;
     let text = format!(
         "A call of {BYTES} bytes for later, acknowledged once it is on the disk: Redis with \
-         `appendfsync always`, RQ and Celery behind FastAPI on {PROCESSES} processes, all by the \
+         `appendfsync always`, or with `everysec` where that is said; RQ and Celery behind FastAPI on {PROCESSES} processes, all by the \
          same `wrk -t1`. Nobody carries out what the peers take in meanwhile; Quern does. This disk \
          alone flushes {flushes:.0} times a second.\n\n{table}\n{alone}\n\nFrom the first of \
          {CALLS} calls to the end of the last, {AT_A_TIME} handed over at a time. RQ has \
@@ -147,21 +151,17 @@ impl Quern {
 }
 
 /// Calls a second from the first one's begin to the last one's end.
-async fn carried_out(queues: &Queues) -> Result<Table> {
+async fn carried_out(queues: &[Queues]) -> Result<Table> {
     let quern = Quern::start().await?;
     let ours = System::Quern(&quern).carry_out().await?;
     let mut table = Table::new(["carried out by", "calls/s", "Quern : it"]);
     table.row(["Quern".to_owned(), format!("{ours:.0}"), "**1.00**".to_owned()]);
-    for queue in Queue::ALL {
-        queues.forget().await?;
-        let workers = queues.workers(queue).await?;
-        let theirs = System::Peer(queues, queue).carry_out().await?;
+    for (on, queue) in queues.iter().flat_map(|on| Queue::ALL.map(|queue| (on, queue))) {
+        on.forget().await?;
+        let workers = on.workers(queue).await?;
+        let theirs = System::Peer(on, queue).carry_out().await?;
         workers.stop().await?;
-        table.row([
-            queue.name().to_owned(),
-            format!("{theirs:.0}"),
-            format!("**{:.2}**", ours / theirs),
-        ]);
+        table.row([on.name(queue), format!("{theirs:.0}"), format!("**{:.2}**", ours / theirs)]);
     }
     Ok(table)
 }

@@ -1,5 +1,4 @@
-//! RQ and Celery on a Redis that keeps what it acknowledged, as Quern does: started, and ended with
-//! their workers. Never measures.
+//! RQ and Celery on Redis, with their workers: started, and ended. Never measures.
 
 use std::{fs, net::TcpStream, path::Path, time::Duration};
 
@@ -23,6 +22,15 @@ const FOLDER: &str = "benches/peers";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Processes that take calls over HTTP, and processes that carry them out.
 pub(crate) const PROCESSES: usize = 4;
+
+/// When Redis flushes what it has acknowledged to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// Before it acknowledges, as Quern does.
+    Always,
+    /// So that power loss takes a second of what was acknowledged.
+    EverySecond,
+}
 
 /// A peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +60,16 @@ impl Queue {
 
 /// Redis, and what takes calls for both peers.
 pub(crate) struct Queues {
+    flush: Flush,
     redis: Redis,
     origin: String,
     _app: Group,
 }
 
 impl Queues {
-    /// Starts Redis, with what it acknowledges on the disk, and the processes that take calls.
-    pub(crate) async fn start() -> Result<Self> {
-        let redis = Redis::start().await?;
+    /// Starts Redis, and the processes that take calls.
+    pub(crate) async fn start(flush: Flush) -> Result<Self> {
+        let redis = Redis::start(flush).await?;
         let origin = format!("http://127.0.0.1:{}", free_port()?);
         let mut app = redis.python(&["-m", "uvicorn", "queue_app:app", "--app-dir"]);
         app.arg(root().join(FOLDER))
@@ -69,13 +78,22 @@ impl Queues {
             .args(["--loop", "uvloop", "--http", "httptools"]);
         let ready = format!("{origin}/openapi.json");
         let app = Group::start(app, TempDir::new()?, &ready).await?;
-        Ok(Self { redis, origin, _app: app })
+        Ok(Self { flush, redis, origin, _app: app })
+    }
+
+    /// A queue on this Redis.
+    pub(crate) fn name(&self, queue: Queue) -> String {
+        let flush = match self.flush {
+            Flush::Always => "",
+            Flush::EverySecond => ", flushed each second",
+        };
+        format!("{}{flush}", queue.name())
     }
 
     /// Takes calls with this body over HTTP.
     pub(crate) fn target(&self, queue: Queue, body: &Path) -> Target {
         Target {
-            name: format!("{} behind FastAPI", queue.name()),
+            name: self.name(queue),
             url: self.url(queue),
             body: Some(body.to_owned()),
             headers: Vec::new(),
@@ -181,13 +199,17 @@ struct Redis {
 }
 
 impl Redis {
-    async fn start() -> Result<Self> {
+    async fn start(flush: Flush) -> Result<Self> {
+        let flush = match flush {
+            Flush::Always => "always",
+            Flush::EverySecond => "everysec",
+        };
         let (port, folder) = (free_port()?, TempDir::new()?);
         let mut command = Command::new(peer("redis-server"));
         command
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"])
             .arg(folder.path())
-            .args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", flush, "--save", ""])
             .args(["--logfile", "log"])
             .kill_on_drop(true);
         let child = command.spawn().context("Redis can't be started: `make peers` installs it")?;

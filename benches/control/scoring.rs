@@ -32,7 +32,7 @@ const RUN: u64 = 64;
 /// Rows of the file.
 const ROWS: usize = 40_000;
 /// Files that wait while a client calls, so that there is always a batch that runs.
-const FILES: usize = 16;
+const FILES: usize = 12;
 /// How long the engine computes alone, and how long a client calls.
 const WHILE: Duration = Duration::from_secs(3);
 
@@ -60,9 +60,9 @@ pub(crate) async fn measure() -> Result<()> {
         progress(format!("{name}: {rate:.0} rows/s"));
         table.row([name.into(), format!("{rate:.0}"), format!("**{:.2}**", rate / alone)]);
     }
-    let mut path = String::new();
+    let (mut path, file) = (String::new(), csv());
     for _ in 0..FILES {
-        path = begin(&client, &quern, "text/csv", csv()).await?;
+        path = begin(&client, &quern, "text/csv", file.clone()).await?;
     }
     let busy = latencies(&client, &quern).await?;
     let last = status(&client, &quern, &path).await?;
