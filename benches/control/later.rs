@@ -94,12 +94,13 @@ pub(crate) async fn measure() -> Result<()> {
     let ends = carried_out(&queues).await?;
     let text = format!(
         "A call of {BYTES} bytes for later, acknowledged once it is on the disk: Redis with \
-         `appendfsync always`, or with `everysec` where that is said; RQ and Celery behind FastAPI on {PROCESSES} processes, all by the \
-         same `wrk -t1`. Nobody carries out what the peers take in meanwhile; Quern does. This disk \
-         alone flushes {flushes:.0} times a second.\n\n{table}\n{alone}\n\nFrom the first of \
-         {CALLS} calls to the end of the last, {AT_A_TIME} handed over at a time. RQ has \
-         {PROCESSES} workers that run calls in themselves, Celery a pool of {PROCESSES} processes; \
-         Quern makes a sandbox for each call. All keep what was answered.\n\n{ends}"
+         `appendfsync always`, and where that is said with `everysec`. RQ and Celery are behind \
+         FastAPI on {PROCESSES} processes; all are loaded by the same `wrk -t1`. Nobody carries out \
+         what the peers take in meanwhile; Quern does. This disk alone flushes {flushes:.0} times a \
+         second.\n\n{table}\n{alone}\n\nFrom the first of {CALLS} calls to the end of the last, \
+         {AT_A_TIME} handed over at a time. RQ has {PROCESSES} workers that run calls in \
+         themselves, Celery a pool of {PROCESSES} processes; Quern makes a sandbox for each call. \
+         All keep what was answered.\n\n{ends}"
     );
     publish("later", "Calls for later", &text)
 }

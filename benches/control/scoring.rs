@@ -60,13 +60,13 @@ pub(crate) async fn measure() -> Result<()> {
         progress(format!("{name}: {rate:.0} rows/s"));
         table.row([name.into(), format!("{rate:.0}"), format!("**{:.2}**", rate / alone)]);
     }
-    let (mut path, file) = (String::new(), csv());
+    let (mut path, file) = (String::new(), ndjson());
     for _ in 0..FILES {
-        path = begin(&client, &quern, "text/csv", file.clone()).await?;
+        path = begin(&client, &quern, "application/x-ndjson", file.clone()).await?;
     }
     let busy = latencies(&client, &quern).await?;
     let last = status(&client, &quern, &path).await?;
-    ensure!(last["state"] != "completed", "the batches ended before the client did");
+    ensure!(last["state"] != "completed", "the batches ended before the client did: {last}");
     quern.stop().await?;
     let mut felt = Table::new(["one client, one row a call", "p50", "p99"]);
     for (name, mut latencies) in [("alone", quiet), ("beside a batch", busy)] {
