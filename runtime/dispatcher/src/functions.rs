@@ -2,6 +2,7 @@
 //! request within the function's limits, and runs it.
 
 mod loader;
+mod places;
 
 use std::{
     sync::Arc,
@@ -16,8 +17,9 @@ use quern_types::{
     InvokeError, ModelError, Name, Picked, Priority, Settings, Span, SpanKind, TenantId, Tensor,
     Trace, Version, VersionNumber,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
+use self::places::{Place, Places};
 use crate::{
     drain::Work,
     found::pick_function,
@@ -74,9 +76,8 @@ pub(crate) struct Loader {
 /// A version whose code is ready.
 pub(crate) struct Loaded {
     function: Function,
-    /// Requests that run at the same time; a permit for each.
-    concurrency: u32,
-    permits: Arc<Semaphore>,
+    /// For the requests that run at the same time.
+    places: Places,
     metrics: Arc<FunctionMetrics>,
 }
 
@@ -88,7 +89,7 @@ struct Admitted {
     started: Instant,
     /// From its admission to its guest's end.
     span: Span,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
     _work: Option<Work>,
 }
 
@@ -102,12 +103,12 @@ pub(crate) struct InUse {
     pub(crate) memory_bytes: u64,
 }
 
-/// Where a request may run.
-struct Place {
+/// Where a request may run, and for how long.
+struct Admission {
     loaded: Arc<Loaded>,
     deadline: Deadline,
     started: Instant,
-    permit: OwnedSemaphorePermit,
+    place: Place,
     /// What is set for the function.
     settings: Option<Arc<Settings>>,
 }
@@ -321,7 +322,7 @@ impl Functions {
     pub(crate) fn concurrency(&self, tenant: &TenantId, name: &Name) -> Option<u32> {
         let version = self.resolve(tenant, name, None).ok()?;
         let loaded = self.ready.loaded(&VersionKey::new(tenant, name, version.number))?;
-        Some(loaded.concurrency)
+        Some(loaded.places.most())
     }
 
     /// What is counted of all functions.
@@ -332,10 +333,9 @@ impl Functions {
     /// What a version takes up at this moment; none while it is not loaded.
     pub(crate) fn in_use(&self, key: &VersionKey) -> Option<InUse> {
         let loaded = self.ready.loaded(key)?;
-        let free = loaded.permits.available_permits() as u64;
         Some(InUse {
-            running: u64::from(loaded.concurrency).saturating_sub(free),
-            concurrency: loaded.concurrency,
+            running: loaded.places.taken(),
+            concurrency: loaded.places.most(),
             memory_bytes: loaded.function.instances_memory_bytes(),
         })
     }
@@ -360,15 +360,15 @@ impl Functions {
                 ("quern.invocation", invocation.id.to_string().into()),
             ]
         });
-        let place = self.place(&invocation, version, &span).await;
-        span.outcome(&place);
-        let Place { loaded, deadline, started, permit, settings } = place?;
+        let admission = self.place(&invocation, version, &span).await;
+        span.outcome(&admission);
+        let Admission { loaded, deadline, started, place, settings } = admission?;
         let Invocation { id, tenant, name, priority, work, .. } = invocation;
         let trace = span.trace().clone();
         let call = Call { id, tenant: tenant.clone(), deadline, priority, trace, settings };
         let version = version.number;
         let author = Author::new(tenant, name, version, &call);
-        Ok(Admitted { loaded, call, author, started, span, _permit: permit, _work: work })
+        Ok(Admitted { loaded, call, author, started, span, _place: place, _work: work })
     }
 
     /// A place among the requests that the function runs; its code is loaded first, if need be.
@@ -377,8 +377,8 @@ impl Functions {
         invocation: &Invocation,
         version: &Arc<Version<FunctionSpec>>,
         span: &Span,
-    ) -> Result<Place, InvokeError> {
-        let Invocation { tenant, name, patience, .. } = invocation;
+    ) -> Result<Admission, InvokeError> {
+        let Invocation { tenant, name, patience, priority, .. } = invocation;
         let started = Instant::now();
         let limits = self.loader.sandbox.limits(&version.spec);
         let most = limits.timeout.0;
@@ -394,11 +394,8 @@ impl Functions {
             .await
             .map_err(|_| InvokeError::Limit(Exceeded::Timeout(limits.timeout)))??;
         drop(cold);
-        let Ok(permit) = loaded.permits.clone().try_acquire_owned() else {
-            loaded.metrics.refused.inc();
-            return Err(InvokeError::Busy { scope: "function", limit: loaded.concurrency });
-        };
-        Ok(Place { loaded, deadline, started, permit, settings })
+        let place = loaded.places.take(*priority).inspect_err(|_| loaded.metrics.refused.inc())?;
+        Ok(Admission { loaded, deadline, started, place, settings })
     }
 
     /// What is set for the function of a version, now that it is called.
@@ -426,7 +423,7 @@ impl Functions {
             if let (Some(aftermath), Some(failure)) = (aftermath, &report.failure) {
                 aftermath.ended(Ending::of(&failure.error));
             }
-            // Whole, permit included: a closure takes no more than the fields it names.
+            // Whole, its place included: a closure takes no more than the fields it names.
             let mut admitted = admitted;
             let report = redaction::report(admitted.call.settings.as_deref(), report);
             describe(&mut admitted.span, &report);

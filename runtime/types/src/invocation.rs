@@ -97,7 +97,7 @@ pub enum InvokeError {
     /// As many requests as are allowed are running already.
     #[error("{limit} requests are running already, the limit of the {scope}: try again later")]
     Busy {
-        /// Whose limit: "function" or "server".
+        /// Whose limit: "function", "function for the lowest priority" or "server".
         scope: &'static str,
         /// The limit.
         limit: u32,

@@ -5,9 +5,8 @@ use std::{sync::Arc, time::Instant};
 
 use quern_sandbox::{Function, Owner};
 use quern_types::{FunctionSpec, InvokeError, Version};
-use tokio::sync::Semaphore;
 
-use super::{Loaded, Loader};
+use super::{Loaded, Loader, places::Places};
 use crate::ready::VersionKey;
 
 impl Loader {
@@ -41,10 +40,8 @@ impl Loader {
             }
         };
         let metrics = Arc::new(self.metrics.function(&key.tenant, &key.name));
-        let concurrency = function.concurrency();
-        let permits = usize::try_from(concurrency).unwrap_or(usize::MAX);
-        let permits = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
-        Ok(Arc::new(Loaded { function, concurrency, permits, metrics }))
+        let places = Places::new(function.concurrency());
+        Ok(Arc::new(Loaded { function, places, metrics }))
     }
 
     async fn link(
