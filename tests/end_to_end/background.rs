@@ -3,8 +3,11 @@
 
 mod calls;
 mod kills;
+mod receiver;
 mod retries;
 mod schedules;
+mod shares;
+mod webhooks;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;

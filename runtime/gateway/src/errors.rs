@@ -189,7 +189,7 @@ mod tests {
         AccessChangeError, ComponentError, DeployError, StageError, TenantLimitsError, TokenError,
         TrafficError,
     };
-    use quern_jobs::{ChangeError, EnqueueError, ScheduleError};
+    use quern_jobs::{ChangeError, EnqueueError, ScheduleError, Scope};
     use quern_types::{
         BodyError, ByteSize, CallState, Class, CredentialError, DataType, DeviceError, DeviceId,
         Engine, FunctionManifest, GuestFault, InvokeError, Mismatch, ModelError, Name, Period,
@@ -265,6 +265,7 @@ mod tests {
             (Code::InvalidRequest, routed("GET", "/v2/models/a/versions/x")),
             (Code::InvalidRequest, routed("DELETE", "/v1/tokens/x")),
             (Code::InvalidRequest, routed("GET", "/v1/invocations/x")),
+            (Code::InvalidRequest, routed("GET", "/v1/deliveries/x")),
             (Code::NotFound, ChangeError::NotFound { id: call }.into()),
             (
                 Code::WrongState,
@@ -272,7 +273,10 @@ mod tests {
                     .into(),
             ),
             (Code::NoResult, Failure::new(Code::NoResult, "not yet")),
-            (Code::TooManySchedules, ScheduleError::TooMany { limit: 1 }.into()),
+            (
+                Code::TooManySchedules,
+                ScheduleError::TooMany { scope: Scope::Server, limit: 1 }.into(),
+            ),
             (
                 Code::KeyReused,
                 EnqueueError::KeyReused { key: "k".into(), target: "f".into(), id: call }.into(),
@@ -573,6 +577,7 @@ mod tests {
         ]
         .into_iter()
         .chain(sources::batch_failures())
+        .chain(sources::webhook_failures())
         .collect()
     }
 

@@ -46,6 +46,7 @@ mod traces;
 mod traffic;
 mod troubles;
 mod v2;
+mod webhooks;
 
 pub use gateway::{Gateway, GatewayConfig, GatewayServices};
 pub use grpc::protocol;

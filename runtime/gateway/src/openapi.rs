@@ -14,6 +14,7 @@ mod tenancy;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod webhooks;
 
 use std::collections::HashSet;
 
@@ -39,6 +40,7 @@ fn described() -> Vec<Operation> {
         settings::operations(),
         traffic::operations(),
         background::operations(),
+        webhooks::operations(),
         batches::operations(),
         access::operations(),
         tenancy::operations(),

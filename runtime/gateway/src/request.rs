@@ -26,7 +26,7 @@ use crate::{
     server::{Offer, Origin},
     settings, sharing, stats, tenants, tokens,
     traces::RequestSpan,
-    traffic, v2,
+    traffic, v2, webhooks,
 };
 
 /// The header that names a request.
@@ -190,6 +190,9 @@ impl Gateway {
             Route::RevokeToken(id) => Box::pin(tokens::revoke(self, caller, id)).await,
             Route::Background(route) => {
                 Box::pin(background::answer(self, caller, route, request)).await
+            }
+            Route::Webhooks(route) => {
+                Box::pin(webhooks::answer(self, caller, route, request)).await
             }
             Route::Audit => Box::pin(tokens::audit(self, request.uri().query())).await,
             Route::Batches(route) => Box::pin(batches::answer(self, caller, route, request)).await,

@@ -13,6 +13,7 @@ mod tenants;
 #[cfg(test)]
 pub(crate) mod tests;
 mod traffic;
+mod webhooks;
 
 pub(crate) use batches::BatchRoute;
 use http::Method;
@@ -26,7 +27,7 @@ pub(crate) use settings::SettingsRoute;
 pub(crate) use sharing::SharingRoute;
 pub(crate) use tenants::TenantRoute;
 
-pub(crate) use self::{background::BackgroundRoute, traffic::TrafficRoute};
+pub(crate) use self::{background::BackgroundRoute, traffic::TrafficRoute, webhooks::WebhookRoute};
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +102,8 @@ pub(crate) enum Route {
     Audit,
     /// Asynchronous calls.
     Background(BackgroundRoute),
+    /// Webhooks, and messages to them.
+    Webhooks(WebhookRoute),
     /// `/v1/batches…`
     Batches(BatchRoute),
     /// `GET /healthz`
@@ -188,6 +191,12 @@ pub(crate) enum RouteError {
     /// What should name an invocation doesn't.
     #[error("invocation {id:?} is not valid: it is named by the UUID that its answer gave")]
     Invocation {
+        /// What stands in its place.
+        id: String,
+    },
+    /// What should name a message to a webhook doesn't.
+    #[error("delivery {id:?} is not valid: it is named by the UUID in its header webhook-id")]
+    Delivery {
         /// What stands in its place.
         id: String,
     },

@@ -1,5 +1,5 @@
-//! What bounds asynchronous calls: how many wait and run, how often they are tried, and for how
-//! long their answers are kept. It enforces nothing itself.
+//! What bounds asynchronous calls and messages to webhooks: how many wait and run, how often they are
+//! tried, and for how long what came of them is kept. It enforces nothing itself.
 
 use std::time::Duration;
 
@@ -37,6 +37,27 @@ pub struct JobsConfig {
     pub keep_dead: Duration,
     /// Bytes of what is kept of one tenant, beyond which the oldest goes.
     pub keep_bytes: ByteSize,
+    /// Messages to webhooks; how many may wait is in `waiting`.
+    pub webhooks: WebhooksConfig,
+}
+
+/// The limits of messages to webhooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhooksConfig {
+    /// Messages that are under way at a time.
+    pub concurrency: u32,
+    /// Messages of one tenant that are under way at a time.
+    pub tenant_concurrency: u32,
+    /// Longest time from the beginning of a connection to the head of the answer.
+    pub timeout: Duration,
+    /// For how long a message is sent again that is not taken.
+    pub max_age: Duration,
+    /// Longest pause after the first time; it doubles with each further one.
+    pub first_pause: Duration,
+    /// Longest pause between two times.
+    pub longest_pause: Duration,
+    /// How long it can be seen what came of a message.
+    pub keep: Duration,
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -51,6 +72,8 @@ impl Default for JobsConfig {
                 calls: 1_000_000,
                 tenant_bytes: ByteSize::mib(1_024),
                 bytes: ByteSize::mib(4_096),
+                tenant_messages: 100_000,
+                messages: 1_000_000,
             },
             max_request: ByteSize::mib(4),
             max_response: ByteSize::mib(4),
@@ -63,6 +86,21 @@ impl Default for JobsConfig {
             keep_results: 24 * HOUR,
             keep_dead: 14 * 24 * HOUR,
             keep_bytes: ByteSize::mib(1_024),
+            webhooks: WebhooksConfig::default(),
+        }
+    }
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            tenant_concurrency: 8,
+            timeout: Duration::from_secs(15),
+            max_age: 24 * HOUR,
+            first_pause: Duration::from_secs(5),
+            longest_pause: HOUR,
+            keep: 7 * 24 * HOUR,
         }
     }
 }

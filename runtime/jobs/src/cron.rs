@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::HOST};
-use quern_store::{Fire, NewCall, QueueFailure};
-use quern_types::{Digest, InvocationId, Name, Schedule, ScheduleSpec, TenantId};
+use quern_store::{Fire, Fired, NewCall, QueueFailure};
+use quern_types::{CallKind, Callee, Digest, InvocationId, Name, Schedule, ScheduleSpec, TenantId};
 use uuid::Uuid;
 
 use crate::{InvalidSchedule, Jobs, timetable::Timetable};
@@ -150,12 +150,17 @@ impl Watched {
             overlap: spec.overlap,
         };
         match jobs.queue.fire(fire, jobs.config.waiting).await {
-            Ok(calls) => {
+            Ok(Fired { calls, until, refusal }) => {
                 self.last = until;
                 self.next = self.timetable.next_after(until);
                 jobs.metrics.fired.inc_by(calls as u64);
                 jobs.news.notify_one();
                 tracing::debug!(schedule = %name, calls, "schedule was due");
+                if let Some(error) = refusal {
+                    jobs.metrics.unfired.inc();
+                    tracing::warn!(schedule = %name, %tenant, %error, "schedule is behind its times");
+                    self.next = Some(now + PAUSE);
+                }
             }
             Err(error) => {
                 jobs.metrics.unfired.inc();
@@ -178,11 +183,12 @@ impl Watched {
         Some(NewCall {
             id: InvocationId::from_uuid(Uuid::now_v7()),
             tenant: tenant.clone(),
-            target: target(&spec.path)?,
+            callee: callee(&spec.path)?,
             digest: Digest::of(request.body()),
             request,
             // No client can send this: a key of theirs is ASCII.
             key: Some(format!("schedule·{name}·{}·{}", since_epoch(*created), since_epoch(time))),
+            webhook: spec.webhook.clone(),
             max_attempts: spec.max_attempts.unwrap_or(jobs.config.attempts),
             max_age: spec.max_age.map_or(jobs.config.age, |age| age.0),
             created: now,
@@ -195,10 +201,13 @@ fn since_epoch(time: SystemTime) -> u128 {
 }
 
 /// The function or model that a path is of: the name in `/f/{name}/…` or `/v2/models/{name}/…`.
-fn target(path: &str) -> Option<Name> {
+fn callee(path: &str) -> Option<Callee> {
     let path = path.split('?').next()?;
-    let rest = path.strip_prefix("/f/").or_else(|| path.strip_prefix("/v2/models/"))?;
-    rest.split('/').next()?.parse().ok()
+    let http = path.strip_prefix("/f/").map(|rest| (CallKind::Http, rest));
+    let (kind, rest) =
+        http.or_else(|| Some((CallKind::Inference, path.strip_prefix("/v2/models/")?)))?;
+    let name: Name = rest.split('/').next()?.parse().ok()?;
+    Some(Callee { kind, name: name.into() })
 }
 
 /// What a schedule calls.
@@ -227,7 +236,7 @@ pub fn request(name: &Name, spec: &ScheduleSpec) -> Result<Request<Bytes>, Inval
 pub(crate) fn check(spec: &ScheduleSpec) -> Result<(), InvalidSchedule> {
     let anyone: Name = "schedule".parse().expect("a name");
     request(&anyone, spec)?;
-    match target(&spec.path) {
+    match callee(&spec.path) {
         Some(_) => Ok(()),
         None => {
             let problem = "is neither below /f nor an inference below /v2/models".to_owned();
@@ -244,17 +253,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_the_name_in_a_path() {
-        let name = |text: &str| Some(text.parse::<Name>().expect("a name"));
+    fn what_is_called_is_the_name_in_a_path() {
+        let some = |kind, text: &str| Some(Callee { kind, name: text.parse().expect("a name") });
         for (path, expected) in [
-            ("/f/report", name("report")),
-            ("/f/report/daily?x=/f/other", name("report")),
-            ("/v2/models/digits/infer", name("digits")),
-            ("/v2/models/digits/versions/1/infer", name("digits")),
+            ("/f/report", some(CallKind::Http, "report")),
+            ("/f/report/daily?x=/f/other", some(CallKind::Http, "report")),
+            ("/v2/models/digits/infer", some(CallKind::Inference, "digits")),
+            ("/v2/models/digits/versions/1/infer", some(CallKind::Inference, "digits")),
             ("/v1/functions", None),
             ("/f/", None),
         ] {
-            assert_eq!(target(path), expected, "{path}");
+            assert_eq!(callee(path), expected, "{path}");
         }
     }
 }

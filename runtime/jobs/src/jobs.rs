@@ -10,14 +10,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use prometheus::Registry;
 use quern_store::{
-    CallQuery, CallQueue, CallRecord, Catalog, ChangeError, EnqueueError, Enqueued, Found, NewCall,
-    QueueFailure, Store,
+    CallQuery, CallQueue, CallRecord, Cancellation, Catalog, ChangeError, EnqueueError, Enqueued,
+    Found, NewCall, QueueFailure, Store,
 };
-use quern_types::{CarryOut, Digest, InvocationId, Name, TenantId};
+use quern_types::{Callee, CarryOut, Courier, Digest, InvocationId, Name, TenantId};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{JobsConfig, cron, metrics::Metrics, runner, sweeper};
+use crate::{JobsConfig, cron, metrics::Metrics, runner, sweeper, webhooks};
 
 /// The asynchronous calls of a server.
 pub struct Jobs {
@@ -27,6 +27,8 @@ pub struct Jobs {
     pub(crate) metrics: Metrics,
     /// Told when a call may be waiting to be begun.
     pub(crate) news: Notify,
+    /// Told when a message to a webhook may be waiting to be sent.
+    pub(crate) messages: Notify,
     /// Told when a schedule was put or deleted.
     pub(crate) changed: Notify,
     /// Cancelled when nothing more is to be begun.
@@ -42,11 +44,13 @@ pub struct NewJob {
     /// Whose it is.
     pub tenant: TenantId,
     /// The function or model that it calls.
-    pub target: Name,
+    pub callee: Callee,
     /// What is to be carried out; its URI is a path with a query.
     pub request: Request<Bytes>,
     /// What its caller names it by.
     pub key: Option<String>,
+    /// The webhook that is told how it ends.
+    pub webhook: Option<Name>,
     /// Of everything that a second call with its key must have in common with it.
     pub digest: Digest,
     /// How often it is tried; none: as the server is configured.
@@ -71,15 +75,18 @@ impl Jobs {
             config,
             metrics: Metrics::register(registry)?,
             news: Notify::new(),
+            messages: Notify::new(),
             changed: Notify::new(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }))
     }
 
-    /// Begins to carry out what waits, in tasks that end after [`Jobs::close`].
-    pub fn start(self: &Arc<Self>, carrier: Arc<dyn CarryOut>) {
+    /// Begins to carry out what waits, and to send messages, in tasks that end after
+    /// [`Jobs::close`].
+    pub fn start(self: &Arc<Self>, carrier: Arc<dyn CarryOut>, courier: Arc<dyn Courier>) {
         self.tasks.spawn(runner::run(self.clone(), carrier));
+        self.tasks.spawn(webhooks::run(self.clone(), courier));
         self.tasks.spawn(sweeper::run(self.clone()));
         self.tasks.spawn(cron::run(self.clone()));
     }
@@ -106,13 +113,14 @@ impl Jobs {
 
     /// Takes a call in, or finds the one that has its key. Once this returns, it is not lost.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
-        let NewJob { id, tenant, target, request, key, digest, attempts, age } = job;
+        let NewJob { id, tenant, callee, request, key, webhook, digest, attempts, age } = job;
         let call = NewCall {
             id,
             tenant,
-            target,
+            callee,
             request,
             key,
+            webhook,
             digest,
             max_attempts: attempts.unwrap_or(self.config.attempts),
             max_age: age.unwrap_or(self.config.age),
@@ -154,13 +162,19 @@ impl Jobs {
 
     /// Calls a waiting call off.
     pub async fn cancel(&self, tenant: &TenantId, id: InvocationId) -> Result<(), ChangeError> {
-        let now = SystemTime::now();
-        self.queue.cancel(tenant.clone(), id, now, now + self.config.keep_results).await
+        let at = SystemTime::now();
+        let kept_until = at + self.config.keep_results;
+        let end = Cancellation { at, kept_until, announcement: self.announcement() };
+        if self.queue.cancel(tenant.clone(), id, end).await? {
+            self.messages.notify_one();
+        }
+        Ok(())
     }
 
-    /// Queues a dead letter again, as if it were new.
+    /// Queues a dead letter again, as if it were new, if there is room for it.
     pub async fn replay(&self, tenant: &TenantId, id: InvocationId) -> Result<(), ChangeError> {
-        self.queue.replay(tenant.clone(), id, SystemTime::now()).await?;
+        let (limits, now) = (self.config.waiting, SystemTime::now());
+        self.queue.replay(tenant.clone(), id, limits, now).await?;
         self.news.notify_one();
         Ok(())
     }

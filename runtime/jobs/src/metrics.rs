@@ -1,9 +1,9 @@
-//! What is counted of asynchronous calls.
+//! What is counted of asynchronous calls and of messages to webhooks.
 
 use std::time::SystemTime;
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
-use quern_store::Usage;
+use quern_store::{DeliveryCounts, Usage};
 
 /// Handles to the metrics.
 pub(crate) struct Metrics {
@@ -16,6 +16,8 @@ pub(crate) struct Metrics {
     pub(crate) fired: IntCounter,
     pub(crate) unfired: IntCounter,
     attempts: IntCounterVec,
+    deliveries: IntGaugeVec,
+    sendings: IntCounterVec,
 }
 
 impl Metrics {
@@ -67,12 +69,42 @@ impl Metrics {
                     &["outcome"],
                 )?,
             )?,
+            deliveries: registered(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("quern_webhook_deliveries", "Messages to webhooks, by state"),
+                    &["state"],
+                )?,
+            )?,
+            sendings: registered(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "quern_webhook_attempts_total",
+                        "Times that messages to webhooks were sent, by what came of it",
+                    ),
+                    &["outcome"],
+                )?,
+            )?,
         })
     }
 
     /// Counts a try.
     pub(crate) fn tried(&self, outcome: &str) {
         self.attempts.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts a message that was sent.
+    pub(crate) fn sent(&self, outcome: &str) {
+        self.sendings.with_label_values(&[outcome]).inc();
+    }
+
+    /// Shows how many messages there are.
+    pub(crate) fn show_deliveries(&self, counts: &DeliveryCounts) {
+        for (state, count) in counts {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.deliveries.with_label_values(&[state.as_str()]).set(count);
+        }
     }
 
     /// Shows how much there is in the queue.

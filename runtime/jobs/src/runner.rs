@@ -163,8 +163,12 @@ impl Jobs {
                 (CallState::Dead, Some(reason.clone()), self.config.keep_dead)
             }
         };
-        let ending = Ending { state, response, reason, at, kept_until: at + keep };
-        self.queue.finish(id, ending).await
+        let announcement = self.announcement();
+        let ending = Ending { state, response, reason, at, kept_until: at + keep, announcement };
+        if self.queue.finish(id, ending).await? {
+            self.messages.notify_one();
+        }
+        Ok(())
     }
 }
 

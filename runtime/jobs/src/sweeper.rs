@@ -11,8 +11,10 @@ use crate::Jobs;
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Calls that one step removes: others wait for the disk meanwhile.
+/// Calls, or messages, that one step removes: others wait for the disk meanwhile.
 const STEP: usize = 500;
+/// Messages to webhooks of one tenant that are kept once they were taken or given up.
+const KEPT_MESSAGES: u64 = 10_000;
 
 /// Looks after the queue until nothing more is to be begun.
 pub(crate) async fn run(jobs: Arc<Jobs>) {
@@ -28,7 +30,8 @@ pub(crate) async fn run(jobs: Arc<Jobs>) {
 
 async fn look(jobs: &Jobs) -> Result<(), QueueFailure> {
     let now = SystemTime::now();
-    let keep = Keep { tenant_bytes: jobs.config.keep_bytes, step: STEP };
+    let tenant_bytes = jobs.config.keep_bytes;
+    let keep = Keep { tenant_bytes, tenant_messages: KEPT_MESSAGES, step: STEP };
     while !jobs.closing.is_cancelled() {
         let removed = jobs.queue.sweep(keep, now).await?;
         jobs.metrics.removed.inc_by(removed as u64);
@@ -36,6 +39,12 @@ async fn look(jobs: &Jobs) -> Result<(), QueueFailure> {
             break;
         }
     }
+    while !jobs.closing.is_cancelled() {
+        if jobs.queue.sweep_deliveries(keep, now).await? < STEP {
+            break;
+        }
+    }
     jobs.metrics.show(&jobs.queue.usage().await?, now);
+    jobs.metrics.show_deliveries(&jobs.queue.delivery_counts().await?);
     Ok(())
 }

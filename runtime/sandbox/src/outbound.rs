@@ -6,6 +6,7 @@ mod addresses;
 mod body;
 mod client;
 mod connect;
+mod courier;
 mod exchange;
 mod fault;
 mod metrics;
@@ -29,7 +30,7 @@ use self::{
 use crate::output::Capture;
 
 pub use self::network::OutboundConfig;
-pub(crate) use self::{client::Client, network::Network};
+pub(crate) use self::{client::Client, courier::Courier, network::Network};
 
 /// The outbound requests of one invocation. Dropping this ends them.
 pub(crate) struct Outbound {

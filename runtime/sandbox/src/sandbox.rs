@@ -25,7 +25,7 @@ use crate::{
     imports::Granted,
     memory::{MemoryPool, MemoryShare, Owner},
     metrics::Metrics,
-    outbound::{Network, OutboundConfig},
+    outbound::{Courier, Network, OutboundConfig},
     state::{self, State},
     ticker::Ticker,
 };
@@ -113,6 +113,11 @@ impl Sandbox {
             shelves,
             memory,
         })
+    }
+
+    /// What sends the requests of the server itself, to where functions may send theirs.
+    pub fn courier(&self) -> Arc<dyn quern_types::Courier> {
+        Arc::new(Courier::new(self.network.clone()))
     }
 
     /// The limits that a function runs within: its own, each lowered to the operator's ceiling,

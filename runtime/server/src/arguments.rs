@@ -62,6 +62,8 @@ pub(crate) enum Command {
     DeadLetters(commands::dead_letters::DeadLetters),
     #[command(subcommand)]
     Schedule(commands::schedule::Schedule),
+    #[command(subcommand)]
+    Webhook(commands::webhook::Webhook),
     Logs(commands::logs::Logs),
     Top(commands::top::Top),
     Health(commands::health::Health),

@@ -22,6 +22,7 @@ mod sharing;
 mod traffic;
 mod trust;
 mod url;
+mod webhooks;
 
 pub(crate) use answer::{
     AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Inference, Listed,
@@ -39,6 +40,7 @@ pub(crate) use sharing::Grants;
 pub(crate) use traffic::{CanaryAnswer, Counts, ShadowAnswer, ShadowExample, TrafficAnswer};
 pub(crate) use trust::{Trust, TrustError};
 pub(crate) use url::ServerUrl;
+pub(crate) use webhooks::DeliveryFilter;
 
 /// Time for a connection to be made; answers may take as long as they need.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

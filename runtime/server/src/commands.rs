@@ -40,6 +40,7 @@ pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod traffic;
 pub(crate) mod versions;
+pub(crate) mod webhook;
 
 /// What client commands share.
 #[derive(Debug, Clone)]
@@ -75,6 +76,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Invocations(command) => invocations::run(&session, command).await,
         Command::DeadLetters(command) => dead_letters::run(&session, command).await,
         Command::Schedule(command) => schedule::run(&session, command).await,
+        Command::Webhook(command) => webhook::run(&session, command).await,
         Command::Batch(command) => batch::run(&session, command).await,
         Command::Logs(command) => logs::run(&session, command).await,
         Command::Top(command) => top::run(&session, command).await,

@@ -20,7 +20,7 @@ use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{
     Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory,
-    Tenants, Traffic,
+    Tenants, Traffic, Webhooks,
 };
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
@@ -53,6 +53,7 @@ pub(crate) struct Options {
     pub(crate) logs: Logs,
     #[serde(rename = "async")]
     pub(crate) background: Background,
+    pub(crate) webhooks: Webhooks,
     pub(crate) tracing: Tracing,
 }
 
@@ -274,6 +275,7 @@ impl Config {
             deploy,
             logs,
             background,
+            webhooks,
             tracing,
             ..
         } = &self.options;
@@ -296,6 +298,7 @@ impl Config {
             deploy.section(),
             logs.section(),
             background.section(),
+            webhooks.section(),
             tracing.section(),
         ]
     }

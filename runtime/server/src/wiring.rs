@@ -13,7 +13,7 @@ use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_scoring::Scoring;
 use quern_store::{Store, StoreConfig};
 use quern_telemetry::Exporter;
-use quern_types::{Device, Digest, HealthSource, Tracer};
+use quern_types::{Courier, Device, Digest, HealthSource, Tracer};
 
 use crate::{
     config::{Config, ModelProcess, Models as ModelOptions, Options, Tracing},
@@ -28,6 +28,8 @@ pub(crate) struct Parts {
     pub(crate) deployer: Arc<Deployer>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) jobs: Arc<Jobs>,
+    /// What sends messages for the jobs.
+    pub(crate) courier: Arc<dyn Courier>,
     pub(crate) scoring: Arc<Scoring>,
     pub(crate) store: Arc<Store>,
     /// The metrics of all.
@@ -74,7 +76,7 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
         ..
     } = options;
     let shadow = traffic.shadow();
-    let background = options.background;
+    let background = options.background.config(&options.webhooks);
     let batches = options.batches.config(server.data.join("batches"));
 
     let store = Store::open(store, &registry)
@@ -98,6 +100,7 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     let services = Services { models: models.clone(), key_value: store.key_value() };
     let sandbox = Arc::new(Sandbox::new(sandbox, services, &registry)?);
     sandbox.retain(&deployed_components(&store))?;
+    let courier = sandbox.courier();
     let functions = Functions::new(functions, Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
     let dispatcher = Dispatcher::new(Arc::clone(&store), Arc::clone(&models), functions);
 
@@ -121,7 +124,7 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
         tracer,
         version: VERSION,
     };
-    let jobs = Jobs::new(Arc::clone(&store), background.config(), &registry)?;
+    let jobs = Jobs::new(Arc::clone(&store), background, &registry)?;
     let services = GatewayServices {
         deployer: Arc::clone(&deployer),
         dispatcher: Arc::clone(&dispatcher),
@@ -132,7 +135,18 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     health.extend(exporter.clone().map(|exporter| -> Arc<dyn HealthSource> { exporter }));
     let gateway = Gateway::new(gateway, services, registry.clone())?.with_health(health)?;
     let gateway = Arc::new(gateway);
-    Ok(Parts { gateway, deployer, dispatcher, scoring, jobs, store, registry, worker, exporter })
+    Ok(Parts {
+        gateway,
+        deployer,
+        dispatcher,
+        scoring,
+        jobs,
+        courier,
+        store,
+        registry,
+        worker,
+        exporter,
+    })
 }
 
 /// What sends traces, and what begins them; nothing where no collector is given.

@@ -2,6 +2,7 @@
 //! once the disk has them. Never touches the database itself.
 
 mod settings;
+mod webhooks;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -11,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use quern_types::{
     Access, Caller, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, Schedule, ScheduleSpec,
-    Sharing, TenantId, TenantLimits, Token, TokenId, VersionNumber,
+    Sharing, TenantId, TenantLimits, Token, TokenId, VersionNumber, Webhook,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -51,6 +52,7 @@ pub(crate) struct Shown {
     pub(crate) access: Arc<ArcSwap<Access>>,
     pub(crate) schedules: Arc<ArcSwap<Vec<Arc<Schedule>>>>,
     pub(crate) settings: Arc<ArcSwap<AllSettings>>,
+    pub(crate) webhooks: Arc<ArcSwap<Vec<Arc<Webhook>>>>,
 }
 
 /// A version to be deployed.

@@ -6,11 +6,11 @@
 //! | path | content |
 //! |---|---|
 //! | `lock` | held as long as a server has the folder |
-//! | `catalog.sqlite` | tenants' names and versions, whom they are shared with, what is set for functions, tokens, schedules, and who changed what; every commit is synced |
+//! | `catalog.sqlite` | tenants' names and versions, whom they are shared with, what is set for functions, tokens, schedules, webhooks, and who changed what; every commit is synced |
 //! | `blobs/sha256/ab/<hex>` | components and ONNX files, named by their content |
 //! | `blobs/uploads/` | what is still arriving; emptied at every start |
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
-//! | `queue.sqlite` | asynchronous calls and their answers; every commit is synced |
+//! | `queue.sqlite` | asynchronous calls, their answers, and messages to webhooks; every commit is synced |
 //! | `logs.sqlite` | what functions printed; power loss may cost the newest records |
 //! | `recent.json` | functions that were in use, to be loaded at the next start; it may be lost |
 //!
@@ -47,6 +47,7 @@ mod store;
 mod tenants;
 mod tokens;
 mod traffic;
+mod webhooks;
 mod writer;
 
 pub use audit::{AuditError, AuditQuery, AuditRecord};
@@ -57,9 +58,10 @@ pub use catalog::{
 pub use log_reader::{LogFilter, LogPage, LogPosition, LogQuery};
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
 pub use queue::{
-    CallQuery, CallQueue, CallRecord, ChangeError, ClaimLimits, Claimed, ClaimedCall, Ending,
-    EnqueueError, Enqueued, Fire, Found, Keep, LastFire, NewCall, Pause, Progress, QueueFailure,
-    QueueLimits, Scope, Usage,
+    Announcement, CallQuery, CallQueue, CallRecord, Cancellation, ChangeError, ClaimLimits,
+    Claimed, ClaimedCall, Delivery, DeliveryCounts, DeliveryQuery, DeliveryRecord, Due, DueQuery,
+    Ending, EnqueueError, Enqueued, Fire, Fired, Found, Keep, LastFire, NewCall, Next, Pause,
+    Progress, QueueFailure, QueueFull, QueueLimits, Retry, RetryError, Scope, Sending, Usage,
 };
 pub use recent::{RecentFunction, RecentFunctions};
 pub use schedules::ScheduleError;
@@ -70,3 +72,4 @@ pub use store::{OpenError, Store, StoreConfig};
 pub use tenants::TenantLimitsError;
 pub use tokens::TokenError;
 pub use traffic::{TrafficChange, TrafficError};
+pub use webhooks::WebhookError;

@@ -45,6 +45,8 @@ pub(crate) enum Subject<'a> {
     Settings(&'a Key),
     /// What is called at which times.
     Schedules,
+    /// Where messages are sent.
+    Webhooks,
 }
 
 /// What an applied operation asks for after the commit.

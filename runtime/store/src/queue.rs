@@ -1,9 +1,12 @@
 //! Calls that are carried out later: a queue that survives power loss, the answers that came of it,
 //! and what was given up. It never carries anything out, and decides no more than what may wait.
 
+mod announce;
 mod call;
 mod change;
 mod claim;
+mod deliver;
+mod delivery;
 mod enqueue;
 mod fires;
 mod read;
@@ -20,16 +23,19 @@ use std::{
 
 use bytes::Bytes;
 use http::Response;
-use quern_types::{CallState, InvocationId, Name, TenantId};
+use quern_types::{CallState, DeliveryId, InvocationId, Name, TenantId};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
+    announce::Announcement,
     call::{CallRecord, ClaimedCall, NewCall, Progress},
-    change::ChangeError,
+    change::{Cancellation, ChangeError},
     claim::{ClaimLimits, Claimed},
-    enqueue::{EnqueueError, Enqueued, QueueLimits, Scope},
-    fires::{Fire, LastFire},
+    deliver::{Next, Retry, RetryError, Sending},
+    delivery::{Delivery, DeliveryCounts, DeliveryQuery, DeliveryRecord, Due, DueQuery},
+    enqueue::{EnqueueError, Enqueued, QueueFull, QueueLimits, Scope},
+    fires::{Fire, Fired, LastFire},
     read::{CallQuery, Found, Usage},
     settle::{Ending, Pause},
     sweep::Keep,
@@ -46,8 +52,12 @@ use crate::{
     store::join,
 };
 
-pub(crate) const MIGRATIONS: &[&str] =
-    &[include_str!("queue/schema/01_calls.sql"), include_str!("queue/schema/02_fires.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("queue/schema/01_calls.sql"),
+    include_str!("queue/schema/02_fires.sql"),
+    include_str!("queue/schema/03_callees.sql"),
+    include_str!("queue/schema/04_deliveries.sql"),
+];
 
 /// Why the queue can't be read or written; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,11 +132,12 @@ impl CallQueue {
         answer.await.unwrap_or_else(|_| Err(stopped().into()))
     }
 
-    /// Takes in the calls of a schedule whose times are behind the last one; returns how many.
+    /// Takes in the calls of a schedule whose times are behind the last one, as many of them as the
+    /// limits leave room for; the times of the others are yet to come then.
     ///
     /// # Errors
-    /// If the limits leave no room: then none of them is taken in, and none of the times is noted.
-    pub async fn fire(&self, fire: Fire, limits: QueueLimits) -> Result<usize, EnqueueError> {
+    /// If there is room for none: then none of the times is noted.
+    pub async fn fire(&self, fire: Fire, limits: QueueLimits) -> Result<Fired, EnqueueError> {
         self.submit(move |connection| fires::fire(connection, &fire, &limits)).await
     }
 
@@ -176,31 +187,31 @@ impl CallQueue {
         self.submit(move |connection| settle::put_back(connection, id, &pause).map(Ok)).await
     }
 
-    /// Ends a running call. Once this returns, its answer survives power loss.
-    pub async fn finish(&self, id: InvocationId, ending: Ending) -> Result<(), QueueFailure> {
+    /// Ends a running call; returns whether its webhook has a message now. Once this returns, its
+    /// answer survives power loss, and so does the message.
+    pub async fn finish(&self, id: InvocationId, ending: Ending) -> Result<bool, QueueFailure> {
         self.submit(move |connection| settle::finish(connection, id, &ending).map(Ok)).await
     }
 
-    /// Calls a waiting call off.
+    /// Calls a waiting call off; returns whether its webhook has a message now.
     pub async fn cancel(
         &self,
         tenant: TenantId,
         id: InvocationId,
-        now: SystemTime,
-        kept_until: SystemTime,
-    ) -> Result<(), ChangeError> {
-        self.submit(move |connection| change::cancel(connection, &tenant, id, now, kept_until))
-            .await
+        end: Cancellation,
+    ) -> Result<bool, ChangeError> {
+        self.submit(move |connection| change::cancel(connection, &tenant, id, &end)).await
     }
 
-    /// Queues a dead letter again, as if it were new.
+    /// Queues a dead letter again, as if it were new, as far as the limits leave room.
     pub async fn replay(
         &self,
         tenant: TenantId,
         id: InvocationId,
+        limits: QueueLimits,
         now: SystemTime,
     ) -> Result<(), ChangeError> {
-        self.submit(move |connection| change::replay(connection, &tenant, id, now)).await
+        self.submit(move |connection| change::replay(connection, &tenant, id, &limits, now)).await
     }
 
     /// Removes a dead letter.
@@ -211,6 +222,61 @@ impl CallQueue {
     /// Removes some of what is kept no longer; returns how many calls.
     pub async fn sweep(&self, keep: Keep, now: SystemTime) -> Result<usize, QueueFailure> {
         self.submit(move |connection| sweep::sweep(connection, &keep, now).map(Ok)).await
+    }
+
+    /// Messages to webhooks whose time has come.
+    pub async fn due_deliveries(&self, query: DueQuery) -> Result<Due, QueueFailure> {
+        self.read(move |connection| delivery::due(connection, &query)).await
+    }
+
+    /// Writes down what came of sending a message.
+    pub async fn settle_delivery(
+        &self,
+        id: DeliveryId,
+        sending: Sending,
+    ) -> Result<(), QueueFailure> {
+        self.submit(move |connection| deliver::settle(connection, id, &sending).map(Ok)).await
+    }
+
+    /// Has a message sent again that was given up.
+    pub async fn retry_delivery(
+        &self,
+        tenant: TenantId,
+        id: DeliveryId,
+        retry: Retry,
+    ) -> Result<(), RetryError> {
+        self.submit(move |connection| deliver::retry(connection, &tenant, id, &retry)).await
+    }
+
+    /// Removes some of the messages that are kept no longer; returns how many.
+    pub async fn sweep_deliveries(
+        &self,
+        keep: Keep,
+        now: SystemTime,
+    ) -> Result<usize, QueueFailure> {
+        self.submit(move |connection| deliver::sweep(connection, &keep, now).map(Ok)).await
+    }
+
+    /// One message of a tenant.
+    pub async fn delivery(
+        &self,
+        tenant: TenantId,
+        id: DeliveryId,
+    ) -> Result<Option<DeliveryRecord>, QueueFailure> {
+        self.read(move |connection| delivery::one(connection, &tenant, id)).await
+    }
+
+    /// The messages that are asked for, the newest first.
+    pub async fn deliveries(
+        &self,
+        query: DeliveryQuery,
+    ) -> Result<Vec<DeliveryRecord>, QueueFailure> {
+        self.read(move |connection| delivery::list(connection, &query)).await
+    }
+
+    /// How many messages there are in each state.
+    pub async fn delivery_counts(&self) -> Result<DeliveryCounts, QueueFailure> {
+        self.read(delivery::counts).await
     }
 
     /// One call of a tenant.
@@ -276,4 +342,33 @@ impl CallQueue {
 
 fn stopped() -> QueueFailure {
     QueueFailure { reason: "its writer has stopped".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_an_older_server_are_told_apart_by_what_they_call() {
+        let queue = Connection::open_in_memory().expect("opens");
+        let migrate = |steps: &[&str]| {
+            steps.iter().for_each(|step| queue.execute_batch(step).expect("migrates"));
+        };
+        migrate(&MIGRATIONS[..2]);
+        let insert = "INSERT INTO calls (id, tenant, target, method, path, state, key, digest,
+             max_attempts, max_age_us, created_us, expires_us, due_us, bytes)
+             VALUES (?1, 'a', ?2, 'POST', ?3, 'queued', 'k', x'', 1, 1, 1, 1, 1, 1)";
+        for (id, target, path) in [(1, "hello", "/f/hello"), (2, "m", "/v2/models/m/infer")] {
+            queue.execute(insert, (vec![id], target, path)).expect("inserts");
+        }
+        migrate(&MIGRATIONS[2..]);
+        let kinds: Vec<(String, String)> = queue
+            .prepare("SELECT target, kind FROM calls ORDER BY sequence")
+            .and_then(|mut rows| {
+                rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            })
+            .expect("reads");
+        let expected = [("hello", "http"), ("m", "inference")];
+        assert_eq!(kinds, expected.map(|(target, kind)| (target.to_owned(), kind.to_owned())));
+    }
 }

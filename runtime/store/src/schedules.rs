@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::{
-    Removed,
+    Removed, Scope,
     audit::Entry,
     operation::{Effects, Operation, Subject, failure},
     rows,
@@ -24,8 +24,13 @@ pub enum ScheduleError {
         name: Name,
     },
     /// As many as there may be.
-    #[error("there are {limit} schedules, as many as there may be: delete some")]
+    #[error(
+        "there are {limit} schedules of the {}, as many as there may be: delete some",
+        scope.as_str()
+    )]
     TooMany {
+        /// Whose limit it is.
+        scope: Scope,
         /// The limit.
         limit: u32,
     },
@@ -37,8 +42,10 @@ pub enum ScheduleError {
     },
 }
 
+/// Most schedules of a tenant.
+const MOST_OF_TENANT: u32 = 1_000;
 /// Most schedules of a server, which are all kept in memory.
-const MOST: u32 = 10_000;
+const MOST: u32 = 20_000;
 
 type Reply<T> = oneshot::Sender<Result<T, ScheduleError>>;
 
@@ -87,11 +94,10 @@ impl PutSchedule {
         if found.as_ref() == Some(&spec) {
             return Ok(Ok((false, false)));
         }
-        let count: u32 = connection
-            .prepare_cached("SELECT count(*) FROM schedules")?
-            .query_row([], |row| row.get(0))?;
-        if found.is_none() && count >= MOST {
-            return Ok(Err(ScheduleError::TooMany { limit: MOST }));
+        if found.is_none()
+            && let Some(refusal) = refuse(connection, tenant)?
+        {
+            return Ok(Err(refusal));
         }
         connection
             .prepare_cached(
@@ -165,6 +171,21 @@ impl Operation for DeleteSchedule {
     }
 }
 
+/// Why there is no room for another schedule of a tenant, if there is none.
+fn refuse(connection: &Connection, tenant: &TenantId) -> rusqlite::Result<Option<ScheduleError>> {
+    let (of_tenant, of_all): (u32, u32) = connection
+        .prepare_cached("SELECT count(*) FILTER (WHERE tenant = ?1), count(*) FROM schedules")?
+        .query_row([tenant.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (scope, count, limit) in
+        [(Scope::Tenant, of_tenant, MOST_OF_TENANT), (Scope::Server, of_all, MOST)]
+    {
+        if count >= limit {
+            return Ok(Some(ScheduleError::TooMany { scope, limit }));
+        }
+    }
+    Ok(None)
+}
+
 fn answer<T>(
     group: Result<Removed, String>,
     outcome: Option<Result<T, ScheduleError>>,
@@ -192,4 +213,32 @@ pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Vec<Arc<Schedule
             }))
         })?
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::MIGRATIONS;
+
+    #[test]
+    fn one_tenant_can_not_take_the_room_of_all() {
+        let catalog = Connection::open_in_memory().expect("opens");
+        MIGRATIONS.iter().for_each(|step| catalog.execute_batch(step).expect("migrates"));
+        let fill = |tenant: &str, count: u32| {
+            let statement =
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
+                 INSERT OR IGNORE INTO schedules SELECT ?1, 's' || i, '{}', 0 FROM n";
+            catalog.execute(statement, params![tenant, count]).expect("fills");
+        };
+        let refused = |tenant: &str| refuse(&catalog, &TenantId::new(tenant)).expect("reads");
+        fill("a", MOST_OF_TENANT - 1);
+        assert_eq!(refused("a"), None);
+        fill("a", MOST_OF_TENANT);
+        let (scope, limit) = (Scope::Tenant, MOST_OF_TENANT);
+        assert_eq!(refused("a"), Some(ScheduleError::TooMany { scope, limit }));
+        assert_eq!(refused("b"), None, "others have their own");
+        (1..MOST / MOST_OF_TENANT).for_each(|number| fill(&format!("t{number}"), MOST_OF_TENANT));
+        let (scope, limit) = (Scope::Server, MOST);
+        assert_eq!(refused("b"), Some(ScheduleError::TooMany { scope, limit }));
+    }
 }

@@ -9,4 +9,5 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/05_tenants.sql"),
     include_str!("schema/06_settings.sql"),
     include_str!("schema/07_schedules.sql"),
+    include_str!("schema/08_webhooks.sql"),
 ];

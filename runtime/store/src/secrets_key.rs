@@ -5,7 +5,7 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use quern_types::SettingKey;
+use quern_types::{Name, SettingKey, TenantId};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
@@ -37,10 +37,12 @@ pub struct InvalidSecretsKey;
 #[error("it was sealed with another key or as something else, or it was changed since")]
 pub(crate) struct NotOpened;
 
-/// What a value is sealed as: it can't be taken for another function's or another key's.
-pub(crate) struct SealedAs<'a> {
-    pub(crate) function: &'a Key,
-    pub(crate) key: &'a SettingKey,
+/// What a value is sealed as: it can't be taken for anything else's.
+pub(crate) enum SealedAs<'a> {
+    /// A function's secret of a key.
+    Setting { function: &'a Key, key: &'a SettingKey },
+    /// What a webhook's messages are signed with.
+    Webhook { tenant: &'a TenantId, webhook: &'a Name },
 }
 
 impl SecretsKey {
@@ -114,8 +116,12 @@ impl SecretsKey {
 impl SealedAs<'_> {
     /// No part can have the zero that separates it from the next.
     fn associated_data(&self) -> Aad<String> {
-        let Key { tenant, class, name } = self.function;
-        Aad::from(format!("quern secret\0{tenant}\0{class}\0{name}\0{}", self.key))
+        Aad::from(match self {
+            Self::Setting { function: Key { tenant, class, name }, key } => {
+                format!("quern secret\0{tenant}\0{class}\0{name}\0{key}")
+            }
+            Self::Webhook { tenant, webhook } => format!("quern webhook\0{tenant}\0{webhook}"),
+        })
     }
 }
 
@@ -166,7 +172,7 @@ impl fmt::Debug for SecretsKey {
 
 #[cfg(test)]
 mod tests {
-    use quern_types::{Class, TenantId};
+    use quern_types::Class;
 
     use super::*;
 
@@ -202,7 +208,7 @@ mod tests {
         let (right, wrong) = (SecretsKey::generate(), SecretsKey::generate());
         let (right, wrong) = (right.expect("random"), wrong.expect("random"));
         let (function, token) = (function("acme", "f"), key("token"));
-        let sealed_as = SealedAs { function: &function, key: &token };
+        let sealed_as = SealedAs::Setting { function: &function, key: &token };
         let sealed = right.seal(&sealed_as, "hunter2").expect("random");
         assert!(!sealed.windows(7).any(|part| part == b"hunter2"));
         assert_ne!(sealed, right.seal(&sealed_as, "hunter2").expect("random"), "a nonce each");
@@ -212,11 +218,13 @@ mod tests {
         let others =
             [self::function("acme", "g"), self::function("other", "f"), self::function("acm", "e")];
         for function in &others {
-            let moved = SealedAs { function, key: &token };
+            let moved = SealedAs::Setting { function, key: &token };
             assert_eq!(right.open(&moved, &sealed), Err(NotOpened), "{function:?}");
         }
-        let renamed = SealedAs { function: &function, key: &key("tokens") };
+        let renamed = SealedAs::Setting { function: &function, key: &key("tokens") };
         assert_eq!(right.open(&renamed, &sealed), Err(NotOpened));
+        let webhook = SealedAs::Webhook { tenant: &function.tenant, webhook: &function.name };
+        assert_eq!(right.open(&webhook, &sealed), Err(NotOpened));
         for place in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[place] ^= 1;

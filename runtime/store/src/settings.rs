@@ -190,13 +190,13 @@ pub(crate) fn load(
     Ok(all)
 }
 
-/// The key that the secrets of a catalog are sealed with, where that is another one than this.
+/// The key that the secrets of a catalog, of functions and webhooks, are sealed with, where that is another one than this.
 pub(crate) fn sealed_otherwise(
     connection: &Connection,
     secrets_key: &SecretsKey,
 ) -> rusqlite::Result<Option<SecretsKeyId>> {
     let sealed_with = connection
-        .prepare("SELECT DISTINCT sealed_with FROM secrets")?
+        .prepare("SELECT sealed_with FROM secrets UNION SELECT sealed_with FROM webhooks")?
         .query_map([], |row| row.get(0).map(SecretsKeyId::of_row))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(sealed_with.into_iter().find(|id| id != secrets_key.id()))
@@ -227,7 +227,7 @@ fn read(
     while let Some(row) = found.next()? {
         let name: SettingKey = rows::parsed(row, 0)?;
         let sealed: Vec<u8> = row.get(1)?;
-        let sealed_as = SealedAs { function: key, key: &name };
+        let sealed_as = SealedAs::Setting { function: key, key: &name };
         let opened = secrets_key.and_then(|secrets| secrets.open(&sealed_as, &sealed).ok());
         let value = opened.and_then(|value| SecretValue::new(value.as_str().to_owned()).ok());
         let secret = Secret { value, changed: rows::time(row.get(2)?) };

@@ -27,7 +27,7 @@ use crate::{
     metrics::StoreMetrics,
     queue, schedules, schema, settings,
     snapshot::{self, SnapshotError},
-    tenants, tokens,
+    tenants, tokens, webhooks,
     writer::{self, Writer},
 };
 
@@ -306,6 +306,9 @@ fn open_files(
     let schedules = schedules::load(&connection).map_err(|error| damaged(error.into()))?;
     let secrets_key = config.secrets_key.as_deref();
     check_key(&connection, &path, secrets_key).map_err(|error| damaged(error.into()))??;
+    let webhooks = webhooks::load(&connection, secrets_key);
+    let webhooks = webhooks.map_err(|error| damaged(error.into()))?;
+    webhooks::report_locked(&webhooks, secrets_key);
     let settings = settings::load(&connection, secrets_key);
     let settings = settings.map_err(|error| damaged(error.into()))?;
     let contents = snapshot::contents(&connection).map_err(|error| damaged(error.into()))?;
@@ -338,6 +341,7 @@ fn open_files(
             access: Arc::new(ArcSwap::from_pointee(access)),
             schedules: Arc::new(ArcSwap::from_pointee(schedules)),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
+            webhooks: Arc::new(ArcSwap::from_pointee(webhooks)),
         },
         blobs: blobs.clone(),
         keep_versions: config.keep_versions,

@@ -18,6 +18,7 @@ use crate::{
     rows, schedules,
     settings::AllSettings,
     snapshot::{self, SnapshotError},
+    webhooks,
 };
 
 /// Operations that can wait for the writer; whoever comes next waits for room.
@@ -84,7 +85,7 @@ impl Writer {
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut effects = Vec::with_capacity(group.len());
         let (shown, secrets_key) = (&self.shown, self.secrets_key.as_deref());
-        let (mut routes, mut access, mut schedules) = (None, None, None);
+        let (mut routes, mut access, mut schedules, mut webhooks) = (None, None, None, None);
         let mut settings: Option<AllSettings> = None;
         for operation in group {
             let savepoint = transaction.savepoint()?;
@@ -112,6 +113,10 @@ impl Writer {
                         schedules = Some(schedules::load(&savepoint)?);
                         None
                     }
+                    Subject::Webhooks => {
+                        webhooks = Some(webhooks::load(&savepoint, secrets_key)?);
+                        None
+                    }
                 };
                 if let Some(key) = set {
                     settings
@@ -135,6 +140,9 @@ impl Writer {
         }
         if let Some(schedules) = schedules {
             self.shown.schedules.store(Arc::new(schedules));
+        }
+        if let Some(webhooks) = webhooks {
+            self.shown.webhooks.store(Arc::new(webhooks));
         }
         Ok(effects)
     }

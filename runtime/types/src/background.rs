@@ -9,7 +9,7 @@ use http::{Request, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{InvocationId, TenantId};
+use crate::{InvocationId, QualifiedName, TenantId};
 
 /// Where a call is on its way.
 #[derive(
@@ -74,6 +74,53 @@ impl FromStr for CallState {
     }
 }
 
+/// By which of its names a call means something: a function that serves HTTP and a model may have the
+/// same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CallKind {
+    /// A function, under `/f`.
+    Http,
+    /// An inference by a model or a function, under `/v2`.
+    Inference,
+}
+
+/// Why a text is not a [`CallKind`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("kind {0:?} is not known: choose http or inference")]
+pub struct InvalidCallKind(String);
+
+/// What a call calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callee {
+    /// How.
+    pub kind: CallKind,
+    /// Its name, with its owner where that is not the caller.
+    pub name: QualifiedName,
+}
+
+impl CallKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Http, Self::Inference];
+
+    /// The word of the API and of the tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Inference => "inference",
+        }
+    }
+}
+
+impl FromStr for CallKind {
+    type Err = InvalidCallKind;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCallKind> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| InvalidCallKind(text.chars().take(40).collect()))
+    }
+}
+
 /// Carries out requests that were stored, as if they had just come in.
 pub trait CarryOut: Send + Sync + 'static {
     /// Carries out a request for a tenant, at a low priority, and answers it always: what goes
@@ -97,6 +144,10 @@ mod tests {
             assert_eq!(state.as_str().parse(), Ok(state));
         }
         assert!("Queued".parse::<CallState>().is_err());
+        for kind in CallKind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+        }
+        assert!("HTTP".parse::<CallKind>().is_err());
         let ended = CallState::ALL.into_iter().filter(|state| state.is_final()).count();
         assert_eq!(ended, 4);
     }

@@ -38,12 +38,13 @@ mod tensor;
 mod trace;
 mod traffic;
 mod warm_up;
+mod webhook;
 
 pub use access::{
     Access, Caller, Credential, CredentialError, InvalidRole, InvalidTokenId, Role, SecretHash,
     Token, TokenId,
 };
-pub use background::{CallState, CarryOut, InvalidCallState};
+pub use background::{CallKind, CallState, Callee, CarryOut, InvalidCallKind, InvalidCallState};
 pub use canary::{Canary, CanaryLimits, CanaryState, InvalidSteps, Step, Steps};
 pub use catalog::{Class, Deployed, Routes, TenantRoutes, Version};
 pub use deadline::Deadline;
@@ -89,3 +90,7 @@ pub use traffic::{
     Share, Shares, Sticky, Traffic, UnknownVersion,
 };
 pub use warm_up::{SampleInput, SampleValue, WarmUp};
+pub use webhook::{
+    Courier, DeliveryId, DeliveryState, InvalidDeliveryState, InvalidWebhookUrl, NotSent,
+    PreviousSecret, Receipt, Webhook, WebhookUrl,
+};

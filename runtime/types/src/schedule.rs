@@ -40,6 +40,9 @@ pub struct ScheduleSpec {
     /// For how long each call is tried.
     #[serde(default)]
     pub max_age: Option<Period>,
+    /// The webhook that is told how each call ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Name>,
 }
 
 fn utc() -> String {

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{
-    ByteSize, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, QualifiedName, Range,
-    SettingKey, Steps, TenantId, TokenId, TraceId,
+    ByteSize, DeliveryId, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, QualifiedName,
+    Range, SettingKey, Steps, TenantId, TokenId, TraceId,
 };
 
 /// The schema of a type that is written as text, or as something else that is said in full.
@@ -42,6 +42,8 @@ schema! {
     Digest "The SHA-256 digest of what a version is made of."
         {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
     InvocationId "Names a request, as in the logs."
+        {"type": "string", "format": "uuid"}
+    DeliveryId "Names a message to a webhook, as its header `webhook-id` does."
         {"type": "string", "format": "uuid"}
     TraceId "Names a trace, as W3C Trace Context has it."
         {"type": "string", "pattern": "^[0-9a-f]{32}$", "not": {"pattern": "^0+$"}}

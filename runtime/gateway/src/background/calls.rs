@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use quern_jobs::{CallQuery, CallRecord, ChangeError};
-use quern_types::{CallState, Caller, InvocationId, Name};
+use quern_types::{CallKind, CallState, Caller, InvocationId, Name};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -29,6 +29,8 @@ pub(crate) struct CallView {
     state: CallState,
     /// The function or model that it calls.
     target: Name,
+    /// How it calls it.
+    kind: CallKind,
     /// The method of its request.
     method: String,
     /// Path and query of its request.
@@ -55,6 +57,8 @@ pub(crate) struct CallView {
     status: Option<u16>,
     /// Why it was given up, or is tried again.
     reason: Option<String>,
+    /// The webhook that is told how it ends.
+    webhook: Option<Name>,
 }
 
 /// Some asynchronous calls.
@@ -70,6 +74,7 @@ impl From<CallRecord> for CallView {
             id: call.id,
             state: call.state,
             target: call.target,
+            kind: call.kind,
             method: call.method,
             path: call.path,
             idempotency_key: call.key,
@@ -83,6 +88,7 @@ impl From<CallRecord> for CallView {
             kept_until: call.kept_until.map(Timestamp::from),
             status: call.status.map(|status| status.as_u16()),
             reason: call.reason,
+            webhook: call.webhook,
         }
     }
 }

@@ -7,7 +7,8 @@ use http::{
 };
 use quern_jobs::NewJob;
 use quern_types::{
-    CallState, Caller, Class, Digest, DigestWriter, InvocationId, InvokeError, Name,
+    CallKind, CallState, Callee, Caller, Class, Digest, DigestWriter, InvocationId, InvokeError,
+    Name, QualifiedName, TenantId,
 };
 use serde::Serialize;
 
@@ -46,20 +47,24 @@ pub(crate) async fn enqueue(
     route: Route,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let target = find(gateway, caller, route)?;
+    let callee = find(gateway, caller, route)?;
     let (mut head, body) = request.into_parts();
     let config = gateway.jobs.config();
-    let Options { key, attempts, age } = Options::of(&head.headers, config)?;
+    let Options { key, attempts, age, webhook } = Options::of(&head.headers, config)?;
+    if let Some(webhook) = &webhook {
+        gateway.jobs.webhook(&caller.tenant, webhook)?;
+    }
     prepare(&mut head, caller)?;
     let body = body.collect(config.max_request, &gateway.body_room).await?;
     let digest = digest(&head, &body);
     let job = NewJob {
         id: invocation.id(),
         tenant: caller.tenant.clone(),
-        target,
+        callee,
         // With its room, until it is on the disk.
         request: Request::from_parts(head, body.into_bytes()),
         key,
+        webhook,
         digest,
         attempts,
         age,
@@ -77,8 +82,8 @@ pub(crate) async fn enqueue(
     Ok(reply)
 }
 
-/// The name of what is called, if it can be called so at this moment.
-pub(super) fn find(gateway: &Gateway, caller: &Caller, route: Route) -> Result<Name, Failure> {
+/// What is called, if it can be called so at this moment.
+pub(super) fn find(gateway: &Gateway, caller: &Caller, route: Route) -> Result<Callee, Failure> {
     if caller.is_anonymous() {
         // Nobody could ask for what comes of it.
         return Err(AccessError::Missing.into());
@@ -91,16 +96,22 @@ pub(super) fn find(gateway: &Gateway, caller: &Caller, route: Route) -> Result<N
             let function = routes.function(&owner, &name);
             let function = function.ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
             match function.live().spec.kind.as_str() {
-                "http" => Ok(name),
+                "http" => Ok(callee(caller, CallKind::Http, owner, name)),
                 actual => Err(InvokeError::WrongKind { name, actual, expected: "http" }.into()),
             }
         }
         Route::Infer(target) => {
-            gateway.find(caller, &target)?;
-            Ok(target.name.name)
+            let (owner, _) = gateway.find(caller, &target)?;
+            Ok(callee(caller, CallKind::Inference, owner, target.name.name))
         }
         other => Err(Failure::internal(format!("{other:?} is no call"))),
     }
+}
+
+/// What a caller calls, whose owner is named where that is somebody else.
+fn callee(caller: &Caller, kind: CallKind, owner: TenantId, name: Name) -> Callee {
+    let owner = (owner != caller.tenant).then_some(owner);
+    Callee { kind, name: QualifiedName { name, owner } }
 }
 
 /// Makes a head one that can be stored: without what concerns its connection or this server, or
@@ -148,7 +159,7 @@ fn digest(head: &request::Parts, body: &[u8]) -> Digest {
 #[cfg(test)]
 mod tests {
     use http::header::{CONNECTION, TRANSFER_ENCODING};
-    use quern_types::{Role, TenantId, TokenId};
+    use quern_types::{Role, TokenId};
 
     use super::*;
 
@@ -169,6 +180,7 @@ mod tests {
             (EXPECT, "100-continue"),
             (PREFER, "respond-async"),
             (HeaderName::from_static("quern-max-age"), "1h"),
+            (HeaderName::from_static("quern-webhook"), "shop"),
             (HeaderName::from_static("idempotency-key"), "k"),
             (AUTHORIZATION, "Bearer x"),
             (HeaderName::from_static("x-mine"), "1"),

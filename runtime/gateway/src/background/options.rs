@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use quern_jobs::JobsConfig;
-use quern_types::Period;
+use quern_types::{InvalidName, Name, Period};
 
 /// What its caller names a call by (draft-ietf-httpapi-idempotency-key-header).
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const ATTEMPTS: HeaderName = HeaderName::from_static("quern-max-attempts");
 const AGE: HeaderName = HeaderName::from_static("quern-max-age");
+const WEBHOOK: HeaderName = HeaderName::from_static("quern-webhook");
 /// Longest idempotency key.
 const MAX_KEY: usize = 255;
 
@@ -19,6 +20,7 @@ pub(super) struct Options {
     pub(super) key: Option<String>,
     pub(super) attempts: Option<u32>,
     pub(super) age: Option<Duration>,
+    pub(super) webhook: Option<Name>,
 }
 
 /// Why a header makes no sense.
@@ -45,6 +47,12 @@ pub(crate) enum OptionError {
         /// The longest.
         most: Period,
     },
+    /// The name of a webhook is none.
+    #[error("header {WEBHOOK}: {0}")]
+    Webhook(InvalidName),
+    /// Nor is it text.
+    #[error("header {WEBHOOK} is not the name of a webhook")]
+    NoWebhook,
 }
 
 impl Options {
@@ -62,13 +70,21 @@ impl Options {
             let bounds = Duration::from_millis(1)..=config.max_age;
             age.filter(|age| bounds.contains(age)).ok_or_else(|| refused.clone())
         });
-        Ok(Self { key, attempts: attempts.transpose()?, age: age.transpose()? })
+        let webhook = only(headers, WEBHOOK, OptionError::NoWebhook)?
+            .map(|text| text.parse().map_err(OptionError::Webhook));
+        Ok(Self {
+            key,
+            attempts: attempts.transpose()?,
+            age: age.transpose()?,
+            webhook: webhook.transpose()?,
+        })
     }
 
     /// Removes what concerns nobody but this server.
     pub(super) fn remove_from(headers: &mut HeaderMap) {
         headers.remove(ATTEMPTS);
         headers.remove(AGE);
+        headers.remove(WEBHOOK);
     }
 }
 
@@ -109,17 +125,19 @@ mod tests {
 
     #[test]
     fn options_are_read_from_headers() {
-        let nothing = Options { key: None, attempts: None, age: None };
+        let nothing = Options { key: None, attempts: None, age: None, webhook: None };
         assert_eq!(of(&[]), Ok(nothing.clone()));
         let all = [
             ("idempotency-key", "\"a b\""),
             ("quern-max-attempts", "100"),
             ("quern-max-age", "7days"),
+            ("quern-webhook", "shop"),
         ];
         let expected = Options {
             key: Some("a b".into()),
             attempts: Some(100),
             age: Some(JobsConfig::default().max_age),
+            webhook: Some("shop".parse().expect("a name")),
         };
         assert_eq!(of(&all), Ok(expected));
         let unquoted = Options { key: Some("a-1".into()), ..nothing };
@@ -140,6 +158,8 @@ mod tests {
             ("quern-max-age", "0s", "quern-max-age is not a time from 1ms to 7days"),
             ("quern-max-age", "8days", "quern-max-age"),
             ("quern-max-age", "soon", "quern-max-age"),
+            ("quern-webhook", "https://example.com", "quern-webhook"),
+            ("quern-webhook", "é", "quern-webhook"),
         ];
         for (name, value, part) in cases {
             let error = of(&[(name, value)]).expect_err(value).to_string();

@@ -113,6 +113,9 @@ pub(super) async fn put(
         Err(error) => return Err(no_call(&format!("can't be called: {error}"))),
     };
     enqueue::find(gateway, caller, route)?;
+    if let Some(webhook) = &spec.webhook {
+        gateway.jobs.webhook(&caller.tenant, webhook)?;
+    }
     let is_new = gateway.jobs.put_schedule(caller, name.clone(), spec).await?;
     let mut reply = show(gateway, caller, &name).await?;
     if is_new {

@@ -41,6 +41,7 @@ codes! {
     TooManyTokens "too-many-tokens" CONFLICT,
     TooManyTenants "too-many-tenants" CONFLICT,
     TooManySchedules "too-many-schedules" CONFLICT,
+    TooManyWebhooks "too-many-webhooks" CONFLICT,
     WrongState "wrong-state" CONFLICT,
     NoResult "no-result" CONFLICT,
     KeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY,

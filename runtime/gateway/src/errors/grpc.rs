@@ -50,6 +50,7 @@ impl Code {
             | Self::TooManyTokens
             | Self::TooManyTenants
             | Self::TooManySchedules
+            | Self::TooManyWebhooks
             | Self::TooManyBatches
             | Self::StorageFull
             | Self::OutOfMemory

@@ -5,9 +5,12 @@ mod background;
 mod batches;
 mod settings;
 mod traffic;
+mod webhooks;
 
 #[cfg(test)]
 pub(super) use batches::tests::failures as batch_failures;
+#[cfg(test)]
+pub(super) use webhooks::tests::failures as webhook_failures;
 
 use quern_deploy::{AccessChangeError, ComponentError, DeployError, StageError, TokenError};
 use quern_types::{
@@ -46,6 +49,7 @@ impl From<RouteError> for Failure {
             RouteError::Version { .. }
             | RouteError::Token(_)
             | RouteError::Batch(_)
+            | RouteError::Delivery { .. }
             | RouteError::Invocation { .. } => Self::new(Code::InvalidRequest, error),
         }
     }

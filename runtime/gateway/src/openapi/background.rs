@@ -61,7 +61,7 @@ fn calls() -> Vec<Operation> {
             "Queues a dead letter again",
         ))
         .replies::<CallView>(202, "It waits, as if it were new.")
-        .fails(&[Code::WrongState]),
+        .fails(&[Code::WrongState, Code::Busy]),
         one(Operation::delete("/v1/dead-letters/{id}", "dropDeadLetter", "Removes a dead letter"))
             .replies_nothing(204, "It is gone.")
             .fails(&[Code::WrongState]),

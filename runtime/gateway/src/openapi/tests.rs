@@ -146,6 +146,7 @@ fn a_query_is_refused_where_none_is_described() {
                 "listShared",
                 "listInvocations",
                 "listDeadLetters",
+                "listDeliveries",
             ]
             .contains(&id),
             // The protocol's and the functions' own.

@@ -56,6 +56,7 @@ impl Route {
             Self::RevokeToken(_) => Some("revokeToken"),
             Self::Audit => Some("readAudit"),
             Self::Background(route) => Some(route.operation()),
+            Self::Webhooks(route) => Some(route.operation()),
             Self::Batches(route) => Some(route.operation()),
             Self::Healthz => Some("isAlive"),
             Self::Readyz => Some("isReady"),

@@ -5,7 +5,7 @@ use quern_types::{Class, Name, QualifiedName, VersionNumber};
 
 use super::{
     Memory, Route, RouteError, SharingRoute, Subject, Target, TenantRoute, background, batches,
-    methods::Methods, settings, shorten, traffic,
+    methods::Methods, settings, shorten, traffic, webhooks,
 };
 
 /// Most segments of a path outside of `/f`.
@@ -27,6 +27,9 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
         ["v1", "tokens", id] => Methods::delete(Route::RevokeToken(id.parse()?)),
         ["v1", area @ ("invocations" | "dead-letters" | "schedules"), ref rest @ ..] => {
             background::find(area, rest)?.ok_or_else(not_found)?
+        }
+        ["v1", area @ ("webhooks" | "deliveries"), ref rest @ ..] => {
+            webhooks::find(area, rest, path)?.ok_or_else(not_found)?
         }
         ["v1", "audit"] => Methods::get(Route::Audit),
         ["v1", "tenants", tenant, "limits"] => TenantRoute::limits_of((&name(tenant)?).into()),

@@ -2,7 +2,7 @@
 
 use quern_types::QualifiedName;
 
-use super::{Route, TrafficRoute};
+use super::{Route, TrafficRoute, WebhookRoute};
 use crate::{access::Needs, metrics::Traffic};
 
 impl Route {
@@ -53,6 +53,7 @@ impl Route {
             | Self::FunctionSettings(_)
             | Self::Stats => Needs::DEPLOYER,
             Self::Traffic(..) => TrafficRoute::needs(),
+            Self::Webhooks(_) => WebhookRoute::needs(),
             Self::Regions(..)
             | Self::RegisterRegion(..)
             | Self::UnregisterRegions(..)
@@ -72,6 +73,7 @@ impl Route {
             Self::Tenant(route) => route.traffic(),
             Self::Call(_) => Traffic::Call,
             Self::Background(route) => route.traffic(),
+            Self::Webhooks(route) => route.traffic(),
             Self::Infer(_) => Traffic::Infer,
             Self::ModelMetadata(_)
             | Self::ModelReady(_)

@@ -51,6 +51,7 @@ impl Route {
             Self::Logs(_) => "/v1/functions/{name}/logs",
             Self::FunctionSettings(route) => route.template(),
             Self::Background(route) => route.template(),
+            Self::Webhooks(route) => route.template(),
             Self::Batches(route) => route.template(),
             Self::Traffic(class, _, route) => route.template(*class),
             Self::Stats => "/v1/stats",

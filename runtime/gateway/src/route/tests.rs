@@ -1,6 +1,6 @@
 //! Every call of the API, and what is none.
 
-use quern_types::{InvocationId, TenantId};
+use quern_types::{DeliveryId, InvocationId, TenantId};
 
 use super::*;
 use crate::access::Needs;
@@ -25,6 +25,10 @@ const CALL: &str = "GET /v1/invocations/01936a5e-0000-7000-8000-0123456789ab";
 
 fn call() -> InvocationId {
     CALL.rsplit('/').next().and_then(|id| id.parse().ok()).expect("an id")
+}
+
+fn delivery() -> DeliveryId {
+    DeliveryId::from_uuid(call().uuid())
 }
 
 fn target(text: &str, version: Option<u32>) -> Target {
@@ -155,6 +159,20 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
             Route::Background(BackgroundRoute::Result(call())),
         ),
         ("GET /v1/dead-letters", Route::Background(BackgroundRoute::DeadLetters)),
+        ("GET /v1/webhooks", Route::Webhooks(WebhookRoute::List)),
+        ("GET /v1/webhooks/w", Route::Webhooks(WebhookRoute::Show(name("w")))),
+        ("PUT /v1/webhooks/w", Route::Webhooks(WebhookRoute::Put(name("w")))),
+        ("DELETE /v1/webhooks/w", Route::Webhooks(WebhookRoute::Delete(name("w")))),
+        ("POST /v1/webhooks/w/rotate", Route::Webhooks(WebhookRoute::Rotate(name("w")))),
+        ("GET /v1/deliveries", Route::Webhooks(WebhookRoute::Deliveries)),
+        (
+            "GET /v1/deliveries/01936a5e-0000-7000-8000-0123456789ab",
+            Route::Webhooks(WebhookRoute::ShowDelivery(delivery())),
+        ),
+        (
+            "POST /v1/deliveries/01936a5e-0000-7000-8000-0123456789ab/retry",
+            Route::Webhooks(WebhookRoute::Retry(delivery())),
+        ),
         ("GET /v1/schedules", Route::Background(BackgroundRoute::Schedules)),
         ("GET /v1/schedules/s", Route::Background(BackgroundRoute::ShowSchedule(name("s")))),
         ("PUT /v1/schedules/s", Route::Background(BackgroundRoute::PutSchedule(name("s")))),
@@ -255,6 +273,10 @@ fn what_has_no_route_is_named() {
             "token \"x\" is not valid: it is named by 16 digits of 0-9 and a-f",
         ),
         (
+            "GET /v1/deliveries/1",
+            "delivery \"1\" is not valid: it is named by the UUID in its header webhook-id",
+        ),
+        (
             "GET /v1/batches/1",
             "batch \"1\" is not valid: it is named as the answer to making it did",
         ),
@@ -351,6 +373,14 @@ operations! {
     Route::Background(BackgroundRoute::ShowSchedule(_)) => "a schedule",
     Route::Background(BackgroundRoute::PutSchedule(_)) => "put a schedule",
     Route::Background(BackgroundRoute::DeleteSchedule(_)) => "delete a schedule",
+    Route::Webhooks(WebhookRoute::List) => "webhooks",
+    Route::Webhooks(WebhookRoute::Show(_)) => "a webhook",
+    Route::Webhooks(WebhookRoute::Put(_)) => "put a webhook",
+    Route::Webhooks(WebhookRoute::Delete(_)) => "delete a webhook",
+    Route::Webhooks(WebhookRoute::Rotate(_)) => "rotate a webhook",
+    Route::Webhooks(WebhookRoute::Deliveries) => "deliveries",
+    Route::Webhooks(WebhookRoute::ShowDelivery(_)) => "a delivery",
+    Route::Webhooks(WebhookRoute::Retry(_)) => "retry a delivery",
     Route::Sharing(SharingRoute::Show(Class::Function, _)) => "sharing of a function",
     Route::Sharing(SharingRoute::Show(Class::Model, _)) => "sharing of a model",
     Route::Sharing(SharingRoute::Change(Class::Function, _)) => "share a function",

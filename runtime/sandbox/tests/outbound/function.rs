@@ -86,6 +86,11 @@ impl Host {
         Guest(function)
     }
 
+    /// What sends the server's own requests.
+    pub(crate) fn courier(&self) -> Arc<dyn quern_types::Courier> {
+        self.sandbox.courier()
+    }
+
     /// A counter of outbound requests.
     pub(crate) fn counter(&self, name: &str, outcome: Option<&str>) -> u64 {
         let families = self.registry.gather();

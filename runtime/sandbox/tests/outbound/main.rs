@@ -6,6 +6,7 @@
 mod support;
 
 mod addresses;
+mod courier;
 mod function;
 mod grants;
 mod limits;

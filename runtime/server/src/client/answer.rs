@@ -101,6 +101,39 @@ pub(crate) struct ListedCall {
     pub(crate) reason: Option<String>,
 }
 
+/// A webhook; its secret is there when it is new.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedWebhook {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) created: String,
+    pub(crate) previous_until: Option<String>,
+    pub(crate) locked: bool,
+    pub(crate) secret: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct WebhookList {
+    pub(crate) webhooks: Vec<ListedWebhook>,
+}
+
+/// A message to a webhook.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedDelivery {
+    pub(crate) id: String,
+    pub(crate) webhook: String,
+    pub(crate) invocation: String,
+    pub(crate) state: String,
+    pub(crate) attempts: u32,
+    pub(crate) created: String,
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct DeliveryList {
+    pub(crate) deliveries: Vec<ListedDelivery>,
+}
+
 /// A schedule of a list.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ListedSchedule {

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use quern_types::{Period, QualifiedName};
+use quern_types::{Name, Period, QualifiedName};
 use reqwest::Response;
 use serde_json::{Map, Value, json};
 
@@ -60,6 +60,10 @@ struct Later {
     /// For how long it is tried, with its unit, such as 10m [default: as the server is configured]
     #[arg(long, value_name = "TIME", requires = "asynchronous")]
     max_age: Option<Period>,
+
+    /// The webhook that is told how it ends
+    #[arg(long, value_name = "NAME", requires = "asynchronous")]
+    webhook: Option<Name>,
 }
 
 pub(crate) async fn run(session: &Session, command: Call) -> Result<()> {
@@ -99,6 +103,9 @@ impl Later {
         }
         if let Some(age) = self.max_age {
             headers.insert("quern-max-age", HeaderValue::try_from(age.to_string())?);
+        }
+        if let Some(webhook) = self.webhook {
+            headers.insert("quern-webhook", HeaderValue::try_from(webhook.as_str())?);
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::output::{self, Table};
 /// Call functions and models at certain times
 #[derive(Debug, Subcommand)]
 pub(crate) enum Schedule {
-    Create(Create),
+    Create(Box<Create>),
     List(List),
     Next(Next),
     Delete(Delete),
@@ -66,6 +66,10 @@ pub(crate) struct Create {
     /// For how long each call is tried, with its unit [default: as the server is configured]
     #[arg(long, value_name = "TIME")]
     max_age: Option<Period>,
+
+    /// The webhook that is told how each call ends
+    #[arg(long, value_name = "NAME")]
+    webhook: Option<Name>,
 }
 
 /// List the schedules
@@ -109,6 +113,7 @@ impl Create {
             overlap: if self.skip_overlap { Overlap::Skip } else { Overlap::Allow },
             max_attempts: self.max_attempts,
             max_age: self.max_age,
+            webhook: self.webhook,
         };
         Ok((self.name, spec))
     }

@@ -118,7 +118,7 @@ pub(crate) async fn run(command: Serve) -> Result<()> {
             systemd::keep_watchdog();
         }
         parts.dispatcher.warm();
-        parts.jobs.start(parts.gateway.clone());
+        parts.jobs.start(parts.gateway.clone(), parts.courier.clone());
         parts.scoring.start();
         let end = lifecycle.serve(&parts, &mut reloader).await?;
         if end != End::TakenBack {

@@ -55,7 +55,7 @@ pub(super) use section;
 
 mod background;
 mod tenants;
-pub(crate) use background::Background;
+pub(crate) use background::{Background, Webhooks};
 pub(crate) use tenants::Tenants;
 
 section! {
@@ -457,7 +457,8 @@ mod tests {
         assert_eq!(SharedMemory::default().config(), SharedMemoryConfig::default());
         assert_eq!(Models::default().limits(), ModelsConfig::default());
         assert_eq!(Traffic::default().shadow(), ShadowConfig::default());
-        assert_eq!(Background::default().config(), quern_jobs::JobsConfig::default());
+        let jobs = Background::default().config(&Webhooks::default());
+        assert_eq!(jobs, quern_jobs::JobsConfig::default());
         assert_eq!(Sandbox::default().functions(), FunctionsConfig::default());
         let batches = Batches::default().config(PathBuf::new());
         assert_eq!(batches, ScoringConfig::new(PathBuf::new()));

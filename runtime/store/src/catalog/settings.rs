@@ -66,7 +66,7 @@ impl Catalog {
         let secrets_key = self.secrets_key.as_ref().ok_or(SettingError::NoKey)?;
         let failed = |reason| SettingError::Storage { reason };
         let function = function_of(caller, function);
-        let sealed_as = SealedAs { function: &function, key: &key };
+        let sealed_as = SealedAs::Setting { function: &function, key: &key };
         let sealed = secrets_key.seal(&sealed_as, value.expose());
         let sealed = sealed.map_err(|error| failed(error.to_string()))?;
         let secret = SealedSecret { key, sealed_with: secrets_key.id().clone(), sealed };

@@ -4,8 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use quern_types::{CallState, Digest, InvocationId, Name, TenantId};
-use rusqlite::{Row, types::Type};
+use quern_types::{CallKind, CallState, Callee, Digest, InvocationId, Name, TenantId};
+use rusqlite::{
+    Row,
+    types::{Type, ValueRef},
+};
 use uuid::Uuid;
 
 use crate::rows;
@@ -21,11 +24,13 @@ pub struct NewCall {
     /// Whose it is.
     pub tenant: TenantId,
     /// The function or model that it calls.
-    pub target: Name,
+    pub callee: Callee,
     /// What is to be carried out; its URI is a path with a query.
     pub request: Request<Bytes>,
-    /// What its caller names it by; a second call of the target with the same key is the first.
+    /// What its caller names it by; a second call of the callee with the same key is the first.
     pub key: Option<String>,
+    /// The webhook that is told how it ends.
+    pub webhook: Option<Name>,
     /// Of everything that a second call with its key must have in common with it.
     pub digest: Digest,
     /// How often it is tried.
@@ -43,6 +48,8 @@ pub struct CallRecord {
     pub id: InvocationId,
     /// The function or model that it calls.
     pub target: Name,
+    /// How it calls it.
+    pub kind: CallKind,
     /// The method of its request.
     pub method: String,
     /// Path and query of its request.
@@ -71,6 +78,8 @@ pub struct CallRecord {
     pub status: Option<StatusCode>,
     /// Why it was given up, or is tried again.
     pub reason: Option<String>,
+    /// The webhook that is told how it ends.
+    pub webhook: Option<Name>,
 }
 
 /// A call that is to be carried out now.
@@ -117,7 +126,8 @@ pub(super) fn response_bytes(response: &Response<Bytes>) -> usize {
 
 /// The columns of [`record`], in its order.
 pub(super) const COLUMNS: &str = "id, target, method, path, state, key, attempts, max_attempts, \
-     created_us, expires_us, due_us, started_us, finished_us, keep_until_us, status, reason";
+     created_us, expires_us, due_us, started_us, finished_us, keep_until_us, status, reason, kind, \
+     webhook";
 
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<CallRecord> {
     let time = |column| row.get::<_, Option<i64>>(column).map(|time| time.map(rows::time));
@@ -126,6 +136,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<CallRecord> {
     Ok(CallRecord {
         id: id(row, 0)?,
         target: rows::parsed(row, 1)?,
+        kind: rows::parsed(row, 16)?,
         method: row.get(2)?,
         path: row.get(3)?,
         state,
@@ -140,7 +151,14 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<CallRecord> {
         kept_until: time(13)?,
         status: status.and_then(|status| StatusCode::from_u16(status).ok()),
         reason: row.get(15)?,
+        webhook: name(row, 17)?,
     })
+}
+
+/// A name of a column that may have none.
+fn name(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Name>> {
+    let is_there = row.get_ref(column)? != ValueRef::Null;
+    is_there.then(|| rows::parsed(row, column)).transpose()
 }
 
 /// An id of a column.

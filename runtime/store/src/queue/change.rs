@@ -5,7 +5,13 @@ use std::time::SystemTime;
 use quern_types::{CallState, InvocationId, TenantId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{QueueFailure, call::id_bytes, settle::forget_request};
+use super::{
+    QueueFailure, QueueFull, QueueLimits,
+    announce::{Announcement, announce},
+    call::id_bytes,
+    enqueue::{self, Room},
+    settle::forget_request,
+};
 use crate::rows::{self, microseconds};
 
 /// Why a call was not changed.
@@ -27,20 +33,39 @@ pub enum ChangeError {
         /// The state that it takes.
         needed: CallState,
     },
+    /// There is no room for it in the queue.
+    #[error("invocation {id} can't be replayed, for {full}")]
+    Full {
+        /// The call.
+        id: InvocationId,
+        /// Whose limit it is, and which.
+        full: QueueFull,
+    },
     /// The queue failed.
     #[error(transparent)]
     Failed(#[from] QueueFailure),
 }
 
+/// The end of a call that is called off.
+#[derive(Debug, Clone, Copy)]
+pub struct Cancellation {
+    /// Now.
+    pub at: SystemTime,
+    /// Until when it is kept.
+    pub kept_until: SystemTime,
+    /// How it is told to the call's webhook.
+    pub announcement: Announcement,
+}
+
 type Changed = rusqlite::Result<Result<(), ChangeError>>;
 
+/// Calls a waiting call off; returns whether there is a message to its webhook now.
 pub(super) fn cancel(
     connection: &Connection,
     tenant: &TenantId,
     id: InvocationId,
-    now: SystemTime,
-    kept_until: SystemTime,
-) -> Changed {
+    end: &Cancellation,
+) -> rusqlite::Result<Result<bool, ChangeError>> {
     let sequence = match find(connection, tenant, id, CallState::Queued)? {
         Ok(sequence) => sequence,
         Err(refusal) => return Ok(Err(refusal)),
@@ -52,14 +77,16 @@ pub(super) fn cancel(
                  reason = NULL, bytes = bytes - ?4
              WHERE sequence = ?1",
         )?
-        .execute(params![sequence, microseconds(now), microseconds(kept_until), freed])?;
-    Ok(Ok(()))
+        .execute(params![sequence, microseconds(end.at), microseconds(end.kept_until), freed])?;
+    announce(connection, id, end.at, &end.announcement).map(Ok)
 }
 
+/// What is replayed counts as what is taken in anew: the limits of the queue hold for it as well.
 pub(super) fn replay(
     connection: &Connection,
     tenant: &TenantId,
     id: InvocationId,
+    limits: &QueueLimits,
     now: SystemTime,
 ) -> Changed {
     let sequence = match find(connection, tenant, id, CallState::Dead)? {
@@ -72,14 +99,23 @@ pub(super) fn replay(
         )?
         .query_row([sequence], |row| row.get(0))
         .optional()?;
+    let (bytes, has_webhook): (i64, bool) = connection
+        .prepare_cached("SELECT bytes - ?2, webhook IS NOT NULL FROM calls WHERE sequence = ?1")?
+        .query_row(params![sequence, freed.unwrap_or(0)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let weight = u64::try_from(bytes).unwrap_or(0);
+    let room = Room { tenant: tenant.as_str(), bytes: weight, has_webhook };
+    // A refusal takes back what was done so far.
+    if let Some(full) = enqueue::full(connection, &room, limits)? {
+        return Ok(Err(ChangeError::Full { id, full }));
+    }
     connection
         .prepare_cached(
             "UPDATE calls SET state = 'queued', attempts = 0, refusals = 0, due_us = ?2,
                  expires_us = ?2 + max_age_us, finished_us = NULL, keep_until_us = NULL,
-                 status = NULL, reason = NULL, bytes = bytes - ?3
+                 status = NULL, reason = NULL, bytes = ?3
              WHERE sequence = ?1",
         )?
-        .execute(params![sequence, microseconds(now), freed.unwrap_or(0)])?;
+        .execute(params![sequence, microseconds(now), bytes])?;
     Ok(Ok(()))
 }
 

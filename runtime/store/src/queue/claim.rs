@@ -11,9 +11,6 @@ use super::{
 };
 use crate::rows::{self, microseconds};
 
-/// Most tenants that are looked at in one claim; the next one goes on behind them.
-const TENANTS: usize = 256;
-
 /// How many calls may be begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimLimits {
@@ -40,7 +37,7 @@ pub(super) fn claim(
     after: Option<&TenantId>,
     now: SystemTime,
 ) -> rusqlite::Result<Claimed> {
-    let tenants = tenants(connection, after)?;
+    let tenants = read::tenants(connection, "usage", CallState::Queued.as_str(), after)?;
     let mut calls = Vec::new();
     // Rounds, in each of which every tenant gets the same.
     loop {
@@ -67,26 +64,6 @@ pub(super) fn claim(
         _ => tenants.last().cloned(),
     };
     Ok(Claimed { calls, last, next_due: next_due.map(rows::time) })
-}
-
-/// Tenants with calls that wait: those behind one, and then those before it.
-fn tenants(connection: &Connection, after: Option<&TenantId>) -> rusqlite::Result<Vec<TenantId>> {
-    let mut select = connection.prepare_cached(
-        "SELECT tenant FROM usage WHERE state = 'queued' AND tenant > ?1 AND tenant <= ?2
-         ORDER BY tenant LIMIT ?3",
-    )?;
-    // Names of tenants are ASCII, so that nothing comes behind this.
-    const LAST: &str = "\u{10ffff}";
-    let after = after.map_or(read::ALL, TenantId::as_str);
-    let mut found = Vec::new();
-    for (from, to) in [(after, LAST), (read::ALL, after)] {
-        let room = (TENANTS - found.len()) as i64;
-        let names = select.query_map(params![from, to, room], |row| row.get::<_, String>(0))?;
-        for name in names {
-            found.push(TenantId::new(&name?));
-        }
-    }
-    Ok(found)
 }
 
 fn begin(

@@ -1,12 +1,12 @@
 //! Takes calls in, once for each key, as far as there is room. Never looks at what they carry.
 
-use quern_types::{ByteSize, CallState, InvocationId};
+use quern_types::{ByteSize, CallState, Callee, DeliveryState, InvocationId, Name, TenantId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     QueueFailure,
     call::{self, NewCall, encode, id_bytes},
-    read,
+    delivery, read,
 };
 use crate::rows::{self, microseconds};
 
@@ -21,6 +21,11 @@ pub struct QueueLimits {
     pub tenant_bytes: ByteSize,
     /// Bytes of the calls of all tenants.
     pub bytes: ByteSize,
+    /// Messages to webhooks that wait of one tenant; with more, no call is taken in that asks for
+    /// another one.
+    pub tenant_messages: u64,
+    /// Those of all tenants.
+    pub messages: u64,
 }
 
 /// Whose limit it is.
@@ -53,15 +58,27 @@ pub struct Enqueued {
     pub is_new: bool,
 }
 
-/// Why a call was not taken in.
+/// Why there is no room in the queue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EnqueueError {
+pub enum QueueFull {
     /// As many calls as may wait do.
     #[error(
         "{limit} calls of the {} wait already, as many as may: try again later",
         scope.as_str()
     )]
-    TooMany {
+    Calls {
+        /// Whose limit it is.
+        scope: Scope,
+        /// The limit.
+        limit: u64,
+    },
+    /// As many messages to webhooks as may wait do.
+    #[error(
+        "{limit} messages to webhooks of the {} wait already, as many as may: try again later, or \
+         see with `quern webhook deliveries` why they are not taken",
+        scope.as_str()
+    )]
+    Messages {
         /// Whose limit it is.
         scope: Scope,
         /// The limit.
@@ -72,12 +89,20 @@ pub enum EnqueueError {
         "the calls of the {} that wait would be larger than {limit} together: try again later",
         scope.as_str()
     )]
-    TooLarge {
+    Bytes {
         /// Whose limit it is.
         scope: Scope,
         /// The limit.
         limit: ByteSize,
     },
+}
+
+/// Why a call was not taken in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnqueueError {
+    /// There is no room.
+    #[error(transparent)]
+    Full(#[from] QueueFull),
     /// The key stands for another call.
     #[error(
         "Idempotency-Key {key:?} was used for another request to {target:?}, invocation {id}: a \
@@ -110,12 +135,17 @@ pub(super) fn enqueue(
         if digest == call.digest.as_bytes() {
             return Ok(Ok(Enqueued { id, state, is_new: false }));
         }
-        let (key, target) = (key.clone(), call.target.to_string());
+        let (key, target) = (key.clone(), call.callee.name.to_string());
         return Ok(Err(EnqueueError::KeyReused { key, target, id }));
     }
     let bytes = call.bytes();
-    if let Some(refusal) = refuse(connection, call.tenant.as_str(), bytes, limits)? {
-        return Ok(Err(refusal));
+    let room = Room {
+        tenant: call.tenant.as_str(),
+        bytes: bytes as u64,
+        has_webhook: call.webhook.is_some(),
+    };
+    if let Some(full) = full(connection, &room, limits)? {
+        return Ok(Err(full.into()));
     }
     insert(connection, call, bytes)?;
     Ok(Ok(Enqueued { id: call.id, state: CallState::Queued, is_new: true }))
@@ -128,35 +158,73 @@ fn by_key(
 ) -> rusqlite::Result<Option<(InvocationId, CallState, Vec<u8>)>> {
     connection
         .prepare_cached(
-            "SELECT id, state, digest FROM calls WHERE tenant = ?1 AND target = ?2 AND key = ?3",
+            "SELECT id, state, digest FROM calls
+             WHERE tenant = ?1 AND target = ?2 AND kind = ?3 AND owner = ?4 AND key = ?5",
         )?
-        .query_row(params![call.tenant.as_str(), call.target.as_str(), key], |row| {
-            Ok((call::id(row, 0)?, rows::parsed(row, 1)?, row.get(2)?))
-        })
+        .query_row(
+            params![
+                call.tenant.as_str(),
+                call.callee.name.name.as_str(),
+                call.callee.kind.as_str(),
+                owner(&call.callee),
+                key
+            ],
+            |row| Ok((call::id(row, 0)?, rows::parsed(row, 1)?, row.get(2)?)),
+        )
         .optional()
 }
 
-/// Why there is no room for so many bytes more, if there is none.
-fn refuse(
+/// What stands in the column for the owner of what is called: nothing where that is the caller.
+fn owner(callee: &Callee) -> &str {
+    callee.name.owner.as_ref().map_or("", TenantId::as_str)
+}
+
+/// The room that one more call takes.
+pub(super) struct Room<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) bytes: u64,
+    pub(super) has_webhook: bool,
+}
+
+/// Why there is no room, if there is none.
+pub(super) fn full(
     connection: &Connection,
-    tenant: &str,
-    bytes: usize,
+    room: &Room<'_>,
     limits: &QueueLimits,
-) -> rusqlite::Result<Option<EnqueueError>> {
+) -> rusqlite::Result<Option<QueueFull>> {
+    let Room { tenant, bytes, has_webhook } = *room;
+    if has_webhook && let Some(full) = messages_full(connection, tenant, limits)? {
+        return Ok(Some(full));
+    }
     let of_tenant = (Scope::Tenant, tenant, limits.tenant_calls, limits.tenant_bytes);
     let of_all = (Scope::Server, read::ALL, limits.calls, limits.bytes);
     for (scope, tenant, most, largest) in [of_tenant, of_all] {
-        let (mut calls, mut size) = (1, bytes as u64);
+        let (mut calls, mut size) = (1, bytes);
         for state in [CallState::Queued, CallState::Running] {
             let (count, bytes) = read::used(connection, tenant, state)?;
             calls += count;
             size += bytes;
         }
         if calls > most {
-            return Ok(Some(EnqueueError::TooMany { scope, limit: most }));
+            return Ok(Some(QueueFull::Calls { scope, limit: most }));
         }
         if size > largest.0 {
-            return Ok(Some(EnqueueError::TooLarge { scope, limit: largest }));
+            return Ok(Some(QueueFull::Bytes { scope, limit: largest }));
+        }
+    }
+    Ok(None)
+}
+
+/// Why there is no room for one more message to a webhook, if there is none.
+pub(super) fn messages_full(
+    connection: &Connection,
+    tenant: &str,
+    limits: &QueueLimits,
+) -> rusqlite::Result<Option<QueueFull>> {
+    let of_tenant = (Scope::Tenant, tenant, limits.tenant_messages);
+    for (scope, tenant, limit) in [of_tenant, (Scope::Server, read::ALL, limits.messages)] {
+        if delivery::count(connection, tenant, DeliveryState::Waiting)? >= limit {
+            return Ok(Some(QueueFull::Messages { scope, limit }));
         }
     }
     Ok(None)
@@ -168,13 +236,14 @@ fn insert(connection: &Connection, call: &NewCall, bytes: usize) -> rusqlite::Re
     connection
         .prepare_cached(
             "INSERT INTO calls (id, tenant, target, method, path, state, key, digest, max_attempts,
-                 max_age_us, created_us, expires_us, due_us, bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?7, ?8, ?9, ?10, ?11, ?10, ?12)",
+                 max_age_us, created_us, expires_us, due_us, bytes, kind, owner, webhook)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?7, ?8, ?9, ?10, ?11, ?10, ?12, ?13, ?14,
+                 ?15)",
         )?
         .execute(params![
             id_bytes(call.id),
             call.tenant.as_str(),
-            call.target.as_str(),
+            call.callee.name.name.as_str(),
             call.request.method().as_str(),
             call.path(),
             call.key,
@@ -184,6 +253,9 @@ fn insert(connection: &Connection, call: &NewCall, bytes: usize) -> rusqlite::Re
             created,
             created.saturating_add(max_age),
             bytes as i64,
+            call.callee.kind.as_str(),
+            owner(&call.callee),
+            call.webhook.as_ref().map(Name::as_str),
         ])?;
     connection
         .prepare_cached("INSERT INTO requests (sequence, headers, body) VALUES (?1, ?2, ?3)")?

@@ -30,6 +30,17 @@ pub struct Fire {
     pub overlap: Overlap,
 }
 
+/// What came of times that have come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fired {
+    /// Calls that were taken in.
+    pub calls: usize,
+    /// The last time that was called or left out.
+    pub until: SystemTime,
+    /// Why the times behind that one were not called yet; none if all were.
+    pub refusal: Option<EnqueueError>,
+}
+
 /// The last time of a schedule that was called or left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastFire {
@@ -45,12 +56,12 @@ pub struct LastFire {
     pub call: Option<InvocationId>,
 }
 
-/// Queues the calls whose times are behind the last one; returns how many.
+/// Queues the calls whose times are behind the last one, up to the first that finds no room.
 pub(super) fn fire(
     connection: &Connection,
     fire: &Fire,
     limits: &QueueLimits,
-) -> rusqlite::Result<Result<usize, EnqueueError>> {
+) -> rusqlite::Result<Result<Fired, EnqueueError>> {
     let (tenant, name) = (fire.tenant.as_str(), fire.name.as_str());
     let found = connection
         .prepare_cached(
@@ -64,25 +75,33 @@ pub(super) fn fire(
     let last =
         found.as_ref().filter(|(of, ..)| *of == created).map_or(created, |(_, last, _)| *last);
     let mut call = found.and_then(|(.., call)| call);
-    let mut fired = 0;
+    let (mut calls, mut until, mut refusal) = (0, microseconds(fire.until).max(last), None);
+    let mut passed = last;
     for (time, new) in &fire.calls {
-        if microseconds(*time) <= last || is_left_out(connection, fire.overlap, call.as_deref())? {
+        let time = microseconds(*time);
+        if time <= last {
             continue;
         }
-        let enqueued = match enqueue::enqueue(connection, new, limits)? {
-            Ok(enqueued) => enqueued,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        call = Some(id_bytes(enqueued.id).to_vec());
-        fired += 1;
+        if !is_left_out(connection, fire.overlap, call.as_deref())? {
+            match enqueue::enqueue(connection, new, limits)? {
+                Ok(enqueued) => call = Some(id_bytes(enqueued.id).to_vec()),
+                Err(error) if passed == last => return Ok(Err(error)),
+                Err(error) => {
+                    (until, refusal) = (passed, Some(error));
+                    break;
+                }
+            }
+            calls += 1;
+        }
+        passed = time;
     }
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO fires (tenant, name, created_us, last_us, call)
              VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![tenant, name, created, microseconds(fire.until).max(last), call])?;
-    Ok(Ok(fired))
+        .execute(params![tenant, name, created, until, call])?;
+    Ok(Ok(Fired { calls, until: rows::time(until), refusal }))
 }
 
 /// Whether a time is left out because the last call has not come to its end.

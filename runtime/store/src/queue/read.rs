@@ -19,6 +19,9 @@ use crate::rows;
 /// The tenant under which all are counted together.
 pub(super) const ALL: &str = "";
 
+/// Most tenants that are looked at together; whoever looks next goes on behind them.
+const TENANTS: usize = 256;
+
 /// Which calls to list.
 #[derive(Debug, Clone)]
 pub struct CallQuery {
@@ -152,6 +155,32 @@ pub(super) fn used(
         })
         .optional()?;
     Ok(found.unwrap_or_default())
+}
+
+/// Tenants that have something in a state, as a table of counts has it: those behind one, and then
+/// those before it.
+pub(super) fn tenants(
+    connection: &Connection,
+    counts: &'static str,
+    state: &'static str,
+    after: Option<&TenantId>,
+) -> rusqlite::Result<Vec<TenantId>> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT tenant FROM {counts} WHERE state = '{state}' AND tenant > ?1 AND tenant <= ?2
+         ORDER BY tenant LIMIT ?3",
+    ))?;
+    // Names of tenants are ASCII, so that nothing comes behind this.
+    const LAST: &str = "\u{10ffff}";
+    let after = after.map_or(ALL, TenantId::as_str);
+    let mut found = Vec::new();
+    for (from, to) in [(after, LAST), (ALL, after)] {
+        let room = (TENANTS - found.len()) as i64;
+        let names = select.query_map(params![from, to, room], |row| row.get::<_, String>(0))?;
+        for name in names {
+            found.push(TenantId::new(&name?));
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn count(

@@ -7,7 +7,10 @@ use http::{Response, StatusCode};
 use quern_types::{CallState, InvocationId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::call::{encode, id_bytes, response_bytes};
+use super::{
+    announce::{Announcement, announce},
+    call::{encode, id_bytes, response_bytes},
+};
 use crate::rows::microseconds;
 
 /// The end of a call.
@@ -23,6 +26,8 @@ pub struct Ending {
     pub at: SystemTime,
     /// Until when it is kept.
     pub kept_until: SystemTime,
+    /// How it is told to the call's webhook.
+    pub announcement: Announcement,
 }
 
 /// A pause before another try.
@@ -59,16 +64,19 @@ pub(super) fn put_back(
         .map(drop)
 }
 
+/// Ends a running call; returns whether there is a message to its webhook now.
 pub(super) fn finish(
     connection: &Connection,
     id: InvocationId,
     ending: &Ending,
-) -> rusqlite::Result<()> {
-    let sequence: Option<i64> = connection
-        .prepare_cached("SELECT sequence FROM calls WHERE id = ?1 AND state = 'running'")?
-        .query_row([id_bytes(id)], |row| row.get(0))
+) -> rusqlite::Result<bool> {
+    let found: Option<(i64, bool)> = connection
+        .prepare_cached(
+            "SELECT sequence, webhook IS NOT NULL FROM calls WHERE id = ?1 AND state = 'running'",
+        )?
+        .query_row([id_bytes(id)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some(sequence) = sequence else { return Ok(()) };
+    let Some((sequence, has_webhook)) = found else { return Ok(false) };
     let mut freed = 0;
     // A dead letter may be replayed; of others the request has no more use.
     if ending.state != CallState::Dead {
@@ -96,8 +104,8 @@ pub(super) fn finish(
             microseconds(ending.kept_until),
             freed,
             added,
-        ])
-        .map(drop)
+        ])?;
+    Ok(has_webhook && announce(connection, id, ending.at, &ending.announcement)?)
 }
 
 /// Removes what a call carries; returns the bytes that this frees.

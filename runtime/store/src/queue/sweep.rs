@@ -12,7 +12,9 @@ use crate::rows::microseconds;
 pub struct Keep {
     /// Bytes of the calls of one tenant, beyond which the oldest go.
     pub tenant_bytes: ByteSize,
-    /// Calls that one step removes at most.
+    /// Messages to webhooks of one tenant that were taken or given up, beyond which the oldest go.
+    pub tenant_messages: u64,
+    /// Calls, or messages, that one step removes at most.
     pub step: usize,
 }
 

@@ -15,6 +15,7 @@ use crate::{
     rows::{self, Key},
     schema,
     secrets_key::SealedAs,
+    webhooks,
 };
 
 /// Why secrets were not sealed anew. They are as they were.
@@ -48,6 +49,18 @@ pub enum RotateError {
         /// Its key.
         key: SettingKey,
     },
+    /// That of a webhook is.
+    #[error(
+        "the secret of webhook {webhook:?} of tenant {tenant:?} can't be opened, as it was changed \
+         since it was sealed: start the server with the old key, rotate or delete that webhook, and \
+         try again"
+    )]
+    DamagedWebhook {
+        /// Whose it is.
+        tenant: TenantId,
+        /// The webhook.
+        webhook: String,
+    },
     /// The database failed.
     #[error("catalog can't be written: {0}")]
     Database(#[from] rusqlite::Error),
@@ -69,7 +82,7 @@ struct Row {
 }
 
 /// Seals all secrets of a data folder, which no server may have open, with `new` instead of `old`;
-/// gives their number. What is sealed with `new` already stays as it is. Blocks.
+/// gives the number of those of functions and of webhooks. What is sealed with `new` already stays as it is. Blocks.
 pub fn rotate_secrets(
     directory: &Path,
     old: &SecretsKey,
@@ -87,10 +100,13 @@ pub fn rotate_secrets(
             .prepare_cached("UPDATE secrets SET sealed_with = ?1, sealed = ?2 WHERE rowid = ?3")?
             .execute(params![new.id().as_str(), sealed, row.id])?;
     }
-    if !rows.is_empty() {
+    let webhooks = webhooks::seal_anew(&transaction, old, new)?;
+    if !rows.is_empty() || webhooks > 0 {
         let caller = Caller::unasked();
-        let detail =
-            json!({ "from": old.id().as_str(), "to": new.id().as_str(), "secrets": rows.len() });
+        let detail = json!({
+            "from": old.id().as_str(), "to": new.id().as_str(), "secrets": rows.len(),
+            "webhooks": webhooks,
+        });
         let entry =
             Entry { caller: &caller, action: "secrets.rotate", subject: "secrets".into(), detail };
         audit::insert(&transaction, &entry)?;
@@ -98,7 +114,7 @@ pub fn rotate_secrets(
     transaction.commit()?;
     // What the old key opens stays in pages that are free, and in the log, until these go.
     connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")?;
-    Ok(rows.len())
+    Ok(rows.len() + webhooks)
 }
 
 impl Row {
@@ -108,7 +124,7 @@ impl Row {
             let (sealed_with, given) = (sealed_with.clone(), old.id().clone());
             return Err(RotateError::WrongKey { sealed_with, given });
         }
-        let sealed_as = SealedAs { function, key };
+        let sealed_as = SealedAs::Setting { function, key };
         let value = old.open(&sealed_as, sealed).map_err(|_| RotateError::Damaged {
             tenant: function.tenant.clone(),
             function: function.name.clone(),

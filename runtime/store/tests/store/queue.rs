@@ -8,47 +8,63 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use quern_store::{
-    CallQuery, CallQueue, ChangeError, ClaimLimits, Ending, EnqueueError, Fire, Keep, LastFire,
-    NewCall, Pause, QueueLimits, Scope, Store,
+    Announcement, CallQuery, CallQueue, Cancellation, ChangeError, ClaimLimits, Ending,
+    EnqueueError, Fire, Fired, Keep, LastFire, NewCall, Pause, QueueFull, QueueLimits, Scope,
+    Store,
 };
-use quern_types::{ByteSize, CallState, Digest, InvocationId, Overlap, TenantId};
+use quern_types::{ByteSize, CallKind, CallState, Callee, Digest, InvocationId, Overlap, TenantId};
 use tempfile::TempDir;
 
 use crate::common::{name, open, tenant};
 
-const PLENTY: QueueLimits = QueueLimits {
+pub(crate) const PLENTY: QueueLimits = QueueLimits {
     tenant_calls: 1_000,
     calls: 1_000,
     tenant_bytes: ByteSize::mib(64),
     bytes: ByteSize::mib(64),
+    tenant_messages: 1_000,
+    messages: 1_000,
 };
-const ALL: ClaimLimits = ClaimLimits { most: 64, tenant_running: 64 };
+pub(crate) const ALL: ClaimLimits = ClaimLimits { most: 64, tenant_running: 64 };
 
-fn at(seconds: u64) -> SystemTime {
+pub(crate) fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-fn id(number: u8) -> InvocationId {
+pub(crate) fn id(number: u8) -> InvocationId {
     format!("01936a5e-0000-7000-8000-0000000000{number:02x}").parse().expect("an id")
 }
 
-fn call(number: u8) -> NewCall {
+pub(crate) fn call(number: u8) -> NewCall {
     let body = Bytes::from(format!("body {number}"));
     let request = Request::builder().method("POST").uri("/f/hello/a?b=1").header("x-a", "1");
     NewCall {
         id: id(number),
         tenant: tenant(),
-        target: name("hello"),
+        callee: callee(CallKind::Http, "hello"),
         digest: Digest::of(&body),
         request: request.body(body).expect("a request"),
         key: None,
+        webhook: None,
         max_attempts: 3,
         max_age: Duration::from_secs(100),
         created: at(number.into()),
     }
 }
 
-fn of_tenant(number: u8, tenant: &str) -> NewCall {
+fn callee(kind: CallKind, name: &str) -> Callee {
+    Callee { kind, name: name.parse().expect("a name") }
+}
+
+/// What a message says where it does not matter.
+pub(crate) const SILENT: Announcement =
+    Announcement { compose: |call| call.state.to_string(), max_age: Duration::from_secs(100) };
+
+pub(crate) fn cancellation(seconds: u64) -> Cancellation {
+    Cancellation { at: at(seconds), kept_until: at(seconds + 10), announcement: SILENT }
+}
+
+pub(crate) fn of_tenant(number: u8, tenant: &str) -> NewCall {
     NewCall { tenant: TenantId::new(tenant), ..call(number) }
 }
 
@@ -56,18 +72,22 @@ async fn queue(folder: &TempDir) -> Store {
     open(folder.path(), 3).await
 }
 
-async fn take_in(queue: &CallQueue, calls: impl IntoIterator<Item = NewCall>) {
+pub(crate) async fn take_in(queue: &CallQueue, calls: impl IntoIterator<Item = NewCall>) {
     for call in calls {
         queue.enqueue(call, PLENTY).await.expect("there is room");
     }
 }
 
-async fn begun(queue: &CallQueue, limits: ClaimLimits, seconds: u64) -> Vec<InvocationId> {
+pub(crate) async fn begun(
+    queue: &CallQueue,
+    limits: ClaimLimits,
+    seconds: u64,
+) -> Vec<InvocationId> {
     let claimed = queue.claim(limits, None, at(seconds)).await.expect("claims");
     claimed.calls.into_iter().map(|call| call.id).collect()
 }
 
-fn ending(state: CallState, seconds: u64) -> Ending {
+pub(crate) fn ending(state: CallState, seconds: u64) -> Ending {
     let response = Response::builder().status(201).header("x-b", "2").body("made".into());
     Ending {
         state,
@@ -75,6 +95,7 @@ fn ending(state: CallState, seconds: u64) -> Ending {
         reason: None,
         at: at(seconds),
         kept_until: at(seconds + 10),
+        announcement: SILENT,
     }
 }
 
@@ -205,7 +226,7 @@ async fn tenants_take_turns_where_one_call_at_a_time_can_begin() {
 }
 
 #[tokio::test]
-async fn a_key_is_one_call_of_a_tenant_and_target() {
+async fn a_key_is_one_call_of_a_tenant_and_what_it_calls() {
     let folder = TempDir::new().expect("a folder");
     let store = queue(&folder).await;
     let with_key = |number, key: &str| NewCall { key: Some(key.into()), ..call(number) };
@@ -220,7 +241,10 @@ async fn a_key_is_one_call_of_a_tenant_and_target() {
     );
     for other in [
         NewCall { tenant: TenantId::new("other"), ..same(4) },
-        NewCall { target: name("other"), ..same(5) },
+        NewCall { callee: callee(CallKind::Http, "other"), ..same(5) },
+        // A model, and another tenant's function, of the same name.
+        NewCall { callee: callee(CallKind::Inference, "hello"), ..same(9) },
+        NewCall { callee: callee(CallKind::Http, "hello@acme"), ..same(10) },
         with_key(6, "l"),
     ] {
         assert!(store.queue().enqueue(other, PLENTY).await.expect("is taken in").is_new);
@@ -243,28 +267,25 @@ async fn what_waits_is_bounded_by_number_and_size() {
     let cases = [
         (
             QueueLimits { tenant_calls: 1, ..PLENTY },
-            EnqueueError::TooMany { scope: Scope::Tenant, limit: 1 },
+            QueueFull::Calls { scope: Scope::Tenant, limit: 1 },
         ),
-        (
-            QueueLimits { calls: 2, ..PLENTY },
-            EnqueueError::TooMany { scope: Scope::Server, limit: 2 },
-        ),
+        (QueueLimits { calls: 2, ..PLENTY }, QueueFull::Calls { scope: Scope::Server, limit: 2 }),
         (
             QueueLimits { tenant_bytes: ByteSize(1_000), ..PLENTY },
-            EnqueueError::TooLarge { scope: Scope::Tenant, limit: ByteSize(1_000) },
+            QueueFull::Bytes { scope: Scope::Tenant, limit: ByteSize(1_000) },
         ),
         (
             QueueLimits { bytes: ByteSize(1_200), ..PLENTY },
-            EnqueueError::TooLarge { scope: Scope::Server, limit: ByteSize(1_200) },
+            QueueFull::Bytes { scope: Scope::Server, limit: ByteSize(1_200) },
         ),
     ];
     for (limits, expected) in cases {
-        assert_eq!(refused(limits).await, expected);
+        assert_eq!(refused(limits).await, expected.into());
     }
     // Those that run count, those that have ended don't.
     let one = QueueLimits { tenant_calls: 1, ..PLENTY };
     assert_eq!(begun(store.queue(), ALL, 1).await, [id(1)]);
-    assert!(matches!(refused(one).await, EnqueueError::TooMany { .. }));
+    assert!(matches!(refused(one).await, EnqueueError::Full(QueueFull::Calls { .. })));
     store.queue().finish(id(1), ending(CallState::Failed, 2)).await.expect("writes");
     store.queue().enqueue(call(3), one).await.expect("there is room again");
     assert_eq!(store.queue().count(tenant(), CallState::Queued).await, Ok(1));
@@ -276,26 +297,39 @@ async fn only_what_waits_is_cancelled_and_only_what_is_dead_replayed_or_dropped(
     let store = queue(&folder).await;
     let queue = store.queue();
     take_in(queue, [call(1), call(2), call(3)]).await;
-    queue.cancel(tenant(), id(1), at(4), at(14)).await.expect("it waits");
+    queue.cancel(tenant(), id(1), cancellation(4)).await.expect("it waits");
     assert_eq!(begun(queue, ALL, 50).await, [id(2), id(3)]);
     queue.finish(id(2), ending(CallState::Dead, 51)).await.expect("writes");
     let state = |number, state, needed| Err(ChangeError::State { id: id(number), state, needed });
     let (queued, dead) = (CallState::Queued, CallState::Dead);
     assert_eq!(
-        queue.cancel(tenant(), id(1), at(5), at(15)).await,
+        queue.cancel(tenant(), id(1), cancellation(5)).await.map(drop),
         state(1, CallState::Cancelled, queued)
     );
     assert_eq!(
-        queue.cancel(tenant(), id(3), at(5), at(15)).await,
+        queue.cancel(tenant(), id(3), cancellation(5)).await.map(drop),
         state(3, CallState::Running, queued)
     );
-    assert_eq!(queue.replay(tenant(), id(3), at(5)).await, state(3, CallState::Running, dead));
+    assert_eq!(
+        queue.replay(tenant(), id(3), PLENTY, at(5)).await,
+        state(3, CallState::Running, dead)
+    );
     assert_eq!(queue.drop_dead(tenant(), id(1)).await, state(1, CallState::Cancelled, dead));
     let unknown = Err(ChangeError::NotFound { id: id(2) });
-    assert_eq!(queue.replay(TenantId::new("other"), id(2), at(60)).await, unknown);
+    assert_eq!(queue.replay(TenantId::new("other"), id(2), PLENTY, at(60)).await, unknown);
     assert_eq!(queue.drop_dead(TenantId::new("other"), id(2)).await, unknown);
 
-    queue.replay(tenant(), id(2), at(60)).await.expect("it is dead");
+    let full = QueueFull::Calls { scope: Scope::Tenant, limit: 1 };
+    let one = QueueLimits { tenant_calls: 1, ..PLENTY };
+    let refused = queue.replay(tenant(), id(2), one, at(60)).await;
+    assert_eq!(refused, Err(ChangeError::Full { id: id(2), full }), "another one runs");
+    let small = QueueLimits { bytes: ByteSize(1_000), ..PLENTY };
+    let full = QueueFull::Bytes { scope: Scope::Server, limit: ByteSize(1_000) };
+    let refused = queue.replay(tenant(), id(2), small, at(60)).await;
+    assert_eq!(refused, Err(ChangeError::Full { id: id(2), full }));
+    let found = queue.response(tenant(), id(2)).await.expect("reads").expect("is there");
+    assert_eq!((found.state, found.content.is_some()), (dead, true), "nothing has changed");
+    queue.replay(tenant(), id(2), PLENTY, at(60)).await.expect("it is dead");
     let record = queue.call(tenant(), id(2)).await.expect("reads").expect("is there");
     assert_eq!((record.state, record.attempts, record.expires), (queued, 0, at(160)));
     assert_eq!((record.finished, record.kept_until, record.status), (None, None, None));
@@ -318,11 +352,11 @@ async fn what_has_ended_is_removed_by_time_and_by_size() {
         let end = ending(CallState::Succeeded, 50 + u64::from(number));
         queue.finish(id(number), end).await.expect("writes");
     }
-    let keep = Keep { tenant_bytes: ByteSize::mib(1), step: 2 };
+    let keep = Keep { tenant_bytes: ByteSize::mib(1), tenant_messages: 0, step: 2 };
     assert_eq!(queue.sweep(keep, at(60)).await, Ok(0), "nothing is over");
     assert_eq!(queue.sweep(keep, at(63)).await, Ok(2), "a step");
     assert_eq!(queue.sweep(keep, at(63)).await, Ok(1), "the rest");
-    let small = Keep { tenant_bytes: ByteSize(700), step: 10 };
+    let small = Keep { tenant_bytes: ByteSize(700), step: 10, ..keep };
     assert_eq!(queue.sweep(small, at(63)).await, Ok(1), "the oldest goes");
     let query = CallQuery { tenant: tenant(), state: None, target: None, before: None, limit: 10 };
     let left = queue.list(query).await.expect("reads");
@@ -352,10 +386,11 @@ async fn each_time_of_a_schedule_is_called_once() {
         overlap,
     };
     let first = fire(30, &[(10, 1), (20, 2), (30, 3)], Overlap::Allow);
-    assert_eq!(queue.fire(first.clone(), PLENTY).await, Ok(2), "nothing before it was made");
-    assert_eq!(queue.fire(first, PLENTY).await, Ok(0), "they were called");
+    let all = |calls, until| Ok(Fired { calls, until: at(until), refusal: None });
+    assert_eq!(queue.fire(first.clone(), PLENTY).await, all(2, 30), "nothing before it was made");
+    assert_eq!(queue.fire(first, PLENTY).await, all(0, 30), "they were called");
     let left_out = fire(40, &[(40, 4)], Overlap::Skip);
-    assert_eq!(queue.fire(left_out, PLENTY).await, Ok(0), "the last call waits");
+    assert_eq!(queue.fire(left_out, PLENTY).await, all(0, 40), "the last call waits");
     let last = |time, number| LastFire {
         tenant: tenant(),
         name: name("hourly"),
@@ -366,14 +401,50 @@ async fn each_time_of_a_schedule_is_called_once() {
     assert_eq!(queue.fires().await, Ok(vec![last(40, 3)]));
     assert_eq!(begun(queue, ALL, 50).await, [id(2), id(3)]);
     queue.finish(id(3), ending(CallState::Dead, 51)).await.expect("writes");
-    assert_eq!(queue.fire(fire(50, &[(50, 5), (60, 6)], Overlap::Skip), PLENTY).await, Ok(1));
+    let one_of_two = queue.fire(fire(60, &[(50, 5), (60, 6)], Overlap::Skip), PLENTY).await;
+    assert_eq!(one_of_two, all(1, 60));
     let full = QueueLimits { calls: 1, ..PLENTY };
     let refused = queue.fire(fire(70, &[(70, 7)], Overlap::Allow), full).await;
-    assert_eq!(refused, Err(EnqueueError::TooMany { scope: Scope::Server, limit: 1 }));
-    assert_eq!(queue.fires().await, Ok(vec![last(50, 5)]), "it may be called yet");
+    assert_eq!(refused, Err(QueueFull::Calls { scope: Scope::Server, limit: 1 }.into()));
+    assert_eq!(queue.fires().await, Ok(vec![last(60, 5)]), "it may be called yet");
     // Another schedule of its name begins anew.
     let other = Fire { created: at(55), ..fire(60, &[(55, 8), (60, 9)], Overlap::Allow) };
-    assert_eq!(queue.fire(other, PLENTY).await, Ok(1));
+    assert_eq!(queue.fire(other, PLENTY).await, all(1, 60));
     queue.forget_fires(tenant(), name("hourly")).await.expect("writes");
     assert_eq!(queue.fires().await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn times_that_find_no_room_together_are_called_one_after_the_other() {
+    let folder = TempDir::new().expect("a folder");
+    let store = queue(&folder).await;
+    let queue = store.queue();
+    let missed = |times: &[u64]| Fire {
+        tenant: tenant(),
+        name: name("hourly"),
+        created: at(0),
+        until: at(40),
+        calls: times
+            .iter()
+            .zip(1..)
+            .map(|(time, number)| {
+                let number = number + 10 * u8::try_from(*time).expect("is small");
+                (at(*time), NewCall { key: Some(format!("{time}")), ..call(number) })
+            })
+            .collect(),
+        overlap: Overlap::Allow,
+    };
+    let two = QueueLimits { calls: 2, ..PLENTY };
+    let full = || QueueFull::Calls { scope: Scope::Server, limit: 2 }.into();
+    let fired = queue.fire(missed(&[10, 20, 21, 22]), two).await;
+    let refusal = Some(full());
+    assert_eq!(fired, Ok(Fired { calls: 2, until: at(20), refusal }), "as many as fit");
+    let last = queue.last_fire(tenant(), name("hourly")).await.expect("reads");
+    assert_eq!(last.map(|fire| fire.last), Some(at(20)));
+    assert_eq!(queue.fire(missed(&[21, 22]), two).await, Err(full()), "there is no room yet");
+    for call in begun(queue, ALL, 250).await {
+        queue.finish(call, ending(CallState::Succeeded, 251)).await.expect("writes");
+    }
+    let fired = queue.fire(missed(&[10, 20, 21, 22]), two).await;
+    assert_eq!(fired, Ok(Fired { calls: 2, until: at(40), refusal: None }), "and none twice");
 }

@@ -16,7 +16,7 @@ impl From<OptionError> for Failure {
 impl From<EnqueueError> for Failure {
     fn from(error: EnqueueError) -> Self {
         match error {
-            EnqueueError::TooMany { .. } | EnqueueError::TooLarge { .. } | EnqueueError::Busy => {
+            EnqueueError::Full(_) | EnqueueError::Busy => {
                 Self::new(Code::Busy, error).retry_after(1)
             }
             EnqueueError::KeyReused { .. } => Self::new(Code::KeyReused, error),
@@ -30,6 +30,7 @@ impl From<ChangeError> for Failure {
         match error {
             ChangeError::NotFound { .. } => Self::new(Code::NotFound, error),
             ChangeError::State { .. } => Self::new(Code::WrongState, error),
+            ChangeError::Full { .. } => Self::new(Code::Busy, error).retry_after(1),
             ChangeError::Failed(failure) => failure.into(),
         }
     }
@@ -68,7 +69,7 @@ impl From<PutError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use quern_jobs::Scope;
+    use quern_jobs::{QueueFull, Scope};
     use quern_types::{ByteSize, CallState, InvocationId, Period};
 
     use super::*;
@@ -79,24 +80,26 @@ mod tests {
         let id: InvocationId = Invocation::new().id();
         let failed = || QueueFailure { reason: "/secret/path".into() };
         let (queued, needed) = (CallState::Queued, CallState::Dead);
-        let limit = ByteSize(1);
+        let (scope, limit) = (Scope::Tenant, ByteSize(1));
+        let full = || QueueFull::Calls { scope: Scope::Server, limit: 1 };
         let age = OptionError::Age { most: Period::from_millis(1) };
         let reused = EnqueueError::KeyReused { key: "k".into(), target: "f".into(), id };
         let stored = |error: ScheduleError| Failure::from(PutError::from(error));
         let field = InvalidSchedule::Field { field: "path", problem: "leads nowhere".into() };
-        let cases: [(Code, Failure); 16] = [
+        let cases: [(Code, Failure); 17] = [
             (Code::InvalidRequest, OptionError::Key.into()),
             (Code::InvalidRequest, OptionError::Attempts { most: 1 }.into()),
             (Code::InvalidRequest, age.into()),
-            (Code::Busy, EnqueueError::TooMany { scope: Scope::Tenant, limit: 1 }.into()),
-            (Code::Busy, EnqueueError::TooLarge { scope: Scope::Server, limit }.into()),
+            (Code::Busy, EnqueueError::from(full()).into()),
+            (Code::Busy, EnqueueError::from(QueueFull::Bytes { scope, limit }).into()),
+            (Code::Busy, ChangeError::Full { id, full: full() }.into()),
             (Code::Busy, EnqueueError::Busy.into()),
             (Code::KeyReused, reused.into()),
             (Code::Internal, EnqueueError::from(failed()).into()),
             (Code::InvalidRequest, field.clone().into()),
             (Code::InvalidRequest, PutError::from(field).into()),
             (Code::NotFound, ScheduleError::NotFound { name: "s".parse().expect("a name") }.into()),
-            (Code::TooManySchedules, stored(ScheduleError::TooMany { limit: 1 })),
+            (Code::TooManySchedules, stored(ScheduleError::TooMany { scope, limit: 1 })),
             (Code::Internal, stored(ScheduleError::Storage { reason: "/secret/path".into() })),
             (Code::NotFound, ChangeError::NotFound { id }.into()),
             (Code::WrongState, ChangeError::State { id, state: queued, needed }.into()),

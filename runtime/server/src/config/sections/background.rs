@@ -1,6 +1,7 @@
-//! How many calls may wait for later, for how long, and how often they are tried. Counts nothing.
+//! How many calls, and messages about them, may wait for later, for how long, and how often they are
+//! tried. Counts nothing.
 
-use quern_jobs::{JobsConfig, QueueLimits};
+use quern_jobs::{JobsConfig, QueueLimits, WebhooksConfig};
 use quern_types::{ByteSize, Period};
 use serde::Deserialize;
 
@@ -48,8 +49,49 @@ section! {
     }
 }
 
+section! {
+    /// Messages that tell webhooks how asynchronous calls end. They are sent to where functions may
+    /// send requests: what the section on outbound requests says holds for them.
+    Webhooks in "webhooks" {
+        /// Messages that are under way at a time.
+        concurrency: Count<1, 4_096> = Count(64);
+        /// Messages of one tenant that are under way at a time.
+        tenant_concurrency: Count<1, 4_096> = Count(8);
+        /// Messages that wait; with more, no call is taken in that asks for another one.
+        max_waiting: Count<1, { u32::MAX }> = Count(1_000_000);
+        /// Messages of one tenant that wait.
+        tenant_waiting: Count<1, { u32::MAX }> = Count(100_000);
+        /// Longest time for a message to be sent and answered.
+        timeout: Time<1, 600_000> = Time(Period::from_millis(15_000));
+        /// For how long a message is sent again that is not taken.
+        age: Time<1, { 365 * DAY }> = Time(Period::from_millis(DAY));
+        /// Longest pause after the first time; it doubles with each further one, and a pause is
+        /// anything between nothing and that.
+        first_pause: Time<1, DAY> = Time(Period::from_millis(5_000));
+        /// Longest pause between two times.
+        longest_pause: Time<1, DAY> = Time(Period::from_millis(3_600_000));
+        /// How long it can be seen what came of a message. Of each tenant, no more than 10,000 are
+        /// kept.
+        keep: Time<1, { 365 * DAY }> = Time(Period::from_millis(7 * DAY));
+    }
+}
+
+impl Webhooks {
+    fn config(&self) -> WebhooksConfig {
+        WebhooksConfig {
+            concurrency: self.concurrency.0,
+            tenant_concurrency: self.tenant_concurrency.0,
+            timeout: self.timeout.0.0,
+            max_age: self.age.0.0,
+            first_pause: self.first_pause.0.0,
+            longest_pause: self.longest_pause.0.0,
+            keep: self.keep.0.0,
+        }
+    }
+}
+
 impl Background {
-    pub(crate) fn config(&self) -> JobsConfig {
+    pub(crate) fn config(&self, webhooks: &Webhooks) -> JobsConfig {
         JobsConfig {
             concurrency: self.concurrency.0,
             tenant_concurrency: self.tenant_concurrency.0,
@@ -58,6 +100,8 @@ impl Background {
                 calls: self.max_waiting.0.into(),
                 tenant_bytes: self.tenant_waiting_size.0,
                 bytes: self.waiting_size.0,
+                tenant_messages: webhooks.tenant_waiting.0.into(),
+                messages: webhooks.max_waiting.0.into(),
             },
             max_request: self.max_request.0,
             max_response: self.max_response.0,
@@ -70,6 +114,7 @@ impl Background {
             keep_results: self.keep_results.0.0,
             keep_dead: self.keep_dead.0.0,
             keep_bytes: self.keep_size.0,
+            webhooks: webhooks.config(),
         }
     }
 }

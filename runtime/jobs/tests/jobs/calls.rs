@@ -1,4 +1,4 @@
-//! Asynchronous calls over a real queue, carried out by whatever the test says.
+//! Calls over a real queue, carried out by whatever the test says.
 
 use std::{
     collections::HashMap,
@@ -6,24 +6,20 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use prometheus::Registry;
-use quern_jobs::{CallRecord, Jobs, JobsConfig, NewJob};
-use quern_store::{Store, StoreConfig};
-use quern_types::{CallState, CarryOut, Digest, InvocationId, TenantId};
+use quern_jobs::{JobsConfig, NewJob};
+use quern_types::{CallState, CarryOut, InvocationId, TenantId};
 use tempfile::TempDir;
 use tokio::sync::{Notify, Semaphore};
 
-/// Nothing here takes long: a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::common::{PATIENCE, Posted, config, id, job, jobs, open, until_final};
 
 /// Answers the tries of each call with these statuses, the last one from then on, once it is let.
-struct Scripted {
+pub(crate) struct Scripted {
     statuses: &'static [u16],
     tries: Mutex<HashMap<InvocationId, usize>>,
     running: AtomicUsize,
@@ -33,7 +29,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn new(statuses: &'static [u16], turns: usize) -> Arc<Self> {
+    pub(crate) fn new(statuses: &'static [u16], turns: usize) -> Arc<Self> {
         Arc::new(Self {
             statuses,
             tries: Mutex::default(),
@@ -75,67 +71,12 @@ impl CarryOut for Scripted {
     }
 }
 
-async fn open(folder: &TempDir) -> Arc<Store> {
-    let config = StoreConfig {
-        directory: folder.path().to_owned(),
-        keep_versions: 1,
-        log_records: 1,
-        log_bytes: quern_types::ByteSize::mib(1),
-        bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
-        secrets_key: None,
-    };
-    Arc::new(Store::open(config, &Registry::new()).await.expect("opens"))
-}
-
-fn config() -> JobsConfig {
-    JobsConfig {
-        first_pause: Duration::from_millis(1),
-        longest_pause: Duration::from_millis(5),
-        ..JobsConfig::default()
-    }
-}
-
-fn jobs(store: &Arc<Store>, config: JobsConfig) -> Arc<Jobs> {
-    Jobs::new(store.clone(), config, &Registry::new()).expect("registers")
-}
-
-fn id(number: u8) -> InvocationId {
-    format!("01936a5e-0000-7000-8000-0000000000{number:02x}").parse().expect("an id")
-}
-
-fn job(number: u8) -> NewJob {
-    NewJob {
-        id: id(number),
-        tenant: TenantId::default(),
-        target: "hello".parse().expect("a name"),
-        request: Request::builder().uri("/f/hello").body("flour".into()).expect("a request"),
-        key: None,
-        digest: Digest::of(b"flour"),
-        attempts: None,
-        age: None,
-    }
-}
-
-async fn until_final(jobs: &Jobs, number: u8) -> CallRecord {
-    let wait = async {
-        loop {
-            let call = jobs.call(&TenantId::default(), id(number)).await.expect("reads");
-            let call = call.expect("is there");
-            if call.state.is_final() {
-                return call;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.expect("it comes to its end")
-}
-
 #[tokio::test]
 async fn a_call_is_tried_until_it_succeeds() {
     let folder = TempDir::new().expect("a folder");
     let store = open(&folder).await;
     let jobs = jobs(&store, config());
-    jobs.start(Scripted::new(&[500, 503, 503, 502, 200], usize::MAX >> 4));
+    jobs.start(Scripted::new(&[500, 503, 503, 502, 200], usize::MAX >> 4), Posted::nothing());
     jobs.enqueue(job(1)).await.expect("is taken in");
     let call = until_final(&jobs, 1).await;
     assert_eq!(call.state, CallState::Succeeded);
@@ -153,7 +94,7 @@ async fn no_more_run_than_may() {
     let store = open(&folder).await;
     let jobs = jobs(&store, JobsConfig { concurrency: 3, ..config() });
     let carrier = Scripted::new(&[200], usize::MAX >> 4);
-    jobs.start(carrier.clone());
+    jobs.start(carrier.clone(), Posted::nothing());
     for number in 1..=20 {
         jobs.enqueue(job(number)).await.expect("is taken in");
     }
@@ -178,7 +119,7 @@ async fn what_ran_when_the_server_ended_is_tried_again_but_not_for_ever() {
         }
         // It never gets its turn, so that it runs until the server ends.
         let carrier = Scripted::new(&[200], 0);
-        jobs.start(carrier.clone());
+        jobs.start(carrier.clone(), Posted::nothing());
         if *expected == CallState::Running {
             let begun = tokio::time::timeout(PATIENCE, carrier.begun.notified()).await;
             begun.expect("it is begun");

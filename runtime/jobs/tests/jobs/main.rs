@@ -1,0 +1,5 @@
+//! Asynchronous calls and messages to webhooks over a real queue.
+
+mod calls;
+mod common;
+mod webhooks;

@@ -1,0 +1,184 @@
+//! What comes of messages to webhooks: sent again, ended, sent once more on request, and removed.
+//! Never decides which.
+
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use quern_types::{DeliveryId, DeliveryState, TenantId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Keep, QueueFailure, QueueFull, QueueLimits, enqueue};
+use crate::rows::{self, microseconds};
+
+/// What came of sending a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sending {
+    /// When it was over.
+    pub at: SystemTime,
+    /// Whether it was sent at all.
+    pub counts: bool,
+    /// The status of the answer, if one came.
+    pub status: Option<StatusCode>,
+    /// Why it was not taken, if it was not.
+    pub reason: Option<String>,
+    /// What happens next.
+    pub next: Next,
+}
+
+/// What happens next to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It is sent again.
+    Again {
+        /// When.
+        due: SystemTime,
+    },
+    /// It was taken, or is given up.
+    End {
+        /// Not [`DeliveryState::Waiting`].
+        state: DeliveryState,
+        /// Until when it is kept.
+        kept_until: SystemTime,
+    },
+}
+
+/// Why a message is not sent once more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RetryError {
+    /// There is no such message, or it is kept no longer.
+    #[error("delivery {id} is not known, or is kept no longer")]
+    NotFound {
+        /// The message.
+        id: DeliveryId,
+    },
+    /// It was not given up.
+    #[error("delivery {id} is {state}: only one that has failed can be sent again")]
+    State {
+        /// The message.
+        id: DeliveryId,
+        /// Its state.
+        state: DeliveryState,
+    },
+    /// As many messages as may wait do.
+    #[error("delivery {id} can't be sent again, for {full}")]
+    Full {
+        /// The message.
+        id: DeliveryId,
+        /// Whose limit it is.
+        full: QueueFull,
+    },
+    /// The queue failed.
+    #[error(transparent)]
+    Failed(#[from] QueueFailure),
+}
+
+/// When, and for how long, a message is sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Now.
+    pub at: SystemTime,
+    /// For how long it is tried.
+    pub max_age: Duration,
+    /// What may wait.
+    pub limits: QueueLimits,
+}
+
+/// Writes down what came of sending a waiting message.
+pub(super) fn settle(
+    connection: &Connection,
+    id: DeliveryId,
+    sending: &Sending,
+) -> rusqlite::Result<()> {
+    let (state, due, ended, kept_until) = match sending.next {
+        Next::Again { due } => (DeliveryState::Waiting, Some(microseconds(due)), None, None),
+        Next::End { state, kept_until } => {
+            (state, None, Some(microseconds(sending.at)), Some(microseconds(kept_until)))
+        }
+    };
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET state = ?2, attempts = attempts + ?3, status = ?4, reason = ?5,
+                 due_us = coalesce(?6, due_us), ended_us = ?7, keep_until_us = ?8
+             WHERE id = ?1 AND state = 'waiting'",
+        )?
+        .execute(params![
+            id.uuid().as_bytes(),
+            state.as_str(),
+            sending.counts,
+            sending.status.map(|status| status.as_u16()),
+            sending.reason,
+            due,
+            ended,
+            kept_until,
+        ])
+        .map(drop)
+}
+
+/// Has a message sent again that was given up.
+pub(super) fn retry(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: DeliveryId,
+    retry: &Retry,
+) -> rusqlite::Result<Result<(), RetryError>> {
+    let found: Option<DeliveryState> = connection
+        .prepare_cached("SELECT state FROM deliveries WHERE id = ?1 AND tenant = ?2")?
+        .query_row(params![id.uuid().as_bytes(), tenant.as_str()], |row| rows::parsed(row, 0))
+        .optional()?;
+    match found {
+        None => return Ok(Err(RetryError::NotFound { id })),
+        Some(DeliveryState::Failed) => {}
+        Some(state) => return Ok(Err(RetryError::State { id, state })),
+    }
+    if let Some(full) = enqueue::messages_full(connection, tenant.as_str(), &retry.limits)? {
+        return Ok(Err(RetryError::Full { id, full }));
+    }
+    let (now, age) = (microseconds(retry.at), retry.max_age.as_micros());
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET state = 'waiting', attempts = 0, due_us = ?2, expires_us = ?3,
+                 ended_us = NULL, keep_until_us = NULL, status = NULL, reason = NULL
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            id.uuid().as_bytes(),
+            now,
+            now.saturating_add(i64::try_from(age).unwrap_or(i64::MAX))
+        ])?;
+    Ok(Ok(()))
+}
+
+/// Removes messages that are kept no longer, and of each tenant the oldest of more than may be kept.
+pub(super) fn sweep(
+    connection: &Connection,
+    keep: &Keep,
+    now: SystemTime,
+) -> rusqlite::Result<usize> {
+    let mut removed = connection
+        .prepare_cached(
+            "DELETE FROM deliveries WHERE sequence IN
+                 (SELECT sequence FROM deliveries WHERE keep_until_us <= ?1
+                  ORDER BY keep_until_us LIMIT ?2)",
+        )?
+        .execute(params![microseconds(now), keep.step as i64])?;
+    let most = i64::try_from(keep.tenant_messages).unwrap_or(i64::MAX);
+    let many: Vec<(String, i64)> = connection
+        .prepare_cached(
+            "SELECT tenant, sum(count) FROM delivery_counts
+             WHERE state != 'waiting' AND tenant != '' GROUP BY tenant HAVING sum(count) > ?1",
+        )?
+        .query_map([most], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (tenant, count) in many {
+        let room = (keep.step - removed) as i64;
+        removed += connection
+            .prepare_cached(
+                "DELETE FROM deliveries WHERE sequence IN
+                     (SELECT sequence FROM deliveries
+                      WHERE tenant = ?1 AND keep_until_us IS NOT NULL
+                      ORDER BY ended_us LIMIT ?2)",
+            )?
+            .execute(params![tenant, (count - most).min(room)])?;
+    }
+    Ok(removed)
+}

@@ -1,0 +1,122 @@
+//! Webhooks in the catalog: their secrets are open to whoever sends messages, and nowhere on the disk.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use quern_store::{AuditQuery, RotateError, Store, WebhookError, rotate_secrets};
+use quern_types::{SecretValue, Webhook};
+use rusqlite::Connection;
+
+use crate::{
+    common::{caller, name, open, tenant},
+    settings::{open_with, secrets_key},
+};
+
+const ONE: &str = "whsec_b25lIGlzIHRoZSBzZWNyZXQ=";
+const TWO: &str = "whsec_dHdvIGlzIHRoZSBzZWNyZXQ=";
+
+fn secret(text: &str) -> SecretValue {
+    SecretValue::new(text.into()).expect("a secret")
+}
+
+async fn put(store: &Store, webhook: &str, url: &str) -> Result<bool, WebhookError> {
+    let named = (name(webhook), url.parse().expect("an address"));
+    let now = SystemTime::now();
+    store.catalog().put_webhook(&caller(&tenant()), named, &secret(ONE), now).await
+}
+
+async fn rotate(store: &Store, keep: Duration) -> Result<(), WebhookError> {
+    let now = SystemTime::now();
+    let times = (now, now + keep);
+    store.catalog().rotate_webhook(&caller(&tenant()), name("shop"), &secret(TWO), times).await
+}
+
+fn shop(store: &Store) -> Arc<Webhook> {
+    store.catalog().webhook(&tenant(), &name("shop")).expect("is there")
+}
+
+fn secrets(webhook: &Webhook) -> (Option<&str>, Option<&str>) {
+    let previous = webhook.previous.as_ref().and_then(|previous| previous.secret.as_ref());
+    (webhook.secret.as_ref().map(SecretValue::expose), previous.map(SecretValue::expose))
+}
+
+/// Whether any file of a folder has a text in it.
+fn is_on_disk(folder: &Path, text: &str) -> bool {
+    let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    let files = files.filter(|entry| entry.file_type().expect("a type").is_file());
+    files
+        .map(|entry| std::fs::read(entry.path()).expect("read"))
+        .any(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
+}
+
+#[tokio::test]
+async fn a_webhook_is_put_moved_rotated_and_deleted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = secrets_key("7");
+    let store = open_with(folder.path(), &key).await;
+    assert_eq!(put(&store, "shop", "https://example.com/a?key=mine").await, Ok(true));
+    assert_eq!(secrets(&shop(&store)), (Some(ONE), None));
+    assert_eq!(put(&store, "shop", "https://example.com/b").await, Ok(false));
+    assert_eq!(shop(&store).url.to_string(), "https://example.com/b");
+    rotate(&store, Duration::from_secs(60)).await.expect("is there");
+    assert_eq!(secrets(&shop(&store)), (Some(TWO), Some(ONE)));
+    assert!(!is_on_disk(folder.path(), &ONE[6..]) && !is_on_disk(folder.path(), &TWO[6..]));
+    store.close().await;
+    drop(store);
+
+    let store = open_with(folder.path(), &key).await;
+    assert_eq!(secrets(&shop(&store)), (Some(TWO), Some(ONE)), "they survive");
+    rotate(&store, Duration::ZERO).await.expect("is there");
+    assert_eq!(secrets(&shop(&store)), (Some(TWO), None), "one that is known to others");
+    let all = AuditQuery { limit: 10, ..AuditQuery::default() };
+    let records = store.catalog().audit(all).await.expect("readable");
+    let actions: Vec<_> = records.iter().map(|record| &*record.action).collect();
+    assert_eq!(actions, ["webhook.rotate", "webhook.rotate", "webhook.put", "webhook.put"]);
+    assert_eq!(records[3].detail["to"], "https://example.com", "and no more of the address");
+    let delete = async || store.catalog().delete_webhook(&caller(&tenant()), name("shop")).await;
+    delete().await.expect("is there");
+    let missing = || Err(WebhookError::NotFound { name: name("shop") });
+    assert_eq!(delete().await, missing());
+    assert_eq!(rotate(&store, Duration::ZERO).await, missing());
+    assert!(store.catalog().webhooks().is_empty());
+}
+
+#[tokio::test]
+async fn without_the_key_no_webhook_is_made_and_none_can_sign() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_with(folder.path(), &secrets_key("7")).await;
+    put(&store, "shop", "https://example.com").await.expect("made");
+    store.close().await;
+    drop(store);
+    let store = open(folder.path(), 3).await;
+    assert_eq!(put(&store, "other", "https://example.com").await, Err(WebhookError::NoKey));
+    assert_eq!(rotate(&store, Duration::ZERO).await, Err(WebhookError::NoKey));
+    assert_eq!(secrets(&shop(&store)), (None, None));
+}
+
+#[tokio::test]
+async fn the_key_that_seals_secrets_can_be_rotated() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (secrets_key("7"), secrets_key("8"));
+    let store = open_with(folder.path(), &old).await;
+    put(&store, "shop", "https://example.com").await.expect("made");
+    rotate(&store, Duration::from_secs(60)).await.expect("rotated");
+    store.close().await;
+    drop(store);
+    let wrong = rotate_secrets(folder.path(), &secrets_key("9"), &new).expect_err("another key");
+    assert!(matches!(wrong, RotateError::WrongKey { .. }), "{wrong}");
+    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("rotated"), 1);
+    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("again"), 0);
+    let store = open_with(folder.path(), &new).await;
+    assert_eq!(secrets(&shop(&store)), (Some(TWO), Some(ONE)));
+    store.close().await;
+    drop(store);
+    let catalog = Connection::open(folder.path().join("catalog.sqlite")).expect("opens");
+    catalog.execute_batch("UPDATE webhooks SET previous = x'00'").expect("damaged");
+    drop(catalog);
+    let damaged = rotate_secrets(folder.path(), &new, &old).expect_err("damaged");
+    assert!(matches!(damaged, RotateError::DamagedWebhook { .. }), "{damaged}");
+}
