@@ -165,10 +165,10 @@ async fn damage_anywhere_is_found_and_nothing_of_it_is_restored() {
     let folder = tempfile::tempdir().expect("a folder");
     let archive = some_backup(folder.path(), 3_000).await;
     let sound = verify_backup(&*archive).expect("sound");
-    // Some of each field in the first blocks and the last, and one in a hundred between.
+    // Some of each field in the first blocks and the last, and one in five hundred between.
     let end = archive.len() - 1024;
-    let ends = (0..4_096).chain(end - 4_096..end).step_by(7);
-    let places = ends.chain((4_096..end).step_by(97));
+    let ends = (0..4_096).chain(end - 4_096..end).step_by(11);
+    let places = ends.chain((4_096..end).step_by(499));
     for place in places {
         let mut damaged = archive.clone();
         damaged[place] ^= 0x10;
