@@ -76,16 +76,7 @@ impl Metrics {
                     &["state"],
                 )?,
             )?,
-            sendings: registered(
-                registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "quern_webhook_attempts_total",
-                        "Times that messages to webhooks were sent, by what came of it",
-                    ),
-                    &["outcome"],
-                )?,
-            )?,
+            sendings: sendings(registry)?,
         })
     }
 
@@ -117,6 +108,17 @@ impl Metrics {
         let waited = usage.oldest_due.and_then(|due| now.duration_since(due).ok());
         self.oldest_seconds.set(waited.unwrap_or_default().as_secs_f64());
     }
+}
+
+/// Counts what came of sending messages, of each outcome from the start on.
+fn sendings(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
+    let about = "Times that messages to webhooks were sent, by what came of it";
+    let options = Opts::new("quern_webhook_attempts_total", about);
+    let sendings = IntCounterVec::new(options, &["outcome"])?;
+    for outcome in ["delivered", "retried", "failed"] {
+        sendings.with_label_values(&[outcome]);
+    }
+    registered(registry, sendings)
 }
 
 fn registered<C: Collector + Clone + 'static>(

@@ -39,7 +39,7 @@ pub struct AuditRecord {
     /// What was done: `deploy`, `rollback`, `delete`, `share`, `traffic.set`, `alias.…`, `canary.…`,
     /// `token.create`, `token.revoke`, `tenant.limit`, `config.change`, `secret.set`,
     /// `secret.unset`, `secrets.rotate`, `schedule.put`, `schedule.delete`, `webhook.put`,
-    /// `webhook.rotate`, `webhook.delete`.
+    /// `webhook.rotate`, `webhook.delete`, `backup`.
     pub action: String,
     /// What it was done to, such as `function hello`.
     pub subject: String,

@@ -32,6 +32,7 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
             webhooks::find(area, rest, path)?.ok_or_else(not_found)?
         }
         ["v1", "audit"] => Methods::get(Route::Audit),
+        ["v1", "backup"] => Methods::post(Route::Backup),
         ["v1", "tenants", tenant, "limits"] => TenantRoute::limits_of((&name(tenant)?).into()),
         ["v1", "shared"] => Methods::get(Route::Sharing(SharingRoute::Received)),
         ["v1", "stats"] => Methods::get(Route::Stats),
