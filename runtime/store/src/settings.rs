@@ -190,7 +190,7 @@ pub(crate) fn load(
     Ok(all)
 }
 
-/// The key that the secrets of a catalog, of functions and webhooks, are sealed with, where that is another one than this.
+/// The key that the secrets of a catalog are sealed with, where that is another one than this.
 pub(crate) fn sealed_otherwise(
     connection: &Connection,
     secrets_key: &SecretsKey,
@@ -198,12 +198,23 @@ pub(crate) fn sealed_otherwise(
     Ok(sealed_with(connection)?.into_iter().find(|id| id != secrets_key.id()))
 }
 
-/// The keys that the secrets of a catalog are sealed with.
+/// The keys that the secrets of a catalog are sealed with, those of webhooks among them. An older one,
+/// that was not migrated yet, may have none.
 pub(crate) fn sealed_with(connection: &Connection) -> rusqlite::Result<Vec<SecretsKeyId>> {
-    connection
-        .prepare("SELECT sealed_with FROM secrets UNION SELECT sealed_with FROM webhooks")?
-        .query_map([], |row| row.get(0).map(SecretsKeyId::of_row))?
-        .collect()
+    let mut found = Vec::new();
+    for table in ["secrets", "webhooks"] {
+        if !connection.table_exists(None, table)? {
+            continue;
+        }
+        let mut ids = connection.prepare(&format!("SELECT DISTINCT sealed_with FROM {table}"))?;
+        for id in ids.query_map([], |row| row.get(0).map(SecretsKeyId::of_row))? {
+            let id = id?;
+            if !found.contains(&id) {
+                found.push(id);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Removes what is set for a function, with which it goes.

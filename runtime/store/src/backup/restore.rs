@@ -72,11 +72,7 @@ fn check(root: &Path, description: BackupDescription) -> Result<Restored, Restor
     }
     let deployed = count(&catalog, "SELECT count(*) FROM names WHERE live IS NOT NULL");
     let versions = count(&catalog, "SELECT count(*) FROM versions");
-    let sealed_with = match has_table(&catalog, "secrets").map_err(failed)? {
-        true => settings::sealed_with(&catalog).map_err(failed)?,
-        // It is of a time before there were any.
-        false => Vec::new(),
-    };
+    let sealed_with = settings::sealed_with(&catalog).map_err(failed)?;
     let (deployed, versions) = (deployed.map_err(failed)?, versions.map_err(failed)?);
     drop(catalog);
     let calls = calls(root, &there)?;
@@ -90,7 +86,7 @@ fn calls(root: &Path, there: &HashSet<&str>) -> Result<u32, RestoreError> {
     }
     let path = root.join("queue.sqlite");
     let queue = database::open_reader(&path)?;
-    let found = has_table(&queue, "calls").and_then(|has_calls| match has_calls {
+    let found = queue.table_exists(None, "calls").and_then(|has_calls| match has_calls {
         true => count(&queue, "SELECT count(*) FROM calls WHERE state IN ('queued', 'running')"),
         false => Ok(0),
     });
@@ -99,10 +95,6 @@ fn calls(root: &Path, there: &HashSet<&str>) -> Result<u32, RestoreError> {
 
 fn count(connection: &Connection, statement: &str) -> rusqlite::Result<u32> {
     connection.query_row(statement, [], |row| row.get(0))
-}
-
-fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    connection.table_exists(None, name)
 }
 
 /// A folder that becomes a data folder; as it was before unless it does.

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use quern_store::{AuditQuery, RotateError, Store, WebhookError, rotate_secrets};
+use prometheus::Registry;
+use quern_store::{AuditQuery, OpenError, RotateError, Store, WebhookError, rotate_secrets};
 use quern_types::{SecretValue, Webhook};
 use rusqlite::Connection;
 
 use crate::{
     common::{caller, name, open, tenant},
-    settings::{open_with, secrets_key},
+    settings::{open_with, secrets_key, with_key},
 };
 
 const ONE: &str = "whsec_b25lIGlzIHRoZSBzZWNyZXQ=";
@@ -95,6 +96,18 @@ async fn without_the_key_no_webhook_is_made_and_none_can_sign() {
     assert_eq!(put(&store, "other", "https://example.com").await, Err(WebhookError::NoKey));
     assert_eq!(rotate(&store, Duration::ZERO).await, Err(WebhookError::NoKey));
     assert_eq!(secrets(&shop(&store)), (None, None));
+}
+
+#[tokio::test]
+async fn another_key_than_that_of_the_webhooks_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_with(folder.path(), &secrets_key("7")).await;
+    put(&store, "shop", "https://example.com").await.expect("made");
+    store.close().await;
+    drop(store);
+    let other = with_key(folder.path(), &secrets_key("8"));
+    let refused = Store::open(other, &Registry::new()).await.expect_err("another key");
+    assert!(matches!(refused, OpenError::SecretsKey { .. }), "{refused}");
 }
 
 #[tokio::test]
