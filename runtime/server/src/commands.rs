@@ -30,6 +30,7 @@ pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod new;
 pub(crate) mod openapi;
+pub(crate) mod parquet_reader;
 pub(crate) mod rollback;
 pub(crate) mod schedule;
 pub(crate) mod secrets;
@@ -90,6 +91,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Demo(command) => demo::run(command, session.json).await,
         // Run already, by `main`.
         Command::DeviceWorker(_) => device_worker::run(),
+        Command::ParquetReader(_) => parquet_reader::run(),
     }
 }
 
