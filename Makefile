@@ -73,6 +73,7 @@ bench: guests javascript ort peers ## Measure against peers, and write docs/benc
 	@echo "== measuring a node with 10,000 functions"
 	cargo bench $(MEASURED) --bench capacity -- --write
 	@$(MAKE) bench-inference
+	@$(MAKE) bench-control
 
 bench-inference: guests ort peers ## Measure models beside FastAPI, Triton, LitServe and MLServer (ONLY=small: one part)
 	@echo "== building the server for measuring"
@@ -80,13 +81,11 @@ bench-inference: guests ort peers ## Measure models beside FastAPI, Triton, LitS
 	@echo "== measuring models beside their peers"
 	cargo bench $(MEASURED) --bench inference -- --write $(if $(ONLY),--only $(ONLY))
 
-bench-control: guests ## Measure what surrounds calls: batch scoring, tokens, limits and tenants
+bench-control: guests ort peers ## Measure what surrounds calls, beside RQ and Celery where there are peers (ONLY=later: one part)
 	@echo "== building the server for measuring"
 	cargo build --release $(MEASURED) --example mlp
-	@echo "== measuring batch scoring"
-	cargo bench $(MEASURED) --bench scoring
-	@echo "== measuring tokens, limits and tenants"
-	cargo bench $(MEASURED) --bench access
+	@echo "== measuring what surrounds calls"
+	cargo bench $(MEASURED) --bench control -- --write $(if $(ONLY),--only $(ONLY))
 
 fuzz: SECONDS := 60
 fuzz: ## Fuzz the parsers of what strangers send, each for SECONDS (60)

@@ -10,12 +10,12 @@ use tokio::process::Command;
 
 use crate::{
     agreement,
-    group::client,
     models::{self, Form, MLP, Model, RESNET},
     quern::{ORT, Quern, TRACT},
     rates::{rate, time},
     support::{
         ceiling,
+        group::client,
         load::{Measured, Rounds, compare},
         process::{peer, root},
         report::{Table, aim, publish},

@@ -9,13 +9,13 @@ use tokio::time::sleep;
 
 use crate::{
     agreement,
-    group::client,
     models::{self, Form, MLP},
     peers::{fastapi, litserve, mlserver, triton},
     plot::{self, Curve, Point},
     quern::{ORT, Quern},
     rates::time,
     support::{
+        group::client,
         load::{Loaded as _, progress},
         open_loop::{Offer, offer},
         report::{Table, publish},

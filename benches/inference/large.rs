@@ -10,12 +10,11 @@ use tempfile::TempDir;
 use crate::{
     agreement,
     engine::Engine,
-    group::client,
     models::{self, Form, LENET, MINILM, Model, RESNET},
     peers::{Peer, cores, fastapi, litserve, mlserver, triton},
     quern::{ORT, ORT_ROW_BY_ROW, Quern},
     rates::{self, Aim, Load},
-    support::{load::Rounds, report::publish},
+    support::{group::client, load::Rounds, report::publish},
     target::Target,
 };
 

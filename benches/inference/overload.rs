@@ -9,12 +9,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     agreement,
-    group::client,
     models::{self, Form, RESNET},
     peers::{cores, fastapi, triton},
     quern::{ORT, ORT_ROW_BY_ROW, Quern},
     rates::{rate, time},
     support::{
+        group::client,
         load::{Target as Wrk, measure as closed, progress},
         open_loop::{Offer, Outcome, offer},
         report::{Table, aim, publish},

@@ -8,9 +8,11 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    group::{Group, free_port},
     models::{Form, Model, Request},
-    support::client::{deploy, get},
+    support::{
+        client::{deploy, get},
+        group::{Group, free_port},
+    },
     target::Target,
 };
 

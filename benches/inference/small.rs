@@ -7,13 +7,13 @@ use tempfile::TempDir;
 
 use crate::{
     agreement::{self, TOLERANCE},
-    group::client,
     models::{self, Form, MLP},
     peers::{Peer, fastapi, litserve, mlserver, triton},
     quern::{ORT, Quern, TRACT},
     rates::{self, Aim, Load},
     support::{
         ceiling,
+        group::client,
         load::Rounds,
         process::peer,
         report::{publish, said_by},

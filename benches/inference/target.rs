@@ -7,10 +7,12 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     engine::Engine,
-    group::{Awake, Sleeper},
     grpc::Grpc,
     models::{Form, Request},
-    support::load::{self, Loaded, Measured},
+    support::{
+        group::{Awake, Sleeper},
+        load::{self, Loaded, Measured},
+    },
 };
 
 /// Something under load.

@@ -109,11 +109,24 @@ EOF
     cp "$here/requirements-triton.txt" "$peers/triton/installed.txt"
 }
 
+install_queues() {
+    echo "== installing RQ and Celery"
+    install_environment queues requirements-queues.txt
+    write_program queues-python <<EOF
+PATH="$peers/queues/bin:\$PATH" exec "$peers/queues/bin/python" "\$@"
+EOF
+    cp "$here/requirements-queues.txt" "$peers/queues/installed.txt"
+}
+
 [ -x "$peers/bin/wrk" ] || install_debian wrk wrk libluajit-5.1-2 libluajit-5.1-common
 [ -x "$peers/bin/h2load" ] ||
     install_debian h2load nghttp2-client libnghttp2-14 libev4 libjansson4 libjemalloc2
+[ -x "$peers/bin/redis-server" ] ||
+    install_debian redis-server redis-server redis-tools liblzf1 libjemalloc2 liblua5.1-0 lua-bitop \
+        lua-cjson libatomic1
 [ "$("$peers/bin/wasmtime" --version 2>/dev/null | cut -d' ' -f2)" = "$wasmtime_version" ] ||
     install_wasmtime
 is_installed python requirements.txt || install_python
 is_installed mlserver requirements-mlserver.txt || install_mlserver
 is_installed triton requirements-triton.txt || install_triton
+is_installed queues requirements-queues.txt || install_queues

@@ -2,15 +2,20 @@
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::{
-    Client,
+    Client, ClientBuilder,
     multipart::{Form, Part},
 };
 
 /// A client without TLS, which nothing is measured over.
 pub(crate) fn plain() -> Client {
+    unencrypted().build().expect("a client without certificates")
+}
+
+/// What clients without TLS begin with.
+pub(crate) fn unencrypted() -> ClientBuilder {
     // It asks for this even where it encrypts nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().tls_certs_only([]).build().expect("a client without certificates")
+    Client::builder().tls_certs_only([])
 }
 
 /// Deploys what the parts hold.

@@ -7,9 +7,9 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::Peer;
-use crate::{
+use crate::support::{
     group::{Group, free_port},
-    support::process::{peer, root},
+    process::{peer, root},
 };
 
 /// Starts it with so many workers, each of which runs the model in so many threads; none: in its

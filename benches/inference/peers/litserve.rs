@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::Peer;
-use crate::{
+use crate::support::{
     group::{Group, free_port},
-    support::process::{peer, root},
+    process::{peer, root},
 };
 
 /// How requests become batches.

@@ -9,9 +9,11 @@ use tokio::process::Command;
 
 use super::Peer;
 use crate::{
-    group::{Group, free_port},
     models::Model,
-    support::process::{peer, root},
+    support::{
+        group::{Group, free_port},
+        process::{peer, root},
+    },
 };
 
 /// Starts it with so many processes that compute; none: in the one that serves.

@@ -7,8 +7,8 @@ pub(crate) mod mlserver;
 pub(crate) mod triton;
 
 use crate::{
-    group::{Group, Sleeper},
     models::{Form, Request},
+    support::group::{Group, Sleeper},
     target::Target,
 };
 

@@ -8,9 +8,11 @@ use tokio::process::Command;
 
 use super::Peer;
 use crate::{
-    group::{Group, free_port},
     models::{Model, Port},
-    support::process::{peer, root},
+    support::{
+        group::{Group, free_port},
+        process::{peer, root},
+    },
 };
 
 /// A model under a name of its own.

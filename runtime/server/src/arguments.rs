@@ -73,6 +73,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Token(commands::token::Token),
     Audit(commands::audit::Audit),
+    Backup(commands::backup::Backup),
+    Restore(commands::restore::Restore),
     Openapi(commands::openapi::Openapi),
     New(commands::new::New),
     Dev(commands::dev::Dev),

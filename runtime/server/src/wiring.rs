@@ -20,7 +20,7 @@ use crate::{
     secrets_key,
 };
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What has to be served, drained, closed and stopped.
 pub(crate) struct Parts {

@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::support::{client, process::root};
+use super::{client, process::root};
 
 /// How long a server may take to load its models.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -112,7 +112,7 @@ impl Drop for Awake {
 /// A client that opens a connection for each request: a server that stood still closes what was
 /// idle meanwhile as soon as it wakes.
 pub(crate) fn client() -> Result<Client> {
-    Ok(Client::builder().pool_max_idle_per_host(0).build()?)
+    Ok(client::unencrypted().pool_max_idle_per_host(0).build()?)
 }
 
 /// A port of loopback that nobody listens on. Peers can't be told to take one and say which.

@@ -1,5 +1,4 @@
 //! Batch scoring: rows a second beside the engine alone, and what clients feel of a batch that runs.
-//! Never judges: it prints what it finds.
 
 use std::{
     fs,
@@ -26,22 +25,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use support::{
+use crate::support::{
     client::{deploy, get, plain},
     load::{progress, quantile},
     process::{ServerProcess, root},
     report::{Table, publish},
 };
-
-mod support {
-    pub(crate) mod client;
-    #[expect(dead_code, reason = "this bench has a load of its own")]
-    pub(crate) mod load;
-    #[expect(dead_code, reason = "there is no peer")]
-    pub(crate) mod process;
-    #[expect(dead_code, reason = "there is no aim")]
-    pub(crate) mod report;
-}
 
 /// Elements of a row, and rows of a run.
 const WIDTH: usize = 256;
@@ -49,12 +38,12 @@ const RUN: u64 = 64;
 /// Rows of the file.
 const ROWS: usize = 40_000;
 /// Files that wait while a client calls, so that there is always a batch that runs.
-const FILES: usize = 8;
+const FILES: usize = 12;
 /// How long the engine computes alone, and how long a client calls.
 const WHILE: Duration = Duration::from_secs(3);
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> Result<()> {
+/// Files through a model, the engine alone, and one client beside them.
+pub(crate) async fn measure() -> Result<()> {
     let folder = TempDir::new()?;
     let model = folder.path().join("mlp.onnx");
     let made = Command::new(example("mlp")).arg(&model).status().await;
@@ -78,13 +67,13 @@ async fn main() -> Result<()> {
         progress(format!("{name}: {rate:.0} rows/s"));
         table.row([name.into(), format!("{rate:.0}"), format!("**{:.2}**", rate / alone)]);
     }
-    let mut path = String::new();
+    let (mut path, file) = (String::new(), ndjson());
     for _ in 0..FILES {
-        path = begin(&client, &quern, "text/csv", csv().into_bytes()).await?;
+        path = begin(&client, &quern, "application/x-ndjson", file.clone().into_bytes()).await?;
     }
     let busy = latencies(&client, &quern).await?;
     let last = status(&client, &quern, &path).await?;
-    ensure!(last["state"] != "completed", "the batches ended before the client did");
+    ensure!(last["state"] != "completed", "the batches ended before the client did: {last}");
     quern.stop().await?;
     let mut felt = Table::new(["one client, one row a call", "p50", "p99"]);
     for (name, mut latencies) in [("alone", quiet), ("beside a batch", busy)] {
