@@ -130,12 +130,11 @@ impl Host {
     pub(super) fn from_indices(
         dtype: Dtype,
         shape: Shape,
-        value: impl FnMut(&[u64]) -> f64,
+        mut value: impl FnMut(&[u64]) -> f64,
     ) -> Self {
-        Self::new(
-            Description::new(dtype, shape),
-            indices(shape.dims()).iter().map(|i| i.as_slice()).map(value).collect(),
-        )
+        let mut values = Vec::with_capacity(shape.elements() as usize);
+        each_index(shape.dims(), |index| values.push(value(index)));
+        Self::new(Description::new(dtype, shape), values)
     }
 
     /// Puts it on a device; what it is laid out from is released.
@@ -185,14 +184,17 @@ impl Host {
     }
 }
 
-/// Every index of a shape, in row-major order.
-pub(super) fn indices(dims: &[u64]) -> Vec<Vec<u64>> {
-    let mut all = vec![Vec::new()];
-    for dim in dims {
-        all = all
-            .into_iter()
-            .flat_map(|index| (0..*dim).map(move |last| [&index[..], &[last]].concat()))
-            .collect();
+/// Visits every index of a shape, in row-major order.
+pub(super) fn each_index(dims: &[u64], mut visit: impl FnMut(&[u64])) {
+    let mut index = vec![0; dims.len()];
+    for _ in 0..dims.iter().product::<u64>() {
+        visit(&index);
+        for (place, dim) in index.iter_mut().zip(dims).rev() {
+            *place += 1;
+            if *place < *dim {
+                break;
+            }
+            *place = 0;
+        }
     }
-    all
 }
