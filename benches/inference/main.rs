@@ -4,10 +4,7 @@
 //!
 //! Sections, each written into docs/benchmarks.md for itself; `--only NAME` measures one.
 
-use std::env;
-
-use anyhow::{Result, bail, ensure};
-use tokio::signal;
+use anyhow::Result;
 
 mod agreement;
 mod costs;
@@ -34,48 +31,23 @@ mod support {
     #[expect(dead_code, reason = "peers are groups of processes")]
     pub(crate) mod process;
     pub(crate) mod report;
+    pub(crate) mod sections;
 }
+
+use support::sections;
 
 const SECTIONS: [&str; 7] = ["small", "costs", "lenet", "resnet18", "minilm", "curve", "overload"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
-    tokio::select! {
-        measured = measure() => measured,
-        // Peers are in groups of their own, which a signal to ours does not reach.
-        interrupted = signal::ctrl_c() => {
-            interrupted?;
-            bail!("interrupted")
-        }
-    }
-}
-
-async fn measure() -> Result<()> {
-    let only = only()?;
-    for section in SECTIONS {
-        if only.as_deref().is_some_and(|only| only != section) {
-            continue;
-        }
-        eprintln!("== {section}");
-        match section {
-            "small" => Box::pin(small::measure()).await?,
-            "costs" => Box::pin(costs::measure()).await?,
-            "lenet" => Box::pin(large::lenet()).await?,
-            "resnet18" => Box::pin(large::resnet()).await?,
-            "minilm" => Box::pin(large::minilm()).await?,
-            "curve" => Box::pin(curve::measure()).await?,
-            _ => Box::pin(overload::measure()).await?,
-        }
-    }
-    Ok(())
-}
-
-/// The section that the command line names, if any.
-fn only() -> Result<Option<String>> {
-    let mut arguments = env::args().skip_while(|argument| argument != "--only").skip(1);
-    let only = arguments.next();
-    if let Some(name) = &only {
-        ensure!(SECTIONS.contains(&name.as_str()), "--only takes one of {SECTIONS:?}");
-    }
-    Ok(only)
+    sections::measure(&SECTIONS, async |section| match section {
+        "small" => Box::pin(small::measure()).await,
+        "costs" => Box::pin(costs::measure()).await,
+        "lenet" => Box::pin(large::lenet()).await,
+        "resnet18" => Box::pin(large::resnet()).await,
+        "minilm" => Box::pin(large::minilm()).await,
+        "curve" => Box::pin(curve::measure()).await,
+        _ => Box::pin(overload::measure()).await,
+    })
+    .await
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod background;
+mod backup;
 mod bad_input;
 mod batches;
 mod capacity;

@@ -123,6 +123,11 @@ impl Server {
         &self.url
     }
 
+    /// The folder that it has open.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.data.path().join("data")
+    }
+
     pub(crate) fn process_id(&self) -> u32 {
         self.child.id()
     }

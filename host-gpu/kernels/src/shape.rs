@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn shapes_broadcast_from_the_innermost_dimension() {
-        let cases: [(&[u64], &[u64], Option<&[u64]>); 7] = [
+        type Case = (&'static [u64], &'static [u64], Option<&'static [u64]>);
+        let cases: [Case; 7] = [
             (&[2, 3], &[3], Some(&[2, 3])),
             (&[], &[2, 3], Some(&[2, 3])),
             (&[2, 1], &[1, 3], Some(&[2, 3])),

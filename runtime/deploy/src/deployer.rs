@@ -51,7 +51,7 @@ pub struct DeployConfig {
 pub struct Deployer {
     pub(crate) parts: Arc<Parts>,
     metrics: DeployMetrics,
-    under_way: TaskTracker,
+    pub(crate) under_way: TaskTracker,
     slots: Arc<Semaphore>,
 }
 

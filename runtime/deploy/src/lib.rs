@@ -12,6 +12,7 @@
 mod access;
 mod archive;
 mod artifacts;
+mod backup;
 mod canary;
 mod deployer;
 mod digest;
@@ -24,6 +25,7 @@ mod sharing;
 mod traffic;
 
 pub use access::{NewToken, create_token};
+pub use backup::BackupStream;
 pub use canary::{CanaryStatus, Observed, Waiting};
 pub use deployer::{
     Activation, DeployConfig, DeployServices, DeployedKind, Deployer, Deployment, FunctionUpload,
@@ -32,9 +34,9 @@ pub use deployer::{
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
-    AuditQuery, AuditRecord, ConfigChange, LogFilter, LogPage, LogPosition, LogQuery, LogRecord,
-    LogStream, SettingError, SharingError, StageError, StoredRecord, TenantLimitsError, TokenError,
-    TrafficError,
+    AuditQuery, AuditRecord, BackupError, ConfigChange, LogFilter, LogPage, LogPosition, LogQuery,
+    LogRecord, LogStream, SettingError, SharingError, StageError, StoredRecord, TenantLimitsError,
+    TokenError, TrafficError,
 };
 pub use settings::FunctionSettings;
 pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

@@ -4,6 +4,7 @@
 mod access;
 mod activity;
 mod background;
+mod backup;
 mod batches;
 mod body;
 mod collect;

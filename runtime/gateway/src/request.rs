@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
-    Gateway, background, batches,
+    Gateway, background, backup, batches,
     body::{Reply, ReplyBody, RequestBody, drain},
     deployments,
     errors::{Audience, Failure, Family},
@@ -192,6 +192,7 @@ impl Gateway {
                 Box::pin(background::answer(self, caller, route, request)).await
             }
             Route::Audit => Box::pin(tokens::audit(self, request.uri().query())).await,
+            Route::Backup => Box::pin(backup::make(self, caller, request)).await,
             Route::Batches(route) => Box::pin(batches::answer(self, caller, route, request)).await,
             Route::Logs(name) => {
                 Box::pin(logs::logs(self, caller, name, request.uri().query())).await

@@ -99,6 +99,8 @@ pub(crate) enum Route {
     RevokeToken(TokenId),
     /// `GET /v1/audit`
     Audit,
+    /// `POST /v1/backup`
+    Backup,
     /// Asynchronous calls.
     Background(BackgroundRoute),
     /// `/v1/batches…`

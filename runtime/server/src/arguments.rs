@@ -73,12 +73,16 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Token(commands::token::Token),
     Audit(commands::audit::Audit),
+    Backup(commands::backup::Backup),
+    Restore(commands::restore::Restore),
     Openapi(commands::openapi::Openapi),
     New(commands::new::New),
     Dev(commands::dev::Dev),
     Demo(commands::demo::Demo),
     #[command(hide = true)]
     DeviceWorker(commands::device_worker::DeviceWorker),
+    #[command(hide = true)]
+    ParquetReader(commands::parquet_reader::ParquetReader),
 }
 
 #[cfg(test)]

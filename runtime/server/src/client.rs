@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt as _;
 
 mod answer;
 mod background;
+mod backup;
 mod batches;
 mod error;
 mod operations;
@@ -29,6 +30,7 @@ pub(crate) use answer::{
     ScheduleList, ScheduleTimes, TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use background::CallFilter;
+pub(crate) use backup::BackupArchive;
 pub(crate) use batches::{Batch, BatchUpload};
 pub(crate) use error::{ClientError, Problem};
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::{
 
 pub(crate) mod alias;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod batch;
 pub(crate) mod call;
 pub(crate) mod canary;
@@ -30,6 +31,8 @@ pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod new;
 pub(crate) mod openapi;
+pub(crate) mod parquet_reader;
+pub(crate) mod restore;
 pub(crate) mod rollback;
 pub(crate) mod schedule;
 pub(crate) mod secrets;
@@ -84,12 +87,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Secrets(command) => secrets::run(&session, command).await,
         Command::Token(command) => token::run(&session, command).await,
         Command::Audit(command) => audit::run(&session, command).await,
+        Command::Backup(command) => backup::run(&session, command).await,
+        Command::Restore(command) => restore::run(command, session.json),
         Command::Openapi(command) => openapi::run(command),
         Command::New(command) => new::run(command, session.json),
         Command::Dev(command) => dev::run(&session, command).await,
         Command::Demo(command) => demo::run(command, session.json).await,
         // Run already, by `main`.
         Command::DeviceWorker(_) => device_worker::run(),
+        Command::ParquetReader(_) => parquet_reader::run(),
     }
 }
 

@@ -38,7 +38,7 @@ pub struct AuditRecord {
     pub token: Option<TokenId>,
     /// What was done: `deploy`, `rollback`, `delete`, `share`, `traffic.set`, `alias.…`, `canary.…`,
     /// `token.create`, `token.revoke`, `tenant.limit`, `config.change`, `secret.set`,
-    /// `secret.unset`, `secrets.rotate`, `schedule.put`, `schedule.delete`.
+    /// `secret.unset`, `secrets.rotate`, `schedule.put`, `schedule.delete`, `backup`.
     pub action: String,
     /// What it was done to, such as `function hello`.
     pub subject: String,

@@ -18,6 +18,8 @@ use crate::{OpenError, folder, ledger::Ledger};
 /// Bytes of an upload that are gathered before they are written.
 const CHUNK: usize = 4 << 20;
 const UPLOADS: &str = "uploads";
+/// Of the store, below a data folder.
+pub(crate) const FOLDER: &str = "blobs";
 const CONTENT: &str = "sha256";
 
 /// The blob store of one data folder.
@@ -314,6 +316,12 @@ fn prepare(root: &Path) -> std::io::Result<()> {
     }
     folder::sync(&content)?;
     folder::sync(root)
+}
+
+/// Where a blob lies in a data folder.
+pub(crate) fn path(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("{FOLDER}/{CONTENT}/{}/{hex}", &hex[..2])
 }
 
 fn location(digest: &Digest) -> path::Path {

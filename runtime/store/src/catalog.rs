@@ -19,6 +19,7 @@ use crate::{
     AuditError, AuditQuery, AuditRecord, ScheduleError, SecretsKey, SharingError,
     TenantLimitsError, TokenError, TrafficChange, TrafficError,
     audit::AuditReader,
+    backup::{RecordBackup, RemoveUnneeded},
     ledger::Ledger,
     metrics::StoreMetrics,
     operation::{CommitVersion, DeleteName, Operation, RollBack},
@@ -347,6 +348,16 @@ impl Catalog {
             |reason| DeleteError::Storage { reason },
         )
         .await
+    }
+
+    /// Records that a backup is made.
+    pub(crate) async fn record_backup(&self, caller: &Caller, logs: bool) -> Result<(), String> {
+        self.submit(|reply| RecordBackup::new(caller.clone(), logs, reply), |reason| reason).await
+    }
+
+    /// Removes contents that were kept though no version refers to them.
+    pub(crate) async fn remove_unneeded(&self, contents: Vec<Digest>) -> Result<Removed, String> {
+        self.submit(|reply| RemoveUnneeded::new(contents, reply), |reason| reason).await
     }
 
     /// Refuses further operations; the writer ends once it has done what is queued.

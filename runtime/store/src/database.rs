@@ -1,8 +1,12 @@
 //! Opens SQLite files: pragmas and migrations. Never knows what the tables mean.
 
-use std::{path::Path, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    path::Path,
+    time::Duration,
+};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::OpenError;
 
@@ -18,13 +22,40 @@ pub(crate) enum Synchronous {
     Normal,
 }
 
+/// A database that is written to. When it is closed, everything is moved from its log into its file:
+/// a log that was damaged since is taken for one that ends there.
+#[derive(Debug)]
+pub(crate) struct Database(Connection);
+
+impl Deref for Database {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl DerefMut for Database {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Err(error) = empty_log(&self.0) {
+            tracing::warn!(path = self.0.path(), %error, "the log of a database stays beside it");
+        }
+    }
+}
+
 /// Opens a database for writing, makes it where it is missing, and migrates it.
 pub(crate) fn open(
     path: &Path,
     synchronous: Synchronous,
     migrations: &[&str],
-) -> Result<Connection, OpenError> {
-    let failed = |cause| OpenError::Database { path: path.to_owned(), cause };
+) -> Result<Database, OpenError> {
+    let failed = |cause| failure(path, cause);
     let mut connection = Connection::open(path).map_err(failed)?;
     configure(&connection, synchronous).map_err(failed)?;
     let mode: String = connection
@@ -33,13 +64,15 @@ pub(crate) fn open(
     if mode != "wal" {
         return Err(OpenError::JournalMode { path: path.to_owned(), mode });
     }
+    // Every start begins with an empty log: what a crash has left of a commit is gone.
+    empty_log(&connection).map_err(failed)?;
     let found: u32 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
     let done = known(path, found, migrations)?;
     for (migration, version) in migrations.iter().zip(1u32..).skip(done) {
         migrate(&mut connection, version, migration).map_err(failed)?;
     }
-    Ok(connection)
+    Ok(Database(connection))
 }
 
 /// Whether these migrations know a database, which its writer may have open; one that is missing
@@ -48,7 +81,7 @@ pub(crate) fn check(path: &Path, migrations: &[&str]) -> Result<(), OpenError> {
     if !path.exists() {
         return Ok(());
     }
-    let failed = |cause| OpenError::Database { path: path.to_owned(), cause };
+    let failed = |cause| failure(path, cause);
     let connection = open_reader(path)?;
     let found = connection.pragma_query_value(None, "user_version", |row| row.get(0));
     known(path, found.map_err(failed)?, migrations).map(drop)
@@ -71,7 +104,18 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(connection)
     };
-    open().map_err(|cause| OpenError::Database { path: path.to_owned(), cause })
+    open().map_err(|cause| failure(path, cause))
+}
+
+/// What an error of SQLite means for its file: that it is damaged, or anything else.
+pub(crate) fn failure(path: &Path, cause: rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    match cause.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            OpenError::Damaged { path, reason: cause.to_string() }
+        }
+        _ => OpenError::Database { path, cause },
+    }
 }
 
 fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
@@ -83,6 +127,11 @@ fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Res
         Synchronous::Normal => "normal",
     };
     connection.pragma_update(None, "synchronous", synchronous)
+}
+
+/// Moves what is in the log into the file, as far as nobody reads beside it.
+fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 fn migrate(connection: &mut Connection, to: u32, migration: &str) -> rusqlite::Result<()> {
@@ -121,6 +170,24 @@ mod tests {
         assert!(matches!(refused, OpenError::NewerSchema { found: 2, known: 1, .. }), "{refused}");
         check(&path, &[FIRST, SECOND]).expect("known, also while it is open elsewhere");
         check(&folder.path().join("absent.sqlite"), &[]).expect("will be made");
+    }
+
+    #[test]
+    fn what_is_closed_has_everything_in_its_file_whoever_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sqlite");
+        let database = open(&path, Synchronous::Full, &[FIRST]).expect("made");
+        let reader = open_reader(&path).expect("opens");
+        database.execute("INSERT INTO a (x) VALUES (1)", []).expect("inserted");
+        let rows =
+            |from: &Connection| from.query_row("SELECT count(*) FROM a", [], |row| row.get(0));
+        assert_eq!(rows(&reader), Ok(1));
+        drop(database);
+        let log = std::fs::metadata(folder.path().join("x.sqlite-wal")).expect("still in use");
+        assert_eq!(log.len(), 0);
+        let copy = folder.path().join("copy.sqlite");
+        std::fs::copy(&path, &copy).expect("copied");
+        assert_eq!(rows(&open_reader(&copy).expect("opens")), Ok(1));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use std::{
 
 use crate::OpenError;
 
+/// Where a backup is unpacked, below the data folder that it becomes. While it exists, that is none.
+pub(crate) const RESTORING: &str = "restoring";
+
 /// Keeps other processes out of a data folder for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct FolderLock {
@@ -37,6 +40,9 @@ impl FolderLock {
         let file =
             File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         match file.try_lock() {
+            Ok(()) if directory.join(RESTORING).exists() => {
+                Err(OpenError::HalfRestored { directory: directory.to_owned() })
+            }
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => {
                 Err(OpenError::Locked { directory: directory.to_owned() })
@@ -81,6 +87,15 @@ mod tests {
         assert!(matches!(&refused, OpenError::Locked { directory } if *directory == nested));
         drop(lock);
         FolderLock::take(&nested).expect("free again");
+    }
+
+    #[test]
+    fn a_folder_that_is_half_restored_is_nobodys() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join(RESTORING)).expect("made");
+        let refused = FolderLock::take(folder.path()).expect_err("not whole");
+        assert!(matches!(refused, OpenError::HalfRestored { .. }), "{refused}");
+        assert!(refused.to_string().contains("restore the backup again"), "{refused}");
     }
 
     #[test]

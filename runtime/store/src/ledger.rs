@@ -6,7 +6,7 @@
 //! wants to hold one that is being removed waits until it is gone.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{HashMap, HashSet, hash_map},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -18,9 +18,18 @@ use tokio::sync::Notify;
 /// The books of one blob store.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    entries: Mutex<HashMap<Digest, Entry>>,
+    books: Mutex<Books>,
     removed: Notify,
     bytes: IntGauge,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    entries: HashMap<Digest, Entry>,
+    /// Those who want nothing removed.
+    pauses: u32,
+    /// What was not removed because of them.
+    postponed: HashSet<Digest>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +47,10 @@ pub(crate) struct Hold {
     digest: Digest,
 }
 
+/// Keeps every blob from being removed while it lives.
+#[derive(Debug)]
+pub(crate) struct Pause(Arc<Ledger>);
+
 /// The right to remove one blob; its end lets waiting holders go on.
 #[derive(Debug)]
 pub(crate) struct Removal {
@@ -48,7 +61,7 @@ pub(crate) struct Removal {
 impl Ledger {
     /// Empty books; `bytes` follows the sum of all sizes.
     pub(crate) fn new(bytes: IntGauge) -> Arc<Self> {
-        Arc::new(Self { entries: Mutex::default(), removed: Notify::new(), bytes })
+        Arc::new(Self { books: Mutex::default(), removed: Notify::new(), bytes })
     }
 
     /// Keeps a blob, there or not yet, from being removed; waits for a removal under way.
@@ -57,8 +70,8 @@ impl Ledger {
             let mut removed = pin!(self.removed.notified());
             removed.as_mut().enable();
             {
-                let mut entries = self.lock();
-                let entry = entries.entry(digest).or_default();
+                let mut books = self.lock();
+                let entry = books.entries.entry(digest).or_default();
                 if !entry.removing {
                     entry.holds += 1;
                     return Hold { ledger: self.clone(), digest };
@@ -70,17 +83,22 @@ impl Ledger {
 
     /// Takes over what [`Hold::leave`] left; none if nothing is left of it.
     pub(crate) fn claim(self: &Arc<Self>, digest: Digest) -> Option<Hold> {
-        let mut entries = self.lock();
-        let entry = entries.get_mut(&digest)?;
+        let mut books = self.lock();
+        let entry = books.entries.get_mut(&digest)?;
         entry.unclaimed = entry.unclaimed.checked_sub(1)?;
         entry.holds += 1;
         Some(Hold { ledger: self.clone(), digest })
     }
 
-    /// The right to remove a blob; none while anybody needs it.
+    /// The right to remove a blob; none while anybody needs it. What a pause is in the way of is
+    /// noted.
     pub(crate) fn remove(self: &Arc<Self>, digest: Digest) -> Option<Removal> {
-        let mut entries = self.lock();
-        let entry = entries.entry(digest).or_default();
+        let mut books = self.lock();
+        if books.pauses > 0 {
+            books.postponed.insert(digest);
+            return None;
+        }
+        let entry = books.entries.entry(digest).or_default();
         if entry.holds + entry.unclaimed > 0 || entry.removing {
             return None;
         }
@@ -90,8 +108,8 @@ impl Ledger {
 
     /// Notes that a blob is in place.
     pub(crate) fn stored(&self, digest: Digest, size: u64) {
-        let mut entries = self.lock();
-        let entry = entries.entry(digest).or_default();
+        let mut books = self.lock();
+        let entry = books.entries.entry(digest).or_default();
         if entry.size.replace(size).is_none() {
             self.bytes.add(size as i64);
         }
@@ -99,15 +117,30 @@ impl Ledger {
 
     /// Whether a blob is in place.
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
-        self.lock().get(digest).is_some_and(|entry| entry.size.is_some())
+        self.lock().entries.get(digest).is_some_and(|entry| entry.size.is_some())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has nothing removed from now on: what is there stays, whoever refers to it.
+    pub(crate) fn pause(self: &Arc<Self>) -> Pause {
+        self.lock().pauses += 1;
+        Pause(self.clone())
+    }
+
+    /// What was not removed because of pauses, unless one goes on.
+    pub(crate) fn take_postponed(&self) -> Vec<Digest> {
+        let mut books = self.lock();
+        match books.pauses {
+            0 => books.postponed.drain().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, digest: Digest, change: impl FnOnce(&mut Entry)) {
-        if let hash_map::Entry::Occupied(mut occupied) = self.lock().entry(digest) {
+        if let hash_map::Entry::Occupied(mut occupied) = self.lock().entries.entry(digest) {
             let entry = occupied.get_mut();
             change(entry);
             if entry.holds + entry.unclaimed == 0 && !entry.removing && entry.size.is_none() {
@@ -127,6 +160,12 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.ledger.change(self.digest, |entry| entry.holds -= 1);
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.0.lock().pauses -= 1;
     }
 }
 
@@ -197,6 +236,19 @@ mod tests {
         assert_eq!(ledger.bytes.get(), 7);
         drop(ledger.remove(digest));
         assert_eq!(ledger.bytes.get(), 0);
-        assert!(ledger.lock().is_empty(), "nothing is remembered of what is gone");
+        assert!(ledger.lock().entries.is_empty(), "nothing is remembered of what is gone");
+    }
+
+    #[test]
+    fn nothing_is_removed_in_a_pause_and_what_was_to_be_is_remembered() {
+        let (ledger, digest) = (ledger(), Digest::of(b"x"));
+        let (first, second) = (ledger.pause(), ledger.pause());
+        assert!(ledger.remove(digest).is_none());
+        drop(first);
+        assert!(ledger.remove(digest).is_none() && ledger.take_postponed().is_empty());
+        drop(second);
+        assert_eq!(ledger.take_postponed(), [digest]);
+        assert!(ledger.take_postponed().is_empty(), "once");
+        assert!(ledger.remove(digest).is_some());
     }
 }

@@ -12,6 +12,8 @@
 //! | `keyvalue.sqlite` | the buckets of functions; every commit is synced |
 //! | `queue.sqlite` | asynchronous calls and their answers; every commit is synced |
 //! | `logs.sqlite` | what functions printed; power loss may cost the newest records |
+//! | `backups/` | copies of the databases while a backup is made; emptied at every start |
+//! | `restoring/` | a backup that is being restored: no server opens the folder |
 //! | `recent.json` | functions that were in use, to be loaded at the next start; it may be lost |
 //!
 //! Invariants:
@@ -21,12 +23,14 @@
 //! - a version number is given once, whatever is deleted.
 
 mod audit;
+mod backup;
 mod blobs;
 mod catalog;
 mod database;
 mod folder;
 mod group;
 mod health;
+mod integrity;
 mod keyvalue;
 mod ledger;
 mod log_reader;
@@ -50,12 +54,17 @@ mod traffic;
 mod writer;
 
 pub use audit::{AuditError, AuditQuery, AuditRecord};
+pub use backup::{
+    Backup, BackupDescription, BackupError, BackupFile, RestoreError, Restored,
+    restore as restore_backup, verify as verify_backup,
+};
 pub use blobs::{BlobError, Blobs, StageError, StagedBlob};
 pub use catalog::{
     Catalog, CommitError, Committed, DeleteError, NewVersion, Removed, RollbackError,
 };
 pub use log_reader::{LogFilter, LogPage, LogPosition, LogQuery};
 pub use logs::{FunctionLogs, LogError, LogRecord, LogStream, StoredRecord};
+pub use metrics::BackupEnd;
 pub use queue::{
     CallQuery, CallQueue, CallRecord, ChangeError, ClaimLimits, Claimed, ClaimedCall, Ending,
     EnqueueError, Enqueued, Fire, Found, Keep, LastFire, NewCall, Pause, Progress, QueueFailure,

@@ -7,7 +7,7 @@ use quern_types::{Name, TenantId};
 use rusqlite::{Connection, Row, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use crate::{LogRecord, folder::FolderLock, group, metrics::StoreMetrics};
+use crate::{LogRecord, database::Database, folder::FolderLock, group, metrics::StoreMetrics};
 
 /// Most messages of one transaction.
 const BATCH: usize = 1024;
@@ -72,7 +72,7 @@ struct Kept {
 
 /// The one owner of the log database.
 pub(crate) struct LogWriter {
-    connection: Connection,
+    connection: Database,
     retention: Retention,
     changes: watch::Sender<u64>,
     metrics: StoreMetrics,
@@ -83,7 +83,7 @@ pub(crate) struct LogWriter {
 
 impl LogWriter {
     pub(crate) fn new(
-        connection: Connection,
+        connection: Database,
         retention: Retention,
         changes: watch::Sender<u64>,
         metrics: StoreMetrics,

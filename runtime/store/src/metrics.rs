@@ -1,8 +1,10 @@
 //! What the store measures of itself; registered by whoever opens it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use prometheus::{
-    Error, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector, exponential_buckets,
+    Error, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, core::Collector, exponential_buckets,
 };
 
 /// Handles to the store's metrics.
@@ -34,6 +36,19 @@ pub(crate) struct StoreMetrics {
     pub(crate) queue_failing: IntGauge,
     /// The same for the logs of functions.
     pub(crate) logs_failing: IntGauge,
+    /// Backups that whoever asked for them has, and those that broke off.
+    backups: IntCounterVec,
+    /// When the last one was complete.
+    backup_time: Gauge,
+}
+
+/// How a backup ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupEnd {
+    /// All of it was taken.
+    Complete,
+    /// It failed, or whoever was to have it left.
+    BrokenOff,
 }
 
 impl StoreMetrics {
@@ -76,7 +91,20 @@ impl StoreMetrics {
             &["writer"],
         )?;
         let failing = registered(registry, failing)?;
+        let backups = IntCounterVec::new(
+            Opts::new("quern_store_backups_total", "Backups of the data folder, by how they ended"),
+            &["outcome"],
+        )?;
+        for end in [BackupEnd::Complete, BackupEnd::BrokenOff] {
+            backups.with_label_values(&[end.as_str()]);
+        }
+        let backup_time = Gauge::new(
+            "quern_store_last_backup_timestamp_seconds",
+            "When the last complete backup since the start ended, in seconds since 1970",
+        )?;
         Ok(Self {
+            backups: registered(registry, backups)?,
+            backup_time: registered(registry, backup_time)?,
             catalog_failing: failing.with_label_values(&["catalog"]),
             keyvalue_failing: failing.with_label_values(&["keyvalue"]),
             queue_failing: failing.with_label_values(&["queue"]),
@@ -119,6 +147,26 @@ impl StoreMetrics {
                 )?,
             )?,
         })
+    }
+}
+
+impl StoreMetrics {
+    /// Counts a backup that has ended.
+    pub(crate) fn backup_ended(&self, end: BackupEnd) {
+        self.backups.with_label_values(&[end.as_str()]).inc();
+        if end == BackupEnd::Complete {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.backup_time.set(now.as_secs_f64());
+        }
+    }
+}
+
+impl BackupEnd {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::BrokenOff => "broken-off",
+        }
     }
 }
 

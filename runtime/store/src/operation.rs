@@ -45,6 +45,8 @@ pub(crate) enum Subject<'a> {
     Settings(&'a Key),
     /// What is called at which times.
     Schedules,
+    /// Nothing of it.
+    Nothing,
 }
 
 /// What an applied operation asks for after the commit.
@@ -62,6 +64,11 @@ impl Effects {
     /// Those of an operation that concerns no content.
     pub(crate) fn of(changed: bool) -> Self {
         Self { changed, loosened: Vec::new(), hold: None }
+    }
+
+    /// Those of an operation that only asks for these contents to be removed, if nothing has them.
+    pub(crate) fn loosening(contents: Vec<Digest>) -> Self {
+        Self { changed: false, loosened: contents, hold: None }
     }
 
     /// Lets go of what was held until the commit was decided; gives the contents that may have

@@ -195,11 +195,15 @@ pub(crate) fn sealed_otherwise(
     connection: &Connection,
     secrets_key: &SecretsKey,
 ) -> rusqlite::Result<Option<SecretsKeyId>> {
-    let sealed_with = connection
+    Ok(sealed_with(connection)?.into_iter().find(|id| id != secrets_key.id()))
+}
+
+/// The keys that the secrets of a catalog are sealed with.
+pub(crate) fn sealed_with(connection: &Connection) -> rusqlite::Result<Vec<SecretsKeyId>> {
+    connection
         .prepare("SELECT DISTINCT sealed_with FROM secrets")?
         .query_map([], |row| row.get(0).map(SecretsKeyId::of_row))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(sealed_with.into_iter().find(|id| id != secrets_key.id()))
+        .collect()
 }
 
 /// Removes what is set for a function, with which it goes.

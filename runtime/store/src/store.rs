@@ -10,17 +10,21 @@ use std::{
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
-use quern_types::{Access, ByteSize, KeyValue};
+use quern_types::{Access, ByteSize, Caller, KeyValue};
 use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    Blobs, CallQueue, Catalog, FunctionLogs, RecentFunctions, SecretsKey, SecretsKeyId,
+    Backup, BackupEnd, BackupError, Blobs, CallQueue, Catalog, FunctionLogs, RecentFunctions,
+    Removed, SecretsKey, SecretsKeyId,
     audit::AuditReader,
+    backup::{self, Source, Stays, Turn},
+    blobs,
     catalog::Shown,
     database::{self, Synchronous},
     folder::{self, FolderLock},
     health::FolderHealth,
+    integrity,
     keyvalue::{KeyValueStore, pairs},
     ledger::Ledger,
     log_writer::{self, Retention},
@@ -65,6 +69,9 @@ pub struct Store {
     key_value: Arc<KeyValueStore>,
     queue: Arc<CallQueue>,
     recent: RecentFunctions,
+    directory: PathBuf,
+    /// Whose turn it is to make a backup.
+    backups: Turn,
     pub(crate) health: FolderHealth,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -125,13 +132,27 @@ pub enum OpenError {
         /// The newest known version.
         known: u32,
     },
-    /// The catalog holds something that this server never writes.
-    #[error("catalog {} is damaged: {reason}", path.display())]
+    /// A database is not as it was written, or holds something that this server never writes.
+    #[error(
+        "database {} is damaged: {reason}; move the data folder away, make it anew of a backup with \
+         `quern restore`, and start again",
+        path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A backup was being restored there, which was interrupted.
+    #[error(
+        "data folder {} is half of what a backup has, as `quern restore` was interrupted: remove \
+         it, and restore the backup again",
+        directory.display()
+    )]
+    HalfRestored {
+        /// The folder.
+        directory: PathBuf,
     },
     /// The secrets are sealed with another key than the one that is given.
     #[error(
@@ -159,8 +180,8 @@ pub enum OpenError {
 }
 
 impl Store {
-    /// Opens a data folder: locks it, migrates its databases, removes what is left of uploads and
-    /// blobs that no version refers to, and loads the routes.
+    /// Opens a data folder: locks it, looks for damage, migrates its databases, removes what is left
+    /// of uploads, backups and blobs that no version refers to, and loads the routes.
     pub async fn open(config: StoreConfig, registry: &Registry) -> Result<Self, OpenError> {
         let metrics = StoreMetrics::register(registry)?;
         let (runtime, opening) = (Handle::current(), metrics.clone());
@@ -180,7 +201,7 @@ impl Store {
         let recent = RecentFunctions::new(directory.join("recent.json"));
         let writer = parts.writer.start(operations).map_err(|cause| OpenError::Folder {
             action: "start the writer of",
-            path: directory,
+            path: directory.clone(),
             cause,
         })?;
         Ok(Self {
@@ -190,6 +211,8 @@ impl Store {
             key_value: Arc::new(parts.key_value),
             queue: Arc::new(parts.queue),
             recent,
+            directory,
+            backups: Turn::default(),
             health,
             writer: Mutex::new(Some(writer)),
         })
@@ -247,6 +270,35 @@ impl Store {
         &self.recent
     }
 
+    /// Copies what a backup has in it; nothing that it refers to is removed before it is dropped.
+    /// What was acknowledged before the call is in it.
+    pub async fn prepare_backup(
+        &self,
+        caller: &Caller,
+        logs: bool,
+        made_by: &str,
+    ) -> Result<Backup, BackupError> {
+        let turn = self.backups.take()?;
+        // First, so that every blob is there that the copy of the catalog refers to.
+        let pause = self.blobs.ledger().pause();
+        let recorded = self.catalog.record_backup(caller, logs).await;
+        recorded.map_err(|reason| BackupError::Storage { reason })?;
+        let (directory, made_by) = (self.directory.clone(), made_by.to_owned());
+        let source = Source { directory, logs, made_by };
+        let stays = Stays::Serving { _pause: pause, _turn: turn };
+        let prepared = tokio::task::spawn_blocking(move || Backup::prepare(&source, stays)).await;
+        prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// Removes what was only kept for a backup that has been dropped; gives what is gone.
+    pub async fn end_backup(&self, end: BackupEnd) -> Result<Removed, String> {
+        self.health.metrics.backup_ended(end);
+        match self.blobs.ledger().take_postponed() {
+            contents if contents.is_empty() => Ok(Removed::default()),
+            contents => self.catalog.remove_unneeded(contents).await,
+        }
+    }
+
     /// Finishes what is queued and ends the writers; further writes are refused. The folder is
     /// free for another server when this returns.
     pub async fn close(&self) {
@@ -295,10 +347,12 @@ fn open_files(
 ) -> Result<Parts, OpenError> {
     let directory = &config.directory;
     let lock = Arc::new(FolderLock::take(directory)?);
+    backup::remove_copies(directory)?;
+    integrity::prepare(directory)?;
     let path = directory.join(CATALOG);
     let connection = database::open(&path, Synchronous::Full, schema::MIGRATIONS)?;
     let damaged = |error: SnapshotError| match error {
-        SnapshotError::Database(cause) => OpenError::Database { path: path.clone(), cause },
+        SnapshotError::Database(cause) => database::failure(&path, cause),
         error => OpenError::Damaged { path: path.clone(), reason: error.to_string() },
     };
     let routes = snapshot::load(&connection).map_err(damaged)?;
@@ -311,7 +365,7 @@ fn open_files(
     let contents = snapshot::contents(&connection).map_err(|error| damaged(error.into()))?;
     let audit = AuditReader::new(database::open_reader(&path)?);
     let ledger = Ledger::new(metrics.blob_bytes.clone());
-    let blobs = Arc::new(Blobs::open(&directory.join("blobs"), ledger)?);
+    let blobs = Arc::new(Blobs::open(&directory.join(blobs::FOLDER), ledger)?);
     let logs = FunctionLogs::open(
         &directory.join("logs.sqlite"),
         Retention { records: config.log_records.into(), bytes: config.log_bytes.0 },

@@ -4,13 +4,14 @@
 use std::{sync::Arc, thread::JoinHandle, time::Instant};
 
 use quern_types::{Access, Class, Digest, Routes};
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::TransactionBehavior;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
     Removed, SecretsKey, audit,
     blobs::Blobs,
     catalog::Shown,
+    database::Database,
     folder::FolderLock,
     group,
     metrics::StoreMetrics,
@@ -27,7 +28,7 @@ const GROUP: usize = 64;
 
 /// Everything that the writer owns.
 pub(crate) struct Writer {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Database,
     pub(crate) shown: Shown,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) keep_versions: u32,
@@ -102,6 +103,7 @@ impl Writer {
                         (key.class == Class::Function && is_gone).then_some(key)
                     }
                     Subject::Settings(key) => Some(key),
+                    Subject::Nothing => None,
                     Subject::Access => {
                         operation.show(
                             access.get_or_insert_with(|| Access::clone(&shown.access.load())),

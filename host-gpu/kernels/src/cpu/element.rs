@@ -2,7 +2,7 @@
 //! others in themselves.
 
 use bytemuck::Pod;
-use half::{bf16, f16, slice::HalfFloatSliceExt};
+use half::{bf16, f16};
 
 use super::{number::Number, vector};
 
@@ -62,11 +62,11 @@ impl Element for f16 {
     const DIRECT: bool = false;
 
     fn widen(from: &[Self], to: &mut [f32]) {
-        from.convert_to_f32_slice(to);
+        vector::map(from, to, WidenHalf);
     }
 
     fn narrow(from: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(from);
+        vector::map(from, to, NarrowHalf);
     }
 }
 
@@ -81,6 +81,45 @@ impl Element for bf16 {
 
     fn narrow(from: &[f32], to: &mut [Self]) {
         vector::map(from, to, Narrow);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct WidenHalf;
+
+impl vector::Function<f16> for WidenHalf {
+    type Out = f32;
+
+    /// Exact, without a branch or a call, unlike [`f16::to_f32`]: the exponent is moved by a
+    /// multiplication, which also makes normal numbers of those below.
+    #[inline(always)]
+    fn apply(self, x: f16) -> f32 {
+        let bits = u32::from(x.to_bits());
+        let (sign, shifted) = ((bits & 0x8000) << 16, (bits & 0x7fff) << 13);
+        let moved = (f32::from_bits(shifted) * f32::from_bits((127 + 112) << 23)).to_bits();
+        let endless = shifted | 0x7f80_0000;
+        f32::from_bits(sign | if shifted >= 0x7c00 << 13 { endless } else { moved })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct NarrowHalf;
+
+impl vector::Function<f32> for NarrowHalf {
+    type Out = f16;
+
+    /// To the nearest, ties to even; without a branch or a call, unlike [`f16::from_f32`].
+    #[inline(always)]
+    fn apply(self, x: f32) -> f16 {
+        let (sign, size) = ((x.to_bits() >> 16) & 0x8000, x.to_bits() & 0x7fff_ffff);
+        let rounding = 0xfff + ((size >> 13) & 1);
+        let normal = size.wrapping_sub(112 << 23).wrapping_add(rounding) >> 13;
+        // Beside 0.5 an f32 has the last place of an f16 below the normal ones.
+        let small = (f32::from_bits(size) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
+        let kept = if size < 113 << 23 { small } else { normal };
+        let kept = if size >= (127 + 16) << 23 { 0x7c00 } else { kept };
+        let kept = if x.is_nan() { 0x7e00 } else { kept };
+        f16::from_bits((sign | kept) as u16)
     }
 }
 
@@ -115,6 +154,28 @@ impl vector::Function<f32> for Narrow {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f16_is_rounded_as_its_crate_does() {
+        let halves: Vec<_> = (0..=u16::MAX).map(f16::from_bits).collect();
+        let mut values = vec![0.0; halves.len()];
+        f16::widen(&halves, &mut values);
+        for (half, value) in halves.iter().zip(&values) {
+            let expected = half.to_f32();
+            let same = value.to_bits() == expected.to_bits() || value.is_nan() && expected.is_nan();
+            assert!(same, "{half:?} is {value}");
+        }
+        values.extend((0..u32::MAX).step_by(9_973).map(f32::from_bits));
+        values.extend((0x3300_0000..0x3900_0000).step_by(997).map(f32::from_bits));
+        values.extend([65_503.9, 65_519.9, 65_520.0, 65_535.9, 65_536.0, 2.98e-8, 2.99e-8]);
+        let mut narrow = vec![f16::ZERO; values.len()];
+        f16::narrow(&values, &mut narrow);
+        for (value, half) in values.iter().zip(narrow) {
+            let expected = f16::from_f32(*value);
+            let same = half.to_bits() == expected.to_bits() || half.is_nan() && expected.is_nan();
+            assert!(same, "{value} is {half:?}, not {expected:?}");
+        }
+    }
 
     #[test]
     fn bf16_is_rounded_as_its_crate_does() {

@@ -9,7 +9,7 @@ use super::{
     source::{Scratch, Source},
     vector::{self, BLOCK},
 };
-use crate::{LaneError, Layout};
+use crate::{Dtype, LaneError, Layout};
 
 /// A tensor as slices along an axis: how many lie before it, along it and within one.
 #[derive(Clone, Copy)]
@@ -33,18 +33,17 @@ fn indices(launch: &Launch, size: usize, name: &'static str) -> Result<Vec<usize
         let found = usize::try_from(index).ok().filter(|index| *index < size);
         found.ok_or(LaneError::Index { operator: name, index, size: size as u64 })
     };
-    with_element!(launch.description(1).dtype, T => {
-        let mut elements = vec![T::default(); count];
-        launch.source::<T>(1).copy(0, &mut elements);
-        elements.into_iter().map(|index| checked(Number::lane(widened(index)) as i64)).collect()
-    })
+    let indices = match launch.description(1).dtype {
+        Dtype::Int32 => read::<i32>(launch, count),
+        _ => read::<i64>(launch, count),
+    };
+    indices.into_iter().map(checked).collect()
 }
 
-/// One element to compute with.
-fn widened<T: Element>(element: T) -> T::Compute {
-    let mut wide = [T::Compute::ZERO];
-    T::widen(&[element], &mut wide);
-    wide[0]
+fn read<T: Pod + Into<i64>>(launch: &Launch, count: usize) -> Vec<i64> {
+    let mut elements = vec![T::zeroed(); count];
+    launch.source::<T>(1).copy(0, &mut elements);
+    elements.into_iter().map(Into::into).collect()
 }
 
 pub(super) fn gather(

@@ -62,6 +62,9 @@ fn norms(trial: &mut Trial, dtype: Dtype, dims: &[u64]) {
     trial.operator(Kernel::RmsNorm(norm), &[&x, &scale], &expected, within);
 }
 
+/// A row and its shares.
+type Rows = ([f64; 4], [f64; 4]);
+
 /// Large numbers don't overflow, NaN spoils its row alone, and a row of no weight has no shares.
 fn special(trial: &mut Trial, dtype: Dtype) {
     let (nan, low) = (f64::NAN, f64::NEG_INFINITY);
@@ -72,7 +75,7 @@ fn special(trial: &mut Trial, dtype: Dtype) {
         ([low; 4], [nan; 4]),
         ([-1e4, 0.0, -1e4, -1e4], [0.0, 1.0, 0.0, 0.0]),
     ];
-    let rows = |part: fn(&([f64; 4], [f64; 4])) -> [f64; 4]| {
+    let rows = |part: fn(&Rows) -> [f64; 4]| {
         Host::of(dtype, &[5, 4], table.iter().flat_map(part).collect())
     };
     let (x, expected) = (rows(|(x, _)| *x), rows(|(_, shares)| *shares));

@@ -6,8 +6,11 @@ use crate::{
     SessionLimits, Shape, TensorId, Usage, View,
 };
 
+/// Something that a session promises.
+type Case = fn(&Trial) -> Result<(), String>;
+
 pub(super) fn cases(trial: &mut Trial) {
-    let cases: [(&str, fn(&Trial) -> Result<(), String>); 4] = [
+    let cases: [(&str, Case); 4] = [
         ("a budget is kept to before memory is taken", budget),
         ("a view shares the memory of its tensor until the last is released", views),
         ("a dropped session gives back everything", drops),

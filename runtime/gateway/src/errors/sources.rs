@@ -2,6 +2,7 @@
 //! new variant needs its code before anything compiles.
 
 mod background;
+mod backup;
 mod batches;
 mod settings;
 mod traffic;

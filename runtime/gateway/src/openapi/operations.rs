@@ -1,7 +1,9 @@
 //! Health, metrics, and the document itself.
 
 use super::operation::{Content, Operation, Shape};
-use crate::{health::HealthReport, operations::Health, stats::Stats};
+use crate::{
+    backup::BackupRequest, errors::Code, health::HealthReport, operations::Health, stats::Stats,
+};
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -21,6 +23,15 @@ pub(super) fn operations() -> Vec<Operation> {
             "What functions and models have done since the server started, and do now",
         )
         .replies::<Stats>(200, "Counters: rates are for whoever asks twice."),
+        Operation::post("/v1/backup", "makeBackup", "Makes a backup while the server serves")
+            .may_take::<BackupRequest>()
+            .replies_with(
+                200,
+                "An archive of all that the server has, without the key for secrets; \
+                 `quern-backup-bytes` says how long it will be.",
+                Some(Content { media_type: "application/x-tar", shape: Shape::Bytes }),
+            )
+            .fails(&[Code::Busy, Code::StorageFull, Code::WrongState]),
         Operation::get("/openapi.json", "readDescription", "This document").replies_with(
             200,
             "OpenAPI 3.1.",

@@ -55,6 +55,7 @@ impl Route {
             Self::CreateToken => Some("createToken"),
             Self::RevokeToken(_) => Some("revokeToken"),
             Self::Audit => Some("readAudit"),
+            Self::Backup => Some("makeBackup"),
             Self::Background(route) => Some(route.operation()),
             Self::Batches(route) => Some(route.operation()),
             Self::Healthz => Some("isAlive"),

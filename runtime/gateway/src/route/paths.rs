@@ -29,6 +29,7 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
             background::find(area, rest)?.ok_or_else(not_found)?
         }
         ["v1", "audit"] => Methods::get(Route::Audit),
+        ["v1", "backup"] => Methods::post(Route::Backup),
         ["v1", "tenants", tenant, "limits"] => TenantRoute::limits_of((&name(tenant)?).into()),
         ["v1", "shared"] => Methods::get(Route::Sharing(SharingRoute::Received)),
         ["v1", "stats"] => Methods::get(Route::Stats),

@@ -61,7 +61,8 @@ impl Route {
             | Self::CreateToken
             | Self::Tokens
             | Self::RevokeToken(_)
-            | Self::Audit => Needs::ADMIN,
+            | Self::Audit
+            | Self::Backup => Needs::ADMIN,
         }
     }
 
@@ -98,6 +99,7 @@ impl Route {
             | Self::Stats
             | Self::Tokens
             | Self::Audit => Traffic::Inspect,
+            Self::Backup => Traffic::Logs,
             Self::FunctionSettings(route) if route.is_change() => Traffic::Change,
             Self::FunctionSettings(_) => Traffic::Inspect,
             Self::Traffic(_, _, route) => route.traffic(),

@@ -63,6 +63,7 @@ impl Route {
             Self::Tokens | Self::CreateToken => "/v1/tokens",
             Self::RevokeToken(_) => "/v1/tokens/{id}",
             Self::Audit => "/v1/audit",
+            Self::Backup => "/v1/backup",
             Self::Healthz => "/healthz",
             Self::Readyz => "/readyz",
             Self::Metrics => "/metrics",

@@ -126,6 +126,7 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
         ("POST /v1/tokens", Route::CreateToken),
         ("DELETE /v1/tokens/0123456789abcdef", Route::RevokeToken(token("0123456789abcdef"))),
         ("GET /v1/audit", Route::Audit),
+        ("POST /v1/backup", Route::Backup),
         ("GET /v1/batches", Route::Batches(BatchRoute::List)),
         ("POST /v1/batches", Route::Batches(BatchRoute::Create)),
         (
@@ -378,6 +379,7 @@ operations! {
     Route::CreateToken => "create a token",
     Route::RevokeToken(_) => "revoke a token",
     Route::Audit => "audit",
+    Route::Backup => "make a backup",
     Route::Healthz => "healthz",
     Route::Readyz => "readyz",
     Route::Metrics => "metrics",

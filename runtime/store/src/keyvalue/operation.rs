@@ -10,7 +10,7 @@ use super::{
     pairs::{Bucket, Failed},
     waiting::Place,
 };
-use crate::{folder::FolderLock, group, metrics::StoreMetrics};
+use crate::{database::Database, folder::FolderLock, group, metrics::StoreMetrics};
 
 /// Most operations of one commit.
 const GROUP: usize = 256;
@@ -76,7 +76,7 @@ where
 
 /// The one owner of the database's writing side.
 pub(crate) struct Writer {
-    connection: Connection,
+    connection: Database,
     bucket_bytes: ByteSize,
     metrics: StoreMetrics,
     /// Nobody else may open the folder before the writer is through.
@@ -85,7 +85,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(
-        connection: Connection,
+        connection: Database,
         bucket_bytes: ByteSize,
         metrics: StoreMetrics,
         lock: Arc<FolderLock>,

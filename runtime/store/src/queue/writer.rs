@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::QueueFailure;
-use crate::{folder::FolderLock, group, metrics::StoreMetrics};
+use crate::{database::Database, folder::FolderLock, group, metrics::StoreMetrics};
 
 /// Operations that can wait for the writer; whoever comes next waits for room, or is refused.
 pub(crate) const QUEUE: usize = 1_024;
@@ -63,7 +63,7 @@ where
 
 /// Writes to the queue's database.
 pub(crate) struct Writer {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Database,
     pub(crate) metrics: StoreMetrics,
     /// Nobody else may open the folder before the writer is through.
     pub(crate) _lock: Arc<FolderLock>,

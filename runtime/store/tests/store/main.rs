@@ -1,10 +1,12 @@
 //! The store on a real folder: behaviours, a model, and kills. Never looks inside the crate.
 
 mod access;
+mod backup;
 mod blobs;
 mod catalog;
 mod common;
 mod crash;
+mod damage;
 mod keyvalue;
 mod keyvalue_crash;
 mod keyvalue_model;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::common::{name, open, tenant};
 
-const PLENTY: QueueLimits = QueueLimits {
+pub(crate) const PLENTY: QueueLimits = QueueLimits {
     tenant_calls: 1_000,
     calls: 1_000,
     tenant_bytes: ByteSize::mib(64),
@@ -32,7 +32,7 @@ fn id(number: u8) -> InvocationId {
     format!("01936a5e-0000-7000-8000-0000000000{number:02x}").parse().expect("an id")
 }
 
-fn call(number: u8) -> NewCall {
+pub(crate) fn call(number: u8) -> NewCall {
     let body = Bytes::from(format!("body {number}"));
     let request = Request::builder().method("POST").uri("/f/hello/a?b=1").header("x-a", "1");
     NewCall {

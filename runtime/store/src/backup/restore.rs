@@ -1,0 +1,243 @@
+//! A data folder from a backup. Everything is unpacked into a folder within it and checked there; only
+//! then it is moved to its place, and as long as that folder exists no server opens what is around it.
+//! What was there before is never touched: only an empty folder is taken.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, Read, Write as _},
+    path::{Path, PathBuf},
+};
+
+use quern_types::ByteSize;
+use rusqlite::Connection;
+use rustix::fs::statvfs;
+
+use super::{
+    BackupDescription, BackupFile,
+    unpack::{Destination, RestoreError, is_database, unpack},
+};
+use crate::{
+    OpenError, SecretsKeyId, Store, blobs, database,
+    folder::{self, FolderLock, RESTORING},
+    integrity::{self, Scrutiny},
+    settings, snapshot,
+};
+
+/// What was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// What the backup had in it.
+    pub description: BackupDescription,
+    /// Functions and models that are deployed in it.
+    pub deployed: u32,
+    /// Versions of them.
+    pub versions: u32,
+    /// Asynchronous calls that wait, or ran when it was made: they begin when a server starts.
+    pub calls: u32,
+    /// The keys that its secrets are sealed with.
+    pub sealed_with: Vec<SecretsKeyId>,
+}
+
+/// Restores a backup as a data folder, which must be missing or empty. Blocks.
+///
+/// # Errors
+/// Then the folder is as it was.
+pub fn restore(backup: impl Read, directory: &Path) -> Result<Restored, RestoreError> {
+    let mut place = Place::take(directory)?;
+    let description = unpack(backup, &mut place)?;
+    let restored = check(&place.staging, description)?;
+    place.finish()?;
+    Ok(restored)
+}
+
+/// Checks what the digests can't: that the databases are sound and known to this program, and that
+/// every version has its blob.
+fn check(root: &Path, description: BackupDescription) -> Result<Restored, RestoreError> {
+    for file in description.files.iter().filter(|file| is_database(&file.path)) {
+        let looked = integrity::look_through(&root.join(&file.path), Scrutiny::Full);
+        looked.map_err(|error| match error {
+            OpenError::Damaged { .. } => RestoreError::Damaged { path: file.path.clone() },
+            error => error.into(),
+        })?;
+    }
+    Store::check(root)?;
+    let path = root.join("catalog.sqlite");
+    let failed = |cause| OpenError::Database { path: path.clone(), cause };
+    let catalog = database::open_reader(&path)?;
+    let contents = snapshot::contents(&catalog).map_err(failed)?;
+    let there: HashSet<_> = description.files.iter().map(|file| &*file.path).collect();
+    if let Some(digest) = contents.iter().find(|digest| !there.contains(&*blobs::path(digest))) {
+        return Err(RestoreError::Missing { digest: *digest });
+    }
+    let deployed = count(&catalog, "SELECT count(*) FROM names WHERE live IS NOT NULL");
+    let versions = count(&catalog, "SELECT count(*) FROM versions");
+    let sealed_with = match has_table(&catalog, "secrets").map_err(failed)? {
+        true => settings::sealed_with(&catalog).map_err(failed)?,
+        // It is of a time before there were any.
+        false => Vec::new(),
+    };
+    let (deployed, versions) = (deployed.map_err(failed)?, versions.map_err(failed)?);
+    drop(catalog);
+    let calls = calls(root, &there)?;
+    Ok(Restored { description, deployed, versions, calls, sealed_with })
+}
+
+/// Calls that a server will carry out.
+fn calls(root: &Path, there: &HashSet<&str>) -> Result<u32, RestoreError> {
+    if !there.contains("queue.sqlite") {
+        return Ok(0);
+    }
+    let path = root.join("queue.sqlite");
+    let queue = database::open_reader(&path)?;
+    let found = has_table(&queue, "calls").and_then(|has_calls| match has_calls {
+        true => count(&queue, "SELECT count(*) FROM calls WHERE state IN ('queued', 'running')"),
+        false => Ok(0),
+    });
+    Ok(found.map_err(|cause| OpenError::Database { path, cause })?)
+}
+
+fn count(connection: &Connection, statement: &str) -> rusqlite::Result<u32> {
+    connection.query_row(statement, [], |row| row.get(0))
+}
+
+fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    connection.table_exists(None, name)
+}
+
+/// A folder that becomes a data folder; as it was before unless it does.
+struct Place {
+    directory: PathBuf,
+    staging: PathBuf,
+    /// Whether the folder itself was made for it.
+    is_made: bool,
+    /// Whether it has become one.
+    is_finished: bool,
+    /// The file that is being written.
+    file: Option<(File, PathBuf)>,
+    _lock: FolderLock,
+}
+
+impl Place {
+    fn take(directory: &Path) -> Result<Self, RestoreError> {
+        let is_made = !directory.exists();
+        refuse_occupied(directory, &["lost+found"])?;
+        let lock = FolderLock::take(directory)?;
+        // Somebody may have been faster; the lock is ours by now.
+        refuse_occupied(directory, &["lost+found", "lock"])?;
+        let (directory, staging) = (directory.to_owned(), directory.join(RESTORING));
+        let (is_finished, file) = (false, None);
+        let place = Self { directory, staging, is_made, is_finished, file, _lock: lock };
+        let made = folder::create_synced(&place.staging);
+        made.map_err(|cause| failure("make", &place.staging, cause))?;
+        Ok(place)
+    }
+
+    /// Moves everything to its place; the folder that says that this is not done yet goes last.
+    fn finish(mut self) -> Result<(), RestoreError> {
+        sync_all(&self.staging).map_err(|cause| failure("write", &self.staging, cause))?;
+        let moved = entries(&self.staging).and_then(|names| {
+            for name in names {
+                std::fs::rename(self.staging.join(&name), self.directory.join(&name))?;
+            }
+            folder::sync(&self.directory)?;
+            std::fs::remove_dir(&self.staging)?;
+            folder::sync(&self.directory)
+        });
+        moved.map_err(|cause| failure("move what is restored to", &self.directory, cause))?;
+        self.is_finished = true;
+        Ok(())
+    }
+
+    /// Takes back what was put there. The folder was empty, so that all of it is the backup's.
+    fn clear(&self) -> io::Result<()> {
+        for name in entries(&self.directory)? {
+            let path = self.directory.join(&name);
+            match path.is_dir() {
+                true if name == "lost+found" => {}
+                true if name == RESTORING => {}
+                true => std::fs::remove_dir_all(&path)?,
+                false => std::fs::remove_file(&path)?,
+            }
+        }
+        // Last, as long as anything of it is left no server may take it for a data folder.
+        if self.staging.exists() {
+            std::fs::remove_dir_all(&self.staging)?;
+        }
+        if self.is_made { std::fs::remove_dir(&self.directory) } else { Ok(()) }
+    }
+}
+
+impl Destination for Place {
+    fn admit(&mut self, description: &BackupDescription) -> Result<(), RestoreError> {
+        let disk = statvfs(&self.directory);
+        let disk = disk.map_err(|cause| failure("look at", &self.directory, cause.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let needed = description.bytes();
+        match needed > free {
+            true => Err(RestoreError::NoRoom { needed: ByteSize(needed), free: ByteSize(free) }),
+            false => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, file: &BackupFile) -> Result<(), RestoreError> {
+        let path = self.staging.join(&file.path);
+        let parent = path.parent().unwrap_or(&self.staging);
+        let made = std::fs::create_dir_all(parent).and_then(|()| File::create_new(&path));
+        let made = made.map_err(|cause| failure("make", &path, cause))?;
+        self.file = Some((made, path));
+        Ok(())
+    }
+
+    fn write(&mut self, part: &[u8]) -> Result<(), RestoreError> {
+        let Some((file, path)) = &mut self.file else { return Ok(()) };
+        file.write_all(part).map_err(|cause| failure("write", path, cause))
+    }
+
+    fn end(&mut self) -> Result<(), RestoreError> {
+        let Some((file, path)) = self.file.take() else { return Ok(()) };
+        file.sync_all().map_err(|cause| failure("write", &path, cause))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_finished
+            && let Err(error) = self.clear()
+        {
+            let path = self.directory.display();
+            tracing::warn!(%path, %error, "what is left of a backup that was not restored stays");
+        }
+    }
+}
+
+fn refuse_occupied(directory: &Path, expected: &[&str]) -> Result<(), RestoreError> {
+    let found = match entries(directory) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(failure("look into", directory, cause)),
+    };
+    match found.iter().all(|name| expected.iter().any(|expected| name == expected)) {
+        true => Ok(()),
+        false => Err(RestoreError::Occupied { directory: directory.to_owned() }),
+    }
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    std::fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+fn failure(action: &'static str, path: &Path, cause: io::Error) -> RestoreError {
+    RestoreError::Folder { action, path: path.to_owned(), cause }
+}
+
+/// Brings the names in a folder and in all below it to the disk; files are there already.
+fn sync_all(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_all(&entry.path())?;
+        }
+    }
+    folder::sync(folder)
+}
