@@ -103,3 +103,14 @@ fn a_session_ends_with_the_first_error_of_its_device() {
     assert_eq!(session.release(one), Ok(()));
     assert_eq!(session.usage().bytes, 0);
 }
+
+#[test]
+fn dimensions_beyond_any_memory_cost_nothing_where_another_is_0() {
+    let mut session = session(SessionLimits::of_bytes(1 << 20));
+    let x = session.upload(description(Dtype::Fp32, &[1 << 50, 0]), &[]).expect("empty");
+    let indices = session.upload(description(Dtype::Int32, &[2]), &[7; 8]).expect("room");
+    let taken = session.run(&Kernel::Gather(0).into(), &[x, indices]).expect("in range")[0];
+    let added = session.run(&Kernel::ScatterAdd(0).into(), &[x, indices, taken]);
+    let added = added.expect("in range")[0];
+    assert_eq!(session.describe(added), session.describe(x));
+}

@@ -91,6 +91,10 @@ pub(super) fn scatter_add(
 ) -> Result<(), LaneError> {
     let sliced = Sliced::new(&launch.operand(0).layout, axis);
     let indices = indices(launch, sliced.size, name)?;
+    if out.is_empty() {
+        // The dimension may be larger than any memory when another one is 0.
+        return Ok(());
+    }
     let order = Order::new(&indices, sliced.size);
     with_element!(launch.description(0).dtype, T => {
         let out: &mut [T] = bytemuck::cast_slice_mut(out);
