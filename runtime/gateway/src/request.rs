@@ -157,7 +157,7 @@ impl Gateway {
             }
             Route::Live => Ok(v2::live()),
             Route::Ready => Ok(v2::ready(!self.closing.is_cancelled())),
-            Route::Healthz => Ok(operations::health(self)),
+            Route::Healthz => Ok(operations::healthz()),
             Route::Readyz => Box::pin(health::readyz(self)).await,
             Route::Metrics => operations::metrics(self),
             Route::Description => Ok(self.api.reply(request.headers())),
