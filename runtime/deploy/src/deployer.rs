@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::Stream;
 use prometheus::Registry;
 use quern_sandbox::Sandbox;
-use quern_store::{LogPage, LogQuery, StageError, StagedBlob, Store};
+use quern_store::{DeleteVersionError, LogPage, LogQuery, StageError, StagedBlob, Store};
 use quern_types::{
     ByteSize, Caller, Class, Device, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec,
     Name, ReplicaOffers, Routes, TenantId, TrafficOutcomes, VersionNumber,
@@ -299,6 +299,21 @@ impl Deployer {
         // Version numbers are never given twice, so an invocation that outlived its deleted
         // function printed under an older one than any of a new function of that name.
         let oldest = routes
+    /// Removes one version that no request goes to by itself, with its compiled code.
+    pub async fn delete_version(
+        &self,
+        caller: &Caller,
+        class: Class,
+        name: &Name,
+        version: VersionNumber,
+    ) -> Result<(), DeleteVersionError> {
+        let removed =
+            self.parts.store.catalog().delete_version(caller, class, name, version).await?;
+        tracing::info!(tenant = %caller.tenant, %class, %name, %version, "version deleted");
+        self.parts.forget(removed.contents).await;
+        Ok(())
+    }
+
             .function(tenant, function)
             .and_then(|function| function.versions().next())
             .map(|version| version.number)

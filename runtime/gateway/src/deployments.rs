@@ -185,5 +185,21 @@ pub(crate) async fn delete(
     gateway.deployer.delete(caller, class, &name).await?;
     let mut reply = Response::new(ReplyBody::empty());
     *reply.status_mut() = StatusCode::NO_CONTENT;
-    Ok(reply)
+    Ok(gone())
+}
+
+/// `DELETE /v1/{class}/{name}/versions/{version}`
+pub(crate) async fn delete_version(
+    gateway: &Gateway,
+    caller: &Caller,
+    class: Class,
+    name: Name,
+    version: VersionNumber,
+) -> Result<Reply, Failure> {
+    gateway.deployer.delete_version(caller, class, &name, version).await?;
+    Ok(gone())
+}
+
+fn gone() -> Reply {
+    reply
 }

@@ -176,6 +176,9 @@ impl Gateway {
             Route::Delete(class, name) => {
                 Box::pin(deployments::delete(self, caller, class, name)).await
             }
+            Route::DeleteVersion(class, name, version) => {
+                Box::pin(deployments::delete_version(self, caller, class, name, version)).await
+            }
             Route::FunctionSettings(route) => {
                 Box::pin(settings::answer(self, caller, route, request)).await
             }

@@ -16,13 +16,14 @@ use quern_types::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    AuditError, AuditQuery, AuditRecord, ScheduleError, SecretsKey, SharingError,
-    TenantLimitsError, TokenError, TrafficChange, TrafficError,
+    AuditError, AuditQuery, AuditRecord, DeleteVersionError, ScheduleError, SecretsKey,
+    SharingError, TenantLimitsError, TokenError, TrafficChange, TrafficError,
     audit::AuditReader,
     backup::{RecordBackup, RemoveUnneeded},
     ledger::Ledger,
     metrics::StoreMetrics,
     operation::{CommitVersion, DeleteName, Operation, RollBack},
+    removal::DeleteVersion,
     rows::{Key, NewRow},
     schedules::{DeleteSchedule, PutSchedule},
     settings::AllSettings,
@@ -346,6 +347,22 @@ impl Catalog {
         self.submit(
             |reply| DeleteName::new(caller.clone(), key, reply),
             |reason| DeleteError::Storage { reason },
+        )
+        .await
+    }
+
+    /// Removes one version of a function or model that nothing stands by.
+    pub async fn delete_version(
+        &self,
+        caller: &Caller,
+        class: Class,
+        name: &Name,
+        version: VersionNumber,
+    ) -> Result<Removed, DeleteVersionError> {
+        let key = Key { tenant: caller.tenant.clone(), class, name: name.clone() };
+        self.submit(
+            |reply| DeleteVersion::new(caller.clone(), key, version, reply),
+            |reason| DeleteVersionError::Storage { reason },
         )
         .await
     }

@@ -40,6 +40,7 @@ mod metrics;
 mod operation;
 mod queue;
 mod recent;
+mod removal;
 mod rows;
 mod schedules;
 mod schema;
@@ -71,6 +72,7 @@ pub use queue::{
     QueueLimits, Scope, Usage,
 };
 pub use recent::{RecentFunction, RecentFunctions};
+pub use removal::{DeleteVersionError, VersionUse};
 pub use schedules::ScheduleError;
 pub use secrets_key::{InvalidSecretsKey, SecretsKey, SecretsKeyId};
 pub use settings::{ConfigChange, Gone, RotateError, SettingError, rotate_secrets};

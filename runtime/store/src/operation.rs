@@ -66,6 +66,11 @@ impl Effects {
         Self { changed, loosened: Vec::new(), hold: None }
     }
 
+    /// Those of an operation that took the last row of these contents, or one of several.
+    pub(crate) fn of_removal(loosened: Vec<Digest>) -> Self {
+        Self { changed: true, loosened, hold: None }
+    }
+
     /// Those of an operation that only asks for these contents to be removed, if nothing has them.
     pub(crate) fn loosening(contents: Vec<Digest>) -> Self {
         Self { changed: false, loosened: contents, hold: None }
@@ -222,16 +227,15 @@ impl Operation for DeleteName {
     }
 
     fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
-        let (outcome, loosened) = match rows::delete(connection, &self.key)? {
+        let (outcome, effects) = match rows::delete(connection, &self.key)? {
             Ok(loosened) => {
                 settings::delete(connection, &self.key)?;
-                (Ok(()), loosened)
+                (Ok(()), Effects::of_removal(loosened))
             }
-            Err(refusal) => (Err(refusal), Vec::new()),
+            Err(refusal) => (Err(refusal), Effects::of(false)),
         };
-        let changed = outcome.is_ok();
         self.outcome = Some(outcome);
-        Ok(Effects { changed, loosened, hold: None })
+        Ok(effects)
     }
 
     fn entry(&self) -> Entry<'_> {
