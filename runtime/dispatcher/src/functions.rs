@@ -12,15 +12,15 @@ use http::{Request, Response};
 use quern_sandbox::{Function, Report, Sandbox};
 use quern_store::{Gone, Store};
 use quern_types::{
-    Body, ByteSize, Call, Choice, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, ModelError, Name, Picked, Priority, Settings, Span, SpanKind, TenantId, Tensor,
-    Trace, Version, VersionNumber,
+    Body, ByteSize, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
+    InvokeError, ModelError, Name, Priority, Settings, Span, SpanKind, TenantId, Tensor, Trace,
+    Version, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     drain::Work,
-    found::pick_function,
+    found::function_version,
     logs::{self, Author},
     metrics::{FunctionMetrics, FunctionsMetrics},
     outcomes::{Aftermath, Ending, Outcomes},
@@ -235,23 +235,6 @@ impl Functions {
         answer.map_err(|error| redaction::error(settings.as_deref(), error))
     }
 
-    /// Chooses the version for a request that comes over HTTP.
-    pub(crate) fn choose(
-        &self,
-        tenant: &TenantId,
-        name: &Name,
-        choice: &Choice<'_>,
-    ) -> Result<(Arc<Version<FunctionSpec>>, Picked), InvokeError> {
-        let routes = self.loader.store.catalog().routes();
-        let function = routes
-            .function(tenant, name)
-            .ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
-        let picked = pick_function(function, name, choice)?;
-        let version = function.version(Some(picked.version));
-        let version = version.expect("what is picked is kept in the same snapshot").clone();
-        Ok((version, picked))
-    }
-
     /// Finds a version of a function.
     pub(crate) fn resolve(
         &self,
@@ -263,10 +246,7 @@ impl Functions {
         let function = routes
             .function(tenant, name)
             .ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
-        let version = function
-            .version(number)
-            .map_err(|version| InvokeError::VersionNotFound { name: name.clone(), version })?;
-        Ok(version.clone())
+        function_version(function, name, number)
     }
 
     /// Forgets what is deleted or was unloaded on request, and what was replaced and is no longer

@@ -7,6 +7,8 @@ mod drain;
 mod found;
 mod functions;
 mod logs;
+#[cfg(test)]
+mod house;
 mod metrics;
 mod models;
 mod offers;

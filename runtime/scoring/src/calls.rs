@@ -163,6 +163,7 @@ impl Caller {
                 trace: Trace::default(),
                 inputs: inputs.clone(),
             };
+                routes: self.dispatcher.routes(),
             match self.dispatcher.infer(request).await.map_err(|error| meaning(error, id)) {
                 Ok(reply) => return Ok(Ok(reply)),
                 Err(Meaning::Row(reason)) => return Ok(Err(reason)),
