@@ -19,6 +19,7 @@ use quern_types::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
+    aside::aside,
     drain::Work,
     found::function_version,
     logs::{self, Author},
@@ -48,6 +49,9 @@ impl Default for FunctionsConfig {
     }
 }
 
+/// Reports at a time in which it takes long to look for secrets, each on a thread.
+const REDACTIONS: usize = 2;
+
 /// The functions of this node.
 pub struct Functions {
     pub(crate) ready: Ready<Loaded, InvokeError>,
@@ -60,6 +64,8 @@ pub struct Functions {
     pub(crate) outcomes: Outcomes,
     /// Copies of requests.
     pub(crate) shadows: Arc<Shadows>,
+    /// Turns of all to look for secrets in much of what guests have printed.
+    redactions: Arc<Semaphore>,
 }
 
 /// What makes functions ready.
@@ -77,6 +83,8 @@ pub(crate) struct Loaded {
     /// Requests that run at the same time; a permit for each.
     concurrency: u32,
     permits: Arc<Semaphore>,
+    /// Its turn among those that look for secrets in much of what guests have printed.
+    redaction: Arc<Semaphore>,
     metrics: Arc<FunctionMetrics>,
 }
 
@@ -153,6 +161,7 @@ impl Functions {
             statistics: Statistics::default(),
             outcomes: Outcomes::default(),
             shadows,
+            redactions: Arc::new(Semaphore::new(REDACTIONS)),
         })
     }
 
@@ -401,24 +410,30 @@ impl Functions {
         admitted: Admitted,
         aftermath: Option<Arc<Aftermath>>,
     ) -> impl FnOnce(Report) + Send + use<> {
-        let store = self.loader.store.clone();
-        move |report| {
+        let (store, turns) = (self.loader.store.clone(), self.redactions.clone());
+        let own = admitted.loaded.redaction.clone();
+        move |report: Report| {
             if let (Some(aftermath), Some(failure)) = (aftermath, &report.failure) {
                 aftermath.ended(Ending::of(&failure.error));
             }
-            // Whole, permit included: a closure takes no more than the fields it names.
-            let mut admitted = admitted;
-            let report = redaction::report(admitted.call.settings.as_deref(), report);
-            describe(&mut admitted.span, &report);
-            let metrics = &admitted.loaded.metrics;
-            let outcome = match (&report.failure, report.cancelled) {
-                (Some(_), _) => &metrics.failed,
-                (None, true) => &metrics.cancelled,
-                (None, false) => &metrics.ok,
+            let took = admitted.started.elapsed();
+            let is_long = redaction::is_long(admitted.call.settings.as_deref(), &report);
+            let settle = move || {
+                // Whole, permit included: a closure takes no more than the fields it names.
+                let mut admitted = admitted;
+                let report = redaction::report(admitted.call.settings.as_deref(), report);
+                describe(&mut admitted.span, &report);
+                let metrics = &admitted.loaded.metrics;
+                let outcome = match (&report.failure, report.cancelled) {
+                    (Some(_), _) => &metrics.failed,
+                    (None, true) => &metrics.cancelled,
+                    (None, false) => &metrics.ok,
+                };
+                outcome.inc();
+                metrics.seconds.observe(took.as_secs_f64());
+                logs::write(store.logs(), admitted.author, report);
             };
-            outcome.inc();
-            metrics.seconds.observe(admitted.started.elapsed().as_secs_f64());
-            logs::write(store.logs(), admitted.author, report);
+            if is_long { aside([own, turns], settle) } else { settle() }
         }
     }
 }

@@ -2,13 +2,14 @@
 //! scheduler decides. It never decodes or encodes a protocol, and never decides what to batch.
 
 mod activity;
+mod aside;
 mod dispatcher;
 mod drain;
 mod found;
 mod functions;
-mod logs;
 #[cfg(test)]
 mod house;
+mod logs;
 mod metrics;
 mod models;
 mod offers;

@@ -74,7 +74,8 @@ pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
 pub use schedule::{Missed, Overlap, Schedule, ScheduleSpec};
 pub use settings::{
-    Configured, InvalidSecret, InvalidSettingKey, Secret, SecretValue, SettingKey, Settings,
+    Configured, InvalidSecret, InvalidSettingKey, Redactor, Secret, SecretValue, SettingKey,
+    Settings,
 };
 pub use sharing::{QualifiedName, Sharing};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
