@@ -167,7 +167,7 @@ impl Gateway {
             Route::Stats => Ok(stats::stats(self, caller)),
             Route::Devices => Ok(inspection::devices(self)),
             Route::Deploy(class, name) => {
-                Box::pin(deployments::deploy(self, caller, class, name, request)).await
+                Box::pin(deployments::deploy(self, caller, way, (class, name), request)).await
             }
             Route::Rollback(class, name) => {
                 Box::pin(deployments::roll_back(self, caller, class, name, request.into_body()))

@@ -83,7 +83,7 @@ impl Edge {
             version: "test",
         };
         let scoring = ScoringConfig::new(data.join("batches"));
-        let scoring = Scoring::open(scoring, dispatcher.clone(), &registry).await;
+        let scoring = Scoring::open(scoring, dispatcher.clone(), None, &registry).await;
         let scoring = scoring.expect("opens");
         let services = GatewayServices { deployer, dispatcher: dispatcher.clone(), scoring, jobs };
         let gateway = Gateway::new(config, services, registry);

@@ -5,6 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use futures::{StreamExt, stream};
 use quern_dispatcher::{Dispatcher, Found};
+use quern_types::Tracer;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -42,6 +43,8 @@ pub(crate) struct Turn {
     pub(crate) patience: Duration,
     /// Cancelled when the server stops.
     pub(crate) closing: CancellationToken,
+    /// Begins the traces of calls; none: there are none.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 /// How a turn ended.
@@ -76,6 +79,8 @@ impl Turn {
         let writing = write(batch, self.metrics.clone(), plan.clone(), scored_read);
         let caller = Caller {
             dispatcher: self.dispatcher.clone(),
+            tracer: self.tracer.clone(),
+            batch: record.id,
             tenant: record.tenant.clone(),
             model: record.spec.model.clone(),
             version: record.spec.version,

@@ -11,7 +11,7 @@ use std::{
 
 use prometheus::Registry;
 use quern_dispatcher::{Dispatcher, Found};
-use quern_types::{ByteSize, TenantId};
+use quern_types::{ByteSize, TenantId, Tracer};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -110,10 +110,12 @@ pub struct Results {
 }
 
 impl Scoring {
-    /// Reads the batches of a folder. None runs before [`Scoring::start`].
+    /// Reads the batches of a folder. None runs before [`Scoring::start`]. The tracer, if there is
+    /// one, begins the traces of their calls.
     pub async fn open(
         config: ScoringConfig,
         dispatcher: Arc<Dispatcher>,
+        tracer: Option<Arc<Tracer>>,
         registry: &Registry,
     ) -> Result<Arc<Self>, OpenError> {
         let metrics = ScoringMetrics::register(registry)?;
@@ -132,7 +134,7 @@ impl Scoring {
             }
         }
         let closing = CancellationToken::new();
-        let turn = Turn { dispatcher, metrics, patience: config.patience, closing };
+        let turn = Turn { dispatcher, metrics, patience: config.patience, closing, tracer };
         let scoring = Self {
             config,
             folder,
