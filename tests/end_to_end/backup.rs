@@ -168,10 +168,12 @@ async fn with_much_to_save() -> Server {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "[async]\nconcurrency = 1\n").expect("written");
     let server = Server::start_with(&["--config", text(file.path())]);
-    server.deploy(&MISBEHAVE).await;
     server.deploy(&HELLO).await;
+    let patient = MISBEHAVE.manifest().replace("timeout = \"2s\"", "timeout = \"60s\"");
+    let deployed = server.upload("misbehave", patient, MISBEHAVE.component()).await;
+    assert_eq!(deployed.status, 201, "{}", deployed.text());
     // The others wait for this one, with what they carry.
-    call_later(&server, "/f/misbehave/sleep?ms=20000", Vec::new()).await;
+    call_later(&server, "/f/misbehave/sleep?ms=59000", Vec::new()).await;
     for _ in 0..12 {
         call_later(&server, "/f/hello/", vec![7; 4 << 20]).await;
     }

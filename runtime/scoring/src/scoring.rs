@@ -11,6 +11,7 @@ use std::{
 
 use prometheus::Registry;
 use quern_dispatcher::{Dispatcher, Found};
+use quern_parquet::ReaderConfig;
 use quern_types::{ByteSize, TenantId, Tracer};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,13 +21,14 @@ use crate::{
     batch::{BatchId, BatchRecord, BatchState, BatchStatus, Checkpoint, Ending},
     folder::Folder,
     live::Batch,
+    look::{Look, Looks},
     metrics::ScoringMetrics,
     plan::Plan,
     quota::Quota,
-    request::{BatchRequest, BatchSpec, Format},
-    rows::Position,
+    request::{BatchRequest, BatchSpec, Format, ResultFormat},
     run::{Turn, TurnEnd},
-    source, turns,
+    source::MOST_ROW,
+    turns,
     upload::Upload,
 };
 
@@ -53,6 +55,8 @@ pub struct ScoringConfig {
     pub keep: Duration,
     /// How long a call is tried again that is refused for want of room, before its batch fails.
     pub patience: Duration,
+    /// How files of Parquet are read.
+    pub reader: ReaderConfig,
 }
 
 impl ScoringConfig {
@@ -67,6 +71,7 @@ impl ScoringConfig {
             storage: ByteSize::mib(16 << 10),
             keep: 7 * 24 * HOUR,
             patience: HOUR,
+            reader: ReaderConfig { row_bytes: MOST_ROW.0, ..ReaderConfig::of_this_program() },
         }
     }
 }
@@ -80,6 +85,7 @@ pub struct Scoring {
     table: Mutex<Table>,
     /// Told when a batch may have its turn.
     ready: Notify,
+    looks: Looks,
     tasks: TaskTracker,
 }
 
@@ -102,7 +108,7 @@ pub struct Results {
     /// Its length.
     pub bytes: u64,
     /// How it is written.
-    pub format: Format,
+    pub format: ResultFormat,
     /// Rows in it, and those of them that could not be scored.
     pub rows: u64,
     /// See there.
@@ -134,7 +140,8 @@ impl Scoring {
             }
         }
         let closing = CancellationToken::new();
-        let turn = Turn { dispatcher, metrics, patience: config.patience, closing, tracer };
+        let (patience, reader) = (config.patience, config.reader.clone());
+        let turn = Turn { dispatcher, metrics, patience, reader, closing, tracer };
         let scoring = Self {
             config,
             folder,
@@ -142,6 +149,7 @@ impl Scoring {
             turn,
             table: Mutex::new(table),
             ready: Notify::new(),
+            looks: Looks::default(),
             tasks: TaskTracker::new(),
         };
         scoring.count(&scoring.table());
@@ -199,9 +207,18 @@ impl Scoring {
         if self.turn.closing.is_cancelled() {
             return Err(CreateError::ShuttingDown);
         }
-        let (scoring, tenant) = (self.clone(), tenant.clone());
-        let making = self.tasks.spawn_blocking(move || scoring.make(tenant, request, said, upload));
-        let made = making.await;
+        let format = request.format.or(said).ok_or(CreateError::Format)?;
+        let look = self.looks.begin(format).await?;
+        let (scoring, tenant, stop) = (self.clone(), tenant.clone(), look.stop.clone());
+        let mut making =
+            self.tasks.spawn_blocking(move || scoring.make(tenant, request, look, upload));
+        let made = tokio::select! {
+            made = &mut making => made,
+            () = self.turn.closing.cancelled() => {
+                stop.stop();
+                making.await
+            }
+        };
         made.map_err(|error| CreateError::Storage { reason: error.to_string() })?
     }
 
@@ -209,26 +226,25 @@ impl Scoring {
         &self,
         tenant: TenantId,
         request: BatchRequest,
-        said: Option<Format>,
+        look: Look,
         mut upload: Upload,
     ) -> Result<BatchStatus, CreateError> {
-        let BatchRequest { model, version, format, output_format, columns, keep, .. } = request;
+        let BatchRequest { model, version, output_format, columns, keep, .. } = request;
         let routes = self.turn.dispatcher.routes();
         let found = Found::find(&routes, &tenant, &model, version)?;
-        let format = format.or(said).ok_or(CreateError::Format)?;
+        let format = look.format;
         let spec = BatchSpec {
             model,
             version: found.version(),
             format,
-            output_format: output_format.unwrap_or(format),
+            output_format: output_format.unwrap_or(format.of_results()),
             columns,
             keep,
             on_error: request.on_error,
             rows_per_call: request.rows_per_call,
         };
         let plan = Plan::new(&spec, &found)?;
-        source::open(&upload.folder.input(), format, &plan, Position::default())
-            .map_err(CreateError::File)?;
+        look.at(&upload.folder.input(), &plan, &self.config.reader)?;
         let record = BatchRecord {
             id: upload.id,
             tenant: tenant.clone(),

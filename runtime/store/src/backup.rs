@@ -39,7 +39,7 @@ pub use self::{
     restore::{Restored, restore},
     unpack::{RestoreError, verify},
 };
-use crate::{OpenError, Store, folder::FolderLock, ledger::Pause, rows};
+use crate::{OpenError, Store, folder::FolderLock, integrity, ledger::Pause, rows};
 
 /// The first file of an archive, and the one after it.
 const DESCRIPTION: &str = "quern-backup.json";
@@ -174,6 +174,7 @@ impl Backup {
         let lock = FolderLock::take_existing(directory)?;
         Store::check(directory)?;
         remove_copies(directory)?;
+        integrity::prepare(directory)?;
         let source = Source { directory: directory.to_owned(), logs, made_by: made_by.to_owned() };
         Self::prepare(&source, Stays::Stopped { _lock: lock })
     }

@@ -34,7 +34,8 @@ pub(crate) enum Scrutiny {
     Pages,
 }
 
-/// Looks for damage in the databases of a data folder, and makes those that are missing. The logs,
+/// Looks for damage in the databases of a data folder, and makes those that are missing: to be called
+/// before the first of them is opened, which would take a damaged log for one that ends there. The logs,
 /// which may be large and may be lost, are not looked at.
 pub(crate) fn prepare(directory: &Path) -> Result<(), OpenError> {
     for (name, scrutiny, most) in [

@@ -12,6 +12,7 @@ use crate::{
     audit::{self, Entry},
     database::{self, Synchronous},
     folder::FolderLock,
+    integrity,
     rows::{self, Key},
     schema,
     secrets_key::SealedAs,
@@ -76,6 +77,7 @@ pub fn rotate_secrets(
     new: &SecretsKey,
 ) -> Result<usize, RotateError> {
     let _lock = FolderLock::take_existing(directory)?;
+    integrity::prepare(directory)?;
     let path = directory.join("catalog.sqlite");
     let mut connection = database::open(&path, Synchronous::Full, schema::MIGRATIONS)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -165,9 +165,10 @@ async fn damage_anywhere_is_found_and_nothing_of_it_is_restored() {
     let folder = tempfile::tempdir().expect("a folder");
     let archive = some_backup(folder.path(), 3_000).await;
     let sound = verify_backup(&*archive).expect("sound");
-    // Every byte of the first blocks and of the last file, and one in a hundred between.
+    // Some of each field in the first blocks and the last, and one in five hundred between.
     let end = archive.len() - 1024;
-    let places = (0..4_096).chain((4_096..end).step_by(97)).chain(end - 4_096..end);
+    let ends = (0..4_096).chain(end - 4_096..end).step_by(11);
+    let places = ends.chain((4_096..end).step_by(499));
     for place in places {
         let mut damaged = archive.clone();
         damaged[place] ^= 0x10;
@@ -176,7 +177,7 @@ async fn damage_anywhere_is_found_and_nothing_of_it_is_restored() {
             assert_eq!(found, sound, "byte {place}");
         }
     }
-    for length in (0..end).step_by(509) {
+    for length in (0..end).step_by(2_003) {
         let place = folder.path().join("cut");
         restore_backup(&archive[..length], &place).expect_err("cut off");
         assert!(!place.exists(), "{length} bytes");
@@ -473,7 +474,17 @@ async fn a_damaged_database_is_not_saved() {
     let page = damaged.len() / 4096 / 2 * 4096;
     damaged[page..page + 4096].fill(0xa5);
     std::fs::write(&catalog, damaged).expect("damaged");
-    let refused = Backup::of_stopped(folder.path(), false, "x").expect_err("damaged").to_string();
-    assert!(refused.contains("catalog.sqlite"), "{refused}");
-    assert_eq!(std::fs::read_dir(folder.path().join("backups")).expect("a folder").count(), 0);
+    let refused = Backup::of_stopped(folder.path(), false, "x").expect_err("damaged");
+    assert!(matches!(refused, BackupError::Open(OpenError::Damaged { .. })), "{refused}");
+    // As if it had been damaged while a server has it open.
+    let sound = tempfile::tempdir().expect("a folder");
+    let store = open(sound.path(), 2).await;
+    let path = sound.path().join("keyvalue.sqlite");
+    let damaged = vec![0xa5; std::fs::metadata(&path).expect("there").len() as usize];
+    std::fs::write(&path, damaged).expect("damaged");
+    std::fs::remove_file(sound.path().join("keyvalue.sqlite-wal")).expect("removed");
+    let refused = prepare(&store).await.expect_err("damaged");
+    assert!(refused.to_string().contains("keyvalue.sqlite"), "{refused}");
+    let copies = sound.path().join("backups");
+    assert_eq!(std::fs::read_dir(copies).expect("a folder").count(), 0);
 }

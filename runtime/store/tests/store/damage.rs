@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use prometheus::Registry;
-use quern_store::{OpenError, Store};
+use quern_store::{Backup, OpenError, Store, rotate_secrets};
 
 use crate::{
     common::{config, deploy, open},
     queue::{PLENTY, call},
+    settings::secrets_key,
 };
 
 const PAGE: usize = 4096;
@@ -140,6 +141,11 @@ async fn a_damaged_log_that_commits_lie_behind_keeps_the_folder_from_opening() {
             damaged[place] ^= 1;
             std::fs::write(&log, &damaged).expect("damaged");
             assert_refused(copy.path(), name, &format!("byte {place} of its log")).await;
+            let saved = Backup::of_stopped(copy.path(), false, "x").expect_err("damaged");
+            assert!(saved.to_string().contains(&format!("{name} is damaged")), "{saved}");
+            let (old, new) = (secrets_key("7"), secrets_key("8"));
+            let rotated = rotate_secrets(copy.path(), &old, &new).expect_err("damaged");
+            assert!(rotated.to_string().contains(&format!("{name} is damaged")), "{rotated}");
             assert!(std::fs::read(&log).expect("a log") == damaged, "it was changed");
         }
         std::fs::write(&log, &sound).expect("mended");
