@@ -2,7 +2,7 @@
 
 use std::io;
 
-use quern_types::{ByteSize, InvokeError};
+use quern_types::{ByteSize, InvokeError, StorageFailure};
 
 use crate::{
     batch::BatchId, folder::FolderError, plan::PlanError, quota::QuotaExceeded, source::SourceError,
@@ -73,7 +73,7 @@ pub enum CreateError {
     #[error("the batch can't be kept: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -100,6 +100,6 @@ pub enum BatchError {
         /// The name.
         id: BatchId,
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }

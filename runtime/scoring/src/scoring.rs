@@ -6,12 +6,12 @@ use std::{
     fs::File,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use prometheus::Registry;
 use quern_dispatcher::{Dispatcher, Found};
-use quern_types::{ByteSize, TenantId};
+use quern_types::{ByteSize, Hesitation, TenantId};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -32,6 +32,9 @@ use crate::{
 
 /// How often batches are looked for whose time is over.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// How long a batch waits whose results the disk has not taken.
+const DISK_PAUSE: Duration = Duration::from_secs(2);
 
 /// Bytes that an upload may have beside its file.
 const AROUND: ByteSize = ByteSize::mib(2);
@@ -177,7 +180,7 @@ impl Scoring {
         let (id, folder) = (BatchId::new(), self.folder.clone());
         let begun = tokio::task::spawn_blocking(move || {
             let folder = folder.begin(id)?;
-            let file = File::create(folder.input())?;
+            let file = File::create(folder.input()).inspect_err(|_| folder.remove())?;
             Ok::<_, std::io::Error>((folder, file))
         });
         let (folder, file) = begun.await.map_err(std::io::Error::other)??;
@@ -200,7 +203,7 @@ impl Scoring {
         let (scoring, tenant) = (self.clone(), tenant.clone());
         let making = self.tasks.spawn_blocking(move || scoring.make(tenant, request, said, upload));
         let made = making.await;
-        made.map_err(|error| CreateError::Storage { reason: error.to_string() })?
+        made.map_err(|error| CreateError::Storage { reason: error.to_string().into() })?
     }
 
     fn make(
@@ -238,7 +241,7 @@ impl Scoring {
             finished: None,
         };
         let (id, limit) = (record.id, self.config.most);
-        let storage = |error: std::io::Error| CreateError::Storage { reason: error.to_string() };
+        let storage = |error: std::io::Error| CreateError::Storage { reason: error.into() };
         self.folder.finish(&upload.folder, &record).map_err(storage)?;
         upload.keep();
         drop(upload);
@@ -291,7 +294,7 @@ impl Scoring {
         }
         let path = batch.folder.results();
         let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
-        let storage = |error: std::io::Error| BatchError::Storage { id, reason: error.to_string() };
+        let storage = |error: std::io::Error| BatchError::Storage { id, reason: error.into() };
         let file = opened.map_err(|error| storage(error.into()))?.map_err(storage)?;
         let Checkpoint { position, failed, results } = record.checkpoint;
         let format = record.spec.output_format;
@@ -309,7 +312,7 @@ impl Scoring {
         let scoring = self.clone();
         let removing = self.tasks.spawn(async move { scoring.take_away(batch).await });
         let removed = removing.await;
-        removed.map_err(|error| BatchError::Storage { id, reason: error.to_string() })?
+        removed.map_err(|error| BatchError::Storage { id, reason: error.to_string().into() })?
     }
 
     async fn take_away(self: Arc<Self>, batch: Arc<Batch>) -> Result<(), BatchError> {
@@ -321,7 +324,7 @@ impl Scoring {
         let renamed = tokio::task::spawn_blocking(move || folder.remove(id)).await;
         let storage = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => BatchError::NotFound { id },
-            _ => BatchError::Storage { id, reason: error.to_string() },
+            _ => BatchError::Storage { id, reason: error.into() },
         };
         let gone = renamed.map_err(|error| storage(error.into()))?.map_err(storage)?;
         let mut table = self.table();
@@ -386,10 +389,12 @@ impl Scoring {
             };
             let end = self.turn.run(&batch, makes_room).await;
             batch.set_running(false);
-            if let TurnEnd::Ended(ending) = end
-                && !batch.removed.is_cancelled()
-            {
-                end_batch(&batch, ending).await;
+            match end {
+                TurnEnd::Ended(ending) if !batch.removed.is_cancelled() => {
+                    end_batch(&batch, ending).await;
+                }
+                TurnEnd::Held(reason) => self.hold(&batch, &reason).await,
+                TurnEnd::Ended(_) | TurnEnd::Paused => {}
             }
         }
         drop(running);
@@ -408,13 +413,27 @@ impl Scoring {
         self.ready.notify_one();
     }
 
+    /// Waits until the disk may take results again. The turn stays the batch's: no other one could
+    /// write either.
+    async fn hold(&self, batch: &Batch, reason: &str) {
+        tracing::warn!(batch = %batch.id, reason, "a batch waits for the disk");
+        tokio::select! {
+            () = self.turn.closing.cancelled() => {}
+            () = batch.removed.cancelled() => {}
+            () = tokio::time::sleep(DISK_PAUSE) => {}
+        }
+    }
+
     async fn sweep(self: Arc<Self>) {
+        let mut hesitation = Hesitation::new(SystemTime::now(), Instant::now());
         loop {
             let now = SystemTime::now();
+            let stays = hesitation.holds(now, Instant::now());
             let expired: Vec<_> = {
                 let table = self.table();
                 let all = table.batches.values();
-                all.filter(|batch| batch.is_expired(self.config.keep, now)).cloned().collect()
+                let is_over = |batch: &&Arc<Batch>| batch.is_expired(self.config.keep, now);
+                all.filter(|batch| !stays && is_over(batch)).cloned().collect()
             };
             for batch in expired {
                 tracing::info!(batch = %batch.id, "the time of a batch is over");

@@ -1,6 +1,7 @@
 //! What goes wrong with batches, and the codes that it becomes.
 
 use quern_scoring::{BatchError, CreateError, SourceError, UploadError};
+use quern_types::StorageFailure;
 
 use crate::errors::{Code, Failure};
 
@@ -10,7 +11,7 @@ impl From<UploadError> for Failure {
             UploadError::TooMany { .. } => Code::TooManyBatches,
             UploadError::TooLarge { .. } => Code::UploadTooLarge,
             UploadError::Quota(_) => Code::StorageFull,
-            UploadError::Storage(cause) => return Self::internal(cause),
+            UploadError::Storage(cause) => return Self::storage(&StorageFailure::of(cause)),
         };
         Self::new(code, error)
     }
@@ -21,7 +22,7 @@ impl From<CreateError> for Failure {
         let code = match error {
             CreateError::Target(error) => return error.into(),
             CreateError::File(SourceError::Read(cause)) => return Self::internal(cause),
-            CreateError::Storage { reason } => return Self::internal(reason),
+            CreateError::Storage { reason } => return Self::storage(&reason),
             CreateError::ShuttingDown => {
                 return Self::new(Code::ShuttingDown, error).retry_after(1);
             }
@@ -39,7 +40,7 @@ impl From<BatchError> for Failure {
         let code = match &error {
             BatchError::NotFound { .. } => Code::NotFound,
             BatchError::NotEnded { .. } => Code::NotEnded,
-            BatchError::Storage { reason, .. } => return Self::internal(reason),
+            BatchError::Storage { reason, .. } => return Self::storage(reason),
         };
         Self::new(code, error)
     }
@@ -66,6 +67,7 @@ pub(in crate::errors) mod tests {
             (Code::UploadTooLarge, UploadError::TooLarge { limit }.into()),
             (Code::StorageFull, UploadError::Quota(quota).into()),
             (Code::Internal, UploadError::Storage(broken()).into()),
+            (Code::StorageFull, UploadError::Storage(io::ErrorKind::StorageFull.into()).into()),
             (Code::NotFound, CreateError::Target(InvokeError::NotFound { name }).into()),
             (Code::Internal, CreateError::File(SourceError::Read(broken())).into()),
             (Code::InvalidRequest, CreateError::File(SourceError::NoHeader).into()),
