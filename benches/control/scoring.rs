@@ -8,6 +8,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use parquet::{
+    basic::Compression,
+    data_type::FloatType,
+    file::{properties::WriterProperties, writer::SerializedFileWriter},
+    schema::parser::parse_message_type,
+};
 use prometheus::Registry;
 use quern_host_gpu::{Cpu, CpuConfig, inspect};
 use quern_types::{Batch, BatchAxis, DataType, Device, ModelSource, ModelSpec, Replica, Tensor};
@@ -53,8 +59,9 @@ pub(crate) async fn measure() -> Result<()> {
     let quiet = latencies(&client, &quern).await?;
     let mut table = Table::new(["file", "rows/s", "of the engine alone, one lane"]);
     for (name, kind, file) in [
-        ("CSV, a column for each element", "text/csv", csv()),
-        ("NDJSON, a list", "application/x-ndjson", ndjson()),
+        ("CSV, a column for each element", "text/csv", csv().into_bytes()),
+        ("NDJSON, a list", "application/x-ndjson", ndjson().into_bytes()),
+        ("Parquet, a list", "application/vnd.apache.parquet", parquet()?),
     ] {
         let rate = rate(&client, &quern, kind, file).await?;
         progress(format!("{name}: {rate:.0} rows/s"));
@@ -62,7 +69,7 @@ pub(crate) async fn measure() -> Result<()> {
     }
     let (mut path, file) = (String::new(), ndjson());
     for _ in 0..FILES {
-        path = begin(&client, &quern, "application/x-ndjson", file.clone()).await?;
+        path = begin(&client, &quern, "application/x-ndjson", file.clone().into_bytes()).await?;
     }
     let busy = latencies(&client, &quern).await?;
     let last = status(&client, &quern, &path).await?;
@@ -111,6 +118,25 @@ fn ndjson() -> String {
     text
 }
 
+fn parquet() -> Result<Vec<u8>> {
+    let schema = "message rows { required group x (LIST) { repeated group list { required float \
+                  element; } } }";
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let schema = Arc::new(parse_message_type(schema)?);
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
+    let mut group = writer.next_row_group()?;
+    let mut column = group.next_column()?.context("a column")?;
+    let places = (0..ROWS).flat_map(|row| (0..WIDTH).map(move |column| (row, column)));
+    let values: Vec<_> = places.clone().map(|(row, column)| value(row, column)).collect();
+    let repetitions: Vec<_> = places.map(|(_, column)| i16::from(column > 0)).collect();
+    let definitions = vec![1; values.len()];
+    let typed = column.typed::<FloatType>();
+    typed.write_batch(&values, Some(&definitions), Some(&repetitions))?;
+    column.close()?;
+    group.close()?;
+    Ok(writer.into_inner()?)
+}
+
 /// Rows a second that the engine computes in a loop.
 async fn engine(onnx: &[u8]) -> Result<(String, f64)> {
     let ort_library = Some(root().join(".quern/ort")).and_then(|folder| library(&folder));
@@ -140,8 +166,13 @@ fn library(folder: &std::path::Path) -> Option<PathBuf> {
     entries.filter(is_library).max()
 }
 
-async fn begin(client: &Client, quern: &ServerProcess, kind: &str, file: String) -> Result<String> {
-    let input = Part::text(file).mime_str(kind)?;
+async fn begin(
+    client: &Client,
+    quern: &ServerProcess,
+    kind: &str,
+    file: Vec<u8>,
+) -> Result<String> {
+    let input = Part::bytes(file).mime_str(kind)?;
     let form =
         Form::new().text("request", json!({"model": "mlp"}).to_string()).part("input", input);
     let response = client.post(quern.url("/v1/batches")).multipart(form).send().await?;
@@ -154,7 +185,7 @@ async fn status(client: &Client, quern: &ServerProcess, path: &str) -> Result<Va
 }
 
 /// Rows a second of a whole file, from its upload's end to its last result.
-async fn rate(client: &Client, quern: &ServerProcess, kind: &str, file: String) -> Result<f64> {
+async fn rate(client: &Client, quern: &ServerProcess, kind: &str, file: Vec<u8>) -> Result<f64> {
     let path = begin(client, quern, kind, file).await?;
     let begun = Instant::now();
     loop {

@@ -11,7 +11,6 @@
 
 mod channel;
 mod computer;
-mod confinement;
 mod connection;
 mod device;
 mod log;
@@ -19,7 +18,6 @@ mod process;
 mod protocol;
 mod region;
 mod replica;
-mod socket;
 mod supervisor;
 mod unbroken;
 

@@ -2,6 +2,7 @@
 //! with some.
 
 mod lasting;
+mod parquet;
 mod people;
 
 use reqwest::{Method, multipart};

@@ -8,11 +8,12 @@ use serde_json::Value;
 use crate::{assert_none, metadata, root};
 
 /// Crates that one crate alone may use, by prefix, so that it can be exchanged with them.
-const EXCLUSIVE: [(&str, &str); 5] = [
+const EXCLUSIVE: [(&str, &str); 6] = [
     ("wasmtime", "quern-sandbox"),
     ("rusqlite", "quern-store"),
     ("object_store", "quern-store"),
     ("ort", "quern-host-gpu"),
+    ("parquet", "quern-parquet"),
     ("tract", "quern-host-gpu"),
 ];
 

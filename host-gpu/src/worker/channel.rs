@@ -10,12 +10,10 @@ use std::{
     time::Duration,
 };
 
+use quern_process::socket;
 use tokio::{io::Interest, net::UnixDatagram};
 
-use super::{
-    protocol::{MAX_MESSAGE, Reply, Request},
-    socket,
-};
+use super::protocol::{MAX_MESSAGE, Reply, Request};
 
 pub(super) struct Channel {
     /// A connection that keeps messages apart; the type for datagrams is the nearest there is.

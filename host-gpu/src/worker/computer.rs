@@ -9,12 +9,12 @@ use std::{
     time::Instant,
 };
 
+use quern_process::socket;
 use quern_types::{DeviceError, Lookout};
 
 use super::{
     protocol::{Load, MAX_MESSAGE, ModelId, Placed, Port, Reply, Request},
     region::{KEPT_BYTES, Layout, Misplaced, Part, Region, open_sealed},
-    socket,
 };
 use crate::engine::{self, Input, Output, Program, guarded, onnxruntime::Runtime};
 

@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quern_process::socket;
 use quern_types::Lookout;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{Semaphore, watch};
@@ -23,7 +24,6 @@ use super::{
     channel::Channel,
     protocol::{Load, ModelId, Placed, Ready, Reply, Request},
     region::{KEPT_BYTES, Layout, MAX_BYTES, Misplaced, Part, Region},
-    socket,
 };
 use crate::engine::{Input, Output, shortened};
 

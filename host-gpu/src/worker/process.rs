@@ -9,17 +9,15 @@ use std::{
     thread,
 };
 
+use quern_process::{confine, leave_files, outlive_nobody, socket};
 use rustix::{
     net::{SocketType, sockopt::socket_type},
-    process::{Signal, set_parent_process_death_signal},
     stdio::stdin,
 };
 
 use super::{
     computer::{Computer, Loaded},
-    confinement,
     protocol::{MAX_MESSAGE, Opened, Ready, Setup, Started},
-    socket,
 };
 use crate::engine::onnxruntime::{OpenError, Runtime};
 
@@ -60,20 +58,6 @@ pub fn run_device_worker() -> Result<Infallible, DeviceWorkerError> {
     std::process::exit(i32::from(!ended_well))
 }
 
-/// Ends with the server, but not by signals that are meant for it: it may want to finish what it
-/// has begun.
-fn outlive_nobody() -> io::Result<()> {
-    // Beside the end of the socket: a worker whose threads hang does not see that.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: ignoring a signal runs no code, and no other thread exists yet.
-        if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}
-
 fn channels(setup: &Setup) -> io::Result<Vec<OwnedFd>> {
     let count = setup.lanes.saturating_add(setup.loaders);
     let channel = |expected| {
@@ -102,14 +86,14 @@ fn begin(setup: &Setup, channels: Vec<OwnedFd>) -> Result<Ready, String> {
     let loaded = Arc::new(Loaded { runtime, lanes, models: RwLock::default() });
     // That no file can be opened holds for this thread and those that it starts from here on; the
     // rest holds for all that there are.
-    let files = confinement::leave_files();
+    let files = leave_files();
     for (index, socket) in channels.into_iter().enumerate() {
         let computer = Computer::new(index, socket, loaded.clone());
         let name = if index < lanes { "lane" } else { "loader" };
         let thread = thread::Builder::new().name(format!("{name}-{index}"));
         thread.spawn(move || serve(computer)).map_err(|error| format!("no thread: {error}"))?;
     }
-    let confinement = confinement::confine(&files, setup.memory_bytes);
+    let confinement = confine(&files, setup.memory_bytes);
     Ok(Ready { ort_version, confinement })
 }
 

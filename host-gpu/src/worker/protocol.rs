@@ -7,11 +7,9 @@ use std::{path::PathBuf, sync::Arc};
 use quern_types::{Confinement, DataType, Engine};
 use serde::{Deserialize, Serialize};
 
-use super::region::Part;
+pub(super) use quern_process::socket::MAX_MESSAGE;
 
-/// Longest message, which both ends hold a buffer for. What a system allows a message between
-/// processes is about 200 KiB.
-pub(super) const MAX_MESSAGE: usize = 128 << 10;
+use super::region::Part;
 
 /// A model of this server, in all workers that it ever starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

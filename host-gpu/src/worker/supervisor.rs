@@ -19,6 +19,7 @@ use std::{
 };
 
 use prometheus::{IntCounter, Registry};
+use quern_process::socket;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use tokio::{runtime::Handle, sync::watch};
 
@@ -27,7 +28,6 @@ use super::{
     connection::{Connection, Limits, Parts, Process},
     log,
     protocol::{MAX_MESSAGE, Opened, Ready, Setup, Started},
-    socket,
 };
 use crate::{cpu::ID, engine::shortened};
 

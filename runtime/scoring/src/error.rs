@@ -63,6 +63,12 @@ pub enum CreateError {
     /// The file can't be read.
     #[error("{0}")]
     File(SourceError),
+    /// Others are being looked at.
+    #[error("{limit} files of Parquet are being looked at, as many as there may be: try again")]
+    Busy {
+        /// The limit.
+        limit: usize,
+    },
     /// The tenant has as many batches as it may have.
     #[error("there are {limit} batches already, as many as there may be: remove some")]
     TooMany {

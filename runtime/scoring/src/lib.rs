@@ -11,9 +11,11 @@
 
 mod batch;
 mod calls;
+mod config;
 mod error;
 mod folder;
 mod live;
+mod look;
 mod metrics;
 mod plan;
 mod quota;
@@ -29,12 +31,13 @@ mod value;
 mod writer;
 
 pub use batch::{BatchId, BatchState, BatchStatus, InvalidBatchId};
+pub use config::ScoringConfig;
 pub use error::{BatchError, CreateError, OpenError, UploadError};
 pub use folder::FolderError;
 pub use plan::PlanError;
 pub use quota::QuotaExceeded;
-pub use request::{BatchRequest, BatchSpec, ColumnNames, Format, OnError};
+pub use request::{BatchRequest, BatchSpec, ColumnNames, Format, OnError, ResultFormat};
 pub use rows::RowError;
-pub use scoring::{Results, Scoring, ScoringConfig};
+pub use scoring::{Results, Scoring};
 pub use source::SourceError;
 pub use upload::Upload;

@@ -34,6 +34,8 @@ pub(crate) enum Kept {
     Text(String),
     /// As JSON writes it.
     Json(String),
+    /// A number that JSON has no form for.
+    NotFinite(f64),
 }
 
 /// Everything about a batch but its file.
@@ -71,6 +73,16 @@ enum Columns {
     Named { name: String, elements: Vec<String> },
     /// One for each element.
     Elements(Vec<String>),
+}
+
+impl Columns {
+    /// Those that are read of a file which has these.
+    fn used(&self, has: impl Fn(&str) -> bool) -> &[String] {
+        match self {
+            Self::Named { name, .. } if has(name) => std::slice::from_ref(name),
+            Self::Named { elements, .. } | Self::Elements(elements) => elements,
+        }
+    }
 }
 
 /// What is wrong with a column of a row.
@@ -194,6 +206,12 @@ impl Plan {
             Some(absent) => Err(missing(absent)),
             None => Ok(()),
         }
+    }
+
+    /// The columns that are read of a file which has these.
+    pub(crate) fn used_columns(&self, has: impl Fn(&str) -> bool) -> impl Iterator<Item = &str> {
+        let of_inputs = self.inputs.iter().flat_map(move |input| input.columns.used(&has));
+        of_inputs.chain(&self.keep).map(String::as_str)
     }
 
     /// Every column that may be read, so that a file which has one of them twice is refused.

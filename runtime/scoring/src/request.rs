@@ -15,16 +15,19 @@ pub enum Format {
     Csv,
     /// One JSON object a line.
     Ndjson,
+    /// Apache Parquet.
+    Parquet,
 }
 
 impl Format {
-    const ALL: [Self; 2] = [Self::Csv, Self::Ndjson];
+    const ALL: [Self; 3] = [Self::Csv, Self::Ndjson, Self::Parquet];
 
     /// The word of the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Csv => "csv",
             Self::Ndjson => "ndjson",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -33,6 +36,7 @@ impl Format {
         match self {
             Self::Csv => "text/csv",
             Self::Ndjson => "application/x-ndjson",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 
@@ -47,7 +51,21 @@ impl Format {
         match extension {
             "csv" => Some(Self::Csv),
             "ndjson" | "jsonl" => Some(Self::Ndjson),
+            "parquet" => Some(Self::Parquet),
             _ => None,
+        }
+    }
+
+    /// The format that a file begins like, where one begins like no other.
+    pub fn of_beginning(bytes: &[u8]) -> Option<Self> {
+        bytes.starts_with(b"PAR1").then_some(Self::Parquet)
+    }
+
+    /// The format that results have unless another is asked for.
+    pub fn of_results(self) -> ResultFormat {
+        match self {
+            Self::Csv => ResultFormat::Csv,
+            Self::Ndjson | Self::Parquet => ResultFormat::Ndjson,
         }
     }
 }
@@ -55,6 +73,40 @@ impl Format {
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ResultFormat {
+    /// Comma-separated values, RFC 4180; the first line names the columns.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+impl ResultFormat {
+    /// The format that files have which are written like that.
+    fn of_files(self) -> Format {
+        match self {
+            Self::Csv => Format::Csv,
+            Self::Ndjson => Format::Ndjson,
+        }
+    }
+
+    /// The media type of such results.
+    pub fn media_type(self) -> &'static str {
+        self.of_files().media_type()
+    }
+
+    /// The format that the ending of a file's name stands for.
+    pub fn of_extension(extension: &str) -> Option<Self> {
+        match Format::of_extension(extension)? {
+            Format::Csv => Some(Self::Csv),
+            Format::Ndjson => Some(Self::Ndjson),
+            Format::Parquet => None,
+        }
     }
 }
 
@@ -90,8 +142,8 @@ pub struct BatchRequest {
     pub version: Option<VersionNumber>,
     /// The format of the file; none: as the media type of the upload says.
     pub format: Option<Format>,
-    /// The format of the results; none: that of the file.
-    pub output_format: Option<Format>,
+    /// The format of the results; none: that of the file, and NDJSON for one of Parquet.
+    pub output_format: Option<ResultFormat>,
     /// The columns of inputs, by input; an input that is not here has the columns of its own name.
     #[serde(default)]
     pub columns: BTreeMap<String, ColumnNames>,
@@ -115,7 +167,7 @@ pub struct BatchSpec {
     /// The format of the file.
     pub format: Format,
     /// The format of the results.
-    pub output_format: Format,
+    pub output_format: ResultFormat,
     /// As asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, ColumnNames>,
@@ -145,6 +197,11 @@ mod tests {
             (Format::of_extension("jsonl"), Format::of_extension("txt")),
             (Some(Format::Ndjson), None)
         );
+        assert_eq!(Format::of_beginning(b"PAR1\x15"), Some(Format::Parquet));
+        assert_eq!(Format::of_beginning(b"PAR"), None);
+        assert_eq!(ResultFormat::of_extension("csv"), Some(ResultFormat::Csv));
+        assert_eq!(ResultFormat::of_extension("parquet"), None);
+        assert_eq!(Format::Parquet.of_results().media_type(), "application/x-ndjson");
     }
 
     #[test]
@@ -157,9 +214,12 @@ mod tests {
         let long: BatchRequest = serde_json::from_str(long).expect("a request");
         assert_eq!(long.columns["x"], ColumnNames::One("pixel{}".into()));
         assert_eq!(long.columns["y"], ColumnNames::Many(vec!["a".into(), "b".into()]));
-        for bad in
-            [r#"{}"#, r#"{"model": "m", "rows_per_call": 0}"#, r#"{"model": "m", "mode": 1}"#]
-        {
+        for bad in [
+            r#"{}"#,
+            r#"{"model": "m", "rows_per_call": 0}"#,
+            r#"{"model": "m", "mode": 1}"#,
+            r#"{"model": "m", "output_format": "parquet"}"#,
+        ] {
             assert!(serde_json::from_str::<BatchRequest>(bad).is_err(), "{bad}");
         }
     }

@@ -10,7 +10,7 @@ use quern_types::TensorSpec;
 use crate::{
     calls::{Piece, ScoredChunk},
     plan::{Kept, Layout, Plan, fixed_count},
-    request::Format,
+    request::ResultFormat,
     rows::{Place, RowError},
 };
 use outputs::{Outputs, RowOutput};
@@ -25,7 +25,7 @@ const MOST_COLUMNS: u64 = 4_096;
 /// Writes rows of results.
 pub(crate) struct Encoder<'p> {
     plan: &'p Plan,
-    format: Format,
+    format: ResultFormat,
 }
 
 /// A row of results.
@@ -39,15 +39,15 @@ pub(crate) struct ResultRow {
 }
 
 impl<'p> Encoder<'p> {
-    pub(crate) fn new(plan: &'p Plan, format: Format) -> Self {
+    pub(crate) fn new(plan: &'p Plan, format: ResultFormat) -> Self {
         Self { plan, format }
     }
 
     /// What a file of results begins with.
     pub(crate) fn header(&self) -> Vec<u8> {
         match self.format {
-            Format::Csv => csv::header(self.plan),
-            Format::Ndjson => Vec::new(),
+            ResultFormat::Csv => csv::header(self.plan),
+            ResultFormat::Ndjson => Vec::new(),
         }
     }
 
@@ -109,8 +109,8 @@ impl<'p> Encoder<'p> {
         text: &mut Vec<u8>,
     ) -> Result<(), String> {
         match self.format {
-            Format::Csv => csv::write(line, outcome, text),
-            Format::Ndjson => ndjson::write(line, outcome, text),
+            ResultFormat::Csv => csv::write(line, outcome, text),
+            ResultFormat::Ndjson => ndjson::write(line, outcome, text),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use futures::{StreamExt, stream};
 use quern_dispatcher::{Dispatcher, Found};
+use quern_parquet::{ReaderConfig, Stop};
 use quern_types::StorageFault;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -19,7 +20,7 @@ use crate::{
     metrics::ScoringMetrics,
     plan::Plan,
     rows::{Chunk, Gatherer},
-    source::{self, SourceError},
+    source::{self, Opening, SourceError},
     writer::{WriteError, Writer},
 };
 
@@ -41,6 +42,8 @@ pub(crate) struct Turn {
     pub(crate) metrics: ScoringMetrics,
     /// How long a call is tried again that is refused for want of room.
     pub(crate) patience: Duration,
+    /// How files of Parquet are read.
+    pub(crate) reader: ReaderConfig,
     /// Cancelled when the server stops.
     pub(crate) closing: CancellationToken,
 }
@@ -75,7 +78,8 @@ impl Turn {
         };
         let (chunks, chunks_read) = mpsc::channel(WAITING);
         let (scored, scored_read) = mpsc::channel(WAITING);
-        let reading = read(batch, &record, plan.clone(), chunks);
+        let stop = Stop::default();
+        let reading = self.read(batch, &record, plan.clone(), (chunks, stop.clone()));
         let writing = write(batch, self.metrics.clone(), plan.clone(), scored_read);
         let caller = Caller {
             dispatcher: self.dispatcher.clone(),
@@ -87,6 +91,8 @@ impl Turn {
             layout: plan.layout,
         };
         let called = self.call(batch, caller, chunks_read, scored, makes_room).await;
+        // Whoever reads may wait for another process, for rows that nobody takes any more.
+        stop.stop();
         let written = ended(writing.await, "writing its results");
         let read = ended(reading.await, "reading its file");
         let read = read.and_then(|read| read.map_err(|error| error.to_string()));
@@ -144,35 +150,39 @@ impl Turn {
             }
         }
     }
-}
 
-/// Reads the rows of a batch from its checkpoint on.
-fn read(
-    batch: &Batch,
-    record: &BatchRecord,
-    plan: Arc<Plan>,
-    chunks: mpsc::Sender<Chunk>,
-) -> oneshot::Receiver<Result<(), SourceError>> {
-    let (path, format, at) = (batch.folder.input(), record.spec.format, record.checkpoint.position);
-    start("batch-reader", move || {
-        let mut source = source::open(&path, format, &plan, at)?;
-        let mut gatherer = Gatherer::new(&plan);
-        loop {
-            let mut full = None;
-            let more = source.next(&mut |place, record| full = gatherer.take(place, record));
-            let is_last = !matches!(more, Ok(true));
-            // What was read before the file ended, or broke, is scored all the same.
-            let chunk = if is_last { gatherer.finish() } else { full };
-            if let Some(chunk) = chunk
-                && chunks.blocking_send(chunk).is_err()
-            {
-                return Ok(());
+    /// Reads the rows of a batch from its checkpoint on.
+    fn read(
+        &self,
+        batch: &Batch,
+        record: &BatchRecord,
+        plan: Arc<Plan>,
+        (chunks, stop): (mpsc::Sender<Chunk>, Stop),
+    ) -> oneshot::Receiver<Result<(), SourceError>> {
+        let (path, reader) = (batch.folder.input(), self.reader.clone());
+        let (format, at) = (record.spec.format, record.checkpoint.position);
+        start("batch-reader", move || {
+            let (plan, reader, stop) = (&*plan, &reader, &stop);
+            let mut source =
+                source::open(&Opening { path: &path, format, plan, at, reader, stop })?;
+            let mut gatherer = Gatherer::new(plan);
+            loop {
+                let mut full = None;
+                let more = source.next(&mut |place, record| full = gatherer.take(place, record));
+                let is_last = !matches!(more, Ok(true));
+                // What was read before the file ended, or broke, is scored all the same.
+                let chunk = if is_last { gatherer.finish() } else { full };
+                if let Some(chunk) = chunk
+                    && chunks.blocking_send(chunk).is_err()
+                {
+                    return Ok(());
+                }
+                if is_last {
+                    return more.map(drop);
+                }
             }
-            if is_last {
-                return more.map(drop);
-            }
-        }
-    })
+        })
+    }
 }
 
 /// Writes the results of a batch from its checkpoint on.

@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -16,17 +15,17 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BatchError, CreateError, OpenError, UploadError,
+    BatchError, CreateError, OpenError, ScoringConfig, UploadError,
     batch::{BatchId, BatchRecord, BatchState, BatchStatus, Checkpoint, Ending},
     folder::Folder,
     live::Batch,
+    look::{Look, Looks},
     metrics::ScoringMetrics,
     plan::Plan,
     quota::Quota,
-    request::{BatchRequest, BatchSpec, Format},
-    rows::Position,
+    request::{BatchRequest, BatchSpec, Format, ResultFormat},
     run::{Turn, TurnEnd},
-    source, turns,
+    turns,
     upload::Upload,
 };
 
@@ -39,41 +38,6 @@ const DISK_PAUSE: Duration = Duration::from_secs(2);
 /// Bytes that an upload may have beside its file.
 const AROUND: ByteSize = ByteSize::mib(2);
 
-/// What batches may take up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScoringConfig {
-    /// Where their files are.
-    pub directory: PathBuf,
-    /// Batches that run at a time; more wait for their turn.
-    pub running: u32,
-    /// Batches that a tenant has, ended ones included.
-    pub most: u32,
-    /// Bytes of one file.
-    pub upload: ByteSize,
-    /// Bytes that the files and results of a tenant's batches have together.
-    pub storage: ByteSize,
-    /// How long a batch is kept after it has ended.
-    pub keep: Duration,
-    /// How long a call is tried again that is refused for want of room, before its batch fails.
-    pub patience: Duration,
-}
-
-impl ScoringConfig {
-    /// What is usual, for batches in a folder.
-    pub fn new(directory: PathBuf) -> Self {
-        const HOUR: Duration = Duration::from_secs(60 * 60);
-        Self {
-            directory,
-            running: 2,
-            most: 1_000,
-            upload: ByteSize::mib(4 << 10),
-            storage: ByteSize::mib(16 << 10),
-            keep: 7 * 24 * HOUR,
-            patience: HOUR,
-        }
-    }
-}
-
 /// All batches of a server.
 pub struct Scoring {
     config: ScoringConfig,
@@ -83,6 +47,7 @@ pub struct Scoring {
     table: Mutex<Table>,
     /// Told when a batch may have its turn.
     ready: Notify,
+    looks: Looks,
     tasks: TaskTracker,
 }
 
@@ -105,7 +70,7 @@ pub struct Results {
     /// Its length.
     pub bytes: u64,
     /// How it is written.
-    pub format: Format,
+    pub format: ResultFormat,
     /// Rows in it, and those of them that could not be scored.
     pub rows: u64,
     /// See there.
@@ -135,7 +100,8 @@ impl Scoring {
             }
         }
         let closing = CancellationToken::new();
-        let turn = Turn { dispatcher, metrics, patience: config.patience, closing };
+        let (patience, reader) = (config.patience, config.reader.clone());
+        let turn = Turn { dispatcher, metrics, patience, reader, closing };
         let scoring = Self {
             config,
             folder,
@@ -143,6 +109,7 @@ impl Scoring {
             turn,
             table: Mutex::new(table),
             ready: Notify::new(),
+            looks: Looks::default(),
             tasks: TaskTracker::new(),
         };
         scoring.count(&scoring.table());
@@ -200,9 +167,18 @@ impl Scoring {
         if self.turn.closing.is_cancelled() {
             return Err(CreateError::ShuttingDown);
         }
-        let (scoring, tenant) = (self.clone(), tenant.clone());
-        let making = self.tasks.spawn_blocking(move || scoring.make(tenant, request, said, upload));
-        let made = making.await;
+        let format = request.format.or(said).ok_or(CreateError::Format)?;
+        let look = self.looks.begin(format).await?;
+        let (scoring, tenant, stop) = (self.clone(), tenant.clone(), look.stop.clone());
+        let mut making =
+            self.tasks.spawn_blocking(move || scoring.make(tenant, request, look, upload));
+        let made = tokio::select! {
+            made = &mut making => made,
+            () = self.turn.closing.cancelled() => {
+                stop.stop();
+                making.await
+            }
+        };
         made.map_err(|error| CreateError::Storage { reason: error.to_string().into() })?
     }
 
@@ -210,26 +186,25 @@ impl Scoring {
         &self,
         tenant: TenantId,
         request: BatchRequest,
-        said: Option<Format>,
+        look: Look,
         mut upload: Upload,
     ) -> Result<BatchStatus, CreateError> {
-        let BatchRequest { model, version, format, output_format, columns, keep, .. } = request;
+        let BatchRequest { model, version, output_format, columns, keep, .. } = request;
         let routes = self.turn.dispatcher.routes();
         let found = Found::find(&routes, &tenant, &model, version)?;
-        let format = format.or(said).ok_or(CreateError::Format)?;
+        let format = look.format;
         let spec = BatchSpec {
             model,
             version: found.version(),
             format,
-            output_format: output_format.unwrap_or(format),
+            output_format: output_format.unwrap_or(format.of_results()),
             columns,
             keep,
             on_error: request.on_error,
             rows_per_call: request.rows_per_call,
         };
         let plan = Plan::new(&spec, &found)?;
-        source::open(&upload.folder.input(), format, &plan, Position::default())
-            .map_err(CreateError::File)?;
+        look.at(&upload.folder.input(), &plan, &self.config.reader)?;
         let record = BatchRecord {
             id: upload.id,
             tenant: tenant.clone(),

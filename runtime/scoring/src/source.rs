@@ -1,12 +1,15 @@
 //! Files of rows, whatever their format: one row after the other, from any place between two of
 //! them. Memory is bounded by the longest row that is allowed, whatever the file has.
 
+mod columns;
 mod csv;
 pub(crate) mod json;
 mod ndjson;
+mod parquet;
 
 use std::{fs::File, io, path::Path};
 
+use quern_parquet::{ReadError, ReaderConfig, Stop};
 use quern_types::ByteSize;
 
 use crate::{
@@ -41,6 +44,12 @@ pub enum SourceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file of Parquet can't be read.
+    #[error(transparent)]
+    Parquet(ReadError),
+    /// There is no process to read a file of Parquet in.
+    #[error("the file can't be read: {0}")]
+    Process(io::Error),
     /// A row has no end, or is too long.
     #[error("row {row} (line {line}) {reason}")]
     Row {
@@ -62,16 +71,35 @@ pub(crate) trait Source {
     fn next(&mut self, take: Taking<'_>) -> Result<bool, SourceError>;
 }
 
+impl From<ReadError> for SourceError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Start(cause) => Self::Process(cause),
+            error => Self::Parquet(error),
+        }
+    }
+}
+
+/// What is to be read, and how.
+pub(crate) struct Opening<'o> {
+    pub(crate) path: &'o Path,
+    pub(crate) format: Format,
+    pub(crate) plan: &'o Plan,
+    /// Where to read on.
+    pub(crate) at: Position,
+    /// How a file of Parquet is read.
+    pub(crate) reader: &'o ReaderConfig,
+    /// Ends reading that waits for another process.
+    pub(crate) stop: &'o Stop,
+}
+
 /// Opens a file to read on from a place in it.
-pub(crate) fn open(
-    path: &Path,
-    format: Format,
-    plan: &Plan,
-    at: Position,
-) -> Result<Box<dyn Source>, SourceError> {
-    let file = File::open(path)?;
-    Ok(match format {
+pub(crate) fn open(opening: &Opening<'_>) -> Result<Box<dyn Source>, SourceError> {
+    let Opening { plan, at, .. } = *opening;
+    let file = File::open(opening.path)?;
+    Ok(match opening.format {
         Format::Csv => Box::new(csv::CsvRows::open(file, plan, at)?),
         Format::Ndjson => Box::new(ndjson::JsonLines::open(file, at)?),
+        Format::Parquet => Box::new(parquet::ParquetRows::open(&file, opening)?),
     })
 }

@@ -15,8 +15,16 @@ pub(crate) enum Value<'a> {
     Bool(bool),
     /// A number, as JSON writes it.
     Number(&'a str),
+    /// A number that is one already, in the type that it has.
+    Integer(i128),
+    /// See [`Value::Integer`].
+    Single(f32),
+    /// See [`Value::Integer`].
+    Double(f64),
     /// A string.
     Text(Cow<'a, str>),
+    /// Bytes, which need not be a string.
+    Bytes(&'a [u8]),
     /// A text that may be anything, as CSV has it.
     Written(&'a str),
     /// Several values.
@@ -32,6 +40,10 @@ impl Value<'_> {
         let text = match self {
             Self::Null => return "null".into(),
             Self::Bool(value) => return value.to_string(),
+            Self::Integer(value) => return value.to_string(),
+            Self::Single(value) => return format!("{value:?}"),
+            Self::Double(value) => return format!("{value:?}"),
+            Self::Bytes(_) => return "bytes".into(),
             Self::List(_) => return "a list".into(),
             Self::Number(text) | Self::Written(text) => text,
             Self::Text(text) => text.as_ref(),
@@ -71,11 +83,11 @@ impl Value<'_> {
             DataType::Fp32 => put(data, self.float::<f32>(dtype)?.to_le_bytes()),
             DataType::Fp64 => put(data, self.float::<f64>(dtype)?.to_le_bytes()),
             DataType::Bytes => {
-                let text = self.text()?;
+                let bytes = self.bytes()?;
                 let length =
-                    u32::try_from(text.len()).map_err(|_| "is longer than 4 GiB".to_owned())?;
+                    u32::try_from(bytes.len()).map_err(|_| "is longer than 4 GiB".to_owned())?;
                 data.extend_from_slice(&length.to_le_bytes());
-                data.extend_from_slice(text.as_bytes());
+                data.extend_from_slice(bytes);
             }
         }
         Ok(())
@@ -84,21 +96,27 @@ impl Value<'_> {
     fn truth(&self) -> Result<bool, String> {
         match self {
             Self::Bool(value) => Ok(*value),
-            Self::Written("true" | "True" | "TRUE" | "1") | Self::Number("1") => Ok(true),
-            Self::Written("false" | "False" | "FALSE" | "0") | Self::Number("0") => Ok(false),
+            Self::Written("true" | "True" | "TRUE" | "1")
+            | Self::Number("1")
+            | Self::Integer(1) => Ok(true),
+            Self::Written("false" | "False" | "FALSE" | "0")
+            | Self::Number("0")
+            | Self::Integer(0) => Ok(false),
             other => Err(other.refused("true, false, 1 or 0", DataType::Bool)),
         }
     }
 
     /// An integer that the type holds; a number with a fraction of nothing but zeros is one, too.
     fn integer<T: TryFrom<i128>>(&self, dtype: DataType) -> Result<T, String> {
-        let (Self::Number(text) | Self::Written(text)) = self else {
-            return Err(self.refused("an integer", dtype));
-        };
-        let text = text.trim();
-        let whole = match text.parse::<i128>() {
-            Ok(value) => Some(value),
-            Err(_) => number(text).and_then(whole),
+        let whole = match self {
+            Self::Number(text) | Self::Written(text) => match text.trim().parse::<i128>() {
+                Ok(value) => Some(value),
+                Err(_) => number(text.trim()).and_then(whole),
+            },
+            Self::Integer(value) => Some(*value),
+            Self::Single(value) => whole(f64::from(*value)),
+            Self::Double(value) => whole(*value),
+            _ => None,
         };
         let whole = whole.ok_or_else(|| self.refused("an integer", dtype))?;
         T::try_from(whole).map_err(|_| format!("is {}, outside the range of {dtype}", self.shown()))
@@ -106,15 +124,21 @@ impl Value<'_> {
 
     /// The nearest value that the type has.
     fn float<T: Float>(&self, dtype: DataType) -> Result<T, String> {
-        let (Self::Number(text) | Self::Written(text)) = self else {
-            return Err(self.refused("a number", dtype));
+        let (given, nearest) = match self {
+            Self::Number(text) | Self::Written(text) => {
+                let parsed = T::parse(text.trim());
+                // What is written with digits is finite.
+                let digits = text.bytes().any(|byte| byte.is_ascii_digit());
+                (if digits { 0.0 } else { f64::INFINITY }, parsed)
+            }
+            Self::Integer(value) => (0.0, Some(T::of_integer(*value))),
+            Self::Single(value) => (f64::from(*value), Some(T::of_double(f64::from(*value)))),
+            Self::Double(value) => (*value, Some(T::of_double(*value))),
+            _ => (0.0, None),
         };
-        let text = text.trim();
-        let parsed = T::parse(text).ok_or_else(|| self.refused("a number", dtype))?;
-        // What is written with digits is finite.
-        let digits = text.bytes().any(|byte| byte.is_ascii_digit());
-        self.check_finite(if digits { 0.0 } else { f64::INFINITY }, parsed.wide(), dtype)?;
-        Ok(parsed)
+        let nearest = nearest.ok_or_else(|| self.refused("a number", dtype))?;
+        self.check_finite(given, nearest.wide(), dtype)?;
+        Ok(nearest)
     }
 
     fn check_finite(&self, given: f64, became: f64, dtype: DataType) -> Result<(), String> {
@@ -124,10 +148,11 @@ impl Value<'_> {
         Ok(())
     }
 
-    fn text(&self) -> Result<&str, String> {
+    fn bytes(&self) -> Result<&[u8], String> {
         match self {
-            Self::Text(text) => Ok(text),
-            Self::Written(text) => Ok(text),
+            Self::Text(text) => Ok(text.as_bytes()),
+            Self::Written(text) => Ok(text.as_bytes()),
+            Self::Bytes(bytes) => Ok(bytes),
             other => Err(other.refused("a string", DataType::Bytes)),
         }
     }
@@ -154,15 +179,25 @@ fn whole(value: f64) -> Option<i128> {
     (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i128)
 }
 
-/// The types that a decimal number is rounded to.
+/// The types that a number is rounded to.
 trait Float: Sized {
     fn parse(text: &str) -> Option<Self>;
+    fn of_integer(value: i128) -> Self;
+    fn of_double(value: f64) -> Self;
     fn wide(&self) -> f64;
 }
 
 impl Float for f32 {
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+
+    fn of_integer(value: i128) -> Self {
+        value as Self
+    }
+
+    fn of_double(value: f64) -> Self {
+        value as Self
     }
 
     fn wide(&self) -> f64 {
@@ -173,6 +208,14 @@ impl Float for f32 {
 impl Float for f64 {
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+
+    fn of_integer(value: i128) -> Self {
+        value as Self
+    }
+
+    fn of_double(value: f64) -> Self {
+        value
     }
 
     fn wide(&self) -> f64 {
@@ -193,7 +236,7 @@ mod tests {
     fn values_become_what_their_type_holds() {
         use DataType::*;
         let written = Value::Written;
-        let cases: [(Value<'_>, DataType, &[u8]); 19] = [
+        let cases: [(Value<'_>, DataType, &[u8]); 26] = [
             (Value::Bool(true), Bool, &[1]),
             (written("False"), Bool, &[0]),
             (Value::Number("1"), Bool, &[1]),
@@ -213,6 +256,13 @@ mod tests {
             (Value::Number("1"), Bf16, &bf16::ONE.to_le_bytes()),
             (written(""), Bytes, &[0, 0, 0, 0]),
             (Value::Text("é\0".into()), Bytes, &[3, 0, 0, 0, 0xc3, 0xa9, 0]),
+            (Value::Bytes(&[0xff]), Bytes, &[1, 0, 0, 0, 0xff]),
+            (Value::Integer(1), Bool, &[1]),
+            (Value::Integer(u64::MAX.into()), Uint64, &u64::MAX.to_le_bytes()),
+            (Value::Double(3.0), Int8, &[3]),
+            (Value::Integer(16_777_217), Fp32, &16_777_216f32.to_le_bytes()),
+            (Value::Single(0.1), Fp64, &f64::from(0.1f32).to_le_bytes()),
+            (Value::Double(f64::INFINITY), Fp32, &f32::INFINITY.to_le_bytes()),
         ];
         for (value, dtype, expected) in cases {
             assert_eq!(element(&value, dtype).as_deref(), Ok(expected), "{value:?} as {dtype}");
@@ -241,6 +291,11 @@ mod tests {
             (Value::Number("2"), Bool, "is 2, where BOOL takes true, false, 1 or 0"),
             (Value::Number("2"), Bytes, "is 2, where BYTES takes a string"),
             (Value::List(vec![]), Fp32, "is a list, where FP32 takes a number"),
+            (Value::Integer(2), Bool, "is 2, where BOOL takes true, false, 1 or 0"),
+            (Value::Integer(256), Uint8, "is 256, outside the range of UINT8"),
+            (Value::Single(1.5), Int64, "is 1.5, where INT64 takes an integer"),
+            (Value::Double(-1e39), Fp32, "is -1e39, outside the range of FP32"),
+            (Value::Bytes(&[0]), Fp32, "is bytes, where FP32 takes a number"),
         ];
         for (value, dtype, expected) in cases {
             let refused = element(&value, dtype).expect_err(expected);

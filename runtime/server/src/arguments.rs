@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Demo(commands::demo::Demo),
     #[command(hide = true)]
     DeviceWorker(commands::device_worker::DeviceWorker),
+    #[command(hide = true)]
+    ParquetReader(commands::parquet_reader::ParquetReader),
 }
 
 #[cfg(test)]

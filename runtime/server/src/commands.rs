@@ -31,6 +31,7 @@ pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod new;
 pub(crate) mod openapi;
+pub(crate) mod parquet_reader;
 pub(crate) mod restore;
 pub(crate) mod rollback;
 pub(crate) mod schedule;
@@ -94,6 +95,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Demo(command) => demo::run(command, session.json).await,
         // Run already, by `main`.
         Command::DeviceWorker(_) => device_worker::run(),
+        Command::ParquetReader(_) => parquet_reader::run(),
     }
 }
 

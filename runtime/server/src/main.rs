@@ -41,8 +41,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let json = arguments.json;
     let outcome = match arguments.command {
-        // It confines itself, with the threads that it starts and no others: before there are any.
+        // These confine themselves, with the threads that they start and no others: before there
+        // are any.
         Command::DeviceWorker(_) => commands::device_worker::run(),
+        Command::ParquetReader(_) => commands::parquet_reader::run(),
         _ => run(arguments),
     };
     match outcome {

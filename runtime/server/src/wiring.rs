@@ -75,7 +75,8 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     } = options;
     let shadow = traffic.shadow();
     let background = options.background;
-    let batches = options.batches.config(server.data.join("batches"));
+    let mut batches = options.batches.config(server.data.join("batches"));
+    batches.reader.environment.push((LAZY_MEMORY.0.into(), LAZY_MEMORY.1.into()));
 
     let store = Store::open(store, &registry)
         .await

@@ -20,7 +20,8 @@ const PARTS: &[Part] = &[
         schema: None,
         name: "input",
         media_type: "application/octet-stream",
-        description: "The file of rows, in the format that the request or its media type says.",
+        description: "The file of rows, in the format that the request says, or its media type: \
+                      text/csv, application/x-ndjson or application/vnd.apache.parquet.",
         is_required: true,
     },
 ];

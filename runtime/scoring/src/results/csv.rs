@@ -33,6 +33,7 @@ pub(super) fn write(
         match kept {
             Kept::Null => field("", text),
             Kept::Text(value) | Kept::Json(value) => field(value, text),
+            Kept::NotFinite(value) => field(not_finite(*value), text),
         }
     }
     let plan = line.plan;
@@ -64,12 +65,19 @@ fn elements(output: &RowOutput<'_>, count: u64, text: &mut Vec<u8>) -> Result<()
         match element {
             Text::Plain(value) => field(&value, text),
             Text::Quoted(value) => field(value, text),
-            Text::NotFinite(value) if value.is_nan() => field("NaN", text),
-            Text::NotFinite(value) => field(if value > 0.0 { "inf" } else { "-inf" }, text),
+            Text::NotFinite(value) => field(not_finite(value), text),
         }
         Ok(())
     })?;
     if left == 0 { Ok(()) } else { Err("of another shape than its signature has") }
+}
+
+fn not_finite(value: f64) -> &'static str {
+    match value {
+        value if value.is_nan() => "NaN",
+        value if value > 0.0 => "inf",
+        _ => "-inf",
+    }
 }
 
 fn list(output: &RowOutput<'_>, text: &mut Vec<u8>) -> Result<(), &'static str> {

@@ -2,7 +2,7 @@
 
 use super::{
     ERROR, Line, ROW,
-    outputs::{RowOutput, write_json},
+    outputs::{NOT_FINITE, RowOutput, write_json},
 };
 use crate::{plan::Kept, rows::RowError};
 
@@ -18,6 +18,8 @@ pub(super) fn write(
             Kept::Null => text.extend_from_slice(b"null"),
             Kept::Text(value) => string(value, text),
             Kept::Json(value) => text.extend_from_slice(value.as_bytes()),
+            Kept::NotFinite(_) if outcome.is_err() => text.extend_from_slice(b"null"),
+            Kept::NotFinite(_) => return Err(format!("has in column {column:?} {NOT_FINITE}")),
         }
     }
     match outcome {

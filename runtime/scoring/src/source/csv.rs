@@ -3,7 +3,6 @@
 
 use std::{
     cell::Cell,
-    collections::HashMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     rc::Rc,
@@ -12,7 +11,10 @@ use std::{
 
 use csv::{ByteRecord, ReaderBuilder, StringRecord};
 
-use super::{MOST_ROW, Source, SourceError, Taking};
+use super::{
+    MOST_ROW, Source, SourceError, Taking,
+    columns::{Columns, Expected},
+};
 use crate::{
     plan::{CellError, Kept, Plan, Record},
     rows::{Place, Position},
@@ -25,27 +27,10 @@ const BUFFER: usize = 64 << 10;
 pub(super) struct CsvRows {
     reader: csv::Reader<Bounded>,
     allowance: Rc<Cell<u64>>,
-    header: Header,
+    header: Columns,
     length: u64,
     row: u64,
     record: ByteRecord,
-}
-
-/// The names of columns, in order, and where each is.
-#[derive(Default)]
-struct Header {
-    names: Vec<String>,
-    places: HashMap<String, usize>,
-}
-
-impl Header {
-    /// Where a column is; `expected` is a guess, mostly right as columns are asked for in order.
-    fn place(&self, column: &str, expected: usize) -> Option<usize> {
-        match self.names.get(expected) {
-            Some(name) if name == column => Some(expected),
-            _ => self.places.get(column).copied(),
-        }
-    }
 }
 
 /// A file that gives no more bytes than one row may have: the parser keeps all of a row, and what
@@ -82,7 +67,7 @@ impl CsvRows {
         let allowance = Rc::new(Cell::new(MOST_ROW.0));
         let file = Bounded { file, allowance: allowance.clone() };
         let reader = ReaderBuilder::new().flexible(true).buffer_capacity(BUFFER).from_reader(file);
-        let (header, record) = (Header::default(), ByteRecord::new());
+        let (header, record) = (Columns::default(), ByteRecord::new());
         let mut rows = Self { reader, allowance, header, length, row: at.row, record };
         rows.read_header(plan)?;
         if at.byte > 0 {
@@ -100,14 +85,13 @@ impl CsvRows {
         if header.is_empty() {
             return Err(SourceError::NoHeader);
         }
-        for (index, name) in header.iter().enumerate() {
-            if self.header.places.insert(name.to_owned(), index).is_some() && plan.may_read(name) {
+        for name in &header {
+            if !self.header.add(name) && plan.may_read(name) {
                 let reason = "is there twice".into();
                 return Err(SourceError::Column { column: name.to_owned(), reason });
             }
         }
-        self.header.names = header.iter().map(str::to_owned).collect();
-        let has = |column: &str| self.header.places.contains_key(column);
+        let has = |column: &str| self.header.has(column);
         plan.check_columns(has)
             .map_err(|CellError { column, reason }| SourceError::Column { column, reason })
     }
@@ -172,18 +156,22 @@ impl Source for CsvRows {
         let end = Position { row, byte: end.byte(), line: end.line() };
         let place = Place { row, line: Some(line), end };
         match self.record.len() {
-            fields if fields != self.header.names.len() => {
+            fields if fields != self.header.count() => {
                 take(
                     place,
                     Err(format!(
                         "has {fields} fields, where there are {} columns",
-                        self.header.names.len()
+                        self.header.count()
                     )),
                 );
             }
             _ => take(
                 place,
-                Ok(&Cells { header: &self.header, record: &self.record, next: Cell::new(0) }),
+                Ok(&Cells {
+                    header: &self.header,
+                    record: &self.record,
+                    next: Expected::default(),
+                }),
             ),
         }
         Ok(true)
@@ -192,16 +180,14 @@ impl Source for CsvRows {
 
 /// One row.
 struct Cells<'r> {
-    header: &'r Header,
+    header: &'r Columns,
     record: &'r ByteRecord,
-    /// After the field that was asked for last.
-    next: Cell<usize>,
+    next: Expected,
 }
 
 impl Cells<'_> {
     fn text(&self, column: &str) -> Option<Result<&str, String>> {
-        let place = self.header.place(column, self.next.get())?;
-        self.next.set(place + 1);
+        let place = self.header.place(column, &self.next)?;
         let cell = self.record.get(place)?;
         let text = str::from_utf8(cell);
         Some(text.map_err(|error| format!("is not UTF-8 at byte {}", error.valid_up_to() + 1)))

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
+    fs::File,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use quern_scoring::{BatchId, ColumnNames, Format, OnError};
+use quern_scoring::{BatchId, ColumnNames, Format, OnError, ResultFormat};
 use quern_types::{Name, VersionNumber};
 use serde::Serialize;
 use serde_json::json;
@@ -24,6 +25,8 @@ use crate::{
 
 /// How often the server is asked how far a batch is.
 const POLL: Duration = Duration::from_millis(200);
+/// Bytes by which a file is told that does not say by its name how it is written.
+const BEGINNING: u64 = 16;
 
 /// Score a file of rows through a model or an inference function, in the background
 #[derive(Debug, Subcommand)]
@@ -37,7 +40,7 @@ pub(crate) enum Batch {
 
 /// Upload a file of rows, follow how far it is, and take the results
 ///
-/// The file is CSV or JSON lines (NDJSON). The batch runs at the lowest priority. Ctrl-C leaves it
+/// The file is CSV, JSON lines (NDJSON) or Parquet. The batch runs at the lowest priority. Ctrl-C leaves it
 /// running on the server.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
@@ -55,13 +58,14 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NUMBER")]
     version: Option<VersionNumber>,
 
-    /// How the file is written, csv or ndjson [default: as its name says]
+    /// How the file is written, csv, ndjson or parquet [default: as its name says, or its first bytes]
     #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
     format: Option<Format>,
 
-    /// How the results are written [default: as the file is, or as the name of --output says]
-    #[arg(long, value_name = "FORMAT", value_parser = parse_format)]
-    output_format: Option<Format>,
+    /// How the results are written, csv or ndjson [default: as the name of --output says, or as the
+    /// file is, and ndjson for one of Parquet]
+    #[arg(long, value_name = "FORMAT", value_parser = parse_result_format)]
+    output_format: Option<ResultFormat>,
 
     /// The columns of an input: INPUT=COLUMN, INPUT=A,B,C, or INPUT=pixel{}, where numbers stand
     /// for {}; may be given several times [default: the columns named like the inputs]
@@ -139,7 +143,11 @@ impl FromStr for ColumnFlag {
 }
 
 fn parse_format(text: &str) -> Result<Format, String> {
-    Format::of_extension(text).ok_or_else(|| "choose csv or ndjson".into())
+    Format::of_extension(text).ok_or_else(|| "choose csv, ndjson or parquet".into())
+}
+
+fn parse_result_format(text: &str) -> Result<ResultFormat, String> {
+    ResultFormat::of_extension(text).ok_or_else(|| "choose csv or ndjson".into())
 }
 
 fn parse_on_error(text: &str) -> Result<OnError, String> {
@@ -156,7 +164,7 @@ struct Request<'a> {
     model: &'a Name,
     version: Option<VersionNumber>,
     format: Format,
-    output_format: Format,
+    output_format: ResultFormat,
     columns: BTreeMap<&'a str, &'a ColumnNames>,
     keep: &'a [String],
     on_error: OnError,
@@ -165,24 +173,34 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn of(command: &'a Run) -> Result<Self, UsageError> {
-        let of_name = |path: &Path| path.extension()?.to_str().and_then(Format::of_extension);
-        let format = command.format.or_else(|| of_name(&command.file)).ok_or_else(|| {
+        let extension = |path: &'a Path| path.extension()?.to_str();
+        let of_name = || extension(&command.file).and_then(Format::of_extension);
+        let format = command.format.or_else(of_name).or_else(|| of_beginning(&command.file));
+        let format = format.ok_or_else(|| {
             let file = command.file.display();
             UsageError(format!("{file} does not say by its name how it is written: pass --format"))
         })?;
-        let of_output = command.output.as_deref().and_then(of_name);
+        let of_output = command.output.as_deref().and_then(extension);
+        let of_output = of_output.and_then(ResultFormat::of_extension);
         let columns = command.columns.iter().map(|flag| (&*flag.input, &flag.columns));
         Ok(Self {
             model: &command.model,
             version: command.version,
             format,
-            output_format: command.output_format.or(of_output).unwrap_or(format),
+            output_format: command.output_format.or(of_output).unwrap_or(format.of_results()),
             columns: columns.collect(),
             keep: &command.keep,
             on_error: command.on_error,
             rows_per_call: command.rows_per_call,
         })
     }
+}
+
+/// The format that a file begins like; none where it can't be read, which the upload will say.
+fn of_beginning(path: &Path) -> Option<Format> {
+    let mut beginning = Vec::new();
+    File::open(path).ok()?.take(BEGINNING).read_to_end(&mut beginning).ok()?;
+    Format::of_beginning(&beginning)
 }
 
 pub(crate) async fn run(session: &Session, command: Batch) -> Result<()> {

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use quern_dispatcher::{FunctionsConfig, ModelsConfig, ShadowConfig};
 use quern_gateway::{EdgeLimits, HandshakeLimits, KeyPrefix, SharedMemoryConfig};
+use quern_parquet::ReaderConfig;
 use quern_sandbox::OutboundConfig;
 use quern_scoring::ScoringConfig;
 use quern_store::StoreConfig;
@@ -266,6 +267,8 @@ section! {
         keep: Time<1_000, { 365 * DAY }> = Time(Period::from_millis(7 * DAY));
         /// How long a call of a batch is tried again that finds no room, before the batch fails.
         patience: Time<0, { 7 * DAY }> = Time(Period::from_millis(3_600_000));
+        /// Memory of the process that reads a file of Parquet; one that needs more can't be read.
+        parquet_memory: Size<67_108_864, TIB> = Size(ByteSize::mib(1 << 10));
     }
 }
 
@@ -411,14 +414,17 @@ impl Traffic {
 
 impl Batches {
     pub(crate) fn config(&self, directory: PathBuf) -> ScoringConfig {
+        let usual = ScoringConfig::new(directory);
+        let reader = ReaderConfig { memory_bytes: self.parquet_memory.0.0, ..usual.reader };
         ScoringConfig {
-            directory,
+            directory: usual.directory,
             running: self.running.0,
             most: self.max_batches.0,
             upload: self.max_input.0,
             storage: self.storage.0,
             keep: self.keep.0.0,
             patience: self.patience.0.0,
+            reader,
         }
     }
 }

@@ -21,7 +21,10 @@ impl From<CreateError> for Failure {
     fn from(error: CreateError) -> Self {
         let code = match error {
             CreateError::Target(error) => return error.into(),
-            CreateError::File(SourceError::Read(cause)) => return Self::internal(cause),
+            CreateError::File(SourceError::Read(cause) | SourceError::Process(cause)) => {
+                return Self::internal(cause);
+            }
+            CreateError::Busy { .. } => return Self::new(Code::Busy, error).retry_after(1),
             CreateError::Storage { reason } => return Self::storage(&reason),
             CreateError::ShuttingDown => {
                 return Self::new(Code::ShuttingDown, error).retry_after(1);
@@ -70,7 +73,9 @@ pub(in crate::errors) mod tests {
             (Code::StorageFull, UploadError::Storage(io::ErrorKind::StorageFull.into()).into()),
             (Code::NotFound, CreateError::Target(InvokeError::NotFound { name }).into()),
             (Code::Internal, CreateError::File(SourceError::Read(broken())).into()),
+            (Code::Internal, CreateError::File(SourceError::Process(broken())).into()),
             (Code::InvalidRequest, CreateError::File(SourceError::NoHeader).into()),
+            (Code::Busy, CreateError::Busy { limit: 2 }.into()),
             (Code::Internal, CreateError::Storage { reason: "/secret/path".into() }.into()),
             (Code::ShuttingDown, CreateError::ShuttingDown.into()),
             (

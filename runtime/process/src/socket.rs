@@ -1,5 +1,5 @@
-//! Messages over the sockets between server and worker, each sent and received as a whole, and the
-//! open files that go with them. Waits only where the socket does.
+//! Messages over the sockets between the server and a process that it has started, each sent and
+//! received as a whole, and the open files that go with them. Waits only where the socket does.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -16,16 +16,18 @@ use rustix::net::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::protocol::MAX_MESSAGE;
+/// Longest message, which both ends hold a buffer for. What a system allows a message between
+/// processes is about 200 KiB.
+pub const MAX_MESSAGE: usize = 128 << 10;
 
 /// Two ends of a connection that keeps messages apart. Neither is inherited by other programs.
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
 /// Sends a message, and an open file with it.
-pub(super) fn send<M: Serialize>(
+pub fn send<M: Serialize>(
     socket: impl AsFd,
     message: &M,
     file: Option<BorrowedFd<'_>>,
@@ -46,14 +48,14 @@ pub(super) fn send<M: Serialize>(
 
 /// Receives a message; files that come with it are dropped. `UnexpectedEof` if the other end is
 /// gone, `InvalidData` if it is no such message.
-pub(super) fn receive<M: DeserializeOwned>(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<M> {
+pub fn receive<M: DeserializeOwned>(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<M> {
     // Without room for files, the system takes none in.
     let control = &mut RecvAncillaryBuffer::default();
     receive_into(socket, buffer, control, RecvFlags::empty())
 }
 
 /// Receives a message, and the file with it if there is one.
-pub(super) fn receive_with_file<M: DeserializeOwned>(
+pub fn receive_with_file<M: DeserializeOwned>(
     socket: impl AsFd,
     buffer: &mut [u8],
 ) -> io::Result<(M, Option<OwnedFd>)> {
@@ -61,7 +63,7 @@ pub(super) fn receive_with_file<M: DeserializeOwned>(
 }
 
 /// The same if there is a message; `WouldBlock` if not.
-pub(super) fn try_receive_with_file<M: DeserializeOwned>(
+pub fn try_receive_with_file<M: DeserializeOwned>(
     socket: impl AsFd,
     buffer: &mut [u8],
 ) -> io::Result<(M, Option<OwnedFd>)> {
@@ -85,7 +87,7 @@ fn receive_with<M: DeserializeOwned>(
 
 /// Tries to receive again and again for so long, letting others that want the processor go first;
 /// none if nothing came. What comes soon need not wake anybody up then.
-pub(super) fn look<T>(
+pub fn look<T>(
     patience: Duration,
     mut receive: impl FnMut() -> io::Result<T>,
 ) -> Option<io::Result<T>> {
@@ -100,7 +102,7 @@ pub(super) fn look<T>(
 }
 
 /// Whether there is nobody at the other end any more.
-pub(super) fn is_end(error: &io::Error) -> bool {
+pub fn is_end(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }

@@ -1,4 +1,4 @@
-//! What a worker is kept from once it has its engines: files, the network, other programs. Says
+//! What a process is kept from once it has what it needs: files, the network, other programs. Says
 //! of each measure whether it is in force, which it tries where it can; a system without one is
 //! never passed over in silence.
 
@@ -48,6 +48,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_nanosleep,
+    libc::SYS_pread64,
     libc::SYS_read,
     libc::SYS_recvmsg,
     libc::SYS_restart_syscall,
@@ -67,10 +68,11 @@ const ALLOWED: &[i64] = &[
 ];
 
 /// Whether this process can open no file any more, by landlock.
-pub(super) struct Files(Result<(), String>);
+#[derive(Debug)]
+pub struct Files(Result<(), String>);
 
 /// Takes away the files from this thread and all that it starts, where the system has landlock.
-pub(super) fn leave_files() -> Files {
+pub fn leave_files() -> Files {
     let restrict = || -> Result<RulesetStatus, RulesetError> {
         let ruleset = Ruleset::default()
             .handle_access(AccessFs::from_all(LANDLOCK))?
@@ -85,7 +87,7 @@ pub(super) fn leave_files() -> Files {
 }
 
 /// Confines all threads of this process, and reports what it is kept from.
-pub(super) fn confine(files: &Files, memory_bytes: Option<u64>) -> Vec<Confinement> {
+pub fn confine(files: &Files, memory_bytes: Option<u64>) -> Vec<Confinement> {
     let limit = |resource, bytes: u64| {
         let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
         setrlimit(resource, limit).map_err(|error| error.to_string())

@@ -1,0 +1,132 @@
+//! A whole file: its columns, and its rows from any on. All that it does depends on what the file
+//! claims, so that it belongs into a process that may end.
+
+use std::io;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use crate::{
+    cell::RowWriter,
+    column::{self, ColumnError, Values},
+    schema::{Column, Leaf, columns},
+    source::OpenFile,
+};
+
+/// A file whose columns are known.
+pub(crate) struct Table {
+    reader: SerializedFileReader<OpenFile>,
+    columns: Vec<Column>,
+}
+
+/// A column of a row group, and its name.
+struct Reading<'t> {
+    values: Box<dyn Values>,
+    name: &'t str,
+}
+
+/// Why rows can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TableError {
+    /// The file contradicts itself, or has what the parser can't read.
+    #[error("{0}")]
+    File(String),
+    /// Nobody takes the rows.
+    #[error("{0}")]
+    Taken(#[from] io::Error),
+}
+
+impl Table {
+    /// Reads what the file says of itself.
+    pub(crate) fn open(file: OpenFile) -> Result<Self, TableError> {
+        let reader = SerializedFileReader::new(file);
+        let reader = reader.map_err(|error| TableError::File(error.to_string()))?;
+        let columns = columns(reader.metadata().file_metadata().schema_descr());
+        Ok(Self { reader, columns })
+    }
+
+    /// Its columns, in order.
+    pub(crate) fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// How many rows it claims to have.
+    pub(crate) fn rows(&self) -> u64 {
+        let groups = self.reader.metadata().row_groups().iter();
+        let rows = groups.map(|group| u64::try_from(group.num_rows()).unwrap_or(0));
+        rows.fold(0, u64::saturating_add)
+    }
+
+    /// Hands on the rows after the first `skip`, each with the values of these columns.
+    pub(crate) fn read(
+        &self,
+        wanted: &[u32],
+        mut skip: u64,
+        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), TableError> {
+        let wanted = self.wanted(wanted)?;
+        let mut row = RowWriter::default();
+        for group in 0..self.reader.num_row_groups() {
+            let rows = self.reader.metadata().row_group(group).num_rows();
+            let rows = u64::try_from(rows)
+                .map_err(|_| TableError::File(format!("row group {group} has {rows} rows")))?;
+            let skipped = skip.min(rows);
+            skip -= skipped;
+            if skipped == rows {
+                continue;
+            }
+            let mut columns = self.group(group, &wanted, skipped)?;
+            for _ in skipped..rows {
+                row.clear();
+                for Reading { values, name } in &mut columns {
+                    values.next(&mut row).map_err(|error| broken(name, &error))?;
+                }
+                take(row.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of a row group, behind its first rows.
+    fn group<'t>(
+        &self,
+        group: usize,
+        wanted: &[(&'t Leaf, &'t str)],
+        skip: u64,
+    ) -> Result<Vec<Reading<'t>>, TableError> {
+        let reader = self.reader.get_row_group(group);
+        let reader = reader.map_err(|error| TableError::File(error.to_string()))?;
+        let column = |(leaf, name): &(&'t Leaf, &'t str)| {
+            let begin = || -> Result<Box<dyn Values>, ColumnError> {
+                let mut column = column::values(leaf, reader.get_column_reader(leaf.place)?);
+                if let Ok(rows @ 1..) = usize::try_from(skip) {
+                    column.skip(rows)?;
+                }
+                Ok(column)
+            };
+            let values = begin().map_err(|error| broken(name, &error))?;
+            Ok(Reading { values, name })
+        };
+        wanted.iter().map(column).collect()
+    }
+
+    /// The columns that stand at these places; at least one, for of none there are any number of
+    /// rows.
+    fn wanted(&self, places: &[u32]) -> Result<Vec<(&Leaf, &str)>, TableError> {
+        let column = |place: &u32| {
+            let column = self.columns.get(*place as usize);
+            let column = column.ok_or_else(|| TableError::File("it has no such column".into()))?;
+            match &column.leaf {
+                Ok(leaf) => Ok((leaf, &*column.name)),
+                Err(reason) => Err(TableError::File(format!("column {:?} {reason}", column.name))),
+            }
+        };
+        match places {
+            [] => Err(TableError::File("no column is asked for".into())),
+            places => places.iter().map(column).collect(),
+        }
+    }
+}
+
+fn broken(column: &str, error: &ColumnError) -> TableError {
+    TableError::File(format!("column {column:?}: {error}"))
+}
