@@ -6,6 +6,11 @@ use std::io::{self, Read, Write};
 use quern_types::Confinement;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+/// Longest description of a file.
+pub(crate) const MOST_DESCRIPTION: u64 = 16 << 20;
+/// Rows of a column that are passed over before that is said.
+pub(crate) const SKIPPED_ROWS: u64 = 1 << 16;
+
 /// What a new process is told first, together with the file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Setup {
@@ -64,11 +69,20 @@ pub(crate) enum Kind {
     End = 5,
     /// There might be, but they can't be read: why, as a text.
     Broken = 6,
+    /// Rows of a column are passed over, which takes a while.
+    Skipped = 7,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Described, Self::Wanted, Self::Row, Self::LongRow, Self::End, Self::Broken];
+    const ALL: [Self; 7] = [
+        Self::Described,
+        Self::Wanted,
+        Self::Row,
+        Self::LongRow,
+        Self::End,
+        Self::Broken,
+        Self::Skipped,
+    ];
 
     fn of(byte: u8) -> io::Result<Self> {
         let kind = Self::ALL.into_iter().find(|kind| *kind as u8 == byte);
@@ -84,14 +98,9 @@ pub(crate) fn write(to: &mut impl Write, kind: Kind, bytes: &[u8]) -> io::Result
     to.write_all(bytes)
 }
 
-/// Writes a message as a frame.
-pub(crate) fn write_message(
-    to: &mut impl Write,
-    kind: Kind,
-    message: &impl Serialize,
-) -> io::Result<()> {
-    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
-    write(to, kind, &bytes)
+/// The bytes of a message, which are a frame's.
+pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    postcard::to_stdvec(message).map_err(io::Error::other)
 }
 
 /// Reads a frame of at most so many bytes into `bytes`.
@@ -151,7 +160,7 @@ mod tests {
             let refused = read(&mut &bytes[..], 3, &mut Vec::new()).expect_err(problem);
             assert_eq!(refused.to_string(), problem);
         }
-        let wanted = postcard::to_stdvec(&Wanted { columns: vec![1], skip: 2 }).expect("encodes");
+        let wanted = encode(&Wanted { columns: vec![1], skip: 2 }).expect("encodes");
         assert_eq!(message::<Wanted>(&wanted).expect("decodes").skip, 2);
         assert!(message::<Wanted>(&[&wanted[..], &[0]].concat()).is_err());
         assert!(message::<Wanted>(&wanted[..1]).is_err());

@@ -18,9 +18,9 @@ use rustix::{
 };
 
 use crate::{
-    frame::{self, ColumnDescription, Described, Kind, Opened, Setup, Wanted},
+    frame::{self, ColumnDescription, Described, Kind, MOST_DESCRIPTION, Opened, Setup, Wanted},
     source::OpenFile,
-    table::{Table, TableError},
+    table::{Event, Table, TableError},
 };
 
 /// The command of a program that calls [`run_parquet_reader`].
@@ -89,7 +89,12 @@ fn serve(setup: &Setup, row_bytes: u64, file: File, mut stream: &File) -> Result
     });
     let described = Described { confinement, rows: table.rows(), columns: columns.collect() };
     let mut to = BufWriter::with_capacity(BUFFER, stream);
-    frame::write_message(&mut to, Kind::Described, &described)?;
+    let description = frame::encode(&described)?;
+    if description.len() as u64 > MOST_DESCRIPTION {
+        let columns = table.columns().len();
+        return Err(TableError::File(format!("the names of its {columns} columns are too long")));
+    }
+    frame::write(&mut to, Kind::Described, &description)?;
     to.flush()?;
     let mut bytes = Vec::new();
     match frame::read(&mut stream, u64::from(u32::MAX), &mut bytes) {
@@ -100,9 +105,15 @@ fn serve(setup: &Setup, row_bytes: u64, file: File, mut stream: &File) -> Result
         Err(error) => return Err(error.into()),
     }
     let Wanted { columns, skip } = frame::message(&bytes)?;
-    let read = table.read(&columns, skip, &mut |row| match row.len() as u64 > row_bytes {
-        true => frame::write(&mut to, Kind::LongRow, &[]),
-        false => frame::write(&mut to, Kind::Row, row),
+    let read = table.read(&columns, skip, &mut |event| match event {
+        Event::Row(row) if row.len() as u64 > row_bytes => {
+            frame::write(&mut to, Kind::LongRow, &[])
+        }
+        Event::Row(row) => frame::write(&mut to, Kind::Row, row),
+        Event::Skipped => {
+            frame::write(&mut to, Kind::Skipped, &[])?;
+            to.flush()
+        }
     });
     // Rows before the one that can't be read count, so they are sent first.
     let ended = match &read {

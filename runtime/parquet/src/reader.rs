@@ -20,7 +20,10 @@ use crate::{
     cell::Cells,
     ended,
     error::{Reached, ReadError},
-    frame::{self, ColumnDescription, Described, Kind, Opened, Setup, Wanted},
+    frame::{
+        self, ColumnDescription, Described, Kind, MOST_DESCRIPTION, Opened, SKIPPED_ROWS, Setup,
+        Wanted,
+    },
     process::READER_COMMAND,
     stop::Stop,
 };
@@ -29,8 +32,6 @@ use crate::{
 const MAGIC: [u8; 4] = *b"PAR1";
 /// Bytes that are read from the stream at once.
 const BUFFER: usize = 128 << 10;
-/// Longest frame that is no row: the columns of a file.
-const MOST_DESCRIPTION: u64 = 16 << 20;
 
 /// How files are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub struct Reader {
     stop: Stop,
     described: Described,
     reached: Reached,
+    /// How often it may still say that it passes over rows.
+    skips: u64,
     frame: Vec<u8>,
 }
 
@@ -124,6 +127,7 @@ impl Reader {
             stop,
             described: Described { confinement: vec![], rows: 0, columns: vec![] },
             reached: Reached::Nothing,
+            skips: 0,
             frame: Vec::new(),
         };
         reader.described = match reader.receive(MOST_DESCRIPTION)? {
@@ -159,18 +163,23 @@ impl Reader {
     /// Asks for the values of columns, by their places, in the rows after the first `skip`.
     pub fn ask(&mut self, columns: Vec<u32>, skip: u64) -> Result<(), ReadError> {
         self.reached = Reached::Rows(skip);
+        self.skips = skip.div_ceil(SKIPPED_ROWS).saturating_mul(columns.len() as u64);
         let wanted = Wanted { columns, skip };
         let stream = &mut self.stream.get_mut().stream;
         // It has nothing else to do than to take this.
         let sent = stream
             .set_write_timeout(Some(self.config.patience))
-            .and_then(|()| frame::write_message(stream, Kind::Wanted, &wanted));
+            .and_then(|()| frame::write(stream, Kind::Wanted, &frame::encode(&wanted)?));
         sent.map_err(|error| self.lost(&error))
     }
 
     /// The next row; none at the end of the file.
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>, ReadError> {
-        let kind = self.receive(self.config.row_bytes)?;
+        let mut kind = self.receive(self.config.row_bytes)?;
+        while kind == Kind::Skipped && self.skips > 0 {
+            self.skips -= 1;
+            kind = self.receive(self.config.row_bytes)?;
+        }
         let row = match kind {
             Kind::Row => Row::Cells(Cells::new(&self.frame)),
             Kind::LongRow => Row::TooLong,

@@ -8,6 +8,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use crate::{
     cell::RowWriter,
     column::{self, ColumnError, Values},
+    frame::SKIPPED_ROWS,
     schema::{Column, Leaf, columns},
     source::OpenFile,
 };
@@ -22,6 +23,14 @@ pub(crate) struct Table {
 struct Reading<'t> {
     values: Box<dyn Values>,
     name: &'t str,
+}
+
+/// What reading comes to.
+pub(crate) enum Event<'e> {
+    /// A row.
+    Row(&'e [u8]),
+    /// Some rows of a column were passed over, which may take long.
+    Skipped,
 }
 
 /// Why rows can't be had.
@@ -61,7 +70,7 @@ impl Table {
         &self,
         wanted: &[u32],
         mut skip: u64,
-        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        take: &mut dyn FnMut(Event<'_>) -> io::Result<()>,
     ) -> Result<(), TableError> {
         let wanted = self.wanted(wanted)?;
         let mut row = RowWriter::default();
@@ -74,13 +83,13 @@ impl Table {
             if skipped == rows {
                 continue;
             }
-            let mut columns = self.group(group, &wanted, skipped)?;
+            let mut columns = self.group(group, &wanted, skipped, take)?;
             for _ in skipped..rows {
                 row.clear();
                 for Reading { values, name } in &mut columns {
                     values.next(&mut row).map_err(|error| broken(name, &error))?;
                 }
-                take(row.as_bytes())?;
+                take(Event::Row(row.as_bytes()))?;
             }
         }
         Ok(())
@@ -92,21 +101,25 @@ impl Table {
         group: usize,
         wanted: &[(&'t Leaf, &'t str)],
         skip: u64,
+        take: &mut dyn FnMut(Event<'_>) -> io::Result<()>,
     ) -> Result<Vec<Reading<'t>>, TableError> {
         let reader = self.reader.get_row_group(group);
         let reader = reader.map_err(|error| TableError::File(error.to_string()))?;
-        let column = |(leaf, name): &(&'t Leaf, &'t str)| {
-            let begin = || -> Result<Box<dyn Values>, ColumnError> {
-                let mut column = column::values(leaf, reader.get_column_reader(leaf.place)?);
-                if let Ok(rows @ 1..) = usize::try_from(skip) {
-                    column.skip(rows)?;
-                }
-                Ok(column)
-            };
-            let values = begin().map_err(|error| broken(name, &error))?;
-            Ok(Reading { values, name })
-        };
-        wanted.iter().map(column).collect()
+        let mut columns = Vec::with_capacity(wanted.len());
+        for (leaf, name) in wanted {
+            let column = reader.get_column_reader(leaf.place);
+            let column = column.map_err(|error| broken(name, &error.into()))?;
+            let mut values = column::values(leaf, column);
+            let mut left = skip;
+            while left > 0 {
+                let rows = left.min(SKIPPED_ROWS);
+                values.skip(rows as usize).map_err(|error| broken(name, &error))?;
+                left -= rows;
+                take(Event::Skipped)?;
+            }
+            columns.push(Reading { values, name });
+        }
+        Ok(columns)
     }
 
     /// The columns that stand at these places; at least one, for of none there are any number of

@@ -64,7 +64,10 @@ pub enum CreateError {
     #[error("{0}")]
     File(SourceError),
     /// Others are being looked at.
-    #[error("{limit} files of Parquet are being looked at, as many as there may be: try again")]
+    #[error(
+        "as many files of Parquet are being looked at as there may be, {limit} and one of a tenant: \
+         try again"
+    )]
     Busy {
         /// The limit.
         limit: usize,

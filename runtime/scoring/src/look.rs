@@ -1,9 +1,15 @@
 //! The first look at a file, before there is a batch of it: what makes all of it meaningless is
 //! refused at once. Files of Parquet take a process each, so that only a few are looked at together.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use quern_parquet::{ReadError, ReaderConfig, Stop};
+use quern_types::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -14,14 +20,16 @@ use crate::{
     source::{self, Opening, SourceError},
 };
 
-/// Files of Parquet that are looked at at a time.
-const MOST: usize = 2;
+/// Files of Parquet that are looked at at a time; one of each tenant.
+const MOST: usize = 4;
 /// How long a file waits for its turn, and then for its columns.
 const WAIT: Duration = Duration::from_secs(10);
 
 /// Who may look at files of Parquet.
 pub(crate) struct Looks {
     turns: Arc<Semaphore>,
+    /// One turn for each tenant that looks or waits.
+    tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
     /// How long one waits for its turn.
     wait: Duration,
 }
@@ -32,27 +40,55 @@ pub(crate) struct Look {
     /// Ends it.
     pub(crate) stop: Stop,
     /// Held while a process looks.
-    _turn: Option<OwnedSemaphorePermit>,
+    _turn: Option<Turn>,
+}
+
+/// The turn of a tenant, among its own files and among others.
+struct Turn {
+    _own: OwnedSemaphorePermit,
+    _among_all: OwnedSemaphorePermit,
 }
 
 impl Default for Looks {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(MOST)), wait: WAIT }
+        let turns = Arc::new(Semaphore::new(MOST));
+        Self { turns, tenants: Mutex::default(), wait: WAIT }
     }
 }
 
 impl Looks {
-    /// Waits until a file of this format may be looked at.
-    pub(crate) async fn begin(&self, format: Format) -> Result<Look, CreateError> {
+    /// Waits until a tenant's file of this format may be looked at.
+    pub(crate) async fn begin(
+        &self,
+        tenant: &TenantId,
+        format: Format,
+    ) -> Result<Look, CreateError> {
         let turn = match format {
             Format::Csv | Format::Ndjson => None,
             Format::Parquet => {
-                let turn =
-                    tokio::time::timeout(self.wait, self.turns.clone().acquire_owned()).await;
-                turn.map_err(|_| CreateError::Busy { limit: MOST })?.ok()
+                let turn = tokio::time::timeout(self.wait, self.turn(tenant)).await;
+                Some(turn.ok().flatten().ok_or(CreateError::Busy { limit: MOST })?)
             }
         };
         Ok(Look { format, stop: Stop::default(), _turn: turn })
+    }
+
+    /// The tenant's turn first: whoever waits for that takes no turn from others.
+    async fn turn(&self, tenant: &TenantId) -> Option<Turn> {
+        let own = self.of(tenant).acquire_owned().await.ok()?;
+        let among_all = self.turns.clone().acquire_owned().await.ok()?;
+        Some(Turn { _own: own, _among_all: among_all })
+    }
+
+    fn of(&self, tenant: &TenantId) -> Arc<Semaphore> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = tenants.get(tenant).and_then(Weak::upgrade) {
+            return own;
+        }
+        tenants.retain(|_, other| other.strong_count() > 0);
+        let own = Arc::new(Semaphore::new(1));
+        tenants.insert(tenant.clone(), Arc::downgrade(&own));
+        own
     }
 }
 
@@ -85,16 +121,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_so_many_files_of_parquet_are_looked_at_together() {
+    async fn each_tenant_looks_at_one_file_of_parquet_and_all_at_so_many() {
         let looks = Looks { wait: Duration::ZERO, ..Looks::default() };
+        let tenant = |number: usize| TenantId::new(&format!("t{number}"));
         let mut held = Vec::new();
-        for _ in 0..MOST {
-            held.push(looks.begin(Format::Parquet).await.expect("has room"));
+        for number in 0..MOST {
+            held.push(looks.begin(&tenant(number), Format::Parquet).await.expect("has room"));
+            let again = looks.begin(&tenant(number), Format::Parquet).await;
+            assert!(matches!(again, Err(CreateError::Busy { limit: MOST })));
         }
-        let refused = looks.begin(Format::Parquet).await;
+        let refused = looks.begin(&tenant(MOST), Format::Parquet).await;
         assert!(matches!(refused, Err(CreateError::Busy { limit: MOST })));
-        assert!(looks.begin(Format::Csv).await.is_ok());
+        assert!(looks.begin(&tenant(0), Format::Csv).await.is_ok());
         held.pop();
-        assert!(looks.begin(Format::Parquet).await.is_ok());
+        assert!(looks.begin(&tenant(MOST), Format::Parquet).await.is_ok());
+        held.clear();
+        assert!(looks.begin(&tenant(0), Format::Parquet).await.is_ok());
+        assert_eq!(looks.tenants.lock().expect("is whole").len(), 1);
     }
 }

@@ -168,7 +168,7 @@ impl Scoring {
             return Err(CreateError::ShuttingDown);
         }
         let format = request.format.or(said).ok_or(CreateError::Format)?;
-        let look = self.looks.begin(format).await?;
+        let look = self.looks.begin(tenant, format).await?;
         let (scoring, tenant, stop) = (self.clone(), tenant.clone(), look.stop.clone());
         let mut making =
             self.tasks.spawn_blocking(move || scoring.make(tenant, request, look, upload));

@@ -136,6 +136,21 @@ fn many_rows_come_whole_and_in_order() {
 }
 
 #[test]
+fn many_rows_are_passed_over_in_steps() {
+    let count = 200_000;
+    let columns = vec![
+        required(Values::Int32((0..count).collect())),
+        required(Values::Int64((0..count).map(i64::from).collect())),
+    ];
+    let file = file("required int32 a; required int64 b;", Compression::SNAPPY, &[columns]);
+    for skip in [65_535, 65_536, 65_537, 199_999, 200_000] {
+        let found = rows(&file, config(), skip as u64).expect("reads");
+        assert_eq!(found.len() as i32, count - skip);
+        assert_eq!(found.first(), (skip < count).then(|| format!("{skip} {skip}")).as_ref());
+    }
+}
+
+#[test]
 fn columns_come_as_they_were_asked_for() {
     let mut reader = open(&small(Compression::SNAPPY), config()).expect("opens");
     let names: Vec<_> = reader.columns().iter().map(|column| column.name.clone()).collect();
