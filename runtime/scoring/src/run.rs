@@ -6,7 +6,7 @@ use std::{sync::Arc, thread, time::Duration};
 use futures::{StreamExt, stream};
 use quern_dispatcher::{Dispatcher, Found};
 use quern_parquet::{ReaderConfig, Stop};
-use quern_types::Tracer;
+use quern_types::{StorageFault, Tracer};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -57,6 +57,8 @@ pub(crate) enum TurnEnd {
     Ended(Ending),
     /// The batch goes on later, from its checkpoint.
     Paused,
+    /// The same, but the disk is full, or takes no writes: not before long.
+    Held(String),
 }
 
 /// Why the calls of a turn ended.
@@ -231,6 +233,11 @@ fn decide(
         (Err(WriteError::Row(row)), ..) => {
             let reason = row.to_string();
             TurnEnd::Ended(Ending::Failed { reason, row: Some(row) })
+        }
+        (Err(WriteError::Disk(error)), ..)
+            if StorageFault::from(error.kind()) != StorageFault::Other =>
+        {
+            TurnEnd::Held(error.to_string())
         }
         (Err(error), ..) => failed(error.to_string()),
         (_, CallsEnd::Paused | CallsEnd::Failed(CallsError::ShuttingDown), _) => TurnEnd::Paused,

@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use quern_types::{
     Access, Caller, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, Schedule, ScheduleSpec,
-    Sharing, TenantId, TenantLimits, Token, TokenId, VersionNumber,
+    Sharing, StorageFailure, TenantId, TenantLimits, Token, TokenId, VersionNumber,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -121,7 +121,7 @@ pub enum CommitError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -160,7 +160,7 @@ pub enum RollbackError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -179,7 +179,7 @@ pub enum DeleteError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -368,12 +368,19 @@ impl Catalog {
     }
 
     /// Records that a backup is made.
-    pub(crate) async fn record_backup(&self, caller: &Caller, logs: bool) -> Result<(), String> {
+    pub(crate) async fn record_backup(
+        &self,
+        caller: &Caller,
+        logs: bool,
+    ) -> Result<(), StorageFailure> {
         self.submit(|reply| RecordBackup::new(caller.clone(), logs, reply), |reason| reason).await
     }
 
     /// Removes contents that were kept though no version refers to them.
-    pub(crate) async fn remove_unneeded(&self, contents: Vec<Digest>) -> Result<Removed, String> {
+    pub(crate) async fn remove_unneeded(
+        &self,
+        contents: Vec<Digest>,
+    ) -> Result<Removed, StorageFailure> {
         self.submit(|reply| RemoveUnneeded::new(contents, reply), |reason| reason).await
     }
 
@@ -388,7 +395,7 @@ impl Catalog {
     ) -> Result<Committed, CommitError> {
         let hold = self.ledger.claim(new.content);
         let failed = |reason| CommitError::Storage { reason };
-        let row = NewRow::new(new).map_err(|error| failed(error.to_string()))?;
+        let row = NewRow::new(new).map_err(|error| failed(error.to_string().into()))?;
         self.submit(|reply| CommitVersion::new(row, hold, reply), failed).await
     }
 
@@ -396,7 +403,7 @@ impl Catalog {
     async fn submit<O: Operation + 'static, T, E>(
         &self,
         operation: impl FnOnce(oneshot::Sender<Result<T, E>>) -> O,
-        failed: impl Fn(String) -> E,
+        failed: impl Fn(StorageFailure) -> E,
     ) -> Result<T, E> {
         let sender = self.operations.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let closed = || failed("the store is closed".into());

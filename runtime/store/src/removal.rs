@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use quern_types::{Caller, Class, Digest, Name, Shares, VersionNumber};
+use quern_types::{Caller, Class, Digest, Name, Shares, StorageFailure, VersionNumber};
 use rusqlite::{Connection, params};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -68,7 +68,7 @@ pub enum DeleteVersionError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -180,7 +180,7 @@ impl Operation for DeleteVersion {
         Entry { caller: &self.caller, action: "version.delete", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let answer = match (group, self.outcome) {
             (Ok(removed), Some(outcome)) => outcome.map(|()| removed),
             (group, _) => Err(DeleteVersionError::Storage { reason: failure(group) }),

@@ -41,7 +41,7 @@ impl From<TrafficError> for Failure {
             | TrafficError::CanaryRunning { .. }
             | TrafficError::Split { .. }
             | TrafficError::AlreadyLive { .. } => Code::TrafficConflict,
-            TrafficError::Storage { reason } => return Self::internal(reason),
+            TrafficError::Storage { reason } => return Self::storage(reason),
         };
         Self::new(code, error)
     }
@@ -54,7 +54,7 @@ impl From<DeleteVersionError> for Failure {
                 Code::NotFound
             }
             DeleteVersionError::InUse { .. } => Code::TrafficConflict,
-            DeleteVersionError::Storage { reason } => return Self::internal(reason),
+            DeleteVersionError::Storage { reason } => return Self::storage(reason),
         };
         Self::new(code, error)
     }
