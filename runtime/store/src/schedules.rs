@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use quern_types::{Caller, Name, Schedule, ScheduleSpec, TenantId};
+use quern_types::{Caller, Name, Schedule, ScheduleSpec, StorageFailure, TenantId};
 use rusqlite::{Connection, OptionalExtension, params, types::Type};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -33,7 +33,7 @@ pub enum ScheduleError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -129,7 +129,7 @@ impl Operation for PutSchedule {
         Entry { caller: &self.caller, action: "schedule.put", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -160,13 +160,13 @@ impl Operation for DeleteSchedule {
         Entry { caller: &self.caller, action: "schedule.delete", subject, detail: json!({}) }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
 
 fn answer<T>(
-    group: Result<Removed, String>,
+    group: Result<Removed, StorageFailure>,
     outcome: Option<Result<T, ScheduleError>>,
 ) -> Result<T, ScheduleError> {
     match (group, outcome) {

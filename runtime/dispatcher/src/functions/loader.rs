@@ -44,7 +44,8 @@ impl Loader {
         let concurrency = function.concurrency();
         let permits = usize::try_from(concurrency).unwrap_or(usize::MAX);
         let permits = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
-        Ok(Arc::new(Loaded { function, concurrency, permits, metrics }))
+        let redaction = Arc::new(Semaphore::new(1));
+        Ok(Arc::new(Loaded { function, concurrency, permits, redaction, metrics }))
     }
 
     async fn link(

@@ -24,6 +24,7 @@ use crate::{
     invocation::Invocation,
     route::Route,
     selection::VERSION,
+    sharing::Reached,
 };
 
 /// Divides a body of the Open Inference Protocol, and so belongs to what a key stands for.
@@ -85,9 +86,8 @@ pub(super) fn find(gateway: &Gateway, caller: &Caller, route: Route) -> Result<N
     }
     match route {
         Route::Call(name) => {
-            let owner = gateway.owner(caller, Class::Function, &name)?;
+            let Reached { owner, routes } = gateway.reach(caller, Class::Function, &name)?;
             let name = name.name;
-            let routes = gateway.dispatcher.routes();
             let function = routes.function(&owner, &name);
             let function = function.ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
             match function.live().spec.kind.as_str() {

@@ -22,6 +22,9 @@ pub struct Fire {
     pub name: Name,
     /// When it was made or changed, which tells it from another one of its name.
     pub created: SystemTime,
+    /// The times are all those after this one. It is before the last one that is noted where the
+    /// clock was set back in between.
+    pub after: SystemTime,
     /// The last of its times that have come, whether or not it is called.
     pub until: SystemTime,
     /// The calls, with their times.
@@ -63,6 +66,8 @@ pub(super) fn fire(
     let created = microseconds(fire.created);
     let last =
         found.as_ref().filter(|(of, ..)| *of == created).map_or(created, |(_, last, _)| *last);
+    // What was called before the clock was set back is found by its key, and not called again.
+    let last = last.min(microseconds(fire.after));
     let mut call = found.and_then(|(.., call)| call);
     let mut fired = 0;
     for (time, new) in &fire.calls {
@@ -74,14 +79,14 @@ pub(super) fn fire(
             Err(refusal) => return Ok(Err(refusal)),
         };
         call = Some(id_bytes(enqueued.id).to_vec());
-        fired += 1;
+        fired += usize::from(enqueued.is_new);
     }
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO fires (tenant, name, created_us, last_us, call)
              VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![tenant, name, created, microseconds(fire.until).max(last), call])?;
+        .execute(params![tenant, name, created, microseconds(fire.until), call])?;
     Ok(Ok(fired))
 }
 
