@@ -13,6 +13,7 @@ mod cli;
 mod configuration;
 mod crashes;
 mod deployments;
+mod faults;
 mod grpc;
 mod http_functions;
 mod http_handlers;

@@ -2,9 +2,11 @@
 //! that was acknowledged is lost, and every request is answered or cleanly refused.
 
 mod calls;
+mod canaries;
 mod deployments;
 mod load;
 mod place;
+mod schedules;
 mod shares;
 
 use std::{
@@ -54,9 +56,14 @@ async fn nothing_acknowledged_is_lost_though_the_server_is_killed_again_and_agai
     place.open();
     let server = place.server().await;
     furnish(&server).await;
+    canaries::furnish(&server).await;
+    let minutes = schedules::furnish(&place, &server).await;
+    drop(server);
     let deployed = tokio::spawn(deployments::deploy_on(place.clone(), random.fork()));
     let shared = tokio::spawn(shares::share_on(place.clone(), random.fork()));
     let called = tokio::spawn(calls::call_on(place.clone(), random.fork()));
+    let scheduled = tokio::spawn(schedules::pass_on(place.clone(), minutes, random.fork()));
+    let canaries = tokio::spawn(canaries::follow_on(place.clone(), random.fork()));
     let visitors: Vec<_> = (0..2)
         .flat_map(|_| {
             [tokio::spawn(load::visit(place.clone())), tokio::spawn(load::infer(place.clone()))]
@@ -81,14 +88,20 @@ async fn nothing_acknowledged_is_lost_though_the_server_is_killed_again_and_agai
     let deployed = deployed.await.expect("no deployment is lost");
     let mut shared = shared.await.expect("no change of traffic is lost");
     let mut called = called.await.expect("no call is lost");
+    let scheduled = scheduled.await.expect("no call of a schedule is lost");
+    let mut canaries = canaries.await.expect("canaries are what was acknowledged");
     let server = place.server().await;
     deployments::check(&server, &deployed).await;
     shared.check(&server).await;
     called.check(&server).await;
+    let minutes = scheduled.check(&server).await;
+    canaries.check(&server).await;
+    let (promoted, others) = canaries.ended();
     let _ = write!(
         report,
         "; {} requests answered, {} refused, {} cut off; {} deployments, {} changes of traffic \
-         and {} calls acknowledged",
+         and {} calls acknowledged; {minutes} minutes of a schedule called; {promoted} canaries \
+         promoted, {others} ended otherwise",
         refused.answered,
         refused.refused,
         refused.cut_off,
@@ -98,5 +111,5 @@ async fn nothing_acknowledged_is_lost_though_the_server_is_killed_again_and_agai
     );
     println!("{report}");
     assert!(refused.answered > 0 && !deployed.is_empty() && called.len() > 0);
-    assert!(shared.acknowledged() > 0);
+    assert!(shared.acknowledged() > 0 && minutes > 0 && promoted + others > 0);
 }

@@ -82,7 +82,7 @@ async fn what_can_change_does_and_what_takes_a_restart_is_named() {
     for key in ["server.insecure", "http.max_connections", "models.max_waiting"] {
         assert!(line(key).contains("needs a restart"), "{said}");
     }
-    assert_eq!(server.get("/healthz").await.json()["status"], "ok");
+    assert!(!concerns(server).await.contains(&"configuration".to_owned()));
 }
 
 #[tokio::test]
@@ -92,14 +92,20 @@ async fn what_is_wrong_changes_nothing_and_is_told() {
     let bad = "[http]\nmax_json_body = '4MiB'\nmax_heads = 3";
     let said = configured.reload(bad, "refused").await;
     assert!(said.contains("line 3, http.max_heads: unknown field"), "{said}");
-    let health = server.get("/healthz").await;
-    assert_eq!(health.status, 200, "it serves all the same");
-    assert_eq!(health.json()["troubles"][0], "configuration");
-    assert!(
-        server.get("/metrics").await.text().contains("quern_trouble{trouble=\"configuration\"} 1")
-    );
+    assert!(concerns(server).await.contains(&"configuration".to_owned()));
+    let metrics = server.get("/metrics").await.text();
+    assert!(metrics.contains("quern_server_concern{code=\"configuration\"} 1"), "{metrics}");
+    let alive = server.get("/healthz").await;
+    assert_eq!((alive.status.as_u16(), alive.text().as_str()), (200, r#"{"status":"ok"}"#));
     let large = server.post("/v2/models/absent/infer", "x".repeat(2 << 20)).await;
     assert!(large.status.is_client_error(), "{}", large.text());
     configured.reload("[http]\nmax_json_body = '1MiB'", "taken").await;
-    assert_eq!(server.get("/healthz").await.json()["status"], "ok");
+    assert!(!concerns(server).await.contains(&"configuration".to_owned()));
+}
+
+/// What a server that takes requests says is wrong with it.
+async fn concerns(server: &Server) -> Vec<String> {
+    let health = server.get("/readyz").await;
+    assert_eq!(health.status, 200, "it serves all the same");
+    health.concerns()
 }

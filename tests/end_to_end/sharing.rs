@@ -102,6 +102,18 @@ async fn what_is_shared_is_called_by_those_it_is_shared_with_and_nobody_else() {
         json!({"shared": [], "next": null})
     );
 
+    let index = async |token: &str| {
+        let request = guarded.asked(token, Method::POST, "/v2/repository/index");
+        let entries = answer(request).await.json();
+        let entries = entries.as_array().expect("a list").iter();
+        let of = |entry: &Value| (entry["name"].clone(), entry["version"].clone());
+        entries.map(of).collect::<Vec<_>>()
+    };
+    let model = |name: &str| vec![(json!(name), json!("1"))];
+    assert_eq!(index(friend).await, model("digits-mlp@acme"), "what is called for inference");
+    assert_eq!(index(owner).await, model("digits-mlp"));
+    assert_eq!(index(stranger).await, []);
+
     // What was shared once is refused from the next request on.
     shop.shared("functions/hello", json!({"public": false, "tenants": ["other"]})).await;
     refused(friend, "/f/hello@acme/").await;
@@ -135,6 +147,8 @@ async fn what_is_public_needs_no_token_and_refuses_wrong_ones() {
     // It is in nobody's list: its owner tells whom it concerns.
     let listed = shop.guarded.get(&shop.friend, "/v1/shared").await.json();
     assert_eq!(listed["shared"], json!([]));
+    let index = shop.guarded.asked(&shop.friend, Method::POST, "/v2/repository/index");
+    assert_eq!(answer(index).await.json(), json!([]));
     shop.shared("functions/hello", json!({"public": false, "tenants": []})).await;
     assert_eq!(shop.anonymous("/f/hello@acme/").await.status, 401);
 }

@@ -5,7 +5,7 @@ mod collector;
 
 use futures::future::join_all;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use reqwest::Method;
+use reqwest::{Method, multipart};
 use serde_json::{Value, json};
 
 use self::collector::Exported;
@@ -115,6 +115,65 @@ async fn a_batch_is_linked_with_every_call_that_shares_it() {
     assert_eq!((rows, computed), (ROWS as i64, ROWS as i64));
     let linked: usize = runs.values().map(|run| run.span.links.len()).sum();
     assert_eq!(linked, ROWS);
+}
+
+#[tokio::test]
+async fn a_deployment_is_a_part_of_its_upload_and_says_what_came_of_it() {
+    let collector = Collector::start();
+    let server = collector.server("");
+    let deploy = async |path: &str, form: multipart::Form| {
+        let request = server.request(Method::PUT, path).header("traceparent", CALLER);
+        answer(request.multipart(form)).await.status
+    };
+    let component = multipart::Part::bytes(HELLO.component());
+    let function = multipart::Form::new().text("manifest", HELLO.manifest());
+    let deployed = deploy("/v1/functions/hello", function.part("component", component)).await;
+    assert_eq!(deployed, 201);
+    let upload = collector.span(TRACE, "PUT /v1/functions/{name}").await;
+    let deployment = collector.span(TRACE, "deploy").await;
+    assert!(deployment.is_below(&upload));
+    assert_eq!(deployment.text("quern.function"), "hello");
+    assert_eq!(deployment.number("quern.version"), 1);
+    assert!(deployment.text("quern.digest").starts_with("sha256:"));
+    assert!(deployment.flag("quern.created"));
+    assert!(collector.span(TRACE, "compile").await.is_below(&deployment));
+
+    let garbage = multipart::Form::new().part("model", multipart::Part::bytes(vec![7; 9]));
+    assert_eq!(deploy("/v1/models/bad", garbage).await, 422);
+    let of_model = async || {
+        let spans = collector.spans_of(TRACE, "deploy").into_iter();
+        spans.filter(|span| span.failure().is_some()).count() == 1
+    };
+    until("the failure is told", of_model).await;
+}
+
+#[tokio::test]
+async fn each_call_of_a_batch_is_a_trace_of_its_own() {
+    let collector = Collector::start();
+    let server = collector.server("");
+    server.deploy_digits_model().await;
+    let row = json!({"image": vec![1.0; 64]}).to_string();
+    let input = multipart::Part::bytes(format!("{row}\n{row}\n").into_bytes());
+    let input = input.mime_str("application/x-ndjson").expect("a media type");
+    let asked = json!({"model": "digits-mlp"}).to_string();
+    let form = multipart::Form::new().text("request", asked).part("input", input);
+    let made = answer(server.request(Method::POST, "/v1/batches").multipart(form)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let id = made.json()["id"].as_str().expect("an id").to_owned();
+    let calls = || {
+        let spans = collector.spans().into_iter();
+        spans.filter(|span| span.span.name == "score").collect::<Vec<_>>()
+    };
+    let rows = || calls().iter().map(|call| call.number("quern.rows")).sum::<i64>();
+    until("both rows are scored", async || rows() >= 2).await;
+    let mut traces = std::collections::BTreeSet::new();
+    for call in calls() {
+        assert_eq!((call.text("quern.batch"), call.text("quern.tenant")), (&*id, "default"));
+        assert!(call.span.parent_span_id.is_empty(), "it begins a trace");
+        assert!(collector.span(&call.trace(), "infer").await.is_below(&call));
+        traces.insert(call.trace());
+    }
+    assert_eq!(traces.len(), calls().len());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! request is lost through any of it.
 
 mod canary;
+mod removal;
 mod shadow;
 
 use std::{

@@ -58,6 +58,14 @@ impl Answer {
         code
     }
 
+    /// The codes of what a server says in `/readyz` is wrong with it.
+    pub(crate) fn concerns(&self) -> Vec<String> {
+        let health = self.json();
+        let reasons = health["reasons"].as_array().expect("a list");
+        let code = |reason: &Value| reason["code"].as_str().expect("a code").to_owned();
+        reasons.iter().map(code).collect()
+    }
+
     /// Asserts that this is an error of this status and code whose text has this part.
     pub(crate) fn assert_error(&self, status: u16, code: &str, part: &str) {
         let found = (self.status.as_u16(), self.code());

@@ -44,7 +44,7 @@ pub async fn create_token(
     }
     let mut random = [0; Credential::BYTES];
     getrandom::fill(&mut random)
-        .map_err(|error| AccessChangeError::Storage { reason: error.to_string() })?;
+        .map_err(|error| AccessChangeError::Storage { reason: error.to_string().into() })?;
     let credential = Credential::from_random(random);
     let created = SystemTime::now();
     let token = Token {
@@ -102,6 +102,6 @@ impl Deployer {
     /// What was changed, and by whom: the newest first.
     pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, AccessChangeError> {
         let read = self.store().catalog().audit(query).await;
-        read.map_err(|error| AccessChangeError::Storage { reason: error.to_string() })
+        read.map_err(|error| AccessChangeError::Storage { reason: error.to_string().into() })
     }
 }

@@ -96,7 +96,7 @@ async fn stream(
 async fn end(parts: &Parts, end: BackupEnd) {
     match parts.store.end_backup(end).await {
         Ok(removed) => parts.forget(removed.contents).await,
-        Err(reason) => tracing::warn!(reason, "unneeded blobs stay until the next start"),
+        Err(reason) => tracing::warn!(%reason, "unneeded blobs stay until the next start"),
     }
 }
 

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use futures::Stream;
 use prometheus::Registry;
 use quern_sandbox::Sandbox;
-use quern_store::{LogPage, LogQuery, StageError, StagedBlob, Store};
+use quern_store::{DeleteVersionError, LogPage, LogQuery, StageError, StagedBlob, Store};
 use quern_types::{
     ByteSize, Caller, Class, Device, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelSpec,
-    Name, ReplicaOffers, Routes, TenantId, TrafficOutcomes, VersionNumber,
+    Name, ReplicaOffers, Routes, Span, SpanKind, TenantId, Trace, TrafficOutcomes, VersionNumber,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -85,6 +85,8 @@ pub struct ModelUpload {
     pub content: Staged,
     /// Whether it gets requests at once.
     pub activation: Activation,
+    /// Where its upload stands in a trace.
+    pub trace: Trace,
 }
 
 /// An uploaded function.
@@ -94,6 +96,8 @@ pub struct FunctionUpload {
     pub content: Staged,
     /// Whether it gets requests at once.
     pub activation: Activation,
+    /// Where its upload stands in a trace.
+    pub trace: Trace,
 }
 
 /// Whether a new version gets requests as soon as it is deployed.
@@ -223,12 +227,16 @@ impl Deployer {
     ) -> Result<Deployment, DeployError> {
         let spec = function::parse(name, manifest, &self.parts.config.limits);
         let (parts, owner, key) = (self.parts.clone(), caller.clone(), name.clone());
+        let FunctionUpload { content: Staged { blob, slot }, activation, trace } = component;
+        let span = begin(&trace, Class::Function, caller, name);
+        let trace = span.trace().clone();
         let work = async move {
-            let FunctionUpload { content: Staged { blob, slot: _slot }, activation } = component;
-            let component = function::Uploaded { caller: owner, name: key, blob, activation };
+            let _slot = slot;
+            let component =
+                function::Uploaded { caller: owner, name: key, blob, activation, trace };
             function::deploy(&parts, component, spec?).await
         };
-        self.run(Class::Function, caller, name, work).await
+        self.run(Class::Function, caller, name, (span, work)).await
     }
 
     /// Deploys a model: reads its signature, loads and tries it on its engine, warms it up if its
@@ -243,12 +251,15 @@ impl Deployer {
     ) -> Result<Deployment, DeployError> {
         let manifest = model::parse(manifest);
         let (parts, owner, key) = (self.parts.clone(), caller.clone(), name.clone());
+        let ModelUpload { form, content: Staged { blob, slot }, activation, trace } = model;
+        let span = begin(&trace, Class::Model, caller, name);
+        let trace = span.trace().clone();
         let work = async move {
-            let ModelUpload { form, content: Staged { blob, slot: _slot }, activation } = model;
-            let model = model::Uploaded { caller: owner, name: key, form, blob, activation };
+            let _slot = slot;
+            let model = model::Uploaded { caller: owner, name: key, form, blob, activation, trace };
             model::deploy(&parts, model, manifest?).await
         };
-        self.run(Class::Model, caller, name, work).await
+        self.run(Class::Model, caller, name, (span, work)).await
     }
 
     /// Gives a kept version all requests: `to`; or, where they are split, the live one; or else the
@@ -284,6 +295,21 @@ impl Deployer {
         {
             tracing::warn!(%tenant, %name, %error, "logs of a deleted function stay");
         }
+        self.parts.forget(removed.contents).await;
+        Ok(())
+    }
+
+    /// Removes one version that no request goes to by itself, with its compiled code.
+    pub async fn delete_version(
+        &self,
+        caller: &Caller,
+        class: Class,
+        name: &Name,
+        version: VersionNumber,
+    ) -> Result<(), DeleteVersionError> {
+        let removed =
+            self.parts.store.catalog().delete_version(caller, class, name, version).await?;
+        tracing::info!(tenant = %caller.tenant, %class, %name, %version, "version deleted");
         self.parts.forget(removed.contents).await;
         Ok(())
     }
@@ -337,7 +363,10 @@ impl Deployer {
         class: Class,
         caller: &Caller,
         name: &Name,
-        work: impl Future<Output = Result<Deployment, DeployError>> + Send + 'static,
+        (mut traced, work): (
+            Span,
+            impl Future<Output = Result<Deployment, DeployError>> + Send + 'static,
+        ),
     ) -> Result<Deployment, DeployError> {
         let tenant = &caller.tenant;
         let span = tracing::info_span!("deploy", %tenant, %class, subject = %name);
@@ -347,8 +376,16 @@ impl Deployer {
             let outcome = work.await;
             let took = started.elapsed();
             metrics.record(class, &outcome, took);
+            traced.outcome(&outcome);
             match &outcome {
                 Ok(Deployment { version, digest, created, .. }) => {
+                    traced.note(|| {
+                        [
+                            ("quern.version", version.get().into()),
+                            ("quern.digest", digest.to_string().into()),
+                            ("quern.created", (*created).into()),
+                        ]
+                    });
                     tracing::info!(%version, %digest, created, ?took, "deployed");
                 }
                 Err(error) => tracing::info!(%error, ?took, "not deployed"),
@@ -357,6 +394,19 @@ impl Deployer {
         };
         self.under_way.spawn(recorded.instrument(span)).await?
     }
+}
+
+/// The span of a deployment, from its turn among others to the commit.
+fn begin(trace: &Trace, class: Class, caller: &Caller, name: &Name) -> Span {
+    let mut span = trace.begin(SpanKind::Internal, "deploy");
+    let subject = match class {
+        Class::Function => "quern.function",
+        Class::Model => "quern.model",
+    };
+    span.note(|| {
+        [("quern.tenant", caller.tenant.as_str().into()), (subject, name.as_str().into())]
+    });
+    span
 }
 
 impl Parts {

@@ -4,7 +4,9 @@ use quern_sandbox::ComponentError;
 use quern_store::{
     BlobError, CommitError, DeleteError, LogError, RollbackError, StageError, TokenError,
 };
-use quern_types::{Class, DeviceError, ManifestError, Name, Period, VersionNumber};
+use quern_types::{
+    Class, DeviceError, ManifestError, Name, Period, StorageFailure, StorageFault, VersionNumber,
+};
 
 /// Why a deployment, or a change to one, was refused. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +89,7 @@ pub enum DeployError {
     #[error("the store failed: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -115,7 +117,7 @@ pub enum AccessChangeError {
     #[error("the store failed: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -134,7 +136,11 @@ impl DeployError {
 
 impl From<BlobError> for DeployError {
     fn from(error: BlobError) -> Self {
-        Self::Storage { reason: error.to_string() }
+        let fault = match &error {
+            BlobError::Storage { reason, .. } => reason.fault(),
+            BlobError::Missing { .. } | BlobError::Corrupt { .. } => StorageFault::Other,
+        };
+        Self::Storage { reason: StorageFailure::new(fault, error) }
     }
 }
 
@@ -142,9 +148,10 @@ impl From<CommitError> for DeployError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::NameTaken { name, by } => Self::NameTaken { name, by },
-            CommitError::ContentMissing { .. } | CommitError::Storage { .. } => {
-                Self::Storage { reason: error.to_string() }
+            CommitError::ContentMissing { .. } => {
+                Self::Storage { reason: error.to_string().into() }
             }
+            CommitError::Storage { reason } => Self::Storage { reason },
         }
     }
 }
@@ -159,7 +166,7 @@ impl From<RollbackError> for DeployError {
             RollbackError::NoPreviousVersion { class, name, live } => {
                 Self::NoPreviousVersion { class, name, live }
             }
-            RollbackError::Storage { .. } => Self::Storage { reason: error.to_string() },
+            RollbackError::Storage { reason } => Self::Storage { reason },
         }
     }
 }
@@ -168,19 +175,19 @@ impl From<DeleteError> for DeployError {
     fn from(error: DeleteError) -> Self {
         match error {
             DeleteError::NotFound { class, name } => Self::NotFound { class, name },
-            DeleteError::Storage { .. } => Self::Storage { reason: error.to_string() },
+            DeleteError::Storage { reason } => Self::Storage { reason },
         }
     }
 }
 
 impl From<LogError> for DeployError {
-    fn from(error: LogError) -> Self {
-        Self::Storage { reason: error.to_string() }
+    fn from(LogError::Storage { reason, .. }: LogError) -> Self {
+        Self::Storage { reason }
     }
 }
 
 impl From<tokio::task::JoinError> for DeployError {
     fn from(error: tokio::task::JoinError) -> Self {
-        Self::Storage { reason: format!("the deployment ended early: {error}") }
+        Self::Storage { reason: format!("the deployment ended early: {error}").into() }
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use quern_store::{NewVersion, Removed, StagedBlob};
-use quern_types::{Caller, FunctionManifest, FunctionSpec, LimitRules, Name};
+use quern_types::{Caller, FunctionManifest, FunctionSpec, LimitRules, Name, SpanKind, Trace};
 
 use crate::{Activation, DeployError, DeployedKind, Deployment, deployer::Parts, digest};
 
@@ -26,6 +26,8 @@ pub(crate) struct Uploaded {
     pub(crate) name: Name,
     pub(crate) blob: StagedBlob,
     pub(crate) activation: Activation,
+    /// Where its deployment stands in a trace.
+    pub(crate) trace: Trace,
 }
 
 /// Deploys a component; whatever comes of it, only code that a version needs stays.
@@ -55,17 +57,20 @@ async fn commit(
     component: Uploaded,
     spec: FunctionSpec,
 ) -> Result<(Deployment, Removed), DeployError> {
-    let Uploaded { caller, name, blob, activation } = component;
+    let Uploaded { caller, name, blob, activation, trace } = component;
     let content = blob.digest();
     let turn = parts.turn().await;
+    let mut span = trace.begin(SpanKind::Internal, "compile");
     let bytes = parts.store.blobs().read_staged(&blob).await?;
     let (sandbox, compiled) = (parts.sandbox.clone(), spec.clone());
     let compile = tokio::task::spawn_blocking(move || {
         sandbox.validate(&bytes, &compiled)?;
         sandbox.compile(&content, &bytes, &compiled)
     });
-    let compile = compile.await??;
-    drop(turn);
+    let compiled = compile.await?;
+    span.outcome(&compiled);
+    drop((span, turn));
+    let compile = compiled?;
 
     let content = parts.store.blobs().keep(blob).await?;
     let digest = digest::of_version(&name, &content, &spec);

@@ -34,9 +34,9 @@ pub use deployer::{
 pub use error::{AccessChangeError, DeployError};
 pub use quern_sandbox::ComponentError;
 pub use quern_store::{
-    AuditQuery, AuditRecord, BackupError, ConfigChange, LogFilter, LogPage, LogPosition, LogQuery,
-    LogRecord, LogStream, SettingError, SharingError, StageError, StoredRecord, TenantLimitsError,
-    TokenError, TrafficError,
+    AuditQuery, AuditRecord, BackupError, ConfigChange, DeleteVersionError, LogFilter, LogPage,
+    LogPosition, LogQuery, LogRecord, LogStream, SettingError, SharingError, StageError,
+    StoredRecord, TenantLimitsError, TokenError, TrafficError, VersionUse,
 };
 pub use settings::FunctionSettings;
 pub use traffic::{CanaryEnd, NewCanary, TrafficChangeError};

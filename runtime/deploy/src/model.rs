@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::stream;
 use quern_store::{NewVersion, StagedBlob};
 use quern_types::{
-    Caller, DeviceError, ModelManifest, ModelSource, ModelSpec, Name, Replica, TenantId,
-    VersionNumber,
+    Caller, DeviceError, ModelManifest, ModelSource, ModelSpec, Name, Replica, SpanKind, TenantId,
+    Trace, VersionNumber,
 };
 
 use crate::{
@@ -24,6 +24,8 @@ pub(crate) struct Uploaded {
     pub(crate) form: ModelForm,
     pub(crate) blob: StagedBlob,
     pub(crate) activation: Activation,
+    /// Where its deployment stands in a trace.
+    pub(crate) trace: Trace,
 }
 
 /// What was found out of a model.
@@ -44,15 +46,18 @@ pub(crate) async fn deploy(
     model: Uploaded,
     manifest: ModelManifest,
 ) -> Result<Deployment, DeployError> {
-    let Uploaded { caller, name, form, blob, activation } = model;
+    let Uploaded { caller, name, form, blob, activation, trace } = model;
     let tenant = caller.tenant.clone();
     let turn = parts.turn().await;
     let blob = match form {
         ModelForm::Onnx => blob,
         ModelForm::Tar => unpack(parts, blob).await?,
     };
-    let Examined { spec, warm } = examine(parts, &manifest, &blob).await?;
-    drop(turn);
+    let mut span = trace.begin(SpanKind::Internal, "examine");
+    let examined = examine(parts, &manifest, &blob).await;
+    span.outcome(&examined);
+    drop((span, turn));
+    let Examined { spec, warm } = examined?;
     let content = parts.store.blobs().keep(blob).await?;
     let digest = digest::of_version(&name, &content, &spec);
     let new = NewVersion {

@@ -12,13 +12,14 @@ use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
     Body, Call, Choice, Concern, Deadline, DeviceDescription, FunctionSpec, HealthSource,
-    InvocationId, InvokeError, Limits, ModelCall, ModelError, Name, Picked, Priority, Routes,
+    InvocationId, InvokeError, Limits, ModelCall, ModelReply, Name, Picked, Priority, Routes,
     RunTimes, Selector, Served, TenantId, Tensor, Trace, VersionNumber,
 };
 
 use crate::{
     Functions, Models,
     drain::{Drain, Work},
+    found::{Found, choose_function},
     functions::Invocation,
     traffic::still_kept,
 };
@@ -42,7 +43,10 @@ pub struct Dispatcher {
 pub struct HttpCall {
     /// Names the request.
     pub id: InvocationId,
-    /// Who asks.
+    /// What is deployed, as it was when the caller was found to be allowed to call this: what was
+    /// let in is what is called, whatever is deployed or shared meanwhile.
+    pub routes: Arc<Routes>,
+    /// Whose function it is.
     pub tenant: TenantId,
     /// The function.
     pub target: Name,
@@ -67,7 +71,9 @@ pub struct HttpReply {
 pub struct InferRequest {
     /// Names the request.
     pub id: InvocationId,
-    /// Who asks.
+    /// What is deployed, as of an HTTP call.
+    pub routes: Arc<Routes>,
+    /// Whose model or function it is.
     pub tenant: TenantId,
     /// A model or an inference function.
     pub target: Name,
@@ -111,10 +117,11 @@ impl Dispatcher {
     /// Calls a function that serves HTTP, at the priority among the request's extensions, if one
     /// is there.
     pub async fn call_http(self: &Arc<Self>, call: HttpCall) -> Result<HttpReply, InvokeError> {
-        let HttpCall { id, tenant, target: name, selector, trace, request } = call;
+        let HttpCall { id, routes, tenant, target: name, selector, trace, request } = call;
         let work = self.admit()?;
         let choice = Choice { selector: selector.as_ref(), headers: request.headers(), id };
-        let (version, picked) = self.functions.choose(&tenant, &name, &choice)?;
+        let (version, picked) = choose_function(&routes, &tenant, &name, &choice)?;
+        drop(routes);
         let priority: Priority = request.extensions().get().copied().unwrap_or_default();
         let work = Some(work);
         let invocation = Invocation { id, tenant, name, patience: None, priority, trace, work };
@@ -128,30 +135,26 @@ impl Dispatcher {
 
     /// Calls a model or an inference function, whichever has the name.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferReply, InvokeError> {
-        let InferRequest { id, tenant, target, picked, timeout, priority, trace, inputs } = request;
+        let InferRequest { id, routes, tenant, target, picked, timeout, priority, trace, inputs } =
+            request;
         let work = self.admit()?;
-        let routes = self.routes();
         let picked = still_kept(picked, &routes, &tenant, &target);
-        let number = Some(picked.version);
-        let allowed =
-            routes.model(&tenant, &target).map(|model| self.models.timeout(model, number));
+        let found = Found::find(&routes, &tenant, &target, Some(picked.version))?;
         drop(routes);
-        if let Some(allowed) = allowed {
-            let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
-            let deadline = Deadline::after(Instant::now(), allowed);
-            let call = Call { id, tenant, deadline, priority, trace, settings: None };
-            let call = ModelCall { call, model: target.into(), version: number, inputs };
-            let reply = self.models.infer_here(call, picked).await?;
-            let version = reply.served.version;
-            return Ok(InferReply { outputs: reply.outputs, version, served: Some(reply.served) });
-        }
-        let found = self.functions.resolve(&tenant, &target, number).map_err(|error| {
-            match error {
-                // Neither a model nor a function: on this way a model is what was asked for.
-                InvokeError::NotFound { name } => ModelError::NotFound { name }.into(),
-                other => other,
+        let found = match found {
+            Found::Function(_, version) => version,
+            Found::Model(_, found) => {
+                let allowed = self.models.timeout(&found);
+                let allowed = timeout.map_or(allowed, |timeout| timeout.min(allowed));
+                let deadline = Deadline::after(Instant::now(), allowed);
+                let call = Call { id, tenant, deadline, priority, trace, settings: None };
+                let version = Some(found.number);
+                let call = ModelCall { call, model: target.into(), version, inputs };
+                let ModelReply { outputs, served } =
+                    self.models.infer_here(call, found, picked).await?;
+                return Ok(InferReply { outputs, version: served.version, served: Some(served) });
             }
-        })?;
+        };
         let version = found.number;
         let work = Some(work);
         let (name, patience) = (target, timeout);
@@ -251,3 +254,6 @@ async fn sweep(dispatcher: Weak<Dispatcher>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,17 +30,13 @@ impl Found {
         number: Option<VersionNumber>,
     ) -> Result<Self, InvokeError> {
         if let Some(model) = routes.model(tenant, name) {
-            let version = model
-                .version(number)
-                .map_err(|version| ModelError::VersionNotFound { name: name.clone(), version })?;
-            return Ok(Self::Model(model.clone(), version.clone()));
+            return Ok(Self::Model(model.clone(), model_version(model, name, number)?));
         }
+        // Neither a model nor a function: on this way a model is what was asked for.
         let function = routes
             .function(tenant, name)
             .ok_or_else(|| ModelError::NotFound { name: name.clone() })?;
-        let version = function
-            .version(number)
-            .map_err(|version| InvokeError::VersionNotFound { name: name.clone(), version })?;
+        let version = function_version(function, name, number)?;
         if version.spec.kind.signature().is_none() {
             return Err(InvokeError::WrongKind {
                 name: name.clone(),
@@ -48,7 +44,7 @@ impl Found {
                 expected: "inference",
             });
         }
-        Ok(Self::Function(function.clone(), version.clone()))
+        Ok(Self::Function(function.clone(), version))
     }
 
     /// Chooses the version for a request: the one that it asks for, or that the traffic gives it.
@@ -134,8 +130,42 @@ impl Found {
     }
 }
 
+/// A version of a model, or the live one.
+pub(crate) fn model_version(
+    model: &Deployed<ModelSpec>,
+    name: &Name,
+    number: Option<VersionNumber>,
+) -> Result<Arc<Version<ModelSpec>>, ModelError> {
+    let version = model.version(number).cloned();
+    version.map_err(|version| ModelError::VersionNotFound { name: name.clone(), version })
+}
+
+/// A version of a function, or the live one.
+pub(crate) fn function_version(
+    function: &Deployed<FunctionSpec>,
+    name: &Name,
+    number: Option<VersionNumber>,
+) -> Result<Arc<Version<FunctionSpec>>, InvokeError> {
+    let version = function.version(number).cloned();
+    version.map_err(|version| InvokeError::VersionNotFound { name: name.clone(), version })
+}
+
+/// Chooses the version for a request that comes over HTTP.
+pub(crate) fn choose_function(
+    routes: &Routes,
+    tenant: &TenantId,
+    name: &Name,
+    choice: &Choice<'_>,
+) -> Result<(Arc<Version<FunctionSpec>>, Picked), InvokeError> {
+    let function = routes
+        .function(tenant, name)
+        .ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
+    let picked = pick_function(function, name, choice)?;
+    Ok((function_version(function, name, Some(picked.version))?, picked))
+}
+
 /// Chooses the version of a function for a request.
-pub(crate) fn pick_function(
+fn pick_function(
     function: &Deployed<FunctionSpec>,
     name: &Name,
     choice: &Choice<'_>,

@@ -13,16 +13,17 @@ use http::{Request, Response};
 use quern_sandbox::{Function, Report, Sandbox};
 use quern_store::{Gone, Store};
 use quern_types::{
-    Body, ByteSize, Call, Choice, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
-    InvokeError, ModelError, Name, Picked, Priority, Settings, Span, SpanKind, TenantId, Tensor,
-    Trace, Version, VersionNumber,
+    Body, ByteSize, Call, Deadline, Exceeded, FunctionKind, FunctionSpec, InvocationId,
+    InvokeError, ModelError, Name, Priority, Settings, Span, SpanKind, TenantId, Tensor, Trace,
+    Version, VersionNumber,
 };
 use tokio::sync::Semaphore;
 
 use self::places::{Place, Places};
 use crate::{
+    aside::aside,
     drain::Work,
-    found::pick_function,
+    found::function_version,
     logs::{self, Author},
     metrics::{FunctionMetrics, FunctionsMetrics},
     outcomes::{Aftermath, Ending, Outcomes},
@@ -50,6 +51,9 @@ impl Default for FunctionsConfig {
     }
 }
 
+/// Reports at a time in which it takes long to look for secrets, each on a thread.
+const REDACTIONS: usize = 2;
+
 /// The functions of this node.
 pub struct Functions {
     pub(crate) ready: Ready<Loaded, InvokeError>,
@@ -62,6 +66,8 @@ pub struct Functions {
     pub(crate) outcomes: Outcomes,
     /// Copies of requests.
     pub(crate) shadows: Arc<Shadows>,
+    /// Turns of all to look for secrets in much of what guests have printed.
+    redactions: Arc<Semaphore>,
 }
 
 /// What makes functions ready.
@@ -78,6 +84,8 @@ pub(crate) struct Loaded {
     function: Function,
     /// For the requests that run at the same time.
     places: Places,
+    /// Its turn among those that look for secrets in much of what guests have printed.
+    redaction: Arc<Semaphore>,
     metrics: Arc<FunctionMetrics>,
 }
 
@@ -154,6 +162,7 @@ impl Functions {
             statistics: Statistics::default(),
             outcomes: Outcomes::default(),
             shadows,
+            redactions: Arc::new(Semaphore::new(REDACTIONS)),
         })
     }
 
@@ -236,23 +245,6 @@ impl Functions {
         answer.map_err(|error| redaction::error(settings.as_deref(), error))
     }
 
-    /// Chooses the version for a request that comes over HTTP.
-    pub(crate) fn choose(
-        &self,
-        tenant: &TenantId,
-        name: &Name,
-        choice: &Choice<'_>,
-    ) -> Result<(Arc<Version<FunctionSpec>>, Picked), InvokeError> {
-        let routes = self.loader.store.catalog().routes();
-        let function = routes
-            .function(tenant, name)
-            .ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
-        let picked = pick_function(function, name, choice)?;
-        let version = function.version(Some(picked.version));
-        let version = version.expect("what is picked is kept in the same snapshot").clone();
-        Ok((version, picked))
-    }
-
     /// Finds a version of a function.
     pub(crate) fn resolve(
         &self,
@@ -264,10 +256,7 @@ impl Functions {
         let function = routes
             .function(tenant, name)
             .ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
-        let version = function
-            .version(number)
-            .map_err(|version| InvokeError::VersionNotFound { name: name.clone(), version })?;
-        Ok(version.clone())
+        function_version(function, name, number)
     }
 
     /// Forgets what is deleted or was unloaded on request, and what was replaced and is no longer
@@ -418,24 +407,30 @@ impl Functions {
         admitted: Admitted,
         aftermath: Option<Arc<Aftermath>>,
     ) -> impl FnOnce(Report) + Send + use<> {
-        let store = self.loader.store.clone();
-        move |report| {
+        let (store, turns) = (self.loader.store.clone(), self.redactions.clone());
+        let own = admitted.loaded.redaction.clone();
+        move |report: Report| {
             if let (Some(aftermath), Some(failure)) = (aftermath, &report.failure) {
                 aftermath.ended(Ending::of(&failure.error));
             }
-            // Whole, its place included: a closure takes no more than the fields it names.
-            let mut admitted = admitted;
-            let report = redaction::report(admitted.call.settings.as_deref(), report);
-            describe(&mut admitted.span, &report);
-            let metrics = &admitted.loaded.metrics;
-            let outcome = match (&report.failure, report.cancelled) {
-                (Some(_), _) => &metrics.failed,
-                (None, true) => &metrics.cancelled,
-                (None, false) => &metrics.ok,
+            let took = admitted.started.elapsed();
+            let is_long = redaction::is_long(admitted.call.settings.as_deref(), &report);
+            let settle = move || {
+                // Whole, its place included: a closure takes no more than the fields it names.
+                let mut admitted = admitted;
+                let report = redaction::report(admitted.call.settings.as_deref(), report);
+                describe(&mut admitted.span, &report);
+                let metrics = &admitted.loaded.metrics;
+                let outcome = match (&report.failure, report.cancelled) {
+                    (Some(_), _) => &metrics.failed,
+                    (None, true) => &metrics.cancelled,
+                    (None, false) => &metrics.ok,
+                };
+                outcome.inc();
+                metrics.seconds.observe(took.as_secs_f64());
+                logs::write(store.logs(), admitted.author, report);
             };
-            outcome.inc();
-            metrics.seconds.observe(admitted.started.elapsed().as_secs_f64());
-            logs::write(store.logs(), admitted.author, report);
+            if is_long { aside([own, turns], settle) } else { settle() }
         }
     }
 }

@@ -2,10 +2,13 @@
 //! scheduler decides. It never decodes or encodes a protocol, and never decides what to batch.
 
 mod activity;
+mod aside;
 mod dispatcher;
 mod drain;
 mod found;
 mod functions;
+#[cfg(test)]
+mod house;
 mod logs;
 mod metrics;
 mod models;

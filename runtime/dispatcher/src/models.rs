@@ -12,7 +12,7 @@ use std::{
 use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
-    BatchAxis, ByteSize, Call, Deployed, Device, DeviceDescription, DeviceError, Engine, ModelCall,
+    BatchAxis, ByteSize, Call, Device, DeviceDescription, DeviceError, Engine, ModelCall,
     ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked, Replica, RunTimes,
     Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
 };
@@ -20,6 +20,7 @@ use quern_types::{
 use crate::{
     ModelActivity,
     drain::Drain,
+    found::model_version,
     metrics::ModelsMetrics,
     offers::Offers,
     outcomes::Outcomes,
@@ -109,15 +110,9 @@ impl Models {
         Ok(Self { shared })
     }
 
-    /// How long a call of this model may take that names no time of its own.
-    pub(crate) fn timeout(
-        &self,
-        model: &Deployed<ModelSpec>,
-        number: Option<VersionNumber>,
-    ) -> Duration {
-        // Of a version that is not kept it does not matter: its call is refused.
-        let own = model.version(number).ok().and_then(|version| version.spec.timeout);
-        own.map_or(self.shared.config.timeout, |timeout| timeout.0)
+    /// How long a call of a version may take that names no time of its own.
+    pub(crate) fn timeout(&self, version: &Version<ModelSpec>) -> Duration {
+        version.spec.timeout.map_or(self.shared.config.timeout, |timeout| timeout.0)
     }
 
     /// Computes a call of somebody for whom it is the last thing to do before an answer, by the
@@ -125,9 +120,10 @@ impl Models {
     pub(crate) async fn infer_here(
         &self,
         call: ModelCall,
+        version: Arc<Version<ModelSpec>>,
         picked: Picked,
     ) -> Result<ModelReply, ModelError> {
-        self.shared.clone().infer_picked(call, picked, Place::Here).await
+        self.shared.clone().infer_picked(call, version, picked, Place::Here).await
     }
 
     /// What came of the copies that a version got.
@@ -281,19 +277,16 @@ impl Shared {
         let model = routes
             .model(tenant, name)
             .ok_or_else(|| ModelError::NotFound { name: name.clone() })?;
-        let version = model
-            .version(number)
-            .map_err(|version| ModelError::VersionNotFound { name: name.clone(), version })?;
-        Ok(version.clone())
+        model_version(model, name, number)
     }
 
     async fn infer(
         self: Arc<Self>,
         call: ModelCall,
+        version: Arc<Version<ModelSpec>>,
         place: Place,
     ) -> Result<ModelReply, ModelError> {
         let (tenant, name) = (call.call.tenant.clone(), call.model.name.clone());
-        let version = self.resolve(&tenant, &name, call.version)?;
         let key = VersionKey { tenant, name, version: version.number };
         let begun = Instant::now();
         let mut span = call.call.trace.begin(SpanKind::Internal, "infer");

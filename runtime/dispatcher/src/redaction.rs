@@ -6,30 +6,51 @@ use std::sync::Arc;
 use http::Response;
 use http_body_util::BodyExt;
 use quern_sandbox::{Failure, Piece, Report};
-use quern_types::{Body, BodyError, InvokeError, Settings};
+use quern_types::{Body, BodyError, InvokeError, Redactor, Settings};
+
+/// Bytes of the text of an error that are kept where secrets are looked for in it: a guest can make
+/// it as long as its memory.
+const MOST_TEXT: usize = 16 << 10;
+
+/// Bytes to look at, once for each secret, above which that leaves the async threads.
+const LONG: usize = 256 << 10;
+
+/// What a piece of output counts for beside its bytes.
+const PIECE: usize = 64;
+
+/// Whether looking for secrets in a report takes so long that others should not wait for it.
+pub(crate) fn is_long(settings: Option<&Settings>, report: &Report) -> bool {
+    let Some(settings) = with_secrets(settings) else { return false };
+    let pieces = report.output.pieces.iter().map(|piece| match piece {
+        Piece::Printed { bytes, .. } => bytes.len() + PIECE,
+        Piece::Logged { context, message, .. } => context.len() + message.len() + 2 * PIECE,
+    });
+    pieces.sum::<usize>().saturating_mul(settings.secrets.len()) > LONG
+}
 
 /// The report with keys in the place of the values of secrets.
 pub(crate) fn report(settings: Option<&Settings>, mut report: Report) -> Report {
     let Some(settings) = with_secrets(settings) else { return report };
+    let redactor = settings.redactor();
     let is_cut = report.output.dropped_bytes > 0;
     let pieces = report.output.pieces.len();
     for (piece, number) in report.output.pieces.iter_mut().zip(1..) {
         match piece {
             Piece::Printed { bytes, .. } => {
-                if let Some(redacted) = settings.redact(bytes, is_cut && number == pieces) {
+                if let Some(redacted) = redactor.redact(bytes, is_cut && number == pieces) {
                     *bytes = redacted;
                 }
             }
             Piece::Logged { context, message, .. } => {
                 for text in [context, message] {
-                    *text = settings.redact_text(std::mem::take(text));
+                    *text = redactor.redact_text(std::mem::take(text), false);
                 }
             }
         }
     }
     report.failure = report.failure.map(|Failure { error, detail }| Failure {
-        error: redact(settings, error),
-        detail: settings.redact_text(detail),
+        error: redact(&redactor, error),
+        detail: self::text(&redactor, detail),
     });
     report
 }
@@ -37,7 +58,7 @@ pub(crate) fn report(settings: Option<&Settings>, mut report: Report) -> Report 
 /// The same of an error on its way to the caller.
 pub(crate) fn error(settings: Option<&Settings>, error: InvokeError) -> InvokeError {
     match with_secrets(settings) {
-        Some(settings) => redact(settings, error),
+        Some(settings) => redact(&settings.redactor(), error),
         None => error,
     }
 }
@@ -51,7 +72,7 @@ pub(crate) fn response(
         return response;
     };
     let redacted = move |error| match error {
-        BodyError::Function(text) => BodyError::Function(settings.redact_text(text)),
+        BodyError::Function(text) => BodyError::Function(self::text(&settings.redactor(), text)),
         other => other,
     };
     response.map(|body| body.map_err(redacted).boxed_unsync())
@@ -62,20 +83,29 @@ fn with_secrets(settings: Option<&Settings>) -> Option<&Settings> {
 }
 
 /// Only these have texts of the guest.
-fn redact(settings: &Settings, error: InvokeError) -> InvokeError {
+fn redact(redactor: &Redactor<'_>, error: InvokeError) -> InvokeError {
+    let text = |text| self::text(redactor, text);
     match error {
         InvokeError::Guest { fault, message } => {
-            InvokeError::Guest { fault, message: settings.redact_text(message) }
+            InvokeError::Guest { fault, message: text(message) }
         }
         InvokeError::InvalidOutput { reason } => {
-            InvokeError::InvalidOutput { reason: settings.redact_text(reason) }
+            InvokeError::InvalidOutput { reason: text(reason) }
         }
         InvokeError::Trap { reason, trace } => {
-            let trace = trace.into_iter().map(|frame| settings.redact_text(frame)).collect();
-            InvokeError::Trap { reason: settings.redact_text(reason), trace }
+            InvokeError::Trap { reason: text(reason), trace: trace.into_iter().map(text).collect() }
         }
         other => other,
     }
+}
+
+/// What is kept of the text of an error.
+fn text(redactor: &Redactor<'_>, mut text: String) -> String {
+    let is_cut = text.len() > MOST_TEXT;
+    if is_cut {
+        text.truncate(text.floor_char_boundary(MOST_TEXT));
+    }
+    redactor.redact_text(text, is_cut)
 }
 
 #[cfg(test)]
@@ -151,6 +181,33 @@ mod tests {
             printed(OutputStream::Stderr, "it is [secret password]"),
         ];
         assert_eq!(pieces, expected);
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_cut_and_none_of_a_secret_left_at_its_end() {
+        let before = "é".repeat((MOST_TEXT - 8) / 2);
+        let [error, ..] = errors(&format!("{before}{VALUE} and so on, {VALUE}"));
+        let [expected, ..] = errors(&format!("{before}[secret password]"));
+        assert_eq!(self::error(Some(&settings()), error), expected);
+    }
+
+    #[test]
+    fn what_takes_long_is_what_has_many_bytes_for_its_secrets() {
+        let bytes =
+            |length| Piece::Printed { stream: OutputStream::Stdout, bytes: vec![0; length] };
+        let report_of = |pieces| Report {
+            output: GuestOutput { pieces, dropped_bytes: 0 },
+            failure: None,
+            cancelled: false,
+            reused: false,
+            cpu: Duration::ZERO,
+            memory_bytes: 0,
+        };
+        let is_long = |pieces| self::is_long(Some(&settings()), &report_of(pieces));
+        assert!(!is_long(vec![bytes(LONG - PIECE)]) && is_long(vec![bytes(LONG)]));
+        assert!(is_long((0..=LONG / PIECE).map(|_| bytes(0)).collect()));
+        assert!(!self::is_long(None, &report_of(vec![bytes(2 * LONG)])), "without secrets");
+        assert!(!self::is_long(Some(&Settings::default()), &report_of(vec![bytes(2 * LONG)])));
     }
 
     #[test]

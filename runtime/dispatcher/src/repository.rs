@@ -4,16 +4,20 @@
 use std::sync::Arc;
 
 use quern_types::{
-    FunctionSpec, InvokeError, ModelError, ModelSpec, Name, TenantId, Version, VersionNumber,
+    Class, Deployed, FunctionSpec, InvokeError, ModelError, ModelSpec, Name, QualifiedName, Routes,
+    TenantId, VersionNumber,
 };
 
 use crate::{Dispatcher, found::Found, ready::VersionKey, statistics::ModelStatistics};
 
+/// Most names of others in an index: who shares decides how many there are, not who looks.
+const MOST_SHARED: usize = 1_000;
+
 /// One version of a model or an inference function.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IndexEntry {
-    /// The model or function.
-    pub name: Name,
+    /// The model or function, with its owner where that is another tenant.
+    pub name: QualifiedName,
     /// The version.
     pub version: VersionNumber,
     /// Whether it takes calls, and why not.
@@ -21,25 +25,32 @@ pub struct IndexEntry {
 }
 
 impl Dispatcher {
-    /// Every kept version of every model and inference function, by name and number.
+    /// Every kept version of every model and inference function that is the tenant's, by name and
+    /// number; and after them of those that others share with it by name, by name and owner, but of
+    /// no more than the first thousand. What is public is in no list.
     pub fn index(&self, tenant: &TenantId) -> Vec<IndexEntry> {
-        let entry = |(key, found): (VersionKey, Found)| IndexEntry {
+        let routes = self.routes();
+        let own = inference_versions(&routes, tenant).into_iter().map(|of| (None, of));
+        let shared = shared_with(&routes, tenant).into_iter();
+        let shared = shared.map(|of| (Some(of.0.tenant.clone()), of));
+        let entry = |(owner, (key, found)): (Option<TenantId>, (VersionKey, Found))| IndexEntry {
             readiness: self.readiness_of(&key, &found),
-            name: key.name,
+            name: QualifiedName { name: key.name, owner },
             version: key.version,
         };
-        self.inference_versions(tenant).into_iter().map(entry).collect()
+        own.chain(shared).map(entry).collect()
     }
 
     /// Whether a version takes calls, the live one where no number is given: it exists, it was not
     /// unloaded, and its engine is present. It need not be loaded: its first call does that.
     pub fn readiness(
         &self,
+        routes: &Routes,
         tenant: &TenantId,
         name: &Name,
         number: Option<VersionNumber>,
     ) -> Result<(), InvokeError> {
-        let found = Found::find(&self.routes(), tenant, name, number)?;
+        let found = Found::find(routes, tenant, name, number)?;
         Ok(self.readiness_of(&VersionKey::new(tenant, name, found.version()), &found)?)
     }
 
@@ -82,7 +93,7 @@ impl Dispatcher {
         number: Option<VersionNumber>,
     ) -> Result<Vec<ModelStatistics>, InvokeError> {
         let versions = match name {
-            None => self.inference_versions(tenant),
+            None => inference_versions(&self.routes(), tenant),
             Some(name) => {
                 let found = Found::find(&self.routes(), tenant, name, number)?;
                 let mut versions = found.versions();
@@ -106,33 +117,63 @@ impl Dispatcher {
             Found::Function(..) => self.functions.readiness(key),
         }
     }
+}
 
-    fn inference_versions(&self, tenant: &TenantId) -> Vec<(VersionKey, Found)> {
-        let routes = self.routes();
-        let Some(own) = routes.tenant(tenant) else { return Vec::new() };
-        let models = own.models.iter().flat_map(|(name, model)| {
-            let found = move |version: &Arc<Version<ModelSpec>>| {
-                Found::Model(model.clone(), version.clone())
-            };
-            model
-                .versions()
-                .map(move |version| (VersionKey::new(tenant, name, version.number), found(version)))
-        });
-        let functions = own.functions.iter().flat_map(|(name, function)| {
-            let versions =
-                function.versions().filter(|version| version.spec.kind.signature().is_some());
-            let found = move |version: &Arc<Version<FunctionSpec>>| {
-                Found::Function(function.clone(), version.clone())
-            };
-            versions
-                .map(move |version| (VersionKey::new(tenant, name, version.number), found(version)))
-        });
-        let mut versions: Vec<_> = models.chain(functions).collect();
-        versions.sort_by(|(one, _), (other, _)| {
-            (&one.name, one.version).cmp(&(&other.name, other.version))
-        });
-        versions
-    }
+/// What a tenant has that can be called for inference, by name and number.
+fn inference_versions(routes: &Routes, tenant: &TenantId) -> Vec<(VersionKey, Found)> {
+    let Some(own) = routes.tenant(tenant) else { return Vec::new() };
+    let models = own.models.iter().flat_map(|(name, model)| of_model(tenant, name, model));
+    let functions = own.functions.iter();
+    let functions = functions.flat_map(|(name, function)| of_function(tenant, name, function));
+    let mut versions: Vec<_> = models.chain(functions).collect();
+    versions.sort_by(|(one, _), (other, _)| {
+        (&one.name, one.version).cmp(&(&other.name, other.version))
+    });
+    versions
+}
+
+/// The same of others, as far as they share it with a tenant by name.
+fn shared_with(routes: &Routes, tenant: &TenantId) -> Vec<(VersionKey, Found)> {
+    let others = routes.tenants().filter(|(owner, _)| *owner != tenant);
+    let shared = others.flat_map(|(owner, own)| {
+        let shared = own.shared().filter(|(.., sharing)| sharing.tenants.contains(tenant));
+        shared.map(move |(class, name, _)| (name, owner, class))
+    });
+    let of = |(name, owner, class): (&Name, &TenantId, Class)| match class {
+        Class::Model => routes.model(owner, name).map(|model| of_model(owner, name, model)),
+        Class::Function => {
+            routes.function(owner, name).map(|function| of_function(owner, name, function))
+        }
+    };
+    let mut shared: Vec<_> = shared.collect();
+    shared.sort_unstable_by_key(|(name, owner, class)| (*name, owner.as_str(), class.as_str()));
+    // What is not called for inference takes no place.
+    let versions = shared.into_iter().filter_map(of).filter(|versions| !versions.is_empty());
+    versions.take(MOST_SHARED).flatten().collect()
+}
+
+fn of_model(
+    tenant: &TenantId,
+    name: &Name,
+    model: &Arc<Deployed<ModelSpec>>,
+) -> Vec<(VersionKey, Found)> {
+    let found = |version| Found::Model(model.clone(), Arc::clone(version));
+    let versions = model.versions();
+    versions
+        .map(|version| (VersionKey::new(tenant, name, version.number), found(version)))
+        .collect()
+}
+
+fn of_function(
+    tenant: &TenantId,
+    name: &Name,
+    function: &Arc<Deployed<FunctionSpec>>,
+) -> Vec<(VersionKey, Found)> {
+    let found = |version| Found::Function(function.clone(), Arc::clone(version));
+    let versions = function.versions().filter(|version| version.spec.kind.signature().is_some());
+    versions
+        .map(|version| (VersionKey::new(tenant, name, version.number), found(version)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,10 @@ use http::Version;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use quern_types::BodyError;
 
-use crate::body::{Reply, ReplyBody};
+use crate::{
+    body::{Reply, ReplyBody},
+    uptake::Pieces,
+};
 
 /// The requests of one connection.
 #[derive(Debug, Default)]
@@ -94,15 +97,17 @@ impl Drop for Underway {
 
 /// The body of a reply, whose request is under way until it is dropped.
 pub(crate) struct Watched {
-    body: ReplyBody,
+    body: Pieces<ReplyBody>,
     _underway: Underway,
 }
 
 impl Watched {
     pub(crate) fn reply(reply: Reply, underway: Underway) -> http::Response<Self> {
         let settled = reply.extensions().get::<Settled>().is_some();
-        underway.0.settled.store(settled, Ordering::Relaxed);
-        reply.map(|body| Self { body, _underway: underway })
+        let activity = &underway.0;
+        activity.settled.store(settled, Ordering::Relaxed);
+        let is_http2 = activity.http2.load(Ordering::Relaxed);
+        reply.map(|body| Self { body: Pieces::new(body, is_http2), _underway: underway })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     body::{self, Reply, ReplyBody, RequestBody},
     errors::Failure,
     inspection::{Kind, ModelTraits},
+    invocation::Way,
     json_body::Form,
     multipart::{self, MultipartError},
     query,
@@ -22,8 +23,8 @@ use crate::{
 pub(crate) async fn deploy(
     gateway: &Gateway,
     caller: &Caller,
-    class: Class,
-    name: Name,
+    way: Way<'_>,
+    (class, name): (Class, Name),
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
     let (head, body) = request.into_parts();
@@ -31,14 +32,14 @@ pub(crate) async fn deploy(
         DeployQuery { live: true } => Activation::Live,
         DeployQuery { live: false } => Activation::Waiting,
     };
-    let deployer = &gateway.deployer;
+    let (deployer, trace) = (&gateway.deployer, || way.trace.clone());
     deployer.check_declared(body.size_hint().lower())?;
     let deployment = match (class, multipart::boundary(&head.headers).transpose()?) {
         (Class::Function, Some(boundary)) => {
             let stage = |field| deployer.stage(field);
             let upload = multipart::receive(body.parts(), boundary, "component", stage).await?;
             let manifest = upload.manifest.ok_or(MultipartError::Missing { name: "manifest" })?;
-            let component = FunctionUpload { content: upload.payload, activation };
+            let component = FunctionUpload { content: upload.payload, activation, trace: trace() };
             deployer.deploy_function(caller, &name, &manifest, component).await?
         }
         (Class::Function, None) => {
@@ -48,7 +49,8 @@ pub(crate) async fn deploy(
         (Class::Model, Some(boundary)) => {
             let stage = |field: multer::Field<'static>| async move {
                 let form = model_form(field.headers());
-                Ok(ModelUpload { form, content: deployer.stage(field).await?, activation })
+                let content = deployer.stage(field).await?;
+                Ok(ModelUpload { form, content, activation, trace: trace() })
             };
             let upload = multipart::receive(body.parts(), boundary, "model", stage).await?;
             let manifest = upload.manifest.as_deref();
@@ -57,7 +59,7 @@ pub(crate) async fn deploy(
         (Class::Model, None) => {
             let form = model_form(&head.headers);
             let content = deployer.stage(Box::pin(body.parts())).await?;
-            let model = ModelUpload { form, content, activation };
+            let model = ModelUpload { form, content, activation, trace: trace() };
             deployer.deploy_model(caller, &name, None, model).await?
         }
     };
@@ -183,7 +185,23 @@ pub(crate) async fn delete(
     name: Name,
 ) -> Result<Reply, Failure> {
     gateway.deployer.delete(caller, class, &name).await?;
+    Ok(gone())
+}
+
+/// `DELETE /v1/{class}/{name}/versions/{version}`
+pub(crate) async fn delete_version(
+    gateway: &Gateway,
+    caller: &Caller,
+    class: Class,
+    name: Name,
+    version: VersionNumber,
+) -> Result<Reply, Failure> {
+    gateway.deployer.delete_version(caller, class, &name, version).await?;
+    Ok(gone())
+}
+
+fn gone() -> Reply {
     let mut reply = Response::new(ReplyBody::empty());
     *reply.status_mut() = StatusCode::NO_CONTENT;
-    Ok(reply)
+    reply
 }

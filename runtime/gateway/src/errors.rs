@@ -11,7 +11,7 @@ use http::{
     HeaderName, HeaderValue, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use quern_types::{Exceeded, TraceId};
+use quern_types::{Exceeded, StorageFailure, StorageFault, TraceId};
 use serde_json::json;
 
 pub(crate) use code::Code;
@@ -24,6 +24,9 @@ use crate::{
 
 /// The header of an answer that has the code of an error of the server's.
 pub(crate) const ERROR: HeaderName = HeaderName::from_static("quern-error");
+
+/// Seconds after which an operator may have made room on a disk.
+const STORAGE_PAUSE: u16 = 60;
 
 /// How the errors of a part of the API are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +97,22 @@ impl Failure {
     /// A fault of the server: the log has the cause, the client the invocation's id.
     pub(crate) fn internal(cause: impl ToString) -> Self {
         Self::new(Code::Internal, "the server failed").caused_by(cause)
+    }
+
+    /// What could not be kept, and whether the client may try again: what stands in the way is the
+    /// operator's to mend.
+    pub(crate) fn storage(failure: &StorageFailure) -> Self {
+        let refuse = |code, detail| Self::new(code, detail).caused_by(failure);
+        match failure.fault() {
+            StorageFault::Full => {
+                refuse(Code::StorageFull, "the server's disk is full").retry_after(STORAGE_PAUSE)
+            }
+            StorageFault::ReadOnly => {
+                refuse(Code::StorageReadOnly, "the server's disk takes no writes")
+                    .retry_after(STORAGE_PAUSE)
+            }
+            StorageFault::Other => Self::internal(failure),
+        }
     }
 
     fn caused_by(mut self, cause: impl ToString) -> Self {
@@ -255,6 +274,7 @@ mod tests {
         let id: TokenId = "0123456789abcdef".parse().expect("a token's id");
         let token = |error: TokenError| Failure::from(AccessChangeError::from(error));
         let call = Invocation::new().id();
+        let kept_from = |fault| StorageFailure::new(fault, reason());
         let lost = || DeviceError::Lost { device: DeviceId::Cpu(0) };
         vec![
             (Code::NotFound, routed("GET", "/nothing")),
@@ -297,12 +317,12 @@ mod tests {
                 Code::InvalidRequest,
                 AccessChangeError::Lifetime { limit: Period::from_millis(1) }.into(),
             ),
-            (Code::Internal, AccessChangeError::Storage { reason: reason() }.into()),
+            (Code::Internal, AccessChangeError::Storage { reason: reason().into() }.into()),
             (Code::NotFound, token(TokenError::NotFound { id })),
             (Code::TooManyTokens, token(TokenError::TooMany { limit: 1 })),
             (Code::TooManyTenants, TenantLimitsError::TooMany { limit: 1 }.into()),
             (Code::RateLimited, LimitError::Address { wait: time }.into()),
-            (Code::Internal, token(TokenError::Storage { reason: reason() })),
+            (Code::Internal, token(TokenError::Storage { reason: reason().into() })),
             (Code::RequestTooLarge, ReadError::TooLarge { limit }.into()),
             (Code::InvalidRequest, ReadError::Broken { reason: reason() }.into()),
             (Code::RequestTimeout, ReadError::Stalled { after: time }.into()),
@@ -326,7 +346,15 @@ mod tests {
             (Code::InvalidManifest, MultipartError::ManifestNotText.into()),
             (Code::UploadTooLarge, stage(StageError::TooLarge { limit })),
             (Code::InvalidMultipart, stage(StageError::Body { reason: reason() })),
-            (Code::Internal, stage(StageError::Storage { reason: reason() })),
+            (Code::Internal, stage(StageError::Storage { reason: reason().into() })),
+            (
+                Code::StorageFull,
+                stage(StageError::Storage { reason: kept_from(StorageFault::Full) }),
+            ),
+            (
+                Code::StorageReadOnly,
+                deploy(DeployError::Storage { reason: kept_from(StorageFault::ReadOnly) }),
+            ),
             (Code::InvalidJson, decoded),
             (Code::InvalidJson, DecodeError::NotUtf8 { at: 1 }.into()),
             (Code::InvalidOutput, EncodeError::NotText { output: "x".into(), index: 1 }.into()),
@@ -429,7 +457,7 @@ mod tests {
                 Code::MissingGrant,
                 component(ComponentError::MissingGrant { import: reason(), grant: "models" }),
             ),
-            (Code::Internal, component(ComponentError::Artifact { reason: reason() })),
+            (Code::Internal, component(ComponentError::Artifact { reason: reason().into() })),
             (Code::InvalidModel, deploy(DeployError::Model { reason: reason() })),
             (Code::InvalidModel, deploy(DeviceError::Load { engine, reason: reason() }.into())),
             (Code::InvalidModel, deploy(DeviceError::Run { engine, reason: reason() }.into())),
@@ -447,7 +475,7 @@ mod tests {
             ),
             (Code::Busy, deploy(DeployError::Busy { limit: 1 })),
             (Code::TrafficConflict, TrafficError::Split { class, name: name.clone() }.into()),
-            (Code::Internal, deploy(DeployError::Storage { reason: reason() })),
+            (Code::Internal, deploy(DeployError::Storage { reason: reason().into() })),
             (Code::NotFound, invoke(InvokeError::NotFound { name: name.clone() })),
             (Code::NotFound, invoke(InvokeError::VersionNotFound { name: name.clone(), version })),
             (
@@ -634,7 +662,13 @@ mod tests {
 
     #[tokio::test]
     async fn faults_of_the_server_name_the_invocation_and_keep_their_cause() {
-        let faults = [Code::Internal, Code::Unavailable, Code::DeviceError, Code::Trap];
+        let faults = [
+            Code::Internal,
+            Code::StorageReadOnly,
+            Code::Unavailable,
+            Code::DeviceError,
+            Code::Trap,
+        ];
         for (code, failure) in failures().into_iter().filter(|(code, _)| faults.contains(code)) {
             let invocation = Invocation::new();
             let audience =

@@ -19,6 +19,7 @@ use crate::{
     errors::{ERROR, Failure},
     invocation::Way,
     selection::{VERSION, selector},
+    sharing::Reached,
 };
 
 /// Why a request can't be passed on, or its response can't be passed back.
@@ -49,7 +50,7 @@ pub(crate) async fn call(
     name: QualifiedName,
     request: Request<RequestBody>,
 ) -> Result<Reply, Failure> {
-    let owner = gateway.owner(caller, Class::Function, &name)?;
+    let Reached { owner, routes } = gateway.reach(caller, Class::Function, &name)?;
     let (mut head, body) = request.into_parts();
     check_host(&head)?;
     head.uri = below(head.uri)?;
@@ -63,7 +64,7 @@ pub(crate) async fn call(
     let selector = selector(&head.headers, None)?;
     let request = Request::from_parts(head, body.boxed());
     let (id, target, trace) = (way.invocation.id(), name.name, way.trace.clone());
-    let call = HttpCall { id, tenant: owner, target, selector, trace, request };
+    let call = HttpCall { id, routes, tenant: owner, target, selector, trace, request };
     let answer = gateway.dispatcher.call_http(call).await?;
 
     let mut reply = answer.response.map(ReplyBody::Stream);

@@ -92,7 +92,6 @@ impl Gateway {
         let GatewayServices { deployer, dispatcher, scoring, jobs } = services;
         let metrics = Metrics::register(&registry)?;
         let limiter = Limiter::new(config.callers, &registry)?;
-        let troubles = Arc::new(Troubles::register(&registry)?);
         let limits = ArcSwap::from_pointee(config.limits);
         let body_room = BodyRoom::new(&config.limits);
         let api = Api::new(config.version, config.authenticate);
@@ -107,7 +106,7 @@ impl Gateway {
             api,
             metrics,
             limiter,
-            troubles,
+            troubles: Arc::default(),
             limits,
             unasked: Caller::unasked(),
             anonymous: Caller::anonymous(),

@@ -46,6 +46,7 @@ mod tokens;
 mod traces;
 mod traffic;
 mod troubles;
+mod uptake;
 mod v2;
 mod webhooks;
 

@@ -1,5 +1,5 @@
-//! That the server is alive, and its metrics; nothing about what is deployed. Whether it is ready is
-//! in `health`.
+//! That the server is alive, and its metrics; nothing about what is deployed. Whether it is ready,
+//! and what is wrong with it, is in `health`.
 
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use prometheus::TextEncoder;
@@ -10,31 +10,26 @@ use crate::{
     Gateway,
     body::{self, Reply, ReplyBody},
     errors::Failure,
-    troubles::Trouble,
 };
 
-/// How a server that answers fares.
+/// That the process answers, and nothing else: a probe that restarts what does not answer shall
+/// not restart what has something wrong with it.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Health {
-    /// Whether there are troubles.
-    status: HealthStatus,
-    /// What an operator has to see to, while the server goes on with what it had before.
-    troubles: Vec<Trouble>,
+pub(crate) struct Liveness {
+    /// Always `ok`.
+    status: LivenessStatus,
 }
 
-/// Whether an operator has to see to something.
+/// How a server that answers is.
 #[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum HealthStatus {
+#[serde(rename_all = "lowercase")]
+enum LivenessStatus {
     Ok,
-    Degraded,
 }
 
-/// That the server is there, and what is wrong with it.
-pub(crate) fn health(gateway: &Gateway) -> Reply {
-    let troubles = gateway.troubles.list();
-    let status = if troubles.is_empty() { HealthStatus::Ok } else { HealthStatus::Degraded };
-    body::json(&Health { status, troubles })
+/// `GET /healthz`
+pub(crate) fn healthz() -> Reply {
+    body::json(&Liveness { status: LivenessStatus::Ok })
 }
 
 /// All metrics as Prometheus text.

@@ -157,7 +157,7 @@ impl Gateway {
             }
             Route::Live => Ok(v2::live()),
             Route::Ready => Ok(v2::ready(!self.closing.is_cancelled())),
-            Route::Healthz => Ok(operations::health(self)),
+            Route::Healthz => Ok(operations::healthz()),
             Route::Readyz => Box::pin(health::readyz(self)).await,
             Route::Metrics => operations::metrics(self),
             Route::Description => Ok(self.api.reply(request.headers())),
@@ -167,7 +167,7 @@ impl Gateway {
             Route::Stats => Ok(stats::stats(self, caller)),
             Route::Devices => Ok(inspection::devices(self)),
             Route::Deploy(class, name) => {
-                Box::pin(deployments::deploy(self, caller, class, name, request)).await
+                Box::pin(deployments::deploy(self, caller, way, (class, name), request)).await
             }
             Route::Rollback(class, name) => {
                 Box::pin(deployments::roll_back(self, caller, class, name, request.into_body()))
@@ -175,6 +175,9 @@ impl Gateway {
             }
             Route::Delete(class, name) => {
                 Box::pin(deployments::delete(self, caller, class, name)).await
+            }
+            Route::DeleteVersion(class, name, version) => {
+                Box::pin(deployments::delete_version(self, caller, class, name, version)).await
             }
             Route::FunctionSettings(route) => {
                 Box::pin(settings::answer(self, caller, route, request)).await

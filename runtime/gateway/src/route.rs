@@ -76,6 +76,8 @@ pub(crate) enum Route {
     Delete(Class, Name),
     /// `GET /v1/{class}/{name}/versions`
     Versions(Class, Name),
+    /// `DELETE /v1/{class}/{name}/versions/{version}`
+    DeleteVersion(Class, Name, VersionNumber),
     /// `POST /v1/{class}/{name}/rollback`
     Rollback(Class, Name),
     /// `/v1/{class}/{name}/{traffic,aliases,canary}/…`

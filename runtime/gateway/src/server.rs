@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderValue, Request, Version, header::CONNECTION};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
@@ -28,6 +28,7 @@ use crate::{
     self_woken::SelfWoken,
     stall::Progressing,
     tls::{HandshakeError, Place},
+    uptake::Streams,
 };
 
 /// Longest time for the answer to a ping, over HTTP/2.
@@ -272,9 +273,9 @@ enum Watch {
     Farewell,
 }
 
-fn protocols(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
+fn protocols(limits: &EdgeLimits) -> auto::Builder<Streams> {
     let head_bytes = usize::try_from(limits.head.0).unwrap_or(usize::MAX);
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(Streams { allowed: limits.write_stall });
     builder
         .http1()
         .timer(TokioTimer::new())

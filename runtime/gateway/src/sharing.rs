@@ -1,7 +1,7 @@
 //! What tenants share: whose a function or model is that a caller names, if it may be called, and
 //! who may, as its owner sees and changes it. What isn't shared is answered as what isn't there.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use http::Request;
 use quern_dispatcher::Found;
@@ -121,36 +121,39 @@ pub(crate) struct SharedPlace {
     owner: TenantId,
 }
 
+/// Whose something is that a caller may call, and what was deployed at the moment when that was so.
+/// What is called must be found there: later something else may have the name.
+pub(crate) struct Reached {
+    pub(crate) owner: TenantId,
+    pub(crate) routes: Arc<Routes>,
+}
+
 impl Gateway {
     /// Whose thing of a class a caller names, if the caller may call it at this moment.
-    pub(crate) fn owner(
+    pub(crate) fn reach(
         &self,
         caller: &Caller,
         class: Class,
         name: &QualifiedName,
-    ) -> Result<TenantId, Failure> {
-        owner(&self.dispatcher.routes(), caller, class, name)
+    ) -> Result<Reached, Failure> {
+        let routes = self.dispatcher.routes();
+        Ok(Reached { owner: owner(&routes, caller, class, name)?, routes })
     }
 
     /// Whose model or inference function a caller names, if the caller may call it at this moment.
-    pub(crate) fn owner_of_target(
+    pub(crate) fn reach_target(
         &self,
         caller: &Caller,
         target: &Target,
-    ) -> Result<TenantId, Failure> {
-        owner_of_target(&self.dispatcher.routes(), caller, &target.name)
+    ) -> Result<Reached, Failure> {
+        let routes = self.dispatcher.routes();
+        Ok(Reached { owner: owner_of_target(&routes, caller, &target.name)?, routes })
     }
 
-    /// The version that a caller names, and whose it is, if the caller may call it at this moment.
-    pub(crate) fn find(
-        &self,
-        caller: &Caller,
-        target: &Target,
-    ) -> Result<(TenantId, Found), Failure> {
-        let routes = self.dispatcher.routes();
-        let owner = owner_of_target(&routes, caller, &target.name)?;
-        let found = Found::find(&routes, &owner, &target.name.name, target.version)?;
-        Ok((owner, found))
+    /// The version that a caller names, if the caller may call it at this moment.
+    pub(crate) fn find(&self, caller: &Caller, target: &Target) -> Result<Found, Failure> {
+        let Reached { owner, routes } = self.reach_target(caller, target)?;
+        Ok(Found::find(&routes, &owner, &target.name.name, target.version)?)
     }
 
     /// The same for the version that a request gets.
@@ -159,11 +162,9 @@ impl Gateway {
         caller: &Caller,
         target: &Target,
         choice: &Choice<'_>,
-    ) -> Result<(TenantId, Found, Picked), Failure> {
-        let routes = self.dispatcher.routes();
-        let owner = owner_of_target(&routes, caller, &target.name)?;
-        let (found, picked) = Found::choose(&routes, &owner, &target.name.name, choice)?;
-        Ok((owner, found, picked))
+    ) -> Result<(Found, Picked), Failure> {
+        let Reached { owner, routes } = self.reach_target(caller, target)?;
+        Ok(Found::choose(&routes, &owner, &target.name.name, choice)?)
     }
 }
 

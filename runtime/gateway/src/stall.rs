@@ -1,6 +1,7 @@
-//! Sockets whose writes must make progress, and bodies that must: a client that never reads, or
-//! stops in the middle of what it sends, can't hold what is behind it; nor can one that reads or
-//! sends without a pause hold the others. When a connection may be idle is not decided here.
+//! Sockets whose writes must make progress, and bodies that must: a client that never reads, or a
+//! byte at a time, or stops in the middle of what it sends, can't hold what is behind it; nor can
+//! one that reads or sends without a pause hold the others. When a connection may be idle is not
+//! decided here, and what single streams of it take is in `uptake`.
 
 use std::{
     future::Future,
@@ -18,8 +19,12 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-/// The time that something may wait; it runs only while it waits.
-struct Alarm {
+/// What a client has to take in the time that it has, in bytes: a single one is no progress. It is
+/// as much as a frame of HTTP/2 has by default.
+pub(crate) const PIECE: usize = 16 << 10;
+
+/// The time that something may wait; it is looked at only while it waits.
+pub(crate) struct Alarm {
     allowed: Duration,
     /// Made when there is something to wait for.
     sleep: Option<Pin<Box<Sleep>>>,
@@ -27,12 +32,17 @@ struct Alarm {
 }
 
 impl Alarm {
-    fn new(allowed: Duration) -> Self {
+    pub(crate) fn new(allowed: Duration) -> Self {
         Self { allowed, sleep: None, armed: false }
     }
 
+    /// Begins anew with the next wait.
+    pub(crate) fn rest(&mut self) {
+        self.armed = false;
+    }
+
     /// Passes on whether it waits; ready if it has waited for too long.
-    fn watch(&mut self, context: &mut Context<'_>, waits: bool) -> Poll<()> {
+    pub(crate) fn watch(&mut self, context: &mut Context<'_>, waits: bool) -> Poll<()> {
         let Self { allowed, sleep, armed } = self;
         if !waits {
             *armed = false;
@@ -52,16 +62,18 @@ impl Alarm {
 /// them, however large each is: a task could copy megabytes before it is another's turn.
 const TURN_BYTES: usize = 4 << 10;
 
-/// Fails a write that waits longer than allowed without taking a byte, and gives other connections
-/// their turns by what is read and written.
+/// Fails a write once the client has taken too little of what waits for it in the time allowed, and
+/// gives other connections their turns by what is read and written.
 pub(crate) struct Progressing<S> {
     socket: S,
     alarm: Alarm,
+    /// Bytes that the client has taken since it was last waited for anew.
+    taken: usize,
 }
 
 impl<S> Progressing<S> {
     pub(crate) fn new(socket: S, allowed: Duration) -> Self {
-        Self { socket, alarm: Alarm::new(allowed) }
+        Self { socket, alarm: Alarm::new(allowed), taken: 0 }
     }
 
     /// Passes the outcome of a write on, unless it has waited too long.
@@ -70,18 +82,51 @@ impl<S> Progressing<S> {
         context: &mut Context<'_>,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if outcome.is_pending() && !coop::has_budget_remaining() {
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            take_turns(context, bytes);
+            self.taken = self.taken.saturating_add(bytes);
+            if self.taken >= PIECE {
+                self.begin_anew();
+            }
+        }
+        self.waited(context, outcome)
+    }
+
+    /// The same of what follows the last write: until it is done, the client is waited for.
+    fn flushed(
+        &mut self,
+        context: &mut Context<'_>,
+        outcome: Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        if outcome.is_ready() {
+            self.begin_anew();
+        }
+        self.waited(context, outcome)
+    }
+
+    fn begin_anew(&mut self) {
+        self.alarm.rest();
+        self.taken = 0;
+    }
+
+    fn waited<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            return outcome;
+        }
+        if !coop::has_budget_remaining() {
             // It may wait for its next turn alone, and not for the client.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Poll::Ready(Ok(bytes)) = outcome {
-            take_turns(context, bytes);
+        if self.alarm.watch(context, true).is_pending() {
+            return Poll::Pending;
         }
-        if self.alarm.watch(context, outcome.is_pending()).is_pending() {
-            return outcome;
-        }
-        let reason = format!("the client has read nothing for {:?}", self.alarm.allowed);
+        let (taken, allowed) = (self.taken, self.alarm.allowed);
+        let reason = format!("the client has taken {taken} bytes in {allowed:?}");
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
     }
 }
@@ -171,11 +216,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Progressing<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
+        let outcome = Pin::new(&mut self.socket).poll_flush(context);
+        self.flushed(context, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+        let outcome = Pin::new(&mut self.socket).poll_shutdown(context);
+        self.flushed(context, outcome)
     }
 }
 
@@ -189,18 +236,62 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_is_served_and_one_that_stops_is_not() {
-        let (mut client, server) = tokio::io::duplex(8);
+        let (mut client, server) = tokio::io::duplex(PIECE);
         let mut server = Progressing::new(server, Duration::from_millis(400));
-        let writing = tokio::spawn(async move { server.write_all(&[b'x'; 1000]).await });
+        let writing = tokio::spawn(async move { server.write_all(&[b'x'; 20 * PIECE]).await });
         // Twice the time allowed, in steps that are shorter.
         for _ in 0..8 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert!(!writing.is_finished(), "it makes progress");
-            client.read_exact(&mut [0; 8]).await.expect("there is more");
+            client.read_exact(&mut [0; PIECE]).await.expect("there is more");
         }
         let error = writing.await.expect("no panic").expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(error.to_string(), "the client has read nothing for 400ms");
+        assert_eq!(error.to_string(), "the client has taken 0 bytes in 400ms");
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_single_bytes_makes_no_progress() {
+        let (mut client, server) = tokio::io::duplex(8);
+        let mut server = Progressing::new(server, Duration::from_millis(400));
+        let writing = tokio::spawn(async move { server.write_all(&[b'x'; PIECE]).await });
+        while !writing.is_finished() {
+            client.read_exact(&mut [0; 1]).await.expect("the socket is there until the end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let error = writing.await.expect("no panic").expect_err("it takes too long");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_and_kept_back_is_waited_for_as_well() {
+        let (client, server) = tokio::io::duplex(8);
+        // As TLS does, it takes more than the socket.
+        let server = tokio::io::BufWriter::new(server);
+        let mut server = Progressing::new(server, Duration::from_millis(100));
+        server.write_all(&[b'x'; 1000]).await.expect("it is kept back");
+        let error = server.flush().await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let error = server.shutdown().await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_pause_between_answers_is_nobodys_delay() {
+        let allowed = Duration::from_millis(200);
+        let (mut client, server) = tokio::io::duplex(8);
+        let mut server = Progressing::new(server, allowed);
+        for _ in 0..3 {
+            let answer = async {
+                server.write_all(&[b'x'; 24]).await.expect("the client reads");
+                server.flush().await.expect("the client reads");
+            };
+            let mut received = [0; 24];
+            let ((), read) = tokio::join!(answer, client.read_exact(&mut received));
+            read.expect("there is more");
+            tokio::time::sleep(allowed * 2).await;
+        }
     }
 
     #[tokio::test]

@@ -83,7 +83,7 @@ impl Edge {
             version: "test",
         };
         let scoring = ScoringConfig::new(data.join("batches"));
-        let scoring = Scoring::open(scoring, dispatcher.clone(), &registry).await;
+        let scoring = Scoring::open(scoring, dispatcher.clone(), None, &registry).await;
         let scoring = scoring.expect("opens");
         let services = GatewayServices { deployer, dispatcher: dispatcher.clone(), scoring, jobs };
         let gateway = Gateway::new(config, services, registry);
@@ -230,21 +230,28 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 
 /// An HTTP/2 connection on which `method path` was called, up to the end of the request's head.
 async fn call_over_http2(edge: &Edge, method: &[u8], path: &str, ends: bool) -> TcpStream {
     let mut socket = edge.connect().await;
     socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("sent");
     socket.write_all(&frame(SETTINGS, 0, 0, &[])).await.expect("sent");
+    socket.write_all(&request_head(1, method, path, ends)).await.expect("sent");
+    socket
+}
+
+/// The head of a request on a stream.
+fn request_head(stream: u8, method: &[u8], path: &str, ends: bool) -> Vec<u8> {
     // Literal header fields with indexed names (RFC 7541): method, scheme http, path, authority.
     let text = |name: u8, value: &[u8]| [&[name, value.len() as u8], value].concat();
     let head = [text(0x02, method), vec![0x86], text(0x04, path.as_bytes()), text(0x01, b"x")];
     let flags = if ends { 0x5 } else { 0x4 };
-    socket.write_all(&frame(HEADERS, flags, 1, &head.concat())).await.expect("sent");
-    socket
+    frame(HEADERS, flags, stream, &head.concat())
 }
 
 /// The kind of the next frame, and its payload; none once the connection is closed.
@@ -255,6 +262,47 @@ async fn next_frame(socket: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
     socket.read_exact(&mut payload).await.expect("the whole frame");
     Some((head[3], payload))
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_is_lost_and_its_connection_is_not() {
+    let write_stall = Duration::from_millis(500);
+    let edge = Edge::start_within(EdgeLimits { write_stall, ..EdgeLimits::default() }).await;
+    for opens in [0, 1] {
+        let mut socket = edge.connect().await;
+        socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("sent");
+        // Streams begin without a window (RFC 9113, section 6.5.2).
+        let no_window = [0, 4, 0, 0, 0, 0];
+        socket.write_all(&frame(SETTINGS, 0, 0, &no_window)).await.expect("sent");
+        socket.write_all(&request_head(1, b"GET", "/openapi.json", true)).await.expect("sent");
+        let window = |stream, bytes: u32| frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
+        let (mut taken, mut has_head) = (0, false);
+        let reset = loop {
+            match next_frame(&mut socket).await.expect("the connection stays open") {
+                (HEADERS, _) => has_head = true,
+                (DATA, payload) => taken += payload.len(),
+                (RST_STREAM, payload) => break payload,
+                _ => continue,
+            }
+            if opens > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                // It may be reset by now, which is what is waited for.
+                let _ = socket.write_all(&window(1, opens)).await;
+            }
+        };
+        assert!(has_head && (taken > 0) == (opens > 0), "{taken} bytes of it");
+        assert_eq!(reset, 8_u32.to_be_bytes(), "CANCEL (RFC 9113, section 7)");
+
+        socket.write_all(&request_head(3, b"GET", "/healthz", true)).await.expect("sent");
+        socket.write_all(&window(3, 1_000)).await.expect("sent");
+        loop {
+            let (kind, payload) = next_frame(&mut socket).await.expect("the connection goes on");
+            if kind == DATA {
+                assert_eq!(payload, br#"{"status":"ok"}"#);
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test]

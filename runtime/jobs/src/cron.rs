@@ -4,14 +4,17 @@
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::HOST};
 use quern_store::{Fire, Fired, NewCall, QueueFailure};
-use quern_types::{CallKind, Callee, Digest, InvocationId, Name, Schedule, ScheduleSpec, TenantId};
+use quern_types::{
+    CallKind, Callee, ClockJump, ClockWatch, Digest, InvocationId, Name, Schedule, ScheduleSpec,
+    TenantId,
+};
 use uuid::Uuid;
 
 use crate::{InvalidSchedule, Jobs, timetable::Timetable};
@@ -48,6 +51,7 @@ pub(crate) async fn run(jobs: Arc<Jobs>) {
     };
     let mut watched: HashMap<Key, Watched> = HashMap::new();
     let mut followed = None;
+    let mut clock = ClockWatch::new(SystemTime::now(), Instant::now());
     loop {
         let schedules = jobs.catalog().schedules();
         if followed.as_ref().is_none_or(|followed| !Arc::ptr_eq(followed, &schedules)) {
@@ -55,6 +59,19 @@ pub(crate) async fn run(jobs: Arc<Jobs>) {
             followed = Some(schedules);
         }
         let now = SystemTime::now();
+        match clock.look(now, Instant::now()) {
+            Some(ClockJump::Forward(by)) => {
+                // See `Hesitation`.
+                tracing::warn!(
+                    ?by,
+                    "the clock was set forward, or the machine was asleep: nothing that has expired \
+                     is removed for ten minutes"
+                );
+            }
+            Some(ClockJump::Back(by)) => tracing::warn!(?by, "the clock was set back"),
+            None => {}
+        }
+        watched.values_mut().for_each(|watch| watch.go_back(now));
         let due = watched.values_mut().filter(|watch| watch.next.is_some_and(|next| next <= now));
         // Some together, so that they share their commits; not all, for each holds its calls.
         stream::iter(due).for_each_concurrent(TOGETHER, |watch| watch.look(&jobs, now)).await;
@@ -101,7 +118,8 @@ async fn follow(
         let before = watched.remove(&key).filter(|before| before.schedule == *schedule);
         let noted = last.remove(&key).filter(|(created, _)| *created == schedule.created);
         let watch = before.or_else(|| {
-            let from = noted.map_or(schedule.created, |(_, last)| last);
+            // The clock may have been set back since.
+            let from = noted.map_or(schedule.created, |(_, last)| last).min(now);
             Watched::new(schedule.clone(), from, now)
         });
         if let Some(watch) = watch {
@@ -131,6 +149,15 @@ impl Watched {
         }
     }
 
+    /// Follows a clock that was set back behind the last time: the times between come again, and
+    /// those of them that were called are told by their keys.
+    fn go_back(&mut self, now: SystemTime) {
+        if self.last > now {
+            self.last = now;
+            self.next = self.timetable.next_after(now);
+        }
+    }
+
     /// Calls what has come due.
     async fn look(&mut self, jobs: &Jobs, now: SystemTime) {
         let plan = self.timetable.plan(self.schedule.spec.missed, self.last, now);
@@ -145,6 +172,7 @@ impl Watched {
             tenant: tenant.clone(),
             name: name.clone(),
             created: *created,
+            after: self.last,
             until,
             calls: calls.collect(),
             overlap: spec.overlap,

@@ -48,8 +48,11 @@ pub(crate) async fn run(jobs: Arc<Jobs>, carrier: Arc<dyn CarryOut>) {
         };
         let others = std::iter::from_fn(|| permits.clone().try_acquire_owned().ok());
         let mut free: Vec<_> = std::iter::once(first).chain(others.take(CLAIM - 1)).collect();
-        let limits =
-            ClaimLimits { most: free.len(), tenant_running: jobs.config.tenant_concurrency.into() };
+        let limits = ClaimLimits {
+            most: free.len(),
+            tenant_running: jobs.config.tenant_concurrency.into(),
+            longest_pause: jobs.config.longest_pause,
+        };
         let now = SystemTime::now();
         let claimed = match jobs.queue.claim(limits, last.take(), now).await {
             Ok(claimed) => claimed,

@@ -2,10 +2,11 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use quern_store::{Keep, QueueFailure};
+use quern_types::Hesitation;
 
 use crate::Jobs;
 
@@ -18,8 +19,11 @@ const KEPT_MESSAGES: u64 = 10_000;
 
 /// Looks after the queue until nothing more is to be begun.
 pub(crate) async fn run(jobs: Arc<Jobs>) {
+    let mut hesitation = Hesitation::new(SystemTime::now(), Instant::now());
     loop {
-        if let Err(error) = look(&jobs).await {
+        let now = SystemTime::now();
+        let removes = !hesitation.holds(now, Instant::now());
+        if let Err(error) = look(&jobs, now, removes).await {
             tracing::warn!(%error, "the queue of asynchronous calls can't be swept");
         }
         if jobs.closes_within(PERIOD).await {
@@ -28,18 +32,17 @@ pub(crate) async fn run(jobs: Arc<Jobs>) {
     }
 }
 
-async fn look(jobs: &Jobs) -> Result<(), QueueFailure> {
-    let now = SystemTime::now();
+async fn look(jobs: &Jobs, now: SystemTime, removes: bool) -> Result<(), QueueFailure> {
     let tenant_bytes = jobs.config.keep_bytes;
     let keep = Keep { tenant_bytes, tenant_messages: KEPT_MESSAGES, step: STEP };
-    while !jobs.closing.is_cancelled() {
+    while removes && !jobs.closing.is_cancelled() {
         let removed = jobs.queue.sweep(keep, now).await?;
         jobs.metrics.removed.inc_by(removed as u64);
         if removed < STEP {
             break;
         }
     }
-    while !jobs.closing.is_cancelled() {
+    while removes && !jobs.closing.is_cancelled() {
         if jobs.queue.sweep_deliveries(keep, now).await? < STEP {
             break;
         }

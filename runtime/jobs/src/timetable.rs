@@ -270,4 +270,27 @@ mod tests {
             prop_assert_eq!(fired, all);
         }
     }
+
+    proptest! {
+        #[test]
+        fn a_clock_that_is_set_makes_no_storm_and_keeps_no_time_waiting(
+            jumps in proptest::collection::vec(-200_000_i64..200_000, 1..40),
+        ) {
+            let timetable = timetable("*/7 2,3,4 * * *", "Europe/Berlin");
+            let begin = at("2026-10-24T00:00:00Z");
+            let (mut last, mut now) = (begin, begin);
+            for jump in jumps {
+                let by = Duration::from_secs(jump.unsigned_abs());
+                now = if jump < 0 { now - by } else { now + by };
+                // As whoever follows the clock does.
+                last = last.min(now);
+                let plan = timetable.plan(Missed::Once, last, now);
+                prop_assert!(plan.fire.len() <= 2, "one that was missed, and one on time");
+                prop_assert!(plan.fire.iter().all(|time| *time > last && *time <= now));
+                last = plan.until.unwrap_or(last);
+                prop_assert_eq!(timetable.next_after(last), timetable.next_after(now));
+                prop_assert_eq!(plan.next, timetable.next_after(now));
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use quern_types::{FunctionKind, FunctionSpec};
+use quern_types::{FunctionKind, FunctionSpec, StorageFailure};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
 use crate::imports;
@@ -55,7 +55,7 @@ pub enum ComponentError {
     #[error("the compiled code can't be stored: {reason}")]
     Artifact {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 

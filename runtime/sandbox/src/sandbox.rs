@@ -159,7 +159,7 @@ impl Sandbox {
             .map_err(|error| ComponentError::Invalid { reason: text(&error) })?;
         self.artifacts
             .write(content, &code)
-            .map_err(|error| ComponentError::Artifact { reason: error.to_string() })?;
+            .map_err(|error| ComponentError::Artifact { reason: error.into() })?;
         let took = start.elapsed();
         self.metrics.compile_seconds.observe(took.as_secs_f64());
         Ok(took)

@@ -12,12 +12,12 @@ use std::{
 
 use quern_dispatcher::{Dispatcher, InferReply, InferRequest};
 use quern_types::{
-    DeviceError, GuestFault, InvocationId, InvokeError, ModelError, Name, Picked, Priority,
-    TenantId, Tensor, Trace, VersionNumber,
+    DeviceError, GuestFault, InvocationId, InvokeError, ModelError, Name, Picked, Priority, Span,
+    TenantId, Tensor, Tracer, VersionNumber,
 };
 use tokio::time::Instant;
 
-use crate::{plan::Layout, rows::Chunk};
+use crate::{BatchId, plan::Layout, rows::Chunk};
 
 /// How long a call may occupy a lane of a device, as far as the rows of one call decide it: about
 /// as long may a call wait that somebody else makes meanwhile.
@@ -30,6 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) dispatcher: Arc<Dispatcher>,
+    /// Begins the trace of each call: one for a whole batch would have no end.
+    pub(crate) tracer: Option<Arc<Tracer>>,
+    pub(crate) batch: BatchId,
     pub(crate) tenant: TenantId,
     pub(crate) model: Name,
     pub(crate) version: VersionNumber,
@@ -128,7 +131,7 @@ impl Caller {
     ) -> Result<(), CallsError> {
         let mut left = vec![rows];
         while let Some(rows) = left.pop() {
-            match self.call(inputs(chunk, &rows)).await? {
+            match self.call(inputs(chunk, &rows), rows.len()).await? {
                 Ok(reply) if self.layout == Layout::Rows && !has_rows(&reply, rows.len()) => {
                     let reason = "the outputs have another number of rows";
                     blame(rows, reason.into(), &mut left, pieces);
@@ -149,21 +152,30 @@ impl Caller {
     }
 
     /// Makes a call until it is decided; the inner error is the rows' own.
-    async fn call(&self, inputs: Vec<Tensor>) -> Result<Result<InferReply, String>, CallsError> {
+    async fn call(
+        &self,
+        inputs: Vec<Tensor>,
+        rows: usize,
+    ) -> Result<Result<InferReply, String>, CallsError> {
         let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             let id = InvocationId::from_uuid(uuid::Uuid::now_v7());
+            let mut span = self.span(id, rows);
             let request = InferRequest {
                 id,
+                routes: self.dispatcher.routes(),
                 tenant: self.tenant.clone(),
                 target: self.model.clone(),
                 picked: Picked { version: self.version, asked: true, counted: false, shadow: None },
                 timeout: None,
                 priority: Priority::LOWEST,
-                trace: Trace::default(),
+                trace: span.trace().clone(),
                 inputs: inputs.clone(),
             };
-            match self.dispatcher.infer(request).await.map_err(|error| meaning(error, id)) {
+            let outcome = self.dispatcher.infer(request).await;
+            span.outcome(&outcome);
+            drop(span);
+            match outcome.map_err(|error| meaning(error, id)) {
                 Ok(reply) => return Ok(Ok(reply)),
                 Err(Meaning::Row(reason)) => return Ok(Err(reason)),
                 Err(Meaning::Fatal(error)) => return Err(error),
@@ -176,6 +188,23 @@ impl Caller {
             }
             pause = LONGEST_PAUSE.min(pause * 2);
         }
+    }
+}
+
+impl Caller {
+    /// The span of a call.
+    fn span(&self, id: InvocationId, rows: usize) -> Span {
+        let Some(tracer) = &self.tracer else { return Span::none() };
+        let mut span = tracer.work("score");
+        span.note(|| {
+            [
+                ("quern.tenant", self.tenant.as_str().into()),
+                ("quern.batch", self.batch.to_string().into()),
+                ("quern.invocation", id.to_string().into()),
+                ("quern.rows", (rows as u64).into()),
+            ]
+        });
+        span
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use quern_types::{ByteSize, InvokeError};
+use quern_types::{ByteSize, InvokeError, StorageFailure};
 
 use crate::{
     batch::BatchId, folder::FolderError, plan::PlanError, quota::QuotaExceeded, source::SourceError,
@@ -82,7 +82,7 @@ pub enum CreateError {
     #[error("the batch can't be kept: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -109,6 +109,6 @@ pub enum BatchError {
         /// The name.
         id: BatchId,
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }

@@ -94,7 +94,8 @@ impl Folder {
         File::create(arrived.results())?;
         arrived.write(record)?;
         fs::rename(&arrived.0, self.of(record.id).0)?;
-        sync(&self.0)
+        // What is refused must not turn up at the next start.
+        sync(&self.0).inspect_err(|_| self.of(record.id).remove())
     }
 
     /// Removes a batch, durably; its files go afterwards.
@@ -137,7 +138,9 @@ impl BatchFolder {
 
     /// Removes everything.
     pub(crate) fn remove(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
+        if let Err(error) = fs::remove_dir_all(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(path = %self.0.display(), %error, "batch stays until the next start");
         }
     }

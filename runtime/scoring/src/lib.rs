@@ -11,6 +11,7 @@
 
 mod batch;
 mod calls;
+mod config;
 mod error;
 mod folder;
 mod live;
@@ -30,12 +31,13 @@ mod value;
 mod writer;
 
 pub use batch::{BatchId, BatchState, BatchStatus, InvalidBatchId};
+pub use config::ScoringConfig;
 pub use error::{BatchError, CreateError, OpenError, UploadError};
 pub use folder::FolderError;
 pub use plan::PlanError;
 pub use quota::QuotaExceeded;
 pub use request::{BatchRequest, BatchSpec, ColumnNames, Format, OnError, ResultFormat};
 pub use rows::RowError;
-pub use scoring::{Results, Scoring, ScoringConfig};
+pub use scoring::{Results, Scoring};
 pub use source::SourceError;
 pub use upload::Upload;

@@ -140,6 +140,13 @@ impl Batch {
         self.known().results.grow(bytes)
     }
 
+    /// Gives back the room of results that lie beyond the checkpoint.
+    pub(crate) fn cut_back(&self) {
+        let mut known = self.known();
+        let reached = known.record.checkpoint.results;
+        known.results.cut_to(reached);
+    }
+
     /// Begins or ends a turn.
     pub(crate) fn set_running(&self, is_running: bool) {
         let mut known = self.known();

@@ -71,14 +71,23 @@ impl Allotment {
     }
 }
 
-impl Drop for Allotment {
-    fn drop(&mut self) {
+impl Allotment {
+    /// Gives back what is beyond so many bytes.
+    pub(crate) fn cut_to(&mut self, bytes: u64) {
+        let excess = self.bytes.saturating_sub(bytes);
+        self.bytes -= excess;
         let mut used = self.quota.used();
         let Some(own) = used.get_mut(&self.tenant) else { return };
-        *own = own.saturating_sub(self.bytes);
+        *own = own.saturating_sub(excess);
         if *own == 0 {
             used.remove(&self.tenant);
         }
+    }
+}
+
+impl Drop for Allotment {
+    fn drop(&mut self) {
+        self.cut_to(0);
     }
 }
 
@@ -99,6 +108,10 @@ mod tests {
         quota.allot(&other).grow(10).expect("is its own");
         drop(first);
         second.grow(6).expect("there is room again");
+        assert!(second.grow(1).is_err());
+        second.cut_to(7);
+        second.cut_to(9);
+        second.grow(3).expect("what was given back");
         assert!(second.grow(1).is_err());
         drop(second);
         assert!(quota.used().is_empty());

@@ -6,6 +6,7 @@ use std::{sync::Arc, thread, time::Duration};
 use futures::{StreamExt, stream};
 use quern_dispatcher::{Dispatcher, Found};
 use quern_parquet::{ReaderConfig, Stop};
+use quern_types::{StorageFault, Tracer};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -45,6 +46,8 @@ pub(crate) struct Turn {
     pub(crate) reader: ReaderConfig,
     /// Cancelled when the server stops.
     pub(crate) closing: CancellationToken,
+    /// Begins the traces of calls; none: there are none.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 /// How a turn ended.
@@ -54,6 +57,8 @@ pub(crate) enum TurnEnd {
     Ended(Ending),
     /// The batch goes on later, from its checkpoint.
     Paused,
+    /// The same, but the disk is full, or takes no writes: not before long.
+    Held(String),
 }
 
 /// Why the calls of a turn ended.
@@ -80,6 +85,8 @@ impl Turn {
         let writing = write(batch, self.metrics.clone(), plan.clone(), scored_read);
         let caller = Caller {
             dispatcher: self.dispatcher.clone(),
+            tracer: self.tracer.clone(),
+            batch: record.id,
             tenant: record.tenant.clone(),
             model: record.spec.model.clone(),
             version: record.spec.version,
@@ -226,6 +233,11 @@ fn decide(
         (Err(WriteError::Row(row)), ..) => {
             let reason = row.to_string();
             TurnEnd::Ended(Ending::Failed { reason, row: Some(row) })
+        }
+        (Err(WriteError::Disk(error)), ..)
+            if StorageFault::from(error.kind()) != StorageFault::Other =>
+        {
+            TurnEnd::Held(error.to_string())
         }
         (Err(error), ..) => failed(error.to_string()),
         (_, CallsEnd::Paused | CallsEnd::Failed(CallsError::ShuttingDown), _) => TurnEnd::Paused,

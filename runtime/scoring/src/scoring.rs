@@ -4,20 +4,19 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use prometheus::Registry;
 use quern_dispatcher::{Dispatcher, Found};
 use quern_parquet::ReaderConfig;
-use quern_types::{ByteSize, TenantId};
+use quern_types::{ByteSize, Hesitation, TenantId, Tracer};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BatchError, CreateError, OpenError, UploadError,
+    BatchError, CreateError, OpenError, ScoringConfig, UploadError,
     batch::{BatchId, BatchRecord, BatchState, BatchStatus, Checkpoint, Ending},
     folder::Folder,
     live::Batch,
@@ -27,7 +26,6 @@ use crate::{
     quota::Quota,
     request::{BatchRequest, BatchSpec, Format, ResultFormat},
     run::{Turn, TurnEnd},
-    source::MOST_ROW,
     turns,
     upload::Upload,
 };
@@ -35,46 +33,11 @@ use crate::{
 /// How often batches are looked for whose time is over.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// How long a batch waits whose results the disk has not taken.
+const DISK_PAUSE: Duration = Duration::from_secs(2);
+
 /// Bytes that an upload may have beside its file.
 const AROUND: ByteSize = ByteSize::mib(2);
-
-/// What batches may take up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScoringConfig {
-    /// Where their files are.
-    pub directory: PathBuf,
-    /// Batches that run at a time; more wait for their turn.
-    pub running: u32,
-    /// Batches that a tenant has, ended ones included.
-    pub most: u32,
-    /// Bytes of one file.
-    pub upload: ByteSize,
-    /// Bytes that the files and results of a tenant's batches have together.
-    pub storage: ByteSize,
-    /// How long a batch is kept after it has ended.
-    pub keep: Duration,
-    /// How long a call is tried again that is refused for want of room, before its batch fails.
-    pub patience: Duration,
-    /// How files of Parquet are read.
-    pub reader: ReaderConfig,
-}
-
-impl ScoringConfig {
-    /// What is usual, for batches in a folder.
-    pub fn new(directory: PathBuf) -> Self {
-        const HOUR: Duration = Duration::from_secs(60 * 60);
-        Self {
-            directory,
-            running: 2,
-            most: 1_000,
-            upload: ByteSize::mib(4 << 10),
-            storage: ByteSize::mib(16 << 10),
-            keep: 7 * 24 * HOUR,
-            patience: HOUR,
-            reader: ReaderConfig { row_bytes: MOST_ROW.0, ..ReaderConfig::of_this_program() },
-        }
-    }
-}
 
 /// All batches of a server.
 pub struct Scoring {
@@ -116,10 +79,12 @@ pub struct Results {
 }
 
 impl Scoring {
-    /// Reads the batches of a folder. None runs before [`Scoring::start`].
+    /// Reads the batches of a folder. None runs before [`Scoring::start`]. The tracer, if there is
+    /// one, begins the traces of their calls.
     pub async fn open(
         config: ScoringConfig,
         dispatcher: Arc<Dispatcher>,
+        tracer: Option<Arc<Tracer>>,
         registry: &Registry,
     ) -> Result<Arc<Self>, OpenError> {
         let metrics = ScoringMetrics::register(registry)?;
@@ -139,7 +104,7 @@ impl Scoring {
         }
         let closing = CancellationToken::new();
         let (patience, reader) = (config.patience, config.reader.clone());
-        let turn = Turn { dispatcher, metrics, patience, reader, closing };
+        let turn = Turn { dispatcher, metrics, patience, reader, closing, tracer };
         let scoring = Self {
             config,
             folder,
@@ -185,7 +150,7 @@ impl Scoring {
         let (id, folder) = (BatchId::new(), self.folder.clone());
         let begun = tokio::task::spawn_blocking(move || {
             let folder = folder.begin(id)?;
-            let file = File::create(folder.input())?;
+            let file = File::create(folder.input()).inspect_err(|_| folder.remove())?;
             Ok::<_, std::io::Error>((folder, file))
         });
         let (folder, file) = begun.await.map_err(std::io::Error::other)??;
@@ -217,7 +182,7 @@ impl Scoring {
                 making.await
             }
         };
-        made.map_err(|error| CreateError::Storage { reason: error.to_string() })?
+        made.map_err(|error| CreateError::Storage { reason: error.to_string().into() })?
     }
 
     fn make(
@@ -254,7 +219,7 @@ impl Scoring {
             finished: None,
         };
         let (id, limit) = (record.id, self.config.most);
-        let storage = |error: std::io::Error| CreateError::Storage { reason: error.to_string() };
+        let storage = |error: std::io::Error| CreateError::Storage { reason: error.into() };
         self.folder.finish(&upload.folder, &record).map_err(storage)?;
         upload.keep();
         drop(upload);
@@ -307,7 +272,7 @@ impl Scoring {
         }
         let path = batch.folder.results();
         let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
-        let storage = |error: std::io::Error| BatchError::Storage { id, reason: error.to_string() };
+        let storage = |error: std::io::Error| BatchError::Storage { id, reason: error.into() };
         let file = opened.map_err(|error| storage(error.into()))?.map_err(storage)?;
         let Checkpoint { position, failed, results } = record.checkpoint;
         let format = record.spec.output_format;
@@ -325,7 +290,7 @@ impl Scoring {
         let scoring = self.clone();
         let removing = self.tasks.spawn(async move { scoring.take_away(batch).await });
         let removed = removing.await;
-        removed.map_err(|error| BatchError::Storage { id, reason: error.to_string() })?
+        removed.map_err(|error| BatchError::Storage { id, reason: error.to_string().into() })?
     }
 
     async fn take_away(self: Arc<Self>, batch: Arc<Batch>) -> Result<(), BatchError> {
@@ -337,7 +302,7 @@ impl Scoring {
         let renamed = tokio::task::spawn_blocking(move || folder.remove(id)).await;
         let storage = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => BatchError::NotFound { id },
-            _ => BatchError::Storage { id, reason: error.to_string() },
+            _ => BatchError::Storage { id, reason: error.into() },
         };
         let gone = renamed.map_err(|error| storage(error.into()))?.map_err(storage)?;
         let mut table = self.table();
@@ -402,10 +367,12 @@ impl Scoring {
             };
             let end = self.turn.run(&batch, makes_room).await;
             batch.set_running(false);
-            if let TurnEnd::Ended(ending) = end
-                && !batch.removed.is_cancelled()
-            {
-                end_batch(&batch, ending).await;
+            match end {
+                TurnEnd::Ended(ending) if !batch.removed.is_cancelled() => {
+                    end_batch(&batch, ending).await;
+                }
+                TurnEnd::Held(reason) => self.hold(&batch, &reason).await,
+                TurnEnd::Ended(_) | TurnEnd::Paused => {}
             }
         }
         drop(running);
@@ -424,13 +391,27 @@ impl Scoring {
         self.ready.notify_one();
     }
 
+    /// Waits until the disk may take results again. The turn stays the batch's: no other one could
+    /// write either.
+    async fn hold(&self, batch: &Batch, reason: &str) {
+        tracing::warn!(batch = %batch.id, reason, "a batch waits for the disk");
+        tokio::select! {
+            () = self.turn.closing.cancelled() => {}
+            () = batch.removed.cancelled() => {}
+            () = tokio::time::sleep(DISK_PAUSE) => {}
+        }
+    }
+
     async fn sweep(self: Arc<Self>) {
+        let mut hesitation = Hesitation::new(SystemTime::now(), Instant::now());
         loop {
             let now = SystemTime::now();
+            let stays = hesitation.holds(now, Instant::now());
             let expired: Vec<_> = {
                 let table = self.table();
                 let all = table.batches.values();
-                all.filter(|batch| batch.is_expired(self.config.keep, now)).cloned().collect()
+                let is_over = |batch: &&Arc<Batch>| batch.is_expired(self.config.keep, now);
+                all.filter(|batch| !stays && is_over(batch)).cloned().collect()
             };
             for batch in expired {
                 tracing::info!(batch = %batch.id, "the time of a batch is over");

@@ -68,6 +68,7 @@ impl<'p> Writer<'p> {
             file.set_len(reached.results)?;
         }
         file.seek(SeekFrom::End(0))?;
+        batch.cut_back();
         let (text, saved) = (Vec::new(), Instant::now());
         let mut writer = Self { batch, metrics, encoder, record, file, reached, text, saved };
         if reached.results == 0 {

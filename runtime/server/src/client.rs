@@ -175,6 +175,17 @@ impl Client {
         self.send(self.http.delete(url)).await.map(drop)
     }
 
+    pub(crate) async fn delete_version(
+        &self,
+        class: Class,
+        name: &Name,
+        version: VersionNumber,
+    ) -> Result<(), ClientError> {
+        let version = version.to_string();
+        let url = self.url.at(&["v1", class.plural(), name.as_str(), "versions", &version]);
+        self.send(self.http.delete(url)).await.map(drop)
+    }
+
     /// Makes a token; its secret is in the answer.
     pub(crate) async fn create_token(
         &self,

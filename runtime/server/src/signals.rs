@@ -75,6 +75,8 @@ enum Meaning {
 
 impl Taken {
     fn take() -> io::Result<Self> {
+        // A write beyond the largest size that a file may have (`ulimit -f`) fails, and that is all.
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

@@ -115,7 +115,8 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
         outcomes: dispatcher.clone(),
     };
     let deployer = Arc::new(Deployer::new(deploy, services, &registry)?);
-    let scoring = Scoring::open(batches, Arc::clone(&dispatcher), &registry).await?;
+    let scoring =
+        Scoring::open(batches, Arc::clone(&dispatcher), tracer.clone(), &registry).await?;
     let gateway = GatewayConfig {
         limits: http.limits(),
         authenticate: server.authenticate,

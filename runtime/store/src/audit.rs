@@ -36,10 +36,10 @@ pub struct AuditRecord {
     pub tenant: TenantId,
     /// And showed this token; none where nobody is asked for one.
     pub token: Option<TokenId>,
-    /// What was done: `deploy`, `rollback`, `delete`, `share`, `traffic.set`, `alias.…`, `canary.…`,
-    /// `token.create`, `token.revoke`, `tenant.limit`, `config.change`, `secret.set`,
-    /// `secret.unset`, `secrets.rotate`, `schedule.put`, `schedule.delete`, `webhook.put`,
-    /// `webhook.rotate`, `webhook.delete`, `backup`.
+    /// What was done: `deploy`, `rollback`, `delete`, `version.delete`, `share`, `traffic.set`,
+    /// `alias.…`, `canary.…`, `token.create`, `token.revoke`, `tenant.limit`, `config.change`,
+    /// `secret.set`, `secret.unset`, `secrets.rotate`, `schedule.put`, `schedule.delete`,
+    /// `webhook.put`, `webhook.rotate`, `webhook.delete`, `backup`.
     pub action: String,
     /// What it was done to, such as `function hello`.
     pub subject: String,

@@ -26,7 +26,7 @@ use std::{
     time::SystemTime,
 };
 
-use quern_types::{ByteSize, Digest};
+use quern_types::{ByteSize, Digest, StorageFailure};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -128,7 +128,7 @@ pub enum BackupError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
     /// Whoever was to have it has left, or its disk is full.
     #[error("the backup can't be written: {0}")]

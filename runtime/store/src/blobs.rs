@@ -5,12 +5,17 @@
 //! syncs a new folder's name only for the one who made it. All folders are therefore made and
 //! synced when the store opens, so that no upload relies on the sync of another.
 
-use std::{collections::HashSet, path::Path, sync::Arc};
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, local::LocalFileSystem, path};
-use quern_types::{ByteSize, Digest, DigestWriter};
+use quern_types::{ByteSize, Digest, DigestWriter, StorageFailure};
 use tokio_util::task::TaskTracker;
 
 use crate::{OpenError, folder, ledger::Ledger};
@@ -26,6 +31,8 @@ const CONTENT: &str = "sha256";
 #[derive(Debug)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
+    /// Where uploads lie until they are kept.
+    uploads: PathBuf,
     ledger: Arc<Ledger>,
     cleaning: TaskTracker,
 }
@@ -59,7 +66,7 @@ pub enum StageError {
     #[error("upload can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -86,7 +93,7 @@ pub enum BlobError {
         /// The blob.
         digest: Digest,
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -101,7 +108,8 @@ impl Blobs {
         let store = LocalFileSystem::new_with_prefix(root)
             .map_err(|error| OpenError::Blobs { reason: error.to_string() })?
             .with_fsync(true);
-        Ok(Self { store: Arc::new(store), ledger, cleaning: TaskTracker::new() })
+        let uploads = root.join(UPLOADS);
+        Ok(Self { store: Arc::new(store), uploads, ledger, cleaning: TaskTracker::new() })
     }
 
     /// Streams `content` to the disk, at most `limit` bytes of it. It is durable when this
@@ -115,7 +123,8 @@ impl Blobs {
         S: Stream<Item = Result<Bytes, E>> + Unpin + Send,
         E: std::error::Error + Send + Sync + 'static,
     {
-        let location = path::Path::from_iter([UPLOADS, &uuid::Uuid::now_v7().to_string()]);
+        let name = uuid::Uuid::now_v7().to_string();
+        let location = path::Path::from_iter([UPLOADS, &name]);
         let mut upload = self.store.put_multipart(&location).await.map_err(storage)?;
         let received = receive(&mut *upload, &mut content, limit).await;
         let completed = match received {
@@ -131,11 +140,21 @@ impl Blobs {
                 cleaning: self.cleaning.clone(),
             }),
             Err(error) => {
-                if let Err(leftover) = upload.abort().await {
-                    tracing::debug!(%location, error = %leftover, "upload stays until the next start");
-                }
+                // What was not completed is left where it is by the upload itself; dropping it
+                // before keeps it from taking away anything later.
+                drop(upload);
+                self.discard(name).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Removes what an upload has left, wherever it broke off.
+    async fn discard(&self, name: String) {
+        let uploads = self.uploads.clone();
+        let removed = tokio::task::spawn_blocking(move || remove_all(&uploads, &name)).await;
+        if let Err(error) = removed.map_err(io::Error::other).and_then(|removed| removed) {
+            tracing::warn!(%error, "what is left of an upload stays until the next start");
         }
     }
 
@@ -160,7 +179,7 @@ impl Blobs {
         let check = tokio::task::spawn_blocking(move || (Digest::of(&bytes), bytes));
         let (actual, bytes) = check
             .await
-            .map_err(|error| BlobError::Storage { digest, reason: error.to_string() })?;
+            .map_err(|error| BlobError::Storage { digest, reason: error.to_string().into() })?;
         if actual == digest { Ok(bytes) } else { Err(BlobError::Corrupt { digest, actual }) }
     }
 
@@ -297,7 +316,21 @@ async fn write(
     });
     let (written, digested) = tokio::join!(written, digested);
     written.map_err(storage)?;
-    digested.map_err(|error| StageError::Storage { reason: error.to_string() })
+    digested.map_err(|error| StageError::Storage { reason: error.to_string().into() })
+}
+
+/// Removes the files of a folder whose names begin so.
+fn remove_all(folder: &Path, name: &str) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(name) {
+            match std::fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes all folders, so that none has to be made, and synced, by an upload.
@@ -330,12 +363,12 @@ fn location(digest: &Digest) -> path::Path {
 }
 
 fn storage(error: object_store::Error) -> StageError {
-    StageError::Storage { reason: error.to_string() }
+    StageError::Storage { reason: StorageFailure::of(&error) }
 }
 
 fn unusable(digest: Digest, error: object_store::Error) -> BlobError {
     match error {
         object_store::Error::NotFound { .. } => BlobError::Missing { digest },
-        error => BlobError::Storage { digest, reason: error.to_string() },
+        error => BlobError::Storage { digest, reason: StorageFailure::of(&error) },
     }
 }

@@ -12,18 +12,19 @@ use std::{
 use arc_swap::ArcSwap;
 use quern_types::{
     Access, Caller, Class, Digest, FunctionSpec, ModelSpec, Name, Routes, Schedule, ScheduleSpec,
-    Sharing, TenantId, TenantLimits, Token, TokenId, VersionNumber, Webhook,
+    Sharing, StorageFailure, TenantId, TenantLimits, Token, TokenId, VersionNumber, Webhook,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    AuditError, AuditQuery, AuditRecord, ScheduleError, SecretsKey, SharingError,
-    TenantLimitsError, TokenError, TrafficChange, TrafficError,
+    AuditError, AuditQuery, AuditRecord, DeleteVersionError, ScheduleError, SecretsKey,
+    SharingError, TenantLimitsError, TokenError, TrafficChange, TrafficError,
     audit::AuditReader,
     backup::{RecordBackup, RemoveUnneeded},
     ledger::Ledger,
     metrics::StoreMetrics,
     operation::{CommitVersion, DeleteName, Operation, RollBack},
+    removal::DeleteVersion,
     rows::{Key, NewRow},
     schedules::{DeleteSchedule, PutSchedule},
     settings::AllSettings,
@@ -122,7 +123,7 @@ pub enum CommitError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -161,7 +162,7 @@ pub enum RollbackError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -180,7 +181,7 @@ pub enum DeleteError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -352,13 +353,36 @@ impl Catalog {
         .await
     }
 
+    /// Removes one version of a function or model that nothing stands by.
+    pub async fn delete_version(
+        &self,
+        caller: &Caller,
+        class: Class,
+        name: &Name,
+        version: VersionNumber,
+    ) -> Result<Removed, DeleteVersionError> {
+        let key = Key { tenant: caller.tenant.clone(), class, name: name.clone() };
+        self.submit(
+            |reply| DeleteVersion::new(caller.clone(), key, version, reply),
+            |reason| DeleteVersionError::Storage { reason },
+        )
+        .await
+    }
+
     /// Records that a backup is made.
-    pub(crate) async fn record_backup(&self, caller: &Caller, logs: bool) -> Result<(), String> {
+    pub(crate) async fn record_backup(
+        &self,
+        caller: &Caller,
+        logs: bool,
+    ) -> Result<(), StorageFailure> {
         self.submit(|reply| RecordBackup::new(caller.clone(), logs, reply), |reason| reason).await
     }
 
     /// Removes contents that were kept though no version refers to them.
-    pub(crate) async fn remove_unneeded(&self, contents: Vec<Digest>) -> Result<Removed, String> {
+    pub(crate) async fn remove_unneeded(
+        &self,
+        contents: Vec<Digest>,
+    ) -> Result<Removed, StorageFailure> {
         self.submit(|reply| RemoveUnneeded::new(contents, reply), |reason| reason).await
     }
 
@@ -373,7 +397,7 @@ impl Catalog {
     ) -> Result<Committed, CommitError> {
         let hold = self.ledger.claim(new.content);
         let failed = |reason| CommitError::Storage { reason };
-        let row = NewRow::new(new).map_err(|error| failed(error.to_string()))?;
+        let row = NewRow::new(new).map_err(|error| failed(error.to_string().into()))?;
         self.submit(|reply| CommitVersion::new(row, hold, reply), failed).await
     }
 
@@ -381,7 +405,7 @@ impl Catalog {
     async fn submit<O: Operation + 'static, T, E>(
         &self,
         operation: impl FnOnce(oneshot::Sender<Result<T, E>>) -> O,
-        failed: impl Fn(String) -> E,
+        failed: impl Fn(StorageFailure) -> E,
     ) -> Result<T, E> {
         let sender = self.operations.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let closed = || failed("the store is closed".into());

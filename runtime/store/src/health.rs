@@ -1,12 +1,12 @@
-//! What is wrong with the data folder: a disk that is almost full or takes no writes, and writers
+//! What is wrong with the data folder: a disk that is full, almost full or takes no writes, and writers
 //! whose commits fail. Repairs nothing.
 
 use std::path::{Path, PathBuf};
 
-use quern_types::{Concern, HealthSource};
-use rustix::fs::{StatVfs, StatVfsMountFlags, statvfs};
+use quern_types::{Concern, HealthSource, StorageFault};
+use rustix::fs::{StatVfs, statvfs};
 
-use crate::{Store, metrics::StoreMetrics};
+use crate::{Store, fault, metrics::StoreMetrics};
 
 /// Free bytes below which a disk is almost full, however small it is.
 const LEAST_FREE: u64 = 256 << 20;
@@ -22,7 +22,7 @@ pub(crate) struct FolderHealth {
 
 impl HealthSource for Store {
     fn codes(&self) -> &'static [&'static str] {
-        &["disk-almost-full", "disk-read-only", "disk-unreadable", "writes-failing"]
+        &["disk-full", "disk-almost-full", "disk-read-only", "disk-unreadable", "writes-failing"]
     }
 
     fn concerns(&self) -> Vec<Concern> {
@@ -33,12 +33,27 @@ impl HealthSource for Store {
             (&metrics.queue_failing, "asynchronous calls can't be taken in or carried out"),
             (&metrics.logs_failing, "what functions print is lost"),
         ];
-        let failing = writers.into_iter().filter(|(failing, _)| failing.get() != 0);
-        let failing = failing.map(|(_, effect)| Concern {
-            code: "writes-failing",
-            detail: format!("the last write failed, so that {effect}: the server's log has why"),
+        let failed: Vec<_> = writers
+            .into_iter()
+            .filter_map(|(last, effect)| last.fault().map(|fault| (fault, effect)))
+            .collect();
+        // A writer may have nothing to write for long after there is room again, and not every disk
+        // that takes no writes says so.
+        let probe = (!failed.is_empty()).then(|| fault::probe(directory));
+        let is_over = probe.as_ref().is_some_and(Result::is_ok);
+        let refusal = probe.and_then(Result::err).and_then(|error| refuses(error.kind().into()));
+        let failing = failed.into_iter().filter_map(|(fault, effect)| {
+            let why = match fault {
+                StorageFault::Full | StorageFault::ReadOnly if is_over => return None,
+                StorageFault::Full => " because the disk is full",
+                StorageFault::ReadOnly => " because the disk takes no writes",
+                StorageFault::Other => "",
+            };
+            let detail =
+                format!("the last write failed{why}, so that {effect}: the server's log has why");
+            Some(Concern { code: "writes-failing", detail })
         });
-        disk(directory).into_iter().chain(failing).collect()
+        refusal.or_else(|| disk(directory)).into_iter().chain(failing).collect()
     }
 }
 
@@ -54,22 +69,29 @@ fn disk(directory: &Path) -> Option<Concern> {
 
 /// What is wrong with a disk. One with room for a twentieth of itself is well, within bounds.
 fn judge(disk: &StatVfs) -> Option<Concern> {
-    if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        let detail = "the disk of the data folder takes no writes".into();
-        return Some(Concern { code: "disk-read-only", detail });
-    }
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
     let (free, all) = (bytes(disk.f_bavail), bytes(disk.f_blocks));
     let needed = (all / 20).clamp(LEAST_FREE, ENOUGH_FREE);
-    let concern = || Concern {
-        code: "disk-almost-full",
-        detail: "the disk of the data folder is almost full: make room, or deployments fail".into(),
+    let almost =
+        "the disk of the data folder is almost full: make room, or changes will be refused";
+    let is_almost_full = || Concern { code: "disk-almost-full", detail: almost.into() };
+    refuses(fault::of_disk(disk)).or_else(|| (free < needed).then(is_almost_full))
+}
+
+/// What is wrong with a disk that refuses writes.
+fn refuses(fault: StorageFault) -> Option<Concern> {
+    let (code, detail) = match fault {
+        StorageFault::ReadOnly => ("disk-read-only", "takes no writes"),
+        StorageFault::Full => ("disk-full", "is full: make room, for changes are refused"),
+        StorageFault::Other => return None,
     };
-    (free < needed).then(concern)
+    Some(Concern { code, detail: format!("the disk of the data folder {detail}") })
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::StatVfsMountFlags;
+
     use super::*;
 
     #[test]
@@ -78,6 +100,8 @@ mod tests {
         disk.f_frsize = 4_096;
         let blocks = |mib: u64| mib << 8;
         for (all, free, flags, code) in [
+            (1_000, 0, StatVfsMountFlags::empty(), Some("disk-full")),
+            (1_000, 1, StatVfsMountFlags::empty(), Some("disk-almost-full")),
             (1_000, 255, StatVfsMountFlags::empty(), Some("disk-almost-full")),
             (1_000, 256, StatVfsMountFlags::empty(), None),
             (20_000, 999, StatVfsMountFlags::empty(), Some("disk-almost-full")),

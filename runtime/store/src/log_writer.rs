@@ -3,11 +3,13 @@
 
 use std::{collections::HashMap, io, sync::Arc, thread::JoinHandle, time::UNIX_EPOCH};
 
-use quern_types::{Name, TenantId};
+use quern_types::{Name, StorageFailure, TenantId};
 use rusqlite::{Connection, Row, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use crate::{LogRecord, database::Database, folder::FolderLock, group, metrics::StoreMetrics};
+use crate::{
+    LogRecord, database::Database, fault, folder::FolderLock, group, metrics::StoreMetrics,
+};
 
 /// Most messages of one transaction.
 const BATCH: usize = 1024;
@@ -50,7 +52,7 @@ pub(crate) enum Message {
     /// Write a record. Its bytes count as waiting until the message is dropped.
     Append { record: LogRecord, _room: OwnedSemaphorePermit },
     /// Remove all records of a function.
-    Remove { tenant: TenantId, function: Name, reply: oneshot::Sender<Result<(), String>> },
+    Remove { tenant: TenantId, function: Name, reply: oneshot::Sender<Result<(), StorageFailure>> },
 }
 
 /// What is kept of each function's log: the newest records, up to both limits.
@@ -100,8 +102,9 @@ impl LogWriter {
 
     fn write(&mut self, batch: Vec<Message>) {
         let written = self.transact(&batch);
-        self.metrics.logs_failing.set(written.is_err().into());
+        let written = written.map_err(|error| fault::of_database(&error, &self.connection));
         if let Err(error) = &written {
+            self.metrics.logs_failing.failed(error);
             // What the failed transaction counted is wrong.
             self.functions.clear();
             let records =
@@ -114,11 +117,12 @@ impl LogWriter {
                 // Nobody may be waiting any more.
                 let _ = reply.send(match &written {
                     Ok(_) => Ok(()),
-                    Err(error) => Err(error.to_string()),
+                    Err(error) => Err(error.clone()),
                 });
             }
         }
         if let Ok(Some(sequence)) = written {
+            self.metrics.logs_failing.succeeded();
             self.changes.send_replace(sequence);
         }
     }

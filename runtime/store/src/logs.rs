@@ -10,7 +10,7 @@ use std::{
 };
 
 use prometheus::IntCounter;
-use quern_types::{InvocationId, LogLevel, Name, TenantId, TraceId, VersionNumber};
+use quern_types::{InvocationId, LogLevel, Name, StorageFailure, TenantId, TraceId, VersionNumber};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -102,7 +102,7 @@ pub enum LogError {
         /// The function.
         function: Name,
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -165,7 +165,10 @@ impl FunctionLogs {
             let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
             log_reader::page(&connection, &tenant, &name, &query)
         });
-        let failed = |reason: String| LogError::Storage { function: function.clone(), reason };
+        let failed = |reason: String| LogError::Storage {
+            function: function.clone(),
+            reason: reason.into(),
+        };
         match read.await {
             Ok(page) => page.map_err(|error| failed(error.to_string())),
             Err(error) => Err(failed(error.to_string())),
@@ -181,14 +184,14 @@ impl FunctionLogs {
     pub async fn remove(&self, tenant: &TenantId, function: &Name) -> Result<(), LogError> {
         let (reply, answer) = oneshot::channel();
         let message = Message::Remove { tenant: tenant.clone(), function: function.clone(), reply };
-        let failed =
-            |reason: &str| LogError::Storage { function: function.clone(), reason: reason.into() };
-        let sender = self.sender().ok_or_else(|| failed("the store is closed"))?;
-        sender.send(message).await.map_err(|_| failed("the store is closed"))?;
+        let failed = |reason| LogError::Storage { function: function.clone(), reason };
+        let closed = || failed("the store is closed".into());
+        let sender = self.sender().ok_or_else(closed)?;
+        sender.send(message).await.map_err(|_| closed())?;
         drop(sender);
         match answer.await {
-            Ok(removed) => removed.map_err(|reason| failed(&reason)),
-            Err(_) => Err(failed("the writer has stopped")),
+            Ok(removed) => removed.map_err(failed),
+            Err(_) => Err(failed("the writer has stopped".into())),
         }
     }
 

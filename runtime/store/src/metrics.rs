@@ -7,6 +7,8 @@ use prometheus::{
     Registry, core::Collector, exponential_buckets,
 };
 
+use crate::last_commit::LastCommit;
+
 /// Handles to the store's metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct StoreMetrics {
@@ -28,14 +30,14 @@ pub(crate) struct StoreMetrics {
     pub(crate) blob_bytes: IntGauge,
     /// Log records that the queue had no room for, or that could not be written.
     pub(crate) dropped_records: IntCounter,
-    /// 1 if the last commit of the catalog failed.
-    pub(crate) catalog_failing: IntGauge,
+    /// Whether the last commit of the catalog failed.
+    pub(crate) catalog_failing: LastCommit,
     /// The same for keys and values.
-    pub(crate) keyvalue_failing: IntGauge,
+    pub(crate) keyvalue_failing: LastCommit,
     /// The same for the queue of asynchronous calls.
-    pub(crate) queue_failing: IntGauge,
+    pub(crate) queue_failing: LastCommit,
     /// The same for the logs of functions.
-    pub(crate) logs_failing: IntGauge,
+    pub(crate) logs_failing: LastCommit,
     /// Backups that whoever asked for them has, and those that broke off.
     backups: IntCounterVec,
     /// When the last one was complete.
@@ -91,6 +93,7 @@ impl StoreMetrics {
             &["writer"],
         )?;
         let failing = registered(registry, failing)?;
+        let last_commit = |writer| LastCommit::new(failing.with_label_values(&[writer]));
         let backups = IntCounterVec::new(
             Opts::new("quern_store_backups_total", "Backups of the data folder, by how they ended"),
             &["outcome"],
@@ -105,10 +108,10 @@ impl StoreMetrics {
         Ok(Self {
             backups: registered(registry, backups)?,
             backup_time: registered(registry, backup_time)?,
-            catalog_failing: failing.with_label_values(&["catalog"]),
-            keyvalue_failing: failing.with_label_values(&["keyvalue"]),
-            queue_failing: failing.with_label_values(&["queue"]),
-            logs_failing: failing.with_label_values(&["logs"]),
+            catalog_failing: last_commit("catalog"),
+            keyvalue_failing: last_commit("keyvalue"),
+            queue_failing: last_commit("queue"),
+            logs_failing: last_commit("logs"),
             queue_commit_seconds: registered(
                 registry,
                 Histogram::with_opts(queue_commit_seconds)?,

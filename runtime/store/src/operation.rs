@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use quern_types::{Access, Caller, Digest, VersionNumber};
+use quern_types::{Access, Caller, Digest, StorageFailure, VersionNumber};
 use rusqlite::Connection;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -32,7 +32,7 @@ pub(crate) trait Operation: Send + fmt::Debug {
     fn entry(&self) -> Entry<'_>;
 
     /// Answers with the outcome, or with the reason why the group failed.
-    fn answer(self: Box<Self>, group: Result<Removed, String>);
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>);
 }
 
 /// A part of the tables that is shown to requests.
@@ -66,6 +66,11 @@ impl Effects {
     /// Those of an operation that concerns no content.
     pub(crate) fn of(changed: bool) -> Self {
         Self { changed, loosened: Vec::new(), hold: None }
+    }
+
+    /// Those of an operation that took the last row of these contents, or one of several.
+    pub(crate) fn of_removal(loosened: Vec<Digest>) -> Self {
+        Self { changed: true, loosened, hold: None }
     }
 
     /// Those of an operation that only asks for these contents to be removed, if nothing has them.
@@ -155,7 +160,7 @@ impl Operation for CommitVersion {
         Entry { caller, action: "deploy", subject: key.to_string(), detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let answer = match (group, self.outcome) {
             (Ok(removed), Some(outcome)) => outcome.map(|Added { version, created, live }| {
                 Committed { version, created, live, removed }
@@ -203,7 +208,7 @@ impl Operation for RollBack {
         Entry { caller: &self.caller, action: "rollback", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let answer = match (group, self.outcome) {
             (Ok(_), Some(outcome)) => outcome,
             (group, _) => Err(RollbackError::Storage { reason: failure(group) }),
@@ -224,16 +229,15 @@ impl Operation for DeleteName {
     }
 
     fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
-        let (outcome, loosened) = match rows::delete(connection, &self.key)? {
+        let (outcome, effects) = match rows::delete(connection, &self.key)? {
             Ok(loosened) => {
                 settings::delete(connection, &self.key)?;
-                (Ok(()), loosened)
+                (Ok(()), Effects::of_removal(loosened))
             }
-            Err(refusal) => (Err(refusal), Vec::new()),
+            Err(refusal) => (Err(refusal), Effects::of(false)),
         };
-        let changed = outcome.is_ok();
         self.outcome = Some(outcome);
-        Ok(Effects { changed, loosened, hold: None })
+        Ok(effects)
     }
 
     fn entry(&self) -> Entry<'_> {
@@ -241,7 +245,7 @@ impl Operation for DeleteName {
         Entry { caller: &self.caller, action: "delete", subject, detail: json!({}) }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let answer = match (group, self.outcome) {
             (Ok(removed), Some(outcome)) => outcome.map(|()| removed),
             (group, _) => Err(DeleteError::Storage { reason: failure(group) }),
@@ -251,6 +255,6 @@ impl Operation for DeleteName {
 }
 
 /// Why a group, and so each of its operations, failed.
-pub(crate) fn failure(group: Result<Removed, String>) -> String {
+pub(crate) fn failure(group: Result<Removed, StorageFailure>) -> StorageFailure {
     group.err().unwrap_or_else(|| "the operation was never applied".into())
 }

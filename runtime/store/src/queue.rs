@@ -23,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use http::Response;
-use quern_types::{CallState, DeliveryId, InvocationId, Name, TenantId};
+use quern_types::{CallState, DeliveryId, InvocationId, Name, StorageFailure, TenantId};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -64,12 +64,13 @@ pub(crate) const MIGRATIONS: &[&str] = &[
 #[error("the queue of calls failed: {reason}")]
 pub struct QueueFailure {
     /// What failed.
-    pub reason: String,
+    pub reason: StorageFailure,
 }
 
+/// Of a read, which neither a full disk nor a read-only one keeps from anything.
 impl From<rusqlite::Error> for QueueFailure {
     fn from(error: rusqlite::Error) -> Self {
-        Self { reason: error.to_string() }
+        Self { reason: error.to_string().into() }
     }
 }
 

@@ -143,7 +143,7 @@ pub(crate) fn commit(
     let next = last.checked_add(1).and_then(VersionNumber::new);
     let Some(next) = next else {
         let reason = format!("{} {name:?} has used up its version numbers", row.key.class);
-        return Ok(Err(CommitError::Storage { reason }));
+        return Ok(Err(CommitError::Storage { reason: reason.into() }));
     };
     connection
         .prepare_cached(

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use quern_types::{Caller, Name, Schedule, ScheduleSpec, TenantId};
+use quern_types::{Caller, Name, Schedule, ScheduleSpec, StorageFailure, TenantId};
 use rusqlite::{Connection, OptionalExtension, params, types::Type};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -38,7 +38,7 @@ pub enum ScheduleError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -135,7 +135,7 @@ impl Operation for PutSchedule {
         Entry { caller: &self.caller, action: "schedule.put", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -166,7 +166,7 @@ impl Operation for DeleteSchedule {
         Entry { caller: &self.caller, action: "schedule.delete", subject, detail: json!({}) }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -187,7 +187,7 @@ fn refuse(connection: &Connection, tenant: &TenantId) -> rusqlite::Result<Option
 }
 
 fn answer<T>(
-    group: Result<Removed, String>,
+    group: Result<Removed, StorageFailure>,
     outcome: Option<Result<T, ScheduleError>>,
 ) -> Result<T, ScheduleError> {
     match (group, outcome) {

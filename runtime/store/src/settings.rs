@@ -11,8 +11,8 @@ use std::{
 };
 
 use quern_types::{
-    ByteSize, Class, Configured, Name, Secret, SecretValue, SettingKey, Settings, TenantId,
-    VersionNumber,
+    ByteSize, Class, Configured, Name, Secret, SecretValue, SettingKey, Settings, StorageFailure,
+    TenantId, VersionNumber,
 };
 use rusqlite::{Connection, params};
 
@@ -114,7 +114,7 @@ pub enum SettingError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 

@@ -1,7 +1,7 @@
 //! The table of what tenants let others call, and what changes it. That it ends with its name is a
 //! trigger's work, so that no operation can forget it.
 
-use quern_types::{Caller, Class, Name, Routes, Sharing, TenantId};
+use quern_types::{Caller, Class, Name, Routes, Sharing, StorageFailure, TenantId};
 use rusqlite::{Connection, params};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -31,7 +31,7 @@ pub enum SharingError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -80,7 +80,7 @@ impl Operation for Share {
         Entry { caller: &self.caller, action: "share", subject: self.key.to_string(), detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let answer = match (group, self.outcome) {
             (Ok(_), Some(outcome)) => outcome,
             (group, _) => Err(SharingError::Storage { reason: failure(group) }),

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
-use quern_types::{Access, ByteSize, Caller, KeyValue};
+use quern_types::{Access, ByteSize, Caller, KeyValue, StorageFailure, StorageFault};
 use rusqlite::Connection;
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -22,6 +22,7 @@ use crate::{
     blobs,
     catalog::Shown,
     database::{self, Synchronous},
+    fault,
     folder::{self, FolderLock},
     health::FolderHealth,
     integrity,
@@ -37,6 +38,9 @@ use crate::{
 
 /// The file of the catalog.
 const CATALOG: &str = "catalog.sqlite";
+
+/// Room that a server needs to start: its databases' logs and their indexes.
+const ROOM: ByteSize = ByteSize::mib(4);
 
 /// Where and how much to store.
 #[derive(Debug, Clone)]
@@ -97,6 +101,29 @@ pub enum OpenError {
     Locked {
         /// The folder.
         directory: PathBuf,
+    },
+    /// There is no room for what a server writes when it starts.
+    #[error(
+        "the disk of data folder {} is full: make room for {ROOM} more, and start again ({cause})",
+        directory.display()
+    )]
+    Full {
+        /// The folder.
+        directory: PathBuf,
+        /// What failed.
+        cause: String,
+    },
+    /// Nothing can be written there.
+    #[error(
+        "the disk of data folder {} takes no writes: mount it so that it does, or choose another \
+         folder ({cause})",
+        directory.display()
+    )]
+    ReadOnly {
+        /// The folder.
+        directory: PathBuf,
+        /// What failed.
+        cause: String,
     },
     /// A database can't be opened or read.
     #[error("database {} can't be opened: {cause}", path.display())]
@@ -186,7 +213,10 @@ impl Store {
         let metrics = StoreMetrics::register(registry)?;
         let (runtime, opening) = (Handle::current(), metrics.clone());
         let (directory, secrets_key) = (config.directory.clone(), config.secrets_key.clone());
-        let opened = tokio::task::spawn_blocking(move || open_files(&config, &opening, &runtime));
+        let opened = tokio::task::spawn_blocking(move || {
+            open_files(&config, &opening, &runtime)
+                .map_err(|error| error.by_disk(&config.directory))
+        });
         let parts =
             opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let missing = parts.blobs.sweep(&parts.contents).await?;
@@ -291,7 +321,7 @@ impl Store {
     }
 
     /// Removes what was only kept for a backup that has been dropped; gives what is gone.
-    pub async fn end_backup(&self, end: BackupEnd) -> Result<Removed, String> {
+    pub async fn end_backup(&self, end: BackupEnd) -> Result<Removed, StorageFailure> {
         self.health.metrics.backup_ended(end);
         match self.blobs.ledger().take_postponed() {
             contents if contents.is_empty() => Ok(Removed::default()),
@@ -309,6 +339,23 @@ impl Store {
         self.queue.close().await;
         self.logs.close().await;
         self.blobs.close().await;
+    }
+}
+
+impl OpenError {
+    /// The same, unless the disk stands in the way of everything.
+    fn by_disk(self, directory: &Path) -> Self {
+        let fault = match &self {
+            Self::Folder { cause, .. } => cause.kind().into(),
+            Self::Database { cause, .. } => fault::of_opening(cause, directory).fault(),
+            _ => StorageFault::Other,
+        };
+        let (directory, cause) = (directory.to_owned(), self.to_string());
+        match fault {
+            StorageFault::Full => Self::Full { directory, cause },
+            StorageFault::ReadOnly => Self::ReadOnly { directory, cause },
+            StorageFault::Other => self,
+        }
     }
 }
 

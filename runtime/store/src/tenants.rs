@@ -1,6 +1,6 @@
 //! The table of what tenants may ask of the server, and what changes it. Never counts a request.
 
-use quern_types::{Access, Caller, TenantId, TenantLimits};
+use quern_types::{Access, Caller, StorageFailure, TenantId, TenantLimits};
 use rusqlite::{Connection, params};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -27,7 +27,7 @@ pub enum TenantLimitsError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -82,7 +82,7 @@ impl Operation for LimitTenant {
         Entry { caller: &self.caller, action: "tenant.limit", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let answer = match (group, self.outcome) {
             (Ok(_), Some(outcome)) => outcome,
             (group, _) => Err(TenantLimitsError::Storage { reason: failure(group) }),

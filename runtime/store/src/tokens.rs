@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use quern_types::{Access, Caller, SecretHash, TenantId, Token, TokenId};
+use quern_types::{Access, Caller, SecretHash, StorageFailure, TenantId, Token, TokenId};
 use rusqlite::{Connection, Row, params, types::Type};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -33,7 +33,7 @@ pub enum TokenError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -101,7 +101,7 @@ impl Operation for AddToken {
         Entry { caller: &self.caller, action: "token.create", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -140,13 +140,13 @@ impl Operation for RevokeToken {
         Entry { caller: &self.caller, action: "token.revoke", subject, detail: json!({}) }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
 
 fn answer(
-    group: Result<Removed, String>,
+    group: Result<Removed, StorageFailure>,
     outcome: Option<Result<(), TokenError>>,
 ) -> Result<(), TokenError> {
     match (group, outcome) {

@@ -6,7 +6,8 @@ mod tables;
 use std::time::SystemTime;
 
 use quern_types::{
-    Caller, Canary, CanaryState, Class, Name, Selector, Shares, Traffic, VersionNumber,
+    Caller, Canary, CanaryState, Class, Name, Selector, Shares, StorageFailure, Traffic,
+    VersionNumber,
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -149,7 +150,7 @@ pub enum TrafficError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 
@@ -197,7 +198,7 @@ impl Operation for ChangeTraffic {
         Entry { caller: &self.caller, action, subject: self.key.to_string(), detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let answer = match (group, self.outcome) {
             (Ok(_), Some(outcome)) => outcome,
             (group, _) => Err(TrafficError::Storage { reason: failure(group) }),

@@ -5,7 +5,7 @@ mod operations;
 
 use std::sync::Arc;
 
-use quern_types::{Name, PreviousSecret, SecretValue, TenantId, Webhook};
+use quern_types::{Name, PreviousSecret, SecretValue, StorageFailure, TenantId, Webhook};
 use rusqlite::{Connection, params};
 
 pub(crate) use self::operations::{DeleteWebhook, PutWebhook, RotateWebhook};
@@ -41,7 +41,7 @@ pub enum WebhookError {
     #[error("catalog can't be written: {reason}")]
     Storage {
         /// What failed.
-        reason: String,
+        reason: StorageFailure,
     },
 }
 

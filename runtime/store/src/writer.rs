@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, thread::JoinHandle, time::Instant};
 
-use quern_types::{Access, Class, Digest, Routes};
+use quern_types::{Access, Class, Digest, Routes, StorageFailure};
 use rusqlite::TransactionBehavior;
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -12,6 +12,7 @@ use crate::{
     blobs::Blobs,
     catalog::Shown,
     database::Database,
+    fault,
     folder::FolderLock,
     group,
     metrics::StoreMetrics,
@@ -57,11 +58,13 @@ impl Writer {
     fn write(&mut self, mut group: Vec<Box<dyn Operation>>) {
         let started = Instant::now();
         let committed = self.commit(&mut group);
-        self.metrics.catalog_failing.set(committed.is_err().into());
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.group_operations.observe(group.len() as f64);
         match committed {
             Ok(effects) => {
+                if effects.iter().any(|effects| effects.changed) {
+                    self.metrics.catalog_failing.succeeded();
+                }
                 // All holds of the group end here, before anything is removed.
                 let loosened: Vec<_> = effects.into_iter().map(Effects::settle).collect();
                 for (operation, loosened) in group.into_iter().zip(loosened) {
@@ -73,8 +76,13 @@ impl Writer {
             // start, when the tables tell what is true.
             Err(error) => {
                 tracing::error!(%error, operations = group.len(), "catalog commit failed");
+                let failure = match &error {
+                    SnapshotError::Database(error) => fault::of_database(error, &self.connection),
+                    error => StorageFailure::from(error.to_string()),
+                };
+                self.metrics.catalog_failing.failed(&failure);
                 for operation in group {
-                    operation.answer(Err(error.to_string()));
+                    operation.answer(Err(failure.clone()));
                 }
             }
         }

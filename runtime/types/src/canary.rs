@@ -81,8 +81,8 @@ pub struct Steps(Vec<Step>);
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CanaryLimits {
-    /// Requests that the new version must have answered in a step before it is judged, and before
-    /// the next step.
+    /// Requests that the new version must have answered in a step before it is judged, and both
+    /// versions before the next step.
     #[schemars(range(max = 1_000_000))]
     pub requests: u32,
     /// By how many percentage points its share of errors may be above the old version's.

@@ -6,6 +6,7 @@ mod access;
 mod background;
 mod canary;
 mod catalog;
+mod clock;
 mod deadline;
 mod device;
 mod difference;
@@ -33,6 +34,7 @@ mod schema;
 mod settings;
 mod sharing;
 mod signature;
+mod storage;
 mod tenant_limits;
 mod tensor;
 mod trace;
@@ -47,6 +49,7 @@ pub use access::{
 pub use background::{CallKind, CallState, Callee, CarryOut, InvalidCallKind, InvalidCallState};
 pub use canary::{Canary, CanaryLimits, CanaryState, InvalidSteps, Step, Steps};
 pub use catalog::{Class, Deployed, Routes, TenantRoutes, Version};
+pub use clock::{ClockJump, ClockWatch, Hesitation};
 pub use deadline::Deadline;
 pub use device::{
     Batch, BatchResult, Confinement, Device, DeviceDescription, DeviceError, Engine, EngineStatus,
@@ -75,10 +78,12 @@ pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
 pub use schedule::{Missed, Overlap, Schedule, ScheduleSpec};
 pub use settings::{
-    Configured, InvalidSecret, InvalidSettingKey, Secret, SecretValue, SettingKey, Settings,
+    Configured, InvalidSecret, InvalidSettingKey, Redactor, Secret, SecretValue, SettingKey,
+    Settings,
 };
 pub use sharing::{QualifiedName, Sharing};
 pub use signature::{Mismatch, Range, Side, Signature, TensorSpec, Violation};
+pub use storage::{StorageFailure, StorageFault};
 pub use tenant_limits::{InvalidTenantLimit, TenantLimits};
 pub use tensor::{ByteStrings, DataType, Tensor, TensorError, byte_strings, element_count};
 pub use trace::{

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Period, TenantId};
+use crate::{Name, Period, TenantId, schema};
 
 /// What a schedule is to do, as its owner says it. Its times and its target are checked by whoever
 /// takes it in.
@@ -13,20 +13,27 @@ use crate::{Name, Period, TenantId};
 #[serde(deny_unknown_fields)]
 pub struct ScheduleSpec {
     /// When: minute, hour, day of month, month, day of week.
+    #[schemars(schema_with = "schema::cron")]
     pub cron: String,
     /// The zone of these times, by its name in the IANA database.
     #[serde(default = "utc")]
+    #[schemars(schema_with = "schema::time_zone")]
     pub time_zone: String,
-    /// The method of the call.
+    /// The method of the call; an inference takes POST alone.
     #[serde(default = "post")]
+    #[schemars(schema_with = "schema::method")]
     pub method: String,
-    /// What is called: a path under `/f`, or of an inference, with its query.
+    /// What is called: a path under `/f`, or of an inference, with its query. It must be
+    /// there.
+    #[schemars(schema_with = "schema::called_path")]
     pub path: String,
-    /// Headers of the call.
+    /// Headers of the call, each of at most 4,096 bytes with its name.
     #[serde(default)]
+    #[schemars(schema_with = "schema::headers")]
     pub headers: BTreeMap<String, String>,
-    /// The body of the call.
+    /// The body of the call, of at most 65,536 bytes.
     #[serde(default)]
+    #[schemars(length(max = 65_536))]
     pub body: String,
     /// What happens to times that passed while nobody could call.
     #[serde(default)]
@@ -34,10 +41,11 @@ pub struct ScheduleSpec {
     /// What happens when the last call has not come to its end.
     #[serde(default)]
     pub overlap: Overlap,
-    /// How often each call is tried.
+    /// How often each call is tried, up to what the server allows.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub max_attempts: Option<u32>,
-    /// For how long each call is tried.
+    /// For how long each call is tried, up to what the server allows.
     #[serde(default)]
     pub max_age: Option<Period>,
     /// The webhook that is told how each call ends.

@@ -61,6 +61,63 @@ schema! {
         {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 }
 
+/// The fields of cron, as far as a pattern can say what they are.
+pub(crate) fn cron(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "format": "cron",
+        "maxLength": 256,
+        "pattern": r"^\s*[0-9A-Za-z*?,/#+-]+(\s+[0-9A-Za-z*?,/#+-]+){4}\s*$",
+        "examples": ["0 4 * * *", "*/15 9-17 * * MON-FRI"],
+    })
+}
+
+/// A name of the IANA database of time zones.
+pub(crate) fn time_zone(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "format": "time-zone",
+        "pattern": "^[!-~]{1,63}$",
+        "examples": ["Europe/Berlin"],
+    })
+}
+
+/// A method of HTTP (RFC 9110, section 9.1).
+pub(crate) fn method(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": TOKEN})
+}
+
+/// The path of a call or an inference, with its query.
+pub(crate) fn called_path(_: &mut SchemaGenerator) -> Schema {
+    const NAME: &str = "[a-z0-9][a-z0-9._-]{0,62}";
+    json_schema!({
+        "type": "string",
+        "format": "called-path",
+        "maxLength": 65_534,
+        "pattern": format!(
+            "^/(f/{NAME}([/?].*)?|v2/models/{NAME}(/versions/[0-9]+)?/infer([?].*)?)$"
+        ),
+        "examples": ["/f/report/", "/v2/models/digits/infer"],
+    })
+}
+
+/// Headers by name (RFC 9110, section 5).
+pub(crate) fn headers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "propertyNames": {"pattern": TOKEN, "maxLength": 4_096},
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 4_096,
+            "pattern": r"^[^\x00-\x08\x0a-\x1f\x7f]*$",
+        },
+    })
+}
+
+/// What names and methods are made of (RFC 9110, section 5.6.2).
+const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+
 #[cfg(test)]
 mod tests {
     use schemars::schema_for;

@@ -8,6 +8,8 @@ use std::{borrow::Borrow, collections::BTreeMap, fmt, str::FromStr, sync::Arc, t
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub use redaction::Redactor;
+
 use crate::ByteSize;
 
 /// The key of a setting, by which guests read it: 1 to 128 of `a-z A-Z 0-9 . _ -`, beginning with a

@@ -10,17 +10,19 @@ use std::{
 
 use reqwest::RequestBuilder;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::support::{Answer, Server};
+use crate::{
+    faults::simulator::Simulator,
+    support::{Answer, Server},
+};
 
 /// How long an answer may take, whatever else the machine does: a request that hangs is lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A data folder, and the server that has it at the moment.
 pub(super) struct Place {
-    data: Arc<TempDir>,
+    pub(super) simulator: Simulator,
     server: watch::Sender<Option<Arc<Server>>>,
     /// Counted before each kill, so that whoever was cut off knows by what.
     kills: AtomicU64,
@@ -29,14 +31,14 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new() -> Self {
-        let data = Arc::new(TempDir::new().expect("a folder"));
+        let simulator = Simulator::new();
         // A kill counts as a try of what runs: with few of them, some calls would rightly be given
         // up.
         let options = "[deploy]\nkeep_versions = 1000000\n[async]\nattempts = 1000\nmax_attempts = 1000\n\
                        first_pause = '10ms'\nlongest_pause = '50ms'\n";
-        std::fs::write(data.path().join("quern.toml"), options).expect("written");
+        std::fs::write(simulator.data().path().join("quern.toml"), options).expect("written");
         Self {
-            data,
+            simulator,
             server: watch::Sender::new(None),
             kills: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -45,9 +47,8 @@ impl Place {
 
     /// Starts a server on the folder.
     pub(super) fn open(&self) {
-        let file = self.data.path().join("quern.toml");
-        let arguments = ["--config", file.to_str().expect("text")];
-        let server = Server::start_on(self.data.clone(), &arguments);
+        let file = self.simulator.data().path().join("quern.toml");
+        let server = self.simulator.start(&["--config", file.to_str().expect("text")]);
         self.server.send_replace(Some(Arc::new(server)));
     }
 

@@ -128,6 +128,7 @@ async fn a_canary_waits_for_requests_and_ends_by_anybodys_word() {
         waits_for["time"] == "0s" && waits_for["requests"] == 20
     })
     .await;
+    assert_eq!(status(&server).await["step"]["waits_for"]["old_requests"], 20);
     let aborted = server.delete("/v1/functions/f/canary").await.json();
     assert_eq!(
         (&aborted["state"], &aborted["reason"]),

@@ -2,7 +2,9 @@
 //! time. Never looks at a clock, and never changes anything.
 //!
 //! Both versions are judged by the same while. A difference counts only if chance would hardly
-//! make it: it is looked at every second, so that "hardly" is one in ten thousand.
+//! make it: it is looked at every second, so that "hardly" is one in ten thousand. What can't be
+//! compared yet is neither taken for good nor let fail without bounds: the step waits for both
+//! versions, and the new one is held to a bound of its own meanwhile.
 
 use std::time::Duration;
 
@@ -16,6 +18,10 @@ const DEVIATIONS: f64 = 4.0;
 const EXACT: u64 = 1_000;
 /// Requests up to here are taken for what they are, more of them for without end.
 const DRAWN: u64 = 10_000;
+/// The share of failures that is too much while there is too little to compare with.
+const MOST_ERRORS: f64 = 0.1;
+/// The same of traps, which are never the caller's fault, nor want of room.
+const MOST_TRAPS: f64 = 0.01;
 
 /// What was counted in a step.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,6 +42,8 @@ pub struct Waiting {
     /// How many requests the new version has to answer yet; where its time is over, the step goes
     /// on for as long as that takes.
     pub requests: u64,
+    /// The same of the old version, without which there is nothing to compare with.
+    pub old_requests: u64,
 }
 
 /// What to do with a canary.
@@ -53,16 +61,18 @@ pub(crate) fn step(canary: &Canary, observed: &Observed, now_us: u64) -> Option<
     if step.percent == 100 {
         return Some(Action::Enter(promoted(now_us)));
     }
-    let missing = u64::from(canary.limits.requests).saturating_sub(observed.new.requests);
-    if missing == 0
+    let needed = u64::from(canary.limits.requests);
+    let requests = needed.saturating_sub(observed.new.requests);
+    let old_requests = needed.saturating_sub(observed.old.requests);
+    if requests == 0
         && let Some(reason) = worse(canary, observed)
     {
         return Some(Action::Enter(CanaryState::RolledBack { at_us: now_us, reason }));
     }
     let held = Duration::from_micros(now_us.saturating_sub(observed.since_us));
     let left = step.hold.0.saturating_sub(held);
-    if missing > 0 || !left.is_zero() {
-        return Some(Action::Wait(Waiting { time: Period(left), requests: missing }));
+    if requests > 0 || old_requests > 0 || !left.is_zero() {
+        return Some(Action::Wait(Waiting { time: Period(left), requests, old_requests }));
     }
     let next = canary.steps.at(index + 1).filter(|next| next.percent < 100);
     Some(Action::Enter(match next {
@@ -84,6 +94,17 @@ fn worse(canary: &Canary, Observed { old, new, .. }: &Observed) -> Option<String
     let above = rate(new.errors, new.requests) - rate(old.errors, old.requests);
     if above > errors / 100.0 && is_excess((new.errors, new.requests), (old.errors, old.requests)) {
         return Some(compare("failed", canary, (new.errors, old.errors), (new, old)));
+    }
+    if old.requests < u64::from(canary.limits.requests).max(1) {
+        for (what, bad, old_bad, most) in [
+            ("trapped", new.traps, old.traps, MOST_TRAPS),
+            ("failed", new.errors, old.errors, MOST_ERRORS),
+        ] {
+            if is_beyond(most, (bad, new.requests), (old_bad, old.requests)) {
+                let compared = compare(what, canary, (bad, old_bad), (new, old));
+                return Some(format!("{compared}, which is too few to compare with"));
+            }
+        }
     }
     [(0.5, "median"), (0.99, "99th percentile")].into_iter().find_map(|(quantile, word)| {
         let least_us = lower_bound(&new.latency, quantile)?;
@@ -135,6 +156,13 @@ fn is_excess((bad, all): (u64, u64), (old_bad, old_all): (u64, u64)) -> bool {
         false => at_least(bad, failed, all as f64 / total as f64),
     };
     chance < CHANCE
+}
+
+/// Whether the first of two counts of failures among so many requests is higher than this share by
+/// more than chance, and than the second, as far as that is known: an old version that fails as often
+/// is nothing to go back to.
+fn is_beyond(most: f64, (bad, all): (u64, u64), (old_bad, old_all): (u64, u64)) -> bool {
+    rate(bad, all) > rate(old_bad, old_all).max(most) && at_least(bad, all, most) < CHANCE
 }
 
 /// How likely at least `count` of the `failed` ones among `total` requests are among `all` of them.

@@ -97,6 +97,26 @@ async fn old_versions_go_with_their_code() {
     }
 }
 
+#[tokio::test]
+async fn one_version_goes_with_its_code_unless_it_is_live() {
+    let server = Server::start(10).await;
+    let (class, key, owner) = (Class::Function, name("f"), caller());
+    for variant in 1..=2 {
+        let deployed = server.deploy_function("f", &manifest("f"), &component(variant)).await;
+        deployed.expect("deployed");
+    }
+    let delete = |number| {
+        let version = VersionNumber::new(number).expect("not zero");
+        server.deployer.delete_version(&owner, class, &key, version)
+    };
+    let live = delete(2).await.expect_err("it is live").to_string();
+    assert_eq!(live, "version 2 of function \"f\" is live: give another one all requests first");
+    assert_eq!(delete(1).await, Ok(()));
+    assert_eq!(server.kept(), (1, 1));
+    assert!(!server.is_compiled(&component(1), &spec(&manifest("f"))));
+    assert!(server.is_compiled(&component(2), &spec(&manifest("f"))));
+}
+
 /// Several deploy and delete the same component; whoever has an answer finds its code.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_deploys_and_deletes_of_one_component_never_lose_its_code() {

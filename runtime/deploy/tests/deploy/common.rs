@@ -20,7 +20,7 @@ use quern_store::{Store, StoreConfig};
 use quern_types::{
     ByteSize, Call, Caller, Class, Digest, FunctionManifest, FunctionSpec, LimitRules, ModelCall,
     ModelCalls, ModelError, ModelReply, ModelSpec, Name, OutcomeCounts, QualifiedName, Replica,
-    ReplicaOffers, TenantId, TrafficOutcomes, VersionNumber,
+    ReplicaOffers, TenantId, Trace, TrafficOutcomes, VersionNumber,
 };
 use tempfile::TempDir;
 
@@ -158,7 +158,8 @@ impl Server {
         model: &[u8],
     ) -> Result<Deployment, DeployError> {
         let content = self.deployer.stage(upload(model)).await?;
-        let model = ModelUpload { form, content, activation: Activation::Live };
+        let model =
+            ModelUpload { form, content, activation: Activation::Live, trace: Trace::default() };
         self.deployer.deploy_model(&caller(), &self::name(name), manifest, model).await
     }
 
@@ -190,7 +191,7 @@ pub(crate) fn caller() -> Caller {
 
 /// A component that is to be live at once.
 pub(crate) fn live(content: Staged) -> FunctionUpload {
-    FunctionUpload { content, activation: Activation::Live }
+    FunctionUpload { content, activation: Activation::Live, trace: Trace::default() }
 }
 
 pub(crate) fn tenant() -> TenantId {

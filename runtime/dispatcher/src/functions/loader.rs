@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use quern_sandbox::{Function, Owner};
 use quern_types::{FunctionSpec, InvokeError, Version};
+use tokio::sync::Semaphore;
 
 use super::{Loaded, Loader, places::Places};
 use crate::ready::VersionKey;
@@ -41,7 +42,8 @@ impl Loader {
         };
         let metrics = Arc::new(self.metrics.function(&key.tenant, &key.name));
         let places = Places::new(function.concurrency());
-        Ok(Arc::new(Loaded { function, places, metrics }))
+        let redaction = Arc::new(Semaphore::new(1));
+        Ok(Arc::new(Loaded { function, places, redaction, metrics }))
     }
 
     async fn link(

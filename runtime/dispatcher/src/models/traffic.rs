@@ -5,38 +5,33 @@ use std::{sync::Arc, time::Instant};
 
 use http::HeaderMap;
 use quern_types::{
-    Call, Choice, Deadline, ModelCall, ModelError, ModelReply, Name, Picked, Priority, Tensor,
-    Trace,
+    Call, Choice, Deadline, Deployed, ModelCall, ModelError, ModelReply, ModelSpec, Name, Picked,
+    Priority, Tensor, Trace, Version,
 };
 
 use super::Shared;
 use crate::{outcomes::Ending, queue::Place, ready::VersionKey};
 
-impl Shared {
-    /// Chooses the version for a call of a guest: all calls of one request to one model get the same.
-    pub(super) fn choose(&self, call: &Call, name: &Name) -> Result<Picked, ModelError> {
-        let routes = self.store.catalog().routes();
-        let model = routes
-            .model(&call.tenant, name)
-            .ok_or_else(|| ModelError::NotFound { name: name.clone() })?;
-        let choice = Choice { selector: None, headers: &HeaderMap::new(), id: call.id };
-        let picked = model.pick(name, &choice);
-        Ok(picked.expect("what asks for no version gets one"))
-    }
+/// Chooses the version for a call of a guest: all calls of one request to one model get the same.
+pub(super) fn choose(model: &Deployed<ModelSpec>, call: &Call, name: &Name) -> Picked {
+    let choice = Choice { selector: None, headers: &HeaderMap::new(), id: call.id };
+    model.pick(name, &choice).expect("what asks for no version gets one")
+}
 
+impl Shared {
     /// Computes a call by the version that was picked.
     pub(super) async fn infer_picked(
         self: Arc<Self>,
         call: ModelCall,
+        version: Arc<Version<ModelSpec>>,
         picked: Picked,
         place: Place,
     ) -> Result<ModelReply, ModelError> {
-        let call = ModelCall { version: Some(picked.version), ..call };
         if !picked.counted && picked.shadow.is_none() {
-            return self.infer(call, place).await;
+            return self.infer(call, version, place).await;
         }
         // Boxed, so that the future of every other call stays small.
-        Box::pin(self.infer_shared(call, picked, place)).await
+        Box::pin(self.infer_shared(call, version, picked, place)).await
     }
 
     /// Computes a call that is compared with others: how it ends is counted, or a copy of it goes to
@@ -44,17 +39,18 @@ impl Shared {
     async fn infer_shared(
         self: Arc<Self>,
         call: ModelCall,
+        version: Arc<Version<ModelSpec>>,
         picked: Picked,
         place: Place,
     ) -> Result<ModelReply, ModelError> {
         let ModelCall { call: of, model, .. } = &call;
         let key = |version| VersionKey::new(&of.tenant, &model.name, version);
         let watch = picked.counted.then(|| self.outcomes.watch(&key(picked.version)));
-        let copy = picked.shadow.and_then(|version| {
-            let copy = self.shadows.copy(&key(version), of.id, &call.inputs)?;
-            Some((copy, ModelCall { version: Some(version), ..call.clone() }))
+        let copy = picked.shadow.and_then(|shadow| {
+            let copy = self.shadows.copy(&key(shadow), of.id, &call.inputs)?;
+            Some((copy, ModelCall { version: Some(shadow), ..call.clone() }))
         });
-        let outcome = self.clone().infer(call, place).await;
+        let outcome = self.clone().infer(call, version, place).await;
         let ending = outcome.as_ref().map_or_else(Ending::of_model, |_| Ending::Good);
         if let Some(watch) = watch {
             watch.end(ending);
@@ -72,7 +68,8 @@ impl Shared {
         let deadline = Deadline::after(Instant::now(), call.call.deadline.allowed());
         let (priority, trace) = (Priority::LOWEST, Trace::default());
         let own = Call { priority, deadline, trace, ..call.call };
-        let reply = self.infer(ModelCall { call: own, ..call }, Place::Elsewhere).await?;
+        let version = self.resolve(&own.tenant, &call.model.name, call.version)?;
+        let reply = self.infer(ModelCall { call: own, ..call }, version, Place::Elsewhere).await?;
         Ok(reply.outputs)
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     invocation::Invocation,
     route::Route,
     selection::VERSION,
+    sharing::Reached,
 };
 
 /// Divides a body of the Open Inference Protocol, and so belongs to what a key stands for.
@@ -90,9 +91,8 @@ pub(super) fn find(gateway: &Gateway, caller: &Caller, route: Route) -> Result<C
     }
     match route {
         Route::Call(name) => {
-            let owner = gateway.owner(caller, Class::Function, &name)?;
+            let Reached { owner, routes } = gateway.reach(caller, Class::Function, &name)?;
             let name = name.name;
-            let routes = gateway.dispatcher.routes();
             let function = routes.function(&owner, &name);
             let function = function.ok_or_else(|| InvokeError::NotFound { name: name.clone() })?;
             match function.live().spec.kind.as_str() {
@@ -101,8 +101,10 @@ pub(super) fn find(gateway: &Gateway, caller: &Caller, route: Route) -> Result<C
             }
         }
         Route::Infer(target) => {
-            let (owner, _) = gateway.find(caller, &target)?;
-            Ok(callee(caller, CallKind::Inference, owner, target.name.name))
+            gateway.find(caller, &target)?;
+            let QualifiedName { name, owner } = target.name;
+            let owner = owner.unwrap_or_else(|| caller.tenant.clone());
+            Ok(callee(caller, CallKind::Inference, owner, name))
         }
         other => Err(Failure::internal(format!("{other:?} is no call"))),
     }

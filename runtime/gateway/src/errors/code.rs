@@ -48,6 +48,7 @@ codes! {
     TooManyBatches "too-many-batches" CONFLICT,
     NotEnded "not-ended" CONFLICT,
     StorageFull "storage-full" INSUFFICIENT_STORAGE,
+    StorageReadOnly "storage-read-only" SERVICE_UNAVAILABLE,
     NoPreviousVersion "no-previous-version" CONFLICT,
     TrafficConflict "traffic-conflict" CONFLICT,
     SettingTaken "setting-taken" CONFLICT,

@@ -62,9 +62,11 @@ impl Code {
             | Self::DeadlineExceeded
             | Self::Timeout
             | Self::CpuTimeExceeded => Grpc::DeadlineExceeded,
-            Self::DeviceLost | Self::TooLate | Self::Unavailable | Self::ShuttingDown => {
-                Grpc::Unavailable
-            }
+            Self::StorageReadOnly
+            | Self::DeviceLost
+            | Self::TooLate
+            | Self::Unavailable
+            | Self::ShuttingDown => Grpc::Unavailable,
             Self::MethodNotAllowed | Self::Unsupported => Grpc::Unimplemented,
             Self::Trap
             | Self::NoResponse

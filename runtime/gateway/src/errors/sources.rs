@@ -78,7 +78,7 @@ impl From<AccessChangeError> for Failure {
             AccessChangeError::Token(TokenError::NotFound { .. }) => Code::NotFound,
             AccessChangeError::Token(TokenError::TooMany { .. }) => Code::TooManyTokens,
             AccessChangeError::Token(TokenError::Storage { reason })
-            | AccessChangeError::Storage { reason } => return Self::internal(reason),
+            | AccessChangeError::Storage { reason } => return Self::storage(reason),
         };
         Self::new(code, error)
     }
@@ -320,7 +320,7 @@ impl From<DeployError> for Failure {
             }
             DeployError::NoPreviousVersion { .. } => Self::new(Code::NoPreviousVersion, error),
             DeployError::Busy { .. } => Self::new(Code::Busy, error).retry_after(1),
-            DeployError::Storage { .. } => Self::internal(error),
+            DeployError::Storage { reason } => Self::storage(&reason),
         }
     }
 }
@@ -330,7 +330,7 @@ impl From<StageError> for Failure {
         match error {
             StageError::TooLarge { .. } => Self::new(Code::UploadTooLarge, error),
             StageError::Body { .. } => Self::new(Code::InvalidMultipart, error),
-            StageError::Storage { .. } => Self::internal(error),
+            StageError::Storage { reason } => Self::storage(&reason),
         }
     }
 }
@@ -344,7 +344,7 @@ impl From<ComponentError> for Failure {
             | ComponentError::Compile { .. } => Self::new(Code::InvalidComponent, error),
             ComponentError::UnknownImport { .. } => Self::new(Code::UnknownImport, error),
             ComponentError::MissingGrant { .. } => Self::new(Code::MissingGrant, error),
-            ComponentError::Artifact { .. } => Self::internal(error),
+            ComponentError::Artifact { reason } => Self::storage(&reason),
         }
     }
 }

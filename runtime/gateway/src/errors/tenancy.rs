@@ -20,7 +20,7 @@ impl From<SharingError> for Failure {
     fn from(error: SharingError) -> Self {
         match &error {
             SharingError::NotFound { .. } => Self::new(Code::NotFound, error),
-            SharingError::Storage { reason } => Self::internal(reason),
+            SharingError::Storage { reason } => Self::storage(reason),
         }
     }
 }
@@ -35,7 +35,7 @@ impl From<TenantLimitsError> for Failure {
     fn from(error: TenantLimitsError) -> Self {
         match &error {
             TenantLimitsError::TooMany { .. } => Self::new(Code::TooManyTenants, error),
-            TenantLimitsError::Storage { reason } => Self::internal(reason),
+            TenantLimitsError::Storage { reason } => Self::storage(reason),
         }
     }
 }
@@ -73,9 +73,9 @@ mod tests {
             (Code::NotFound, ShareError::NotShared { name: name.clone().into(), tenant }.into()),
             (Code::InvalidRequest, ShareError::TooMany { count: 101 }.into()),
             (Code::NotFound, SharingError::NotFound { class, name }.into()),
-            (Code::Internal, SharingError::Storage { reason: reason() }.into()),
+            (Code::Internal, SharingError::Storage { reason: reason().into() }.into()),
             (Code::TooManyTenants, TenantLimitsError::TooMany { limit: 1 }.into()),
-            (Code::Internal, TenantLimitsError::Storage { reason: reason() }.into()),
+            (Code::Internal, TenantLimitsError::Storage { reason: reason().into() }.into()),
             (Code::InvalidRequest, zero.into()),
         ] {
             let failure: Failure = failure;

@@ -19,6 +19,7 @@ use crate::{
     route::Target,
     selection::selector,
     shared_memory,
+    sharing::Reached,
     v2::{self, Output, Wanted},
 };
 
@@ -60,7 +61,7 @@ impl Call {
         let selector = selector(&self.headers, target.version)?;
         let invocation = self.invocation.id();
         let choice = Choice { selector: selector.as_ref(), headers: &self.headers, id: invocation };
-        let (owner, found, picked) = gateway.choose(&self.caller, &target, &choice)?;
+        let (found, picked) = gateway.choose(&self.caller, &target, &choice)?;
         let wanted = Wanted::new(&found, outputs, true, gateway)?;
         drop(found);
         let inputs = match shared.is_empty() {
@@ -69,9 +70,11 @@ impl Call {
             false => Box::pin(shared_memory::fetch(gateway, inputs, shared)).await?,
         };
 
+        let Reached { owner, routes } = gateway.reach_target(&self.caller, &target)?;
         let own = self.deadline.map(|end| end.at().saturating_duration_since(Instant::now()));
         let request = InferRequest {
             id: invocation,
+            routes,
             tenant: owner,
             target: target.name.name,
             picked,

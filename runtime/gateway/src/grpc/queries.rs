@@ -17,7 +17,13 @@ use super::protocol::{
     model_metadata_response::TensorMetadata,
     model_version_policy::{All, PolicyChoice},
 };
-use crate::{Gateway, errors::Failure, route::Target, sharing::ShareError, v2};
+use crate::{
+    Gateway,
+    errors::Failure,
+    route::Target,
+    sharing::{Reached, ShareError},
+    v2,
+};
 
 pub(super) fn server_metadata(gateway: &Gateway) -> ServerMetadataResponse {
     ServerMetadataResponse {
@@ -35,10 +41,10 @@ pub(super) fn model_ready(
     version: &str,
 ) -> Result<bool, Failure> {
     let target = Target::parse(name, version)?;
-    match gateway.owner_of_target(caller, &target) {
-        Ok(owner) => {
+    match gateway.reach_target(caller, &target) {
+        Ok(Reached { owner, routes }) => {
             let Target { name, version } = target;
-            Ok(gateway.dispatcher.readiness(&owner, &name.name, version).is_ok())
+            Ok(gateway.dispatcher.readiness(&routes, &owner, &name.name, version).is_ok())
         }
         Err(failure) if failure.status() == StatusCode::NOT_FOUND => Ok(false),
         Err(failure) => Err(failure),
@@ -106,7 +112,7 @@ fn find(
     version: &str,
 ) -> Result<(QualifiedName, Found), Failure> {
     let target = Target::parse(name, version)?;
-    let (_, found) = gateway.find(caller, &target)?;
+    let found = gateway.find(caller, &target)?;
     Ok((target.name, found))
 }
 

@@ -1,6 +1,6 @@
 //! Functions, models and devices: deploying, inspecting and changing what is deployed.
 
-use quern_types::Name;
+use quern_types::{Name, VersionNumber};
 
 use super::operation::{Content, Operation, Part, Shape};
 use crate::{
@@ -92,6 +92,11 @@ fn functions() -> Vec<Operation> {
             "listFunctionVersions",
             "The versions of a function that are kept",
         )),
+        version_removal(Operation::delete(
+            "/v1/functions/{name}/versions/{version}",
+            "deleteFunctionVersion",
+            "Removes a version of a function that no request goes to by itself",
+        )),
         rollback(Operation::post(
             "/v1/functions/{name}/rollback",
             "rollBackFunction",
@@ -142,6 +147,11 @@ fn models() -> Vec<Operation> {
             "listModelVersions",
             "The versions of a model that are kept",
         )),
+        version_removal(Operation::delete(
+            "/v1/models/{name}/versions/{version}",
+            "deleteModelVersion",
+            "Removes a version of a model that no request goes to by itself",
+        )),
         rollback(Operation::post(
             "/v1/models/{name}/rollback",
             "rollBackModel",
@@ -157,6 +167,13 @@ fn named(operation: Operation) -> Operation {
 fn removal(operation: Operation) -> Operation {
     let description = "It is gone, with all its versions.";
     named(operation).replies_nothing(204, description).fails(&[Code::NotFound])
+}
+
+fn version_removal(operation: Operation) -> Operation {
+    named(operation)
+        .at::<VersionNumber>("version", "1", "The number of the version.")
+        .replies_nothing(204, "It is gone.")
+        .fails(&[Code::NotFound, Code::TrafficConflict])
 }
 
 fn versions(operation: Operation) -> Operation {

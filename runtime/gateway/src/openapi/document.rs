@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use http::Method;
 use quern_types::Name;
 use serde_json::{Map, Value, json};
 
@@ -208,6 +209,9 @@ fn codes(operation: &Operation, asks_for_token: bool) -> Vec<Code> {
     }
     if !operation.parameters.is_empty() {
         codes.push(Code::InvalidName);
+    }
+    if operation.method != Method::GET {
+        codes.extend([Code::StorageFull, Code::StorageReadOnly]);
     }
     if let Some(body) = &operation.body {
         codes.extend([Code::RequestTooLarge, Code::RequestTimeout, Code::Busy]);

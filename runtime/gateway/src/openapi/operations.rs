@@ -2,13 +2,13 @@
 
 use super::operation::{Content, Operation, Shape};
 use crate::{
-    backup::BackupRequest, errors::Code, health::HealthReport, operations::Health, stats::Stats,
+    backup::BackupRequest, errors::Code, health::HealthReport, operations::Liveness, stats::Stats,
 };
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/healthz", "isAlive", "Whether the process runs")
-            .replies::<Health>(200, "It does, and this is how it fares."),
+            .replies::<Liveness>(200, "It does; what is wrong with it is in `/readyz`."),
         Operation::get("/readyz", "isReady", "Whether the server takes requests")
             .replies::<HealthReport>(200, "It does; something may be wrong with it nevertheless.")
             .replies::<HealthReport>(503, "It starts, or drains."),

@@ -113,6 +113,31 @@ fn types_say_what_is_taken_and_what_is_answered() {
 }
 
 #[test]
+fn what_can_be_scheduled_is_described_by_what_the_server_takes() {
+    let document = written(true);
+    let fields = &document["components"]["schemas"]["ScheduleSpec"]["properties"];
+    let examples = |field: &str| fields[field]["examples"].as_array().expect("some").clone();
+    for field in ["cron", "time_zone", "method", "path"] {
+        assert!(fields[field]["pattern"].is_string(), "{field}: {}", fields[field]);
+    }
+    assert_eq!(fields["body"]["maxLength"], 65_536);
+    assert_eq!(
+        (&fields["headers"]["maxProperties"], &fields["method"]["default"]),
+        (&json!(64), &json!("POST"))
+    );
+    let name = "nightly".parse().expect("a name");
+    for cron in examples("cron") {
+        for (zone, path) in examples("time_zone").iter().zip(examples("path")) {
+            let spec = json!({"cron": cron, "time_zone": zone, "path": path});
+            let spec: quern_types::ScheduleSpec = serde_json::from_value(spec).expect("a schedule");
+            let now = std::time::SystemTime::now();
+            quern_jobs::Timetable::parse(&spec.cron, &spec.time_zone, now).expect("times");
+            quern_jobs::request(&name, &spec).expect("a request");
+        }
+    }
+}
+
+#[test]
 fn whoever_has_the_document_is_not_sent_it_again() {
     let api = Api::new("1.2.3", false);
     let tag = api.reply(&HeaderMap::new()).headers()[ETAG].clone();

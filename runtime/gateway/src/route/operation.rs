@@ -36,6 +36,9 @@ impl Route {
             Self::Show(class, _) => of(class, "showFunction", "showModel"),
             Self::Delete(class, _) => of(class, "deleteFunction", "deleteModel"),
             Self::Versions(class, _) => of(class, "listFunctionVersions", "listModelVersions"),
+            Self::DeleteVersion(class, ..) => {
+                of(class, "deleteFunctionVersion", "deleteModelVersion")
+            }
             Self::Rollback(class, _) => of(class, "rollBackFunction", "rollBackModel"),
             Self::Traffic(class, _, route) => Some(route.operation(*class)),
             Self::Logs(_) => Some("readLogs"),

@@ -59,6 +59,10 @@ pub(super) fn find(path: &str) -> Result<Methods, RouteError> {
                         .and_delete(Route::Delete(class, name))
                 }
                 [deployed, "versions"] => Methods::get(Route::Versions(class, name(deployed)?)),
+                [deployed, "versions", version] => {
+                    let (name, version) = (name(deployed)?, parse_version(version)?);
+                    Methods::delete(Route::DeleteVersion(class, name, version))
+                }
                 [deployed, "access"] => SharingRoute::of(class, name(deployed)?),
                 [deployed, "rollback"] => Methods::post(Route::Rollback(class, name(deployed)?)),
                 [deployed, area @ ("traffic" | "aliases" | "canary"), ref rest @ ..] => {

@@ -46,6 +46,7 @@ impl Route {
             Self::Batches(route) => route.needs(),
             Self::Deploy(..)
             | Self::Delete(..)
+            | Self::DeleteVersion(..)
             | Self::Rollback(..)
             | Self::LoadModel(_)
             | Self::UnloadModel(_)
@@ -89,6 +90,7 @@ impl Route {
             | Self::UnregisterRegions(..) => Traffic::Protocol,
             Self::Deploy(..)
             | Self::Delete(..)
+            | Self::DeleteVersion(..)
             | Self::Rollback(..)
             | Self::LoadModel(_)
             | Self::UnloadModel(_)

@@ -45,6 +45,11 @@ impl Route {
             Self::Versions(class, _) => {
                 of_class(*class, "/v1/functions/{name}/versions", "/v1/models/{name}/versions")
             }
+            Self::DeleteVersion(class, ..) => of_class(
+                *class,
+                "/v1/functions/{name}/versions/{version}",
+                "/v1/models/{name}/versions/{version}",
+            ),
             Self::Rollback(class, _) => {
                 of_class(*class, "/v1/functions/{name}/rollback", "/v1/models/{name}/rollback")
             }

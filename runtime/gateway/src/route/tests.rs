@@ -31,6 +31,10 @@ fn delivery() -> DeliveryId {
     DeliveryId::from_uuid(call().uuid())
 }
 
+fn version(number: u32) -> VersionNumber {
+    VersionNumber::new(number).expect("not zero")
+}
+
 fn target(text: &str, version: Option<u32>) -> Target {
     Target { name: qualified(text), version: version.and_then(VersionNumber::new) }
 }
@@ -101,6 +105,11 @@ pub(crate) fn calls() -> Vec<(&'static str, Route)> {
         ("DELETE /v1/functions/f", Route::Delete(function, name("f"))),
         ("GET /v1/models/m/versions", Route::Versions(model, name("m"))),
         ("GET /v1/functions/f/versions", Route::Versions(function, name("f"))),
+        ("DELETE /v1/models/m/versions/3", Route::DeleteVersion(model, name("m"), version(3))),
+        (
+            "DELETE /v1/functions/f/versions/1",
+            Route::DeleteVersion(function, name("f"), version(1)),
+        ),
         ("POST /v1/functions/f/rollback", Route::Rollback(function, name("f"))),
         ("POST /v1/models/m/rollback", Route::Rollback(model, name("m"))),
         ("GET /v1/functions/f/traffic", traffic(function, TrafficRoute::Show)),
@@ -232,6 +241,7 @@ fn what_has_no_route_is_named() {
         "/v1/models/m/logs",
         "/v1/gadgets",
         "/v1/models/m/traffic/x",
+        "/v1/models/m/versions/1/x",
         "/v1/models/m/aliases",
         "/v1/models/m/canary/abort",
         "/v1/invocations/01936a5e-0000-7000-8000-0123456789ab/answer",
@@ -295,6 +305,7 @@ fn what_has_no_route_is_named() {
             "POST /v2/models/m/versions/latest/infer",
             "version \"latest\" is not a number: versions are 1, 2, …",
         ),
+        ("DELETE /v1/models/m/versions/v1", "version \"v1\" is not a number: versions are 1, 2, …"),
         ("GET /v2/models/m/versions/0", "version \"0\" is not a number: versions are 1, 2, …"),
         (
             "GET /v2/systemsharedmemory/region/%ff/status",
@@ -354,6 +365,8 @@ operations! {
     Route::Delete(Class::Model, _) => "delete a model",
     Route::Versions(Class::Function, _) => "versions of a function",
     Route::Versions(Class::Model, _) => "versions of a model",
+    Route::DeleteVersion(Class::Function, ..) => "delete a version of a function",
+    Route::DeleteVersion(Class::Model, ..) => "delete a version of a model",
     Route::Rollback(Class::Function, _) => "roll back a function",
     Route::Rollback(Class::Model, _) => "roll back a model",
     Route::Logs(_) => "logs",

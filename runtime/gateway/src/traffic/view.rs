@@ -108,7 +108,7 @@ enum State {
 /// What counts as worse.
 #[derive(Debug, Serialize, JsonSchema)]
 struct LimitsReply {
-    /// Requests that the new version answers in a step before it is judged.
+    /// Requests that the new version answers in a step before it is judged, and both before it ends.
     requests: u32,
     /// By how many percentage points its share of errors may be higher.
     errors: f64,
@@ -140,6 +140,8 @@ struct WaitingReply {
     time: Period,
     /// How many requests the new version has to answer yet.
     requests: u64,
+    /// How many the old one has to, so that there is something to compare with.
+    old_requests: u64,
 }
 
 impl TrafficReply {
@@ -196,11 +198,11 @@ impl From<&OutcomeCounts> for CountsReply {
 }
 
 impl From<Waiting> for WaitingReply {
-    fn from(Waiting { time, requests }: Waiting) -> Self {
+    fn from(Waiting { time, requests, old_requests }: Waiting) -> Self {
         // In whole seconds, as often as it is looked at; nothing is left only where nothing is.
         let seconds = time.0.as_micros().div_ceil(1_000_000);
         let time = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
-        Self { time: Period(time), requests }
+        Self { time: Period(time), requests, old_requests }
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn model_config(
     caller: &Caller,
     target: &Target,
 ) -> Result<Reply, Failure> {
-    let (_, found) = gateway.find(caller, target)?;
+    let found = gateway.find(caller, target)?;
     let config = ModelConfig::new(&target.name, &found, &gateway.dispatcher.devices());
     Ok(body::json(&json!(config)))
 }

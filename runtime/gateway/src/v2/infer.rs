@@ -27,6 +27,7 @@ use crate::{
     route::Target,
     selection::{VERSION, selector},
     shared_memory,
+    sharing::Reached,
 };
 
 /// JSON above this leaves the async threads while it is decoded: it takes longer than 500 µs.
@@ -91,7 +92,7 @@ pub(crate) async fn infer(
     let selector = selector(&head.headers, target.version)?;
     let id = way.invocation.id();
     let choice = Choice { selector: selector.as_ref(), headers: &head.headers, id };
-    let (_, found, picked) = gateway.choose(caller, &target, &choice)?;
+    let (found, picked) = gateway.choose(caller, &target, &choice)?;
     let form = Form::of(&head.headers)?;
     let body = receive(gateway, &head.headers, body).await?;
     // What was JSON has its share until it is answered; the rest of a body brings its own.
@@ -117,10 +118,11 @@ pub(crate) async fn infer(
     };
 
     // Asked again: while the body came, it may have become somebody else's to call.
-    let owner = gateway.owner_of_target(caller, &target)?;
+    let Reached { owner, routes } = gateway.reach_target(caller, &target)?;
     let name = target.name;
     let request = InferRequest {
         id: way.invocation.id(),
+        routes,
         tenant: owner,
         target: name.name.clone(),
         picked,

@@ -8,6 +8,7 @@ use crate::{
     body::{self, Reply},
     errors::{Code, Failure},
     route::Target,
+    sharing::Reached,
 };
 
 /// The extensions that there always are, under the names that Triton gives them.
@@ -51,7 +52,7 @@ pub(crate) fn model_metadata(
     caller: &Caller,
     target: &Target,
 ) -> Result<Reply, Failure> {
-    let (_, found) = gateway.find(caller, target)?;
+    let found = gateway.find(caller, target)?;
     let versions = found.versions();
     let signature = found.signature();
     Ok(body::json(&json!({
@@ -70,8 +71,8 @@ pub(crate) fn model_ready(
     target: &Target,
 ) -> Result<Reply, Failure> {
     let Target { name, version } = target;
-    let owner = gateway.owner_of_target(caller, target)?;
-    match gateway.dispatcher.readiness(&owner, &name.name, *version) {
+    let Reached { owner, routes } = gateway.reach_target(caller, target)?;
+    match gateway.dispatcher.readiness(&routes, &owner, &name.name, *version) {
         Ok(()) => Ok(body::json(&json!({"name": name, "ready": true}))),
         // Nothing else than a model or an inference function is there for the protocol.
         Err(error @ InvokeError::WrongKind { .. }) => Err(Failure::new(Code::NotFound, error)),

@@ -160,8 +160,11 @@ mod tests {
     #[test]
     fn an_entry_says_why_it_is_not_ready() {
         let name: Name = "m".parse().expect("a name");
-        let entry =
-            |readiness| IndexEntry { name: name.clone(), version: VersionNumber::FIRST, readiness };
+        let entry = |readiness| IndexEntry {
+            name: name.clone().into(),
+            version: VersionNumber::FIRST,
+            readiness,
+        };
         let ready = json!({"name": "m", "version": "1", "state": "READY", "reason": ""});
         assert_eq!(describe(&entry(Ok(()))), ready);
         let unloaded = describe(&entry(Err(ModelError::Unloaded { name: name.clone() })));

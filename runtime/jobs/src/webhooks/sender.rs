@@ -54,6 +54,7 @@ pub(crate) async fn run(jobs: Arc<Jobs>, courier: Arc<dyn Courier>) {
                 of_tenant: jobs.config.webhooks.tenant_concurrency as usize,
                 after: last.take(),
                 under_way: by_tenant(under_way.values()),
+                longest_pause: jobs.config.webhooks.longest_pause,
                 now: SystemTime::now(),
             };
             match jobs.queue.due_deliveries(query).await {

@@ -84,6 +84,7 @@ pub(crate) struct CanaryStep {
 pub(crate) struct WaitsFor {
     pub(crate) time: Period,
     pub(crate) requests: u64,
+    pub(crate) old_requests: u64,
 }
 
 impl ServerUrl {

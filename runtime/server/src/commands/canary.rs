@@ -126,9 +126,11 @@ fn show(canary: &CanaryAnswer) -> Result<()> {
     output::line(format_args!("  step    {}, {}% of the requests", step.number, step.percent))?;
     if let Some(waits) = &step.waits_for {
         let time = (!waits.time.0.is_zero()).then(|| format!("{} more", waits.time));
-        let requests = (waits.requests > 0).then(|| format!("{} more requests", waits.requests));
-        let both: Vec<_> = time.into_iter().chain(requests).collect();
-        output::line(format_args!("  waits   for {}", both.join(" and ")))?;
+        let requests = [(waits.requests, version), (waits.old_requests, from)];
+        let requests = requests.into_iter().filter(|(count, _)| *count > 0);
+        let requests = requests.map(|(count, of)| format!("{count} more requests to version {of}"));
+        let all: Vec<_> = time.into_iter().chain(requests).collect();
+        output::line(format_args!("  waits   for {}", all.join(" and ")))?;
     }
     let (Some(new), Some(old)) = (&step.new, &step.old) else { return Ok(()) };
     let mut table = Table::new(&["VERSION", "REQUESTS", "ERRORS", "TRAPS", "P50", "P99"]);

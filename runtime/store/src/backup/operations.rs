@@ -1,6 +1,6 @@
 //! What a backup does to the catalog: it is recorded, and what was kept for it goes afterwards.
 
-use quern_types::{Caller, Digest};
+use quern_types::{Caller, Digest, StorageFailure};
 use rusqlite::Connection;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -11,7 +11,7 @@ use crate::{
     operation::{Effects, Operation, Subject, failure},
 };
 
-type Reply<T> = oneshot::Sender<Result<T, String>>;
+type Reply<T> = oneshot::Sender<Result<T, StorageFailure>>;
 
 /// Records who makes a backup.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Operation for RecordBackup {
         Entry { caller: &self.caller, action: "backup", subject: "data folder".into(), detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(group.map(drop));
     }
 }
@@ -75,7 +75,7 @@ impl Operation for RemoveUnneeded {
         Entry { caller: &self.caller, action: "backup.end", subject, detail: json!({}) }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let answer = match group {
             Ok(removed) => Ok(removed),
             failed => Err(failure(failed)),

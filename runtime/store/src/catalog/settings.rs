@@ -68,7 +68,7 @@ impl Catalog {
         let function = function_of(caller, function);
         let sealed_as = SealedAs::Setting { function: &function, key: &key };
         let sealed = secrets_key.seal(&sealed_as, value.expose());
-        let sealed = sealed.map_err(|error| failed(error.to_string()))?;
+        let sealed = sealed.map_err(|error| failed(error.to_string().into()))?;
         let secret = SealedSecret { key, sealed_with: secrets_key.id().clone(), sealed };
         self.submit(|reply| SetSecret::new(caller.clone(), function, secret, reply), failed).await
     }

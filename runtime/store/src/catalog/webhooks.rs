@@ -77,6 +77,6 @@ impl Catalog {
     ) -> Result<SealedWebhook, WebhookError> {
         let secrets_key = self.secrets_key.as_ref().ok_or(WebhookError::NoKey)?;
         SealedWebhook::seal(secrets_key, &caller.tenant, name, secret)
-            .map_err(|error| WebhookError::Storage { reason: error.to_string() })
+            .map_err(|error| WebhookError::Storage { reason: error.to_string().into() })
     }
 }

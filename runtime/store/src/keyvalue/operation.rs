@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, thread::JoinHandle, time::Instant};
 
-use quern_types::{BucketId, ByteSize, KeyValueError};
+use quern_types::{BucketId, ByteSize, KeyValueError, StorageFault};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,7 +10,7 @@ use super::{
     pairs::{Bucket, Failed},
     waiting::Place,
 };
-use crate::{database::Database, folder::FolderLock, group, metrics::StoreMetrics};
+use crate::{database::Database, fault, folder::FolderLock, group, metrics::StoreMetrics};
 
 /// Most operations of one commit.
 const GROUP: usize = 256;
@@ -103,13 +103,21 @@ impl Writer {
 
     fn write(&mut self, mut operations: Vec<Box<dyn Operation>>) {
         let started = Instant::now();
-        let failure = self.commit(&mut operations).err().map(|error| error.to_string());
-        self.metrics.keyvalue_failing.set(failure.is_some().into());
+        let failure = self.commit(&mut operations).err();
+        let failure = failure.map(|error| fault::of_database(&error, &self.connection));
+        if operations.len() > 1
+            && failure.as_ref().is_some_and(|failure| failure.fault() == StorageFault::Full)
+        {
+            // What there is no room for must not take with it what there is room for.
+            return operations.into_iter().for_each(|operation| self.write(vec![operation]));
+        }
         self.metrics.keyvalue_commit_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.keyvalue_group_operations.observe(operations.len() as f64);
         if let Some(error) = &failure {
-            tracing::error!(error, operations = operations.len(), "key-value commit failed");
+            self.metrics.keyvalue_failing.failed(error);
+            tracing::error!(%error, operations = operations.len(), "key-value commit failed");
         }
+        let failure = failure.map(|failure| failure.to_string());
         for operation in operations {
             operation.answer(failure.as_deref());
         }
@@ -118,12 +126,19 @@ impl Writer {
     fn commit(&mut self, operations: &mut [Box<dyn Operation>]) -> rusqlite::Result<()> {
         let mut transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let changes = transaction.total_changes();
         for operation in operations {
             let savepoint = transaction.savepoint()?;
             if operation.apply(&savepoint, self.bucket_bytes)? {
                 savepoint.commit()?;
             }
         }
-        transaction.commit()
+        let has_changed = transaction.total_changes() != changes;
+        transaction.commit()?;
+        // One that changes nothing says nothing of the disk.
+        if has_changed {
+            self.metrics.keyvalue_failing.succeeded();
+        }
+        Ok(())
     }
 }

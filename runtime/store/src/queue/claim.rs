@@ -1,6 +1,6 @@
 //! Begins calls whose time has come, in turns between tenants. Never decides what comes of them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use quern_types::{CallState, InvocationId, TenantId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -18,6 +18,9 @@ pub struct ClaimLimits {
     pub most: usize,
     /// Of one tenant at a time, with those that run already.
     pub tenant_running: u64,
+    /// The longest that a call waits between two tries: one that is due later waits for a clock that
+    /// was set back since.
+    pub longest_pause: Duration,
 }
 
 /// Calls that were begun.
@@ -37,6 +40,7 @@ pub(super) fn claim(
     after: Option<&TenantId>,
     now: SystemTime,
 ) -> rusqlite::Result<Claimed> {
+    hasten(connection, limits.longest_pause, now)?;
     let tenants = read::tenants(connection, "usage", CallState::Queued.as_str(), after)?;
     let mut calls = Vec::new();
     // Rounds, in each of which every tenant gets the same.
@@ -64,6 +68,15 @@ pub(super) fn claim(
         _ => tenants.last().cloned(),
     };
     Ok(Claimed { calls, last, next_due: next_due.map(rows::time) })
+}
+
+/// Makes calls due that would be so later than any pause says.
+fn hasten(connection: &Connection, longest: Duration, now: SystemTime) -> rusqlite::Result<()> {
+    let latest = now.checked_add(longest).map_or(i64::MAX, microseconds);
+    connection
+        .prepare_cached("UPDATE calls SET due_us = ?1 WHERE state = 'queued' AND due_us > ?2")?
+        .execute(params![microseconds(now), latest])
+        .map(drop)
 }
 
 fn begin(

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use http::StatusCode;
@@ -87,6 +87,9 @@ pub struct DueQuery {
     pub after: Option<TenantId>,
     /// Those that are under way already.
     pub under_way: HashMap<TenantId, HashSet<DeliveryId>>,
+    /// The longest that a message waits: one that is due later waits for a clock that was set back
+    /// since.
+    pub longest_pause: Duration,
     /// Now.
     pub now: SystemTime,
 }
@@ -113,6 +116,7 @@ pub(super) fn due(connection: &Connection, query: &DueQuery) -> rusqlite::Result
     let waiting = DeliveryState::Waiting.as_str();
     let tenants = read::tenants(connection, "delivery_counts", waiting, query.after.as_ref())?;
     let now = microseconds(query.now);
+    let latest = query.now.checked_add(query.longest_pause).map_or(i64::MAX, microseconds);
     let (mut deliveries, mut last) = (Vec::new(), None);
     for tenant in tenants {
         let room = query.most - deliveries.len();
@@ -124,11 +128,13 @@ pub(super) fn due(connection: &Connection, query: &DueQuery) -> rusqlite::Result
         let most = room.min(query.of_tenant.saturating_sub(busy));
         let mut select = connection.prepare_cached(
             "SELECT id, webhook, body, attempts, expires_us, reason FROM deliveries
-             WHERE tenant = ?1 AND state = 'waiting' AND due_us <= ?2 ORDER BY due_us LIMIT ?3",
+             WHERE tenant = ?1 AND state = 'waiting' AND (due_us <= ?2 OR due_us > ?4)
+             ORDER BY due_us LIMIT ?3",
         )?;
         // As many more as are under way: those may be the first.
-        let found =
-            select.query_map(params![tenant.as_str(), now, (most + busy) as i64], |row| {
+        let found = select.query_map(
+            params![tenant.as_str(), now, (most + busy) as i64, latest],
+            |row| {
                 Ok(Delivery {
                     id: id(row, 0)?,
                     tenant: tenant.clone(),
@@ -138,7 +144,8 @@ pub(super) fn due(connection: &Connection, query: &DueQuery) -> rusqlite::Result
                     expires: rows::time(row.get(4)?),
                     reason: row.get(5)?,
                 })
-            })?;
+            },
+        )?;
         let found: Vec<_> = found.collect::<rusqlite::Result<_>>()?;
         let is_idle =
             |delivery: &Delivery| !under_way.is_some_and(|ids| ids.contains(&delivery.id));

@@ -22,6 +22,9 @@ pub struct Fire {
     pub name: Name,
     /// When it was made or changed, which tells it from another one of its name.
     pub created: SystemTime,
+    /// The times are all those after this one. It is before the last one that is noted where the
+    /// clock was set back in between.
+    pub after: SystemTime,
     /// The last of its times that have come, whether or not it is called.
     pub until: SystemTime,
     /// The calls, with their times.
@@ -74,8 +77,10 @@ pub(super) fn fire(
     let created = microseconds(fire.created);
     let last =
         found.as_ref().filter(|(of, ..)| *of == created).map_or(created, |(_, last, _)| *last);
+    // What was called before the clock was set back is found by its key, and not called again.
+    let last = last.min(microseconds(fire.after));
     let mut call = found.and_then(|(.., call)| call);
-    let (mut calls, mut until, mut refusal) = (0, microseconds(fire.until).max(last), None);
+    let (mut calls, mut until, mut refusal) = (0, microseconds(fire.until), None);
     let mut passed = last;
     for (time, new) in &fire.calls {
         let time = microseconds(*time);
@@ -84,14 +89,16 @@ pub(super) fn fire(
         }
         if !is_left_out(connection, fire.overlap, call.as_deref())? {
             match enqueue::enqueue(connection, new, limits)? {
-                Ok(enqueued) => call = Some(id_bytes(enqueued.id).to_vec()),
+                Ok(enqueued) => {
+                    call = Some(id_bytes(enqueued.id).to_vec());
+                    calls += usize::from(enqueued.is_new);
+                }
                 Err(error) if passed == last => return Ok(Err(error)),
                 Err(error) => {
                     (until, refusal) = (passed, Some(error));
                     break;
                 }
             }
-            calls += 1;
         }
         passed = time;
     }

@@ -75,7 +75,7 @@ impl Reader {
             let transaction = connection.transaction()?;
             read(&transaction)
         });
-        Ok(task.await.map_err(|error| QueueFailure { reason: error.to_string() })??)
+        Ok(task.await.map_err(|error| QueueFailure { reason: error.to_string().into() })??)
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::{io, sync::Arc, thread::JoinHandle, time::Instant};
 
+use quern_types::StorageFault;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::QueueFailure;
-use crate::{database::Database, folder::FolderLock, group, metrics::StoreMetrics};
+use crate::{database::Database, fault, folder::FolderLock, group, metrics::StoreMetrics};
 
 /// Operations that can wait for the writer; whoever comes next waits for room, or is refused.
 pub(crate) const QUEUE: usize = 1_024;
@@ -80,11 +81,20 @@ impl Writer {
 
     fn write(&mut self, mut operations: Vec<Box<dyn Operation>>) {
         let started = Instant::now();
-        let failure = self.commit(&mut operations).err().map(QueueFailure::from);
-        self.metrics.queue_failing.set(failure.is_some().into());
+        let failure = self
+            .commit(&mut operations)
+            .err()
+            .map(|error| QueueFailure { reason: fault::of_database(&error, &self.connection) });
+        if operations.len() > 1
+            && failure.as_ref().is_some_and(|error| error.reason.fault() == StorageFault::Full)
+        {
+            // What there is no room for must not take with it what there is room for.
+            return operations.into_iter().for_each(|operation| self.write(vec![operation]));
+        }
         self.metrics.queue_commit_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.queue_group_operations.observe(operations.len() as f64);
         if let Some(error) = &failure {
+            self.metrics.queue_failing.failed(&error.reason);
             tracing::error!(%error, operations = operations.len(), "commit of the queue failed");
         }
         for operation in operations {
@@ -95,12 +105,19 @@ impl Writer {
     fn commit(&mut self, operations: &mut [Box<dyn Operation>]) -> rusqlite::Result<()> {
         let mut transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let changes = transaction.total_changes();
         for operation in operations {
             let savepoint = transaction.savepoint()?;
             if operation.apply(&savepoint)? {
                 savepoint.commit()?;
             }
         }
-        transaction.commit()
+        let has_changed = transaction.total_changes() != changes;
+        transaction.commit()?;
+        // One that changes nothing says nothing of the disk.
+        if has_changed {
+            self.metrics.queue_failing.succeeded();
+        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use quern_types::{Caller, Class, Name, SettingKey, Settings};
+use quern_types::{Caller, Class, Name, SettingKey, Settings, StorageFailure};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -164,7 +164,7 @@ impl Operation for ChangeConfig {
         Entry { caller: &self.caller, action: "config.change", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -243,7 +243,7 @@ impl Operation for SetSecret {
         Entry { caller: &self.caller, action: "secret.set", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -282,7 +282,7 @@ impl Operation for UnsetSecret {
         Entry { caller: &self.caller, action: "secret.unset", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -295,7 +295,10 @@ fn has_secret(connection: &Connection, id: i64, key: &SettingKey) -> rusqlite::R
     Ok(found.is_some())
 }
 
-fn answer<T>(group: Result<Removed, String>, outcome: Outcome<T>) -> Result<T, SettingError> {
+fn answer<T>(
+    group: Result<Removed, StorageFailure>,
+    outcome: Outcome<T>,
+) -> Result<T, SettingError> {
     match (group, outcome) {
         (Ok(_), Some(outcome)) => outcome,
         (group, _) => Err(SettingError::Storage { reason: failure(group) }),

@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use quern_types::{Caller, Name, TenantId, WebhookUrl};
+use quern_types::{Caller, Name, StorageFailure, TenantId, WebhookUrl};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -137,7 +137,7 @@ impl Operation for PutWebhook {
         Entry { caller: &self.caller, action: "webhook.put", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -190,7 +190,7 @@ impl Operation for RotateWebhook {
         Entry { caller: &self.caller, action: "webhook.rotate", subject, detail }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -219,7 +219,7 @@ impl Operation for DeleteWebhook {
         Entry { caller: &self.caller, action: "webhook.delete", subject, detail: json!({}) }
     }
 
-    fn answer(self: Box<Self>, group: Result<Removed, String>) {
+    fn answer(self: Box<Self>, group: Result<Removed, StorageFailure>) {
         let _ = self.reply.send(answer(group, self.outcome));
     }
 }
@@ -231,7 +231,10 @@ fn found(changed: usize, name: &Name) -> Result<(), WebhookError> {
     }
 }
 
-fn answer<T>(group: Result<Removed, String>, outcome: Outcome<T>) -> Result<T, WebhookError> {
+fn answer<T>(
+    group: Result<Removed, StorageFailure>,
+    outcome: Outcome<T>,
+) -> Result<T, WebhookError> {
     match (group, outcome) {
         (Ok(_), Some(outcome)) => outcome,
         (group, _) => Err(WebhookError::Storage { reason: failure(group) }),

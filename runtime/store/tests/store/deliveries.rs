@@ -36,7 +36,9 @@ async fn ended(folder: &TempDir, calls: Vec<NewCall>) -> Store {
 
 fn query(seconds: u64) -> DueQuery {
     let under_way = HashMap::new();
-    DueQuery { most: 10, of_tenant: 10, after: None, under_way, now: at(seconds) }
+    let longest_pause = Duration::from_secs(1_000);
+    let now = at(seconds);
+    DueQuery { most: 10, of_tenant: 10, after: None, under_way, longest_pause, now }
 }
 
 async fn due(queue: &CallQueue, query: DueQuery) -> Vec<Delivery> {
@@ -126,6 +128,9 @@ async fn a_message_is_sent_again_until_it_is_taken_or_given_up() {
     assert_eq!((shown.state, shown.attempts), (DeliveryState::Waiting, 1));
     assert_eq!((shown.due, shown.status), (Some(at(70)), Some(StatusCode::BAD_GATEWAY)));
     assert_eq!((shown.call, shown.reason.as_deref()), (id(1), Some("502")));
+    // A pause is never so long: the clock was set back since.
+    let set_back = DueQuery { longest_pause: Duration::from_secs(1), ..query(68) };
+    assert_eq!(due(queue, set_back).await.len(), 2);
     let unsent = Sending { counts: false, ..sent(71, Next::Again { due: at(72) }) };
     queue.settle_delivery(one, unsent).await.expect("writes");
     let given_up = sent(73, end(DeliveryState::Failed, 80));

@@ -25,7 +25,9 @@ pub(crate) const PLENTY: QueueLimits = QueueLimits {
     tenant_messages: 1_000,
     messages: 1_000,
 };
-pub(crate) const ALL: ClaimLimits = ClaimLimits { most: 64, tenant_running: 64 };
+const LONGEST: Duration = Duration::from_secs(1_000);
+pub(crate) const ALL: ClaimLimits =
+    ClaimLimits { most: 64, tenant_running: 64, longest_pause: LONGEST };
 
 pub(crate) fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
@@ -193,7 +195,7 @@ async fn tenants_take_turns_and_none_has_more_than_its_share() {
     let flood = (1..=20).map(|number| of_tenant(number, "a"));
     take_in(store.queue(), flood).await;
     take_in(store.queue(), [of_tenant(30, "b"), of_tenant(31, "b"), of_tenant(32, "c")]).await;
-    let limits = ClaimLimits { most: 6, tenant_running: 4 };
+    let limits = ClaimLimits { most: 6, tenant_running: 4, ..ALL };
     let claimed = store.queue().claim(limits, None, at(100)).await.expect("claims");
     let mut begun = BTreeMap::new();
     for call in &claimed.calls {
@@ -215,7 +217,7 @@ async fn tenants_take_turns_where_one_call_at_a_time_can_begin() {
         [(1, "a"), (2, "b"), (3, "c")].map(|(number, tenant)| of_tenant(3 * round + number, tenant))
     });
     take_in(store.queue(), calls).await;
-    let limits = ClaimLimits { most: 1, tenant_running: 100 };
+    let limits = ClaimLimits { most: 1, tenant_running: 100, ..ALL };
     let (mut last, mut begun) = (None, Vec::new());
     for _ in 0..6 {
         let claimed = store.queue().claim(limits, last, at(100)).await.expect("claims");
@@ -376,6 +378,7 @@ async fn each_time_of_a_schedule_is_called_once() {
         tenant: tenant(),
         name: name("hourly"),
         created: at(10),
+        after: at(10),
         until: at(until),
         calls: calls
             .iter()
@@ -408,7 +411,8 @@ async fn each_time_of_a_schedule_is_called_once() {
     assert_eq!(refused, Err(QueueFull::Calls { scope: Scope::Server, limit: 1 }.into()));
     assert_eq!(queue.fires().await, Ok(vec![last(60, 5)]), "it may be called yet");
     // Another schedule of its name begins anew.
-    let other = Fire { created: at(55), ..fire(60, &[(55, 8), (60, 9)], Overlap::Allow) };
+    let other =
+        Fire { created: at(55), after: at(55), ..fire(60, &[(55, 8), (60, 9)], Overlap::Allow) };
     assert_eq!(queue.fire(other, PLENTY).await, all(1, 60));
     queue.forget_fires(tenant(), name("hourly")).await.expect("writes");
     assert_eq!(queue.fires().await, Ok(vec![]));
@@ -423,6 +427,7 @@ async fn times_that_find_no_room_together_are_called_one_after_the_other() {
         tenant: tenant(),
         name: name("hourly"),
         created: at(0),
+        after: at(0),
         until: at(40),
         calls: times
             .iter()
@@ -447,4 +452,44 @@ async fn times_that_find_no_room_together_are_called_one_after_the_other() {
     }
     let fired = queue.fire(missed(&[10, 20, 21, 22]), two).await;
     assert_eq!(fired, Ok(Fired { calls: 2, until: at(40), refusal: None }), "and none twice");
+}
+
+#[tokio::test]
+async fn a_time_comes_once_though_the_clock_was_set_forward_and_back() {
+    let folder = TempDir::new().expect("a folder");
+    let store = queue(&folder).await;
+    let fire = |after, calls: &[(u64, u8)]| Fire {
+        tenant: tenant(),
+        name: name("hourly"),
+        created: at(10),
+        after: at(after),
+        until: calls.last().map_or(at(after), |(time, _)| at(*time)),
+        calls: calls
+            .iter()
+            .map(|(time, number)| {
+                let (key, digest) = (Some(format!("{time}")), Digest::of(b"tick"));
+                (at(*time), NewCall { key, digest, ..call(*number) })
+            })
+            .collect(),
+        overlap: Overlap::Allow,
+    };
+    let fired = async |fire: Fire| store.queue().fire(fire, PLENTY).await.expect("writes").calls;
+    assert_eq!(fired(fire(10, &[(20, 1)])).await, 1);
+    assert_eq!(fired(fire(20, &[(50, 2)])).await, 1, "set forward, it leaves out 30 and 40");
+    assert_eq!(fired(fire(25, &[(30, 3)])).await, 1, "set back, they come");
+    assert_eq!(fired(fire(30, &[(40, 4), (50, 5), (60, 6)])).await, 2, "but not again");
+    let last = store.queue().fires().await.expect("reads");
+    assert_eq!((last[0].last, last[0].call), (at(60), Some(id(6))));
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_a_clock_that_was_set_back_are_begun() {
+    let folder = TempDir::new().expect("a folder");
+    let store = queue(&folder).await;
+    take_in(store.queue(), [call(200), call(150), call(20)]).await;
+    let limits = ClaimLimits { longest_pause: Duration::from_secs(100), ..ALL };
+    let claimed = store.queue().claim(limits, None, at(60)).await.expect("claims");
+    let ids: Vec<_> = claimed.calls.iter().map(|call| call.id).collect();
+    assert_eq!(ids, [id(20), id(200)], "no pause is as long as that");
+    assert_eq!(claimed.next_due, Some(at(150)), "one that may be a pause is waited for");
 }

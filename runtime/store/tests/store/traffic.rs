@@ -1,6 +1,6 @@
 //! Shares, aliases and canaries in the catalog: what is kept, what goes, and what is refused.
 
-use quern_store::{Store, TrafficChange, TrafficError};
+use quern_store::{AuditQuery, DeleteVersionError, Store, TrafficChange, TrafficError, VersionUse};
 use quern_types::{
     Canary, CanaryLimits, CanaryState, Class, Routing, Shadow, Share, Shares, Sticky, Traffic,
 };
@@ -151,4 +151,59 @@ async fn a_closed_store_changes_nothing() {
     store.close().await;
     let refused = change(&store, TrafficChange::Set(traffic(&[(1, 100)]))).await;
     assert!(matches!(refused, Err(TrafficError::Storage { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_version_goes_with_its_blob_unless_something_stands_by_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path(), 10).await;
+    let (class, f) = (Class::Function, name("f"));
+    let caller = caller(&tenant());
+    let delete = |version| store.catalog().delete_version(&caller, class, &f, number(version));
+    let missing = DeleteVersionError::NotFound { class, name: f.clone() };
+    assert_eq!(delete(1).await, Err(missing));
+    deploy(&store, "f", b"one").await.expect("committed");
+    let mut contents = vec![];
+    for content in [b"two", b"tri", b"for", b"fiv"] {
+        add(&store, content).await;
+        contents.push(quern_types::Digest::of(content));
+    }
+    let used = |version, by| {
+        Err(DeleteVersionError::InUse { class, name: name("f"), version: number(version), by })
+    };
+    change(&store, TrafficChange::StartCanary(canary(0))).await.expect("started");
+    assert_eq!(delete(1).await, used(1, VersionUse::Live));
+    assert_eq!(delete(2).await, used(2, VersionUse::Canary));
+    let (canary, at_us) = (canary(0), 9);
+    let to = CanaryState::Aborted { at_us, reason: "enough".into() };
+    change(&store, TrafficChange::MoveCanary { canary, to }).await.expect("aborted");
+    let shadow = Some(Shadow { version: number(3), percent: 5 });
+    let set = Traffic { shadow, ..traffic(&[(1, 70), (2, 30)]) };
+    change(&store, TrafficChange::Set(set)).await.expect("set");
+    let alias = TrafficChange::SetAlias { alias: name("next"), version: number(4) };
+    change(&store, alias).await.expect("set");
+    assert_eq!(delete(2).await, used(2, VersionUse::Share(30)));
+    assert_eq!(delete(3).await, used(3, VersionUse::Shadow));
+    assert_eq!(delete(4).await, used(4, VersionUse::Alias(name("next"))));
+    assert_eq!(shown(&store).1, [1, 2, 3, 4, 5], "nothing has changed");
+
+    assert_eq!(delete(5).await.expect("deleted").contents, [contents[3]]);
+    let version = number(5);
+    let gone = DeleteVersionError::VersionNotFound { class, name: f.clone(), version };
+    assert_eq!(delete(5).await, Err(gone));
+    // What an ended canary was about stands by nothing.
+    change(&store, TrafficChange::Set(traffic(&[(1, 100)]))).await.expect("set");
+    assert_eq!(delete(2).await.expect("deleted").contents, [contents[0]]);
+    let audit = AuditQuery { tenant: None, before: None, limit: 1 };
+    let [newest] = &store.catalog().audit(audit).await.expect("read")[..] else {
+        panic!("one record")
+    };
+    assert_eq!((&*newest.action, &*newest.subject), ("version.delete", "function f"));
+    assert_eq!(newest.detail["version"], 2);
+    store.close().await;
+    drop(store);
+    let store = open(folder.path(), 10).await;
+    assert_eq!(shown(&store).1, [1, 3, 4]);
+    add(&store, b"two").await;
+    assert_eq!(shown(&store).1, [1, 3, 4, 6], "its number is not given again");
 }

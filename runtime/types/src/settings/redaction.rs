@@ -11,12 +11,39 @@ const SHORTEST: usize = 6;
 /// Bytes by which a text may become longer before keys are left out.
 const LONGER: usize = 1 << 10;
 
+/// Finds the values of the secrets of one function; made once for many texts, as values may be long.
+#[derive(Debug)]
+pub struct Redactor<'s> {
+    /// What is looked for, the longest first, so that it is named where it contains another.
+    values: Vec<Value<'s>>,
+}
+
+#[derive(Debug)]
+struct Value<'s> {
+    key: &'s SettingKey,
+    bytes: &'s [u8],
+    finder: memmem::Finder<'s>,
+}
+
 impl Settings {
+    /// What finds the values of the secrets among these.
+    pub fn redactor(&self) -> Redactor<'_> {
+        let secrets = self.secrets.iter();
+        let values = secrets.filter_map(|(key, secret)| Some((key, secret.value.as_ref()?)));
+        let values = values.map(|(key, value)| (key, value.expose().as_bytes()));
+        let mut values: Vec<_> = values.filter(|(_, bytes)| bytes.len() >= SHORTEST).collect();
+        values.sort_by_key(|(_, bytes)| std::cmp::Reverse(bytes.len()));
+        values.truncate(Settings::MAX_SECRETS);
+        let value = |(key, bytes)| Value { key, bytes, finder: memmem::Finder::new(bytes) };
+        Redactor { values: values.into_iter().map(value).collect() }
+    }
+}
+
+impl Redactor<'_> {
     /// The text with `[secret KEY]` in the place of each value; none if there is no value in it.
     /// Of a text that was `cut` at its end, the beginning of a value there is replaced as well.
     pub fn redact(&self, text: &[u8], cut: bool) -> Option<Vec<u8>> {
-        let values = self.values();
-        let marks = mark(text, &values, cut)?;
+        let marks = self.mark(text, cut)?;
         let mut redacted = Vec::with_capacity(text.len());
         let mut last = 0;
         for ((place, byte), mark) in text.iter().enumerate().zip(marks) {
@@ -26,7 +53,7 @@ impl Settings {
                 // Many short values with long keys would make much of little.
                 _ if redacted.len() > place + LONGER => redacted.extend(b"[secret]"),
                 mark => {
-                    let (key, _) = values[usize::from(mark) - 1];
+                    let Value { key, .. } = &self.values[usize::from(mark) - 1];
                     redacted.extend(format!("[secret {key}]").as_bytes());
                 }
             }
@@ -36,42 +63,34 @@ impl Settings {
     }
 
     /// The same of a text that is one.
-    pub fn redact_text(&self, text: String) -> String {
-        match self.redact(text.as_bytes(), false) {
+    pub fn redact_text(&self, text: String, cut: bool) -> String {
+        match self.redact(text.as_bytes(), cut) {
             Some(redacted) => String::from_utf8_lossy(&redacted).into_owned(),
             None => text,
         }
     }
 
-    /// What is looked for, the longest first, so that it is named where it contains another.
-    fn values(&self) -> Vec<(&SettingKey, &[u8])> {
-        let secrets = self.secrets.iter();
-        let values = secrets.filter_map(|(key, secret)| Some((key, secret.value.as_ref()?)));
-        let values = values.map(|(key, value)| (key, value.expose().as_bytes()));
-        let mut values: Vec<_> = values.filter(|(_, value)| value.len() >= SHORTEST).collect();
-        values.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
-        values.truncate(Settings::MAX_SECRETS);
-        values
-    }
-}
-
-/// For each byte of a text the number of the value that it is of, from 1, or 0; none if all are 0.
-fn mark(text: &[u8], values: &[(&SettingKey, &[u8])], cut: bool) -> Option<Vec<u8>> {
-    let mut marks = Vec::new();
-    for ((_, value), number) in values.iter().zip(1u8..) {
-        let mut found = |at: usize, length: usize| {
-            if marks.is_empty() {
-                marks = vec![0; text.len()];
+    /// For each byte of a text the number of the value that it is of, from 1, or 0; none if all are 0.
+    fn mark(&self, text: &[u8], cut: bool) -> Option<Vec<u8>> {
+        let mut marks = Vec::new();
+        for (value, number) in self.values.iter().zip(1u8..) {
+            let mut found = |at: usize, length: usize| {
+                if marks.is_empty() {
+                    marks = vec![0; text.len()];
+                }
+                let places = marks[at..at + length].iter_mut();
+                places.filter(|mark| **mark == 0).for_each(|mark| *mark = number);
+            };
+            value.finder.find_iter(text).for_each(|at| found(at, value.bytes.len()));
+            if cut
+                && let Some(length) =
+                    overlap(text, value.bytes).filter(|length| *length >= SHORTEST)
+            {
+                found(text.len() - length, length);
             }
-            let places = marks[at..at + length].iter_mut();
-            places.filter(|mark| **mark == 0).for_each(|mark| *mark = number);
-        };
-        memmem::find_iter(text, value).for_each(|at| found(at, value.len()));
-        if cut && let Some(length) = overlap(text, value).filter(|length| *length >= SHORTEST) {
-            found(text.len() - length, length);
         }
+        (!marks.is_empty()).then_some(marks)
     }
-    (!marks.is_empty()).then_some(marks)
 }
 
 /// How much of a value's beginning, but not all of it, stands at the end of a text. In linear time
@@ -143,7 +162,7 @@ mod tests {
             ("hunter2hunter2", Some("[secret password]")),
         ];
         for (text, expected) in cases {
-            let redacted = settings.redact(text.as_bytes(), false);
+            let redacted = settings.redactor().redact(text.as_bytes(), false);
             let redacted = redacted.map(|text| String::from_utf8(text).expect("text"));
             assert_eq!(redacted.as_deref(), expected, "{text}");
         }
@@ -152,17 +171,17 @@ mod tests {
     #[test]
     fn values_that_overlap_leave_nothing_of_each_other() {
         let settings = settings(&[("a", "abcdefgh"), ("b", "efghijk")]);
-        let redacted = settings.redact(b"-abcdefghijk-", false).expect("found");
+        let redacted = settings.redactor().redact(b"-abcdefghijk-", false).expect("found");
         assert_eq!(redacted, b"-[secret a][secret b]-");
     }
 
     #[test]
     fn a_value_that_was_cut_off_is_found_where_the_text_was() {
         let settings = settings(&[("password", "hunter2-and-more")]);
-        let redacted = settings.redact(b"it is hunter2-and", true).expect("found");
+        let redacted = settings.redactor().redact(b"it is hunter2-and", true).expect("found");
         assert_eq!(redacted, b"it is [secret password]");
-        assert_eq!(settings.redact(b"it is hunter2-and", false), None);
-        assert_eq!(settings.redact(b"it is hunte", true), None, "too short to be told");
+        assert_eq!(settings.redactor().redact(b"it is hunter2-and", false), None);
+        assert_eq!(settings.redactor().redact(b"it is hunte", true), None, "too short to be told");
     }
 
     #[test]
@@ -170,7 +189,7 @@ mod tests {
         let key = "k".repeat(SettingKey::MAX_BYTES);
         let settings = settings(&[(&key, "abcdef")]);
         let text = "abcdef ".repeat(10_000);
-        let redacted = settings.redact(text.as_bytes(), false).expect("found");
+        let redacted = settings.redactor().redact(text.as_bytes(), false).expect("found");
         assert!(redacted.len() < 2 * text.len(), "{}", redacted.len());
         assert!(memmem::find(&redacted, b"abcdef").is_none());
     }

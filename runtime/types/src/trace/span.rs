@@ -136,6 +136,20 @@ impl Tracer {
     /// The span of a request that is answered here; `caller` is what its headers say. The name is
     /// only asked for if the request is recorded.
     pub fn server(&self, caller: Option<TraceContext>, name: impl FnOnce() -> String) -> Span {
+        self.begin(caller, SpanKind::Server, || name().into())
+    }
+
+    /// The span of work that no request waits for, which begins a trace.
+    pub fn work(&self, name: &'static str) -> Span {
+        self.begin(None, SpanKind::Internal, || name.into())
+    }
+
+    fn begin(
+        &self,
+        caller: Option<TraceContext>,
+        kind: SpanKind,
+        name: impl FnOnce() -> Cow<'static, str>,
+    ) -> Span {
         let trace = caller.as_ref().map_or_else(|| self.spans.trace_id(), |caller| caller.trace);
         let sampled = self.sampler.samples(trace, caller.as_ref());
         let parent = caller.as_ref().map(|caller| caller.span);
@@ -145,8 +159,7 @@ impl Tracer {
             let place = Place { context, spans: None };
             return Span { trace: Trace(Some(Arc::new(place))), open: None };
         }
-        let (kind, name) = (SpanKind::Server, name().into());
-        let new = New { parent, parent_is_remote: parent.is_some(), kind, name };
+        let new = New { parent, parent_is_remote: parent.is_some(), kind, name: name() };
         Span::begin(context, self.spans.clone(), new)
     }
 }

@@ -38,7 +38,7 @@ fn a_canary_goes_through_its_steps_and_is_promoted() {
     let good = || counts(1_000, 1, 0, 5);
     let waits = after(&canary("5% 10s, 50% 20s, 100%", 0), 4, good(), good());
     let time = Period::from_millis(6_000);
-    assert_eq!(waits, Action::Wait(Waiting { time, requests: 0 }));
+    assert_eq!(waits, Action::Wait(Waiting { time, requests: 0, old_requests: 0 }));
     let next = after(&canary("5% 10s, 50% 20s, 100%", 0), 10, good(), good());
     let running = CanaryState::Running { step: 1, since_us: 10 * SECOND_US };
     assert_eq!(next, Action::Enter(running));
@@ -55,7 +55,35 @@ fn a_step_goes_on_until_there_are_enough_requests() {
     let (few, many) = (counts(12, 12, 12, 900), counts(100_000, 0, 0, 1));
     let waits = after(&canary("5% 10s, 100%", 0), 1_000_000, many, few);
     let time = Period::from_millis(0);
-    assert_eq!(waits, Action::Wait(Waiting { time, requests: 38 }), "and is not judged by them");
+    let expected = Waiting { time, requests: 38, old_requests: 0 };
+    assert_eq!(waits, Action::Wait(expected), "and is not judged by them");
+    let alone = after(&canary("95% 10s, 100%", 0), 60, counts(3, 0, 0, 5), counts(900, 1, 0, 5));
+    let expected = Waiting { time, requests: 0, old_requests: 47 };
+    assert_eq!(alone, Action::Wait(expected), "there is too little to compare with");
+    let idle = after(&canary("95% 10s, 100%", 0), 60, counts(0, 0, 0, 5), counts(0, 0, 0, 5));
+    assert_eq!(idle, Action::Wait(Waiting { time, requests: 50, old_requests: 50 }));
+}
+
+#[test]
+fn what_has_nothing_to_be_compared_with_is_held_to_a_bound() {
+    let rolls_back = |old, new| {
+        let action = after(&canary("95% 1s, 100%", 0), 2, old, new);
+        matches!(action, Action::Enter(CanaryState::RolledBack { reason, .. })
+            if reason.ends_with("which is too few to compare with"))
+    };
+    for (case, old, new, expected) in [
+        ("all fail", counts(0, 0, 0, 5), counts(50, 50, 0, 5), true),
+        ("a third fails", counts(1, 0, 0, 5), counts(51, 17, 0, 5), true),
+        ("a sixth of many fails", counts(2, 0, 0, 5), counts(2_000, 300, 0, 5), true),
+        ("a tenth traps", counts(0, 0, 0, 5), counts(60, 6, 6, 5), true),
+        ("a few fail", counts(0, 0, 0, 5), counts(50, 6, 0, 5), false),
+        ("a tenth of many fails", counts(0, 0, 0, 5), counts(2_000, 210, 0, 5), false),
+        ("one traps", counts(0, 0, 0, 5), counts(50, 1, 1, 5), false),
+        ("the old one fails, too", counts(3, 3, 3, 5), counts(57, 30, 30, 5), false),
+        ("there is enough to compare with", counts(50, 10, 10, 5), counts(950, 200, 200, 5), false),
+    ] {
+        assert_eq!(rolls_back(old, new), expected, "{case}");
+    }
 }
 
 #[test]
@@ -100,7 +128,7 @@ fn what_may_be_chance_or_is_within_limits_does_not_roll_back() {
         ("a little slower", counts(2_000, 0, 0, 5), counts(1_000, 0, 0, 7)),
         ("faster", counts(2_000, 0, 0, 50), counts(1_000, 0, 0, 5)),
         ("two of a hundred", counts(2_000, 0, 0, 5), counts(100, 2, 2, 5)),
-        ("nothing to compare with", counts(0, 0, 0, 5), counts(100, 100, 100, 500)),
+        ("slow, with nothing to compare with", counts(0, 0, 0, 5), counts(100, 0, 0, 500)),
         ("within the limit", counts(1_000_000, 0, 0, 5), counts(1_000_000, 900, 0, 5)),
         ("one slow request", counts(2_000, 0, 0, 5), {
             let mut counts = counts(99, 0, 0, 5);

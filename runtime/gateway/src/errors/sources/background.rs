@@ -38,7 +38,7 @@ impl From<ChangeError> for Failure {
 
 impl From<QueueFailure> for Failure {
     fn from(failure: QueueFailure) -> Self {
-        Self::internal(failure)
+        Self::storage(&failure.reason)
     }
 }
 
@@ -53,7 +53,7 @@ impl From<ScheduleError> for Failure {
         match error {
             ScheduleError::NotFound { .. } => Self::new(Code::NotFound, error),
             ScheduleError::TooMany { .. } => Self::new(Code::TooManySchedules, error),
-            ScheduleError::Storage { reason } => Self::internal(reason),
+            ScheduleError::Storage { reason } => Self::storage(&reason),
         }
     }
 }
@@ -70,7 +70,7 @@ impl From<PutError> for Failure {
 #[cfg(test)]
 mod tests {
     use quern_jobs::{QueueFull, Scope};
-    use quern_types::{ByteSize, CallState, InvocationId, Period};
+    use quern_types::{ByteSize, CallState, InvocationId, Period, StorageFailure, StorageFault};
 
     use super::*;
     use crate::invocation::Invocation;
@@ -86,7 +86,12 @@ mod tests {
         let reused = EnqueueError::KeyReused { key: "k".into(), target: "f".into(), id };
         let stored = |error: ScheduleError| Failure::from(PutError::from(error));
         let field = InvalidSchedule::Field { field: "path", problem: "leads nowhere".into() };
-        let cases: [(Code, Failure); 17] = [
+        let kept_from = |fault| -> Failure {
+            QueueFailure { reason: StorageFailure::new(fault, "/secret/path") }.into()
+        };
+        let cases: [(Code, Failure); 19] = [
+            (Code::StorageFull, kept_from(StorageFault::Full)),
+            (Code::StorageReadOnly, kept_from(StorageFault::ReadOnly)),
             (Code::InvalidRequest, OptionError::Key.into()),
             (Code::InvalidRequest, OptionError::Attempts { most: 1 }.into()),
             (Code::InvalidRequest, age.into()),

@@ -10,11 +10,11 @@ impl From<BackupError> for Failure {
             BackupError::Busy => Self::new(Code::Busy, error).retry_after(10),
             BackupError::NoRoom { .. } => Self::new(Code::StorageFull, error),
             BackupError::Missing { .. } => Self::new(Code::WrongState, error),
+            BackupError::Storage { reason } => Self::storage(&reason),
             BackupError::Database { .. }
             | BackupError::Open(_)
             | BackupError::File { .. }
             | BackupError::Corrupt { .. }
-            | BackupError::Storage { .. }
             | BackupError::Write(_) => Self::internal(error),
         }
     }

@@ -1,6 +1,7 @@
 //! What goes wrong with batches, and the codes that it becomes.
 
 use quern_scoring::{BatchError, CreateError, SourceError, UploadError};
+use quern_types::StorageFailure;
 
 use crate::errors::{Code, Failure};
 
@@ -10,7 +11,7 @@ impl From<UploadError> for Failure {
             UploadError::TooMany { .. } => Code::TooManyBatches,
             UploadError::TooLarge { .. } => Code::UploadTooLarge,
             UploadError::Quota(_) => Code::StorageFull,
-            UploadError::Storage(cause) => return Self::internal(cause),
+            UploadError::Storage(cause) => return Self::storage(&StorageFailure::of(cause)),
         };
         Self::new(code, error)
     }
@@ -24,7 +25,7 @@ impl From<CreateError> for Failure {
                 return Self::internal(cause);
             }
             CreateError::Busy { .. } => return Self::new(Code::Busy, error).retry_after(1),
-            CreateError::Storage { reason } => return Self::internal(reason),
+            CreateError::Storage { reason } => return Self::storage(&reason),
             CreateError::ShuttingDown => {
                 return Self::new(Code::ShuttingDown, error).retry_after(1);
             }
@@ -42,7 +43,7 @@ impl From<BatchError> for Failure {
         let code = match &error {
             BatchError::NotFound { .. } => Code::NotFound,
             BatchError::NotEnded { .. } => Code::NotEnded,
-            BatchError::Storage { reason, .. } => return Self::internal(reason),
+            BatchError::Storage { reason, .. } => return Self::storage(reason),
         };
         Self::new(code, error)
     }
@@ -69,6 +70,7 @@ pub(in crate::errors) mod tests {
             (Code::UploadTooLarge, UploadError::TooLarge { limit }.into()),
             (Code::StorageFull, UploadError::Quota(quota).into()),
             (Code::Internal, UploadError::Storage(broken()).into()),
+            (Code::StorageFull, UploadError::Storage(io::ErrorKind::StorageFull.into()).into()),
             (Code::NotFound, CreateError::Target(InvokeError::NotFound { name }).into()),
             (Code::Internal, CreateError::File(SourceError::Read(broken())).into()),
             (Code::Internal, CreateError::File(SourceError::Process(broken())).into()),

@@ -14,7 +14,7 @@ impl From<SettingError> for Failure {
             | SettingError::TooLarge { .. }
             | SettingError::TooManySecrets { .. } => Code::TooManySettings,
             SettingError::NoKey => Code::SecretsLocked,
-            SettingError::Storage { reason } => return Self::internal(reason),
+            SettingError::Storage { reason } => return Self::storage(reason),
         };
         Self::new(code, error)
     }

@@ -1,6 +1,6 @@
 //! The errors of traffic between versions, and the codes that they become.
 
-use quern_deploy::{TrafficChangeError, TrafficError};
+use quern_deploy::{DeleteVersionError, TrafficChangeError, TrafficError};
 use quern_types::InvalidTraffic;
 
 use super::super::{Code, Failure};
@@ -41,7 +41,20 @@ impl From<TrafficError> for Failure {
             | TrafficError::CanaryRunning { .. }
             | TrafficError::Split { .. }
             | TrafficError::AlreadyLive { .. } => Code::TrafficConflict,
-            TrafficError::Storage { reason } => return Self::internal(reason),
+            TrafficError::Storage { reason } => return Self::storage(reason),
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<DeleteVersionError> for Failure {
+    fn from(error: DeleteVersionError) -> Self {
+        let code = match &error {
+            DeleteVersionError::NotFound { .. } | DeleteVersionError::VersionNotFound { .. } => {
+                Code::NotFound
+            }
+            DeleteVersionError::InUse { .. } => Code::TrafficConflict,
+            DeleteVersionError::Storage { reason } => return Self::storage(reason),
         };
         Self::new(code, error)
     }
@@ -49,6 +62,7 @@ impl From<TrafficError> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use quern_deploy::VersionUse;
     use quern_types::{Class, InvalidTraffic, Name, Selector, VersionNumber};
 
     use super::*;
@@ -100,6 +114,17 @@ mod tests {
                 TrafficError::AlreadyLive { class, name: name(), version }.into(),
             ),
             (Code::Internal, TrafficError::Storage { reason: "/secret".into() }.into()),
+            (Code::NotFound, DeleteVersionError::NotFound { class, name: name() }.into()),
+            (
+                Code::NotFound,
+                DeleteVersionError::VersionNotFound { class, name: name(), version }.into(),
+            ),
+            (
+                Code::TrafficConflict,
+                DeleteVersionError::InUse { class, name: name(), version, by: VersionUse::Live }
+                    .into(),
+            ),
+            (Code::Internal, DeleteVersionError::Storage { reason: "/secret".into() }.into()),
         ];
         for (code, failure) in cases {
             assert_eq!(failure.status(), code.status());

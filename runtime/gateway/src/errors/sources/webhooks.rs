@@ -11,7 +11,7 @@ impl From<WebhookError> for Failure {
             WebhookError::NotFound { .. } => Code::NotFound,
             WebhookError::TooMany { .. } => Code::TooManyWebhooks,
             WebhookError::NoKey => Code::SecretsLocked,
-            WebhookError::Storage { reason } => return Self::internal(reason),
+            WebhookError::Storage { reason } => return Self::storage(reason),
         };
         Self::new(code, error)
     }

@@ -1,0 +1,115 @@
+//! The device that is always there: tensors in the host's memory, computed by its processors as
+//! soon as they are asked for. Trusts steps, but for the bounds of memory.
+
+mod element;
+mod elementwise;
+mod float;
+mod indexing;
+mod launch;
+mod matmul;
+mod memory;
+mod movement;
+mod number;
+mod reduction;
+mod rows;
+mod source;
+mod threads;
+mod vector;
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{BufferId, Device, Lane, LaneError, Operand, Step};
+use launch::Launch;
+use memory::{Buffer, Memory};
+use threads::Threads;
+
+/// The host's processors as a device.
+pub struct CpuDevice {
+    threads: Arc<Threads>,
+    held_bytes: Arc<AtomicU64>,
+}
+
+/// Why there is no device.
+#[derive(Debug, thiserror::Error)]
+#[error("threads to compute with could not be started")]
+pub struct CpuDeviceError(#[from] rayon::ThreadPoolBuildError);
+
+impl CpuDevice {
+    /// A device that computes large steps with so many threads, and small ones with that of its
+    /// caller.
+    pub fn new(threads: NonZeroUsize) -> Result<Self, CpuDeviceError> {
+        Ok(Self { threads: Arc::new(Threads::new(threads)?), held_bytes: Arc::default() })
+    }
+}
+
+impl Device for CpuDevice {
+    fn open(&self, budget_bytes: u64) -> Result<Box<dyn Lane>, LaneError> {
+        let memory = Memory::new(budget_bytes, self.held_bytes.clone());
+        Ok(Box::new(CpuLane { threads: self.threads.clone(), memory }))
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Computes at once, so that nothing is ever under way.
+struct CpuLane {
+    threads: Arc<Threads>,
+    memory: Memory,
+}
+
+impl CpuLane {
+    /// The elements of a step's only output. No kernel has several so far.
+    fn compute(&mut self, step: &Step) -> Result<(), LaneError> {
+        for output in step.outputs() {
+            let mut buffer = self.memory.allocate(output.description().bytes())?;
+            let launch = Launch::new(&self.threads, &self.memory, step.inputs());
+            let computed = launch.run(step.kernel(), output, buffer.bytes_mut());
+            match computed {
+                Ok(()) => self.memory.keep(output.buffer(), buffer),
+                Err(error) => {
+                    self.memory.recycle(buffer);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Lane for CpuLane {
+    fn write(&mut self, buffer: BufferId, bytes: &[u8]) -> Result<(), LaneError> {
+        let mut fresh: Buffer = self.memory.allocate(bytes.len() as u64)?;
+        self.threads.copy(bytes, fresh.bytes_mut());
+        self.memory.keep(buffer, fresh);
+        Ok(())
+    }
+
+    fn execute(&mut self, step: &Step) -> Result<(), LaneError> {
+        self.compute(step)
+    }
+
+    fn read(&mut self, operand: &Operand) -> Result<Vec<u8>, LaneError> {
+        let bytes = operand.description().bytes();
+        let too_much = || LaneError::Memory { bytes };
+        let length = usize::try_from(bytes).map_err(|_| too_much())?;
+        let mut out = bytemuck::allocation::try_zeroed_vec(length).map_err(|()| too_much())?;
+        Launch::new(&self.threads, &self.memory, &[*operand]).read(&mut out);
+        Ok(out)
+    }
+
+    fn free(&mut self, buffer: BufferId) {
+        self.memory.free(buffer);
+    }
+
+    fn finish(&mut self) -> Result<(), LaneError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! Elements where indices lead. Every index is checked before anything moves.
+
+use bytemuck::Pod;
+
+use super::{
+    element::{Element, narrow_one},
+    launch::{Launch, with_bytes, with_element},
+    number::Number,
+    source::{Scratch, Source},
+    vector::{self, BLOCK},
+};
+use crate::{Dtype, LaneError, Layout};
+
+/// A tensor as slices along an axis: how many lie before it, along it and within one.
+#[derive(Clone, Copy)]
+struct Sliced {
+    size: usize,
+    inner: usize,
+}
+
+impl Sliced {
+    fn new(layout: &Layout, axis: u8) -> Self {
+        let (axis, dims) = (usize::from(axis), layout.shape().dims());
+        let inner = dims[axis + 1..].iter().product::<u64>() as usize;
+        Self { size: dims[axis] as usize, inner }
+    }
+}
+
+/// The second input, checked.
+fn indices(launch: &Launch, size: usize, name: &'static str) -> Result<Vec<usize>, LaneError> {
+    let count = launch.operand(1).layout.shape().elements() as usize;
+    let checked = |index: i64| {
+        let found = usize::try_from(index).ok().filter(|index| *index < size);
+        found.ok_or(LaneError::Index { operator: name, index, size: size as u64 })
+    };
+    let indices = match launch.description(1).dtype {
+        Dtype::Int32 => read::<i32>(launch, count),
+        _ => read::<i64>(launch, count),
+    };
+    indices.into_iter().map(checked).collect()
+}
+
+fn read<T: Pod + Into<i64>>(launch: &Launch, count: usize) -> Vec<i64> {
+    let mut elements = vec![T::zeroed(); count];
+    launch.source::<T>(1).copy(0, &mut elements);
+    elements.into_iter().map(Into::into).collect()
+}
+
+pub(super) fn gather(
+    launch: &Launch,
+    axis: u8,
+    name: &'static str,
+    out: &mut [u8],
+) -> Result<(), LaneError> {
+    let sliced = Sliced::new(&launch.operand(0).layout, axis);
+    let indices = indices(launch, sliced.size, name)?;
+    with_bytes!(launch.description(0).dtype, T => {
+        let out: &mut [T] = bytemuck::cast_slice_mut(out);
+        gather_elements(launch, sliced, &indices, out);
+    });
+    Ok(())
+}
+
+fn gather_elements<T: Pod + Send + Sync>(
+    launch: &Launch,
+    sliced: Sliced,
+    indices: &[usize],
+    out: &mut [T],
+) {
+    let Sliced { size, inner } = sliced;
+    let source = launch.source::<T>(0);
+    launch.threads.chunks(out, 1, |start, mut chunk| {
+        let mut at = start;
+        while !chunk.is_empty() {
+            let (slice, inside) = (at / inner, at % inner);
+            let (outer, position) = (slice / indices.len(), slice % indices.len());
+            let run = (inner - inside).min(chunk.len());
+            let (now, later) = chunk.split_at_mut(run);
+            source.copy((outer * size + indices[position]) * inner + inside, now);
+            chunk = later;
+            at += run;
+        }
+    });
+}
+
+pub(super) fn scatter_add(
+    launch: &Launch,
+    axis: u8,
+    name: &'static str,
+    out: &mut [u8],
+) -> Result<(), LaneError> {
+    let sliced = Sliced::new(&launch.operand(0).layout, axis);
+    let indices = indices(launch, sliced.size, name)?;
+    if out.is_empty() {
+        // The dimension may be larger than any memory when another one is 0.
+        return Ok(());
+    }
+    let order = Order::new(&indices, sliced.size);
+    with_element!(launch.description(0).dtype, T => {
+        let out: &mut [T] = bytemuck::cast_slice_mut(out);
+        add_elements(launch, sliced, &order, out);
+    });
+    Ok(())
+}
+
+/// Positions of indices by what they name, each group in their order.
+struct Order {
+    positions: Vec<usize>,
+    /// Where the group of each slice ends.
+    ends: Vec<usize>,
+}
+
+impl Order {
+    fn new(indices: &[usize], size: usize) -> Self {
+        let mut ends = vec![0; size];
+        indices.iter().for_each(|index| ends[*index] += 1);
+        let mut sum = 0;
+        for end in &mut ends {
+            // For now where the group begins; each position that is put in moves it on.
+            sum += std::mem::replace(end, sum);
+        }
+        let mut positions = vec![0; indices.len()];
+        for (position, index) in indices.iter().enumerate() {
+            positions[ends[*index]] = position;
+            ends[*index] += 1;
+        }
+        Self { positions, ends }
+    }
+
+    fn group(&self, slice: usize) -> &[usize] {
+        let begin = slice.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.positions[begin..self.ends[slice]]
+    }
+}
+
+/// Adds up what goes to one place in the type it is computed in, so that it is rounded once and
+/// the order is always the same.
+fn add_elements<T: Element>(launch: &Launch, sliced: Sliced, order: &Order, out: &mut [T]) {
+    let Sliced { size, inner } = sliced;
+    let (base, updates) = (launch.source::<T>(0), launch.source::<T>(2));
+    let count = order.positions.len();
+    launch.threads.chunks(out, 1 + count / size.max(1), |start, mut chunk| {
+        let (mut scratch, mut sums) = (Scratch::new(), vector::block::<T::Compute>());
+        let mut at = start;
+        while !chunk.is_empty() {
+            let (slice, inside) = (at / inner, at % inner);
+            let (outer, index) = (slice / size, slice % size);
+            let run = (inner - inside).min(chunk.len()).min(BLOCK);
+            let (now, later) = chunk.split_at_mut(run);
+            let group = order.group(index).iter();
+            let starts = group.map(|position| (outer * count + position) * inner + inside);
+            add_up(&base, at, &updates, starts, (&mut scratch, &mut sums), now);
+            chunk = later;
+            at += run;
+        }
+    });
+}
+
+fn add_up<T: Element>(
+    base: &Source<T>,
+    at: usize,
+    updates: &Source<T>,
+    starts: impl Iterator<Item = usize>,
+    (scratch, sums): (&mut Scratch<T>, &mut [T::Compute]),
+    out: &mut [T],
+) {
+    if let [out] = out {
+        let mut sum = base.load(at, 1, scratch)[0];
+        for start in starts {
+            sum = sum.add(updates.load(start, 1, scratch)[0]);
+        }
+        *out = narrow_one(sum);
+        return;
+    }
+    let sums = &mut sums[..out.len()];
+    sums.copy_from_slice(base.load(at, out.len(), scratch));
+    for start in starts {
+        vector::accumulate(sums, updates.load(start, out.len(), scratch), AddUp);
+    }
+    T::narrow(sums, out);
+}
+
+#[derive(Clone, Copy)]
+struct AddUp;
+
+impl<C: Number> vector::Fold<C> for AddUp {
+    type Lane = C;
+
+    fn empty(self) -> C {
+        C::ZERO
+    }
+
+    #[inline(always)]
+    fn step(self, sum: C, x: C) -> C {
+        sum.add(x)
+    }
+
+    fn join(self, left: C, right: C) -> C {
+        left.add(right)
+    }
+}

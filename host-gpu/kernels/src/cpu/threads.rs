@@ -1,0 +1,72 @@
+//! Work on several processors: a slice of results is cut into chunks, the same ones however many
+//! threads there are, so that results never depend on that.
+
+use std::num::NonZeroUsize;
+
+use rayon::prelude::*;
+
+/// Elements from which on a second thread pays.
+const SERIAL: usize = 1 << 16;
+
+/// Elements that a thread takes at a time.
+pub(super) const GRAIN: usize = 1 << 15;
+
+/// The threads of a device.
+pub(super) struct Threads {
+    pool: rayon::ThreadPool,
+}
+
+impl Threads {
+    pub(super) fn new(count: NonZeroUsize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(count.get())
+            .thread_name(|number| format!("kernel-{number}"))
+            .build()?;
+        Ok(Self { pool })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Runs something on the threads, so that what it starts in turn is theirs, too.
+    pub(super) fn install<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(run)
+    }
+
+    /// Runs on chunks of `out`, each with its first index. `cost` is how many elements are read
+    /// for one that is written.
+    pub(super) fn chunks<T: Send>(
+        &self,
+        out: &mut [T],
+        cost: usize,
+        run: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let cost = cost.max(1);
+        if out.len() <= 1 || out.len().saturating_mul(cost) <= SERIAL || self.count() == 1 {
+            return run(0, out);
+        }
+        let grain = (GRAIN / cost).max(1);
+        self.install(|| {
+            let chunks = out.par_chunks_mut(grain).enumerate();
+            chunks.for_each(|(number, chunk)| run(number * grain, chunk));
+        });
+    }
+
+    /// What is made of each number, in order.
+    pub(super) fn collect<R: Send>(
+        &self,
+        count: usize,
+        make: impl Fn(usize) -> R + Sync + Send,
+    ) -> Vec<R> {
+        if count <= 1 || self.count() == 1 {
+            return (0..count).map(make).collect();
+        }
+        self.install(|| (0..count).into_par_iter().map(make).collect())
+    }
+
+    /// Copies bytes of the same length.
+    pub(super) fn copy(&self, from: &[u8], to: &mut [u8]) {
+        self.chunks(to, 1, |start, chunk| chunk.copy_from_slice(&from[start..][..chunk.len()]));
+    }
+}

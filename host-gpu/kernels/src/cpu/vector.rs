@@ -1,0 +1,149 @@
+//! Loops over slices that the compiler makes vectors of, with the widest ones that this processor
+//! has. Functions are types whose methods are always inlined: a call inside would end that.
+
+use std::sync::LazyLock;
+
+use bytemuck::Zeroable;
+use pulp::{Arch, NullaryFnOnce};
+
+/// Elements that are computed before the next ones are loaded: few enough to stay in the nearest
+/// cache.
+pub(super) const BLOCK: usize = 1024;
+
+/// Partial results side by side, so that none waits for the one before.
+const LANES: usize = 32;
+
+static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
+
+/// A function of one element.
+pub(super) trait Function<A>: Copy + Send + Sync {
+    type Out;
+    fn apply(self, x: A) -> Self::Out;
+}
+
+/// A function of two elements.
+pub(super) trait Function2<A>: Copy + Send + Sync {
+    type Out;
+    fn apply(self, left: A, right: A) -> Self::Out;
+}
+
+/// How many elements become one: in lanes side by side, which are joined at the end.
+pub(super) trait Fold<A>: Copy + Send + Sync {
+    type Lane: Copy + Send + Sync;
+    fn empty(self) -> Self::Lane;
+    fn step(self, lane: Self::Lane, x: A) -> Self::Lane;
+    fn join(self, left: Self::Lane, right: Self::Lane) -> Self::Lane;
+}
+
+struct Map<'a, A, F: Function<A>> {
+    from: &'a [A],
+    to: &'a mut [F::Out],
+    function: F,
+}
+
+impl<A: Copy, F: Function<A>> NullaryFnOnce for Map<'_, A, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (to, from) in self.to.iter_mut().zip(self.from) {
+            *to = self.function.apply(*from);
+        }
+    }
+}
+
+/// Applies a function to each element.
+pub(super) fn map<A: Copy, F: Function<A>>(from: &[A], to: &mut [F::Out], function: F) {
+    ARCH.dispatch(Map { from, to, function });
+}
+
+struct Map2<'a, A, F: Function2<A>> {
+    left: &'a [A],
+    right: &'a [A],
+    to: &'a mut [F::Out],
+    function: F,
+}
+
+impl<A: Copy, F: Function2<A>> NullaryFnOnce for Map2<'_, A, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for ((to, left), right) in self.to.iter_mut().zip(self.left).zip(self.right) {
+            *to = self.function.apply(*left, *right);
+        }
+    }
+}
+
+/// Applies a function to each pair.
+pub(super) fn map2<A: Copy, F: Function2<A>>(
+    left: &[A],
+    right: &[A],
+    to: &mut [F::Out],
+    function: F,
+) {
+    ARCH.dispatch(Map2 { left, right, to, function });
+}
+
+struct Folding<'a, A, F> {
+    from: &'a [A],
+    fold: F,
+}
+
+impl<A: Copy, F: Fold<A>> NullaryFnOnce for Folding<'_, A, F> {
+    type Output = F::Lane;
+
+    #[inline(always)]
+    fn call(self) -> F::Lane {
+        let mut lanes = [self.fold.empty(); LANES];
+        let mut chunks = self.from.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for (lane, x) in lanes.iter_mut().zip(chunk) {
+                *lane = self.fold.step(*lane, *x);
+            }
+        }
+        for (lane, x) in lanes.iter_mut().zip(chunks.remainder()) {
+            *lane = self.fold.step(*lane, *x);
+        }
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for lane in 0..width {
+                lanes[lane] = self.fold.join(lanes[lane], lanes[lane + width]);
+            }
+        }
+        lanes[0]
+    }
+}
+
+/// What becomes of all elements.
+pub(super) fn fold<A: Copy, F: Fold<A>>(from: &[A], fold: F) -> F::Lane {
+    ARCH.dispatch(Folding { from, fold })
+}
+
+struct Accumulate<'a, A, F: Fold<A>> {
+    lanes: &'a mut [F::Lane],
+    from: &'a [A],
+    fold: F,
+}
+
+impl<A: Copy, F: Fold<A>> NullaryFnOnce for Accumulate<'_, A, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (lane, x) in self.lanes.iter_mut().zip(self.from) {
+            *lane = self.fold.step(*lane, *x);
+        }
+    }
+}
+
+/// Adds each element to a lane of its own.
+pub(super) fn accumulate<A: Copy, F: Fold<A>>(lanes: &mut [F::Lane], from: &[A], fold: F) {
+    ARCH.dispatch(Accumulate { lanes, from, fold });
+}
+
+/// A block of elements that nothing is known of yet.
+pub(super) fn block<T: Zeroable + Copy>() -> Vec<T> {
+    vec![T::zeroed(); BLOCK]
+}

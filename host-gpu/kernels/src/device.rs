@@ -1,0 +1,151 @@
+//! What a device does for sessions: it carries out steps, in order. Never checks what it is asked
+//! for: a step exists only where its inputs fit, and [`Session`](crate::Session) counts memory.
+
+use crate::{Description, Dtype, Kernel, Layout, OperatorError, Plan};
+
+/// Memory is charged in multiples of so many bytes, as devices allocate it.
+pub const GRANULE_BYTES: u64 = 256;
+
+/// Something with memory of its own that computes on it.
+pub trait Device: Send + Sync {
+    /// A lane for one session, which never holds more than `budget_bytes` at a time.
+    fn open(&self, budget_bytes: u64) -> Result<Box<dyn Lane>, LaneError>;
+
+    /// Memory that all its lanes hold.
+    fn held_bytes(&self) -> u64;
+}
+
+/// Carries out what one session asks for, each after what was asked for before. A lane may answer
+/// before it has computed; then what goes wrong is told later, [`Lane::finish`] at the latest.
+/// After an error a lane is only good for [`Lane::free`]. Dropping it frees everything.
+pub trait Lane: Send {
+    /// Makes a buffer of these bytes.
+    fn write(&mut self, buffer: BufferId, bytes: &[u8]) -> Result<(), LaneError>;
+
+    /// Makes the buffers of the step's outputs and computes every element of them.
+    fn execute(&mut self, step: &Step) -> Result<(), LaneError>;
+
+    /// The elements of a tensor in row-major order, once what was asked for before is done.
+    fn read(&mut self, operand: &Operand) -> Result<Vec<u8>, LaneError>;
+
+    /// Gives back a buffer once what was asked for before is done.
+    fn free(&mut self, buffer: BufferId);
+
+    /// Waits until everything that was asked for is done.
+    fn finish(&mut self) -> Result<(), LaneError>;
+}
+
+/// Why a device did not compute.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaneError {
+    /// The memory is there by the budget, but not on the device.
+    #[error("the device has no {bytes} bytes left: try again later")]
+    Memory {
+        /// Bytes that were asked for.
+        bytes: u64,
+    },
+    /// An index leads out of its dimension.
+    #[error("{operator}: index {index} is out of a dimension of {size}")]
+    Index {
+        /// The operator.
+        operator: &'static str,
+        /// The index.
+        index: i64,
+        /// The size of the dimension.
+        size: u64,
+    },
+    /// The device is gone, or could not be had.
+    #[error("the device is lost: {reason}")]
+    Lost {
+        /// What is known of it.
+        reason: String,
+    },
+}
+
+/// A buffer of a lane; its ids are given by the session and never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BufferId(pub(crate) u64);
+
+/// A tensor as devices know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operand {
+    pub(crate) buffer: BufferId,
+    pub(crate) dtype: Dtype,
+    pub(crate) layout: Layout,
+}
+
+impl Operand {
+    /// Where its elements are.
+    pub fn buffer(&self) -> BufferId {
+        self.buffer
+    }
+
+    /// The type of its elements.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Where in the buffer they lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What it is.
+    pub fn description(&self) -> Description {
+        Description::new(self.dtype, *self.layout.shape())
+    }
+}
+
+/// A computation that is known to fit: nothing else makes one.
+#[derive(Debug)]
+pub struct Step {
+    kernel: Kernel,
+    inputs: Vec<Operand>,
+    outputs: Vec<Operand>,
+}
+
+impl Step {
+    /// A step that carries out a plan of the kernel, with a buffer for each output.
+    pub(crate) fn new(
+        kernel: &Kernel,
+        plan: &Plan,
+        inputs: &[Operand],
+        buffers: impl IntoIterator<Item = BufferId>,
+    ) -> Self {
+        let stretch = |(input, shape): (&Operand, &crate::Shape)| {
+            let layout = input.layout.broadcast(*shape).expect("a plan stretches what broadcasts");
+            Operand { layout, ..*input }
+        };
+        let place = |(output, buffer): (&Description, BufferId)| Operand {
+            buffer,
+            dtype: output.dtype,
+            layout: Layout::dense(output.shape),
+        };
+        Self {
+            kernel: kernel.clone(),
+            inputs: inputs.iter().zip(&plan.inputs).map(stretch).collect(),
+            outputs: plan.outputs.iter().zip(buffers).map(place).collect(),
+        }
+    }
+
+    /// What is computed.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Of what, in the kernel's order; stretched already to where they meet.
+    pub fn inputs(&self) -> &[Operand] {
+        &self.inputs
+    }
+
+    /// What comes out; dense, in buffers that don't exist yet.
+    pub fn outputs(&self) -> &[Operand] {
+        &self.outputs
+    }
+}
+
+/// A plan of a kernel on operands.
+pub(crate) fn plan(kernel: &Kernel, inputs: &[Operand]) -> Result<Plan, OperatorError> {
+    let descriptions: Vec<_> = inputs.iter().map(Operand::description).collect();
+    kernel.plan(&descriptions)
+}

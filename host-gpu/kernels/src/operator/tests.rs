@@ -1,0 +1,208 @@
+//! What operators refuse, and in which words.
+
+use super::*;
+use crate::Layout;
+
+fn tensor(dtype: Dtype, dims: &[u64]) -> Description {
+    Description::new(dtype, Shape::new(dims).expect("a shape"))
+}
+
+fn f32s(dims: &[u64]) -> Description {
+    tensor(Dtype::Fp32, dims)
+}
+
+fn ints(dims: &[u64]) -> Description {
+    tensor(Dtype::Int64, dims)
+}
+
+fn message(kernel: Kernel, inputs: &[Description]) -> String {
+    kernel.plan(inputs).expect_err("refused").to_string()
+}
+
+fn reduce(function: Reduction, axes: &[u8]) -> Kernel {
+    Kernel::Reduce(Reduce { function, axes: axes.to_vec(), keep: false })
+}
+
+fn clamp(min: Scalar, max: Scalar) -> Kernel {
+    Kernel::Clamp(Clamp { min: Some(min), max: Some(max) })
+}
+
+#[test]
+fn refusals_name_the_operator_and_the_shapes() {
+    use Kernel::*;
+    let bools = tensor(Dtype::Bool, &[2]);
+    let huge = f32s(&[1 << 40, 1]);
+    let arg = ArgReduce(super::ArgReduce { extreme: Extreme::Max, axis: 0, keep: false });
+    let fill = |value| Fill(super::Fill { dtype: Dtype::Uint8, shape: Shape::SCALAR, value });
+    let norm = Norm { epsilon: f64::NAN };
+    let cases = [
+        (Matmul, vec![f32s(&[2, 3]), f32s(&[4, 5])], "matmul: 2x3 and 4x5: the inner sizes differ"),
+        (
+            Matmul,
+            vec![f32s(&[2]), f32s(&[2, 2])],
+            "matmul: 2 and 2x2: both need two dimensions or more",
+        ),
+        (
+            Matmul,
+            vec![f32s(&[2, 1, 1]), f32s(&[3, 1, 1])],
+            "matmul: 2x1x1 and 3x1x1: the outer dimensions don't broadcast",
+        ),
+        (
+            Matmul,
+            vec![ints(&[1, 1]), ints(&[1, 1])],
+            "matmul: INT64 is not taken here, but FP16, BF16, FP32, FP64",
+        ),
+        (
+            Binary(super::Binary::Add),
+            vec![f32s(&[2]), ints(&[2])],
+            "add: FP32 and INT64 differ: cast one of them",
+        ),
+        (Binary(super::Binary::Add), vec![f32s(&[2])], "add: takes 2 inputs, got 1"),
+        (
+            Binary(super::Binary::Add),
+            vec![f32s(&[2]), f32s(&[3])],
+            "add: 2 and 3: the shapes don't broadcast",
+        ),
+        (
+            Binary(super::Binary::Pow),
+            vec![ints(&[2]), ints(&[2])],
+            "pow: INT64 is not taken here, but FP16, BF16, FP32, FP64",
+        ),
+        (Unary(super::Unary::Not), vec![f32s(&[2])], "not: FP32 is not taken here, but BOOL"),
+        (
+            Logical(super::Logical::And),
+            vec![bools, f32s(&[2])],
+            "and: FP32 is not taken here, but BOOL",
+        ),
+        (
+            Compare(Comparison::Lt),
+            vec![bools, f32s(&[2])],
+            "lt: BOOL and FP32 differ: cast one of them",
+        ),
+        (Where, vec![f32s(&[2]), bools, bools], "where: FP32 is not taken here, but BOOL"),
+        (Copy, vec![], "copy: takes 1 inputs, got 0"),
+        (fill(Scalar::Int(256)), vec![], "fill: Int(256) is no value of UINT8"),
+        (fill(Scalar::Float(0.0)), vec![], "fill: Float(0.0) is no value of UINT8"),
+        (
+            clamp(Scalar::Float(1.0), Scalar::Float(0.0)),
+            vec![f32s(&[2])],
+            "clamp: min is not at most max",
+        ),
+        (
+            clamp(Scalar::Int(1), Scalar::Int(2)),
+            vec![f32s(&[2])],
+            "clamp: Int(1) is no value of FP32",
+        ),
+        (reduce(Reduction::Sum, &[1]), vec![f32s(&[2])], "sum: 2: there is no axis 1"),
+        (reduce(Reduction::Sum, &[0, 0]), vec![f32s(&[2])], "sum: axis 0 is named twice"),
+        (
+            reduce(Reduction::Max, &[0]),
+            vec![f32s(&[0])],
+            "max-along: 0: there is no element to choose",
+        ),
+        (arg, vec![f32s(&[0, 2])], "arg-max: 0x2: there is no element to choose"),
+        (Softmax, vec![f32s(&[])], "softmax: scalar: a scalar has no rows"),
+        (
+            RmsNorm(norm),
+            vec![f32s(&[2]), f32s(&[2])],
+            "rms-norm: epsilon NaN is not finite and at least 0",
+        ),
+        (LayerNorm(norm), vec![f32s(&[2]), f32s(&[2])], "layer-norm: takes 3 inputs, got 2"),
+        (
+            RmsNorm(norm),
+            vec![f32s(&[2]), f32s(&[3])],
+            "rms-norm: 2 and 3: 3 is not as long as a row",
+        ),
+        (Concat(0), vec![], "concat: takes one or more inputs, got 0"),
+        (
+            Concat(0),
+            vec![f32s(&[2, 2]), f32s(&[2, 3])],
+            "concat: 2x2 and 2x3: they differ elsewhere than along axis 0",
+        ),
+        (
+            Gather(0),
+            vec![f32s(&[2]), f32s(&[2])],
+            "gather: FP32 is not taken here, but INT32, INT64",
+        ),
+        (Gather(1), vec![f32s(&[2]), ints(&[2])], "gather: 2 and 2: there is no axis 1"),
+        (
+            ScatterAdd(0),
+            vec![f32s(&[4, 2]), ints(&[3]), f32s(&[3])],
+            "scatter-add: 4x2 and 3 and 3: the updates should be 3x2",
+        ),
+        (
+            Matmul,
+            vec![huge, f32s(&[1, 1 << 40])],
+            "matmul: 1099511627776x1 and 1x1099511627776: the result: dimensions [1099511627776, 1099511627776] have too many elements",
+        ),
+    ];
+    for (kernel, inputs, expected) in cases {
+        assert_eq!(message(kernel, &inputs), expected);
+    }
+}
+
+#[test]
+fn more_parts_than_a_limit_are_not_joined_and_not_listed() {
+    let parts = vec![f32s(&[1]); 1025];
+    assert_eq!(message(Kernel::Concat(0), &parts), "concat: 1025 parts are more than 1024");
+    let mut parts = vec![f32s(&[1]); 100];
+    parts[99] = f32s(&[1, 1]);
+    let message = message(Kernel::Concat(0), &parts);
+    assert!(message.contains("92 more: they differ"), "{message}");
+}
+
+#[test]
+fn views_refuse_what_they_can_not_show() {
+    let x = f32s(&[2, 3]);
+    let shape = |dims: &[u64]| Shape::new(dims).expect("a shape");
+    let range = |end, step| Range { start: 0, end, step };
+    let cases = [
+        (View::Permute(vec![0, 0]), "permute: 2x3: the axes don't name each dimension once"),
+        (View::Reshape(shape(&[5])), "reshape: 2x3: 5 has not as many elements"),
+        (View::Broadcast(shape(&[3])), "broadcast: 2x3: it does not broadcast to 3"),
+        (
+            View::Slice(vec![range(2, 1), range(4, 1)]),
+            "slice: 2x3: the ranges don't lie within the dimensions, or don't step",
+        ),
+    ];
+    for (view, expected) in cases {
+        let error = view.plan(&[(x, Layout::dense(x.shape))]).expect_err("refused");
+        assert_eq!(error.to_string(), expected);
+    }
+    let error = View::Permute(vec![]).plan(&[]).expect_err("refused");
+    assert_eq!(error.to_string(), "permute: takes 1 inputs, got 0");
+}
+
+#[test]
+fn results_are_described_before_anything_is_computed() {
+    let plan = |kernel: Kernel, inputs: &[Description]| {
+        let plan = kernel.plan(inputs).expect("planned");
+        (plan.outputs[0], plan.work)
+    };
+    assert_eq!(
+        plan(Kernel::Matmul, &[f32s(&[5, 1, 2, 3]), f32s(&[4, 3, 7])]),
+        (f32s(&[5, 4, 2, 7]), 5 * 4 * 2 * 7 * 3)
+    );
+    assert_eq!(
+        plan(Kernel::Gather(1), &[f32s(&[2, 3, 4]), ints(&[5, 6])]),
+        (f32s(&[2, 5, 6, 4]), 2 * 5 * 6 * 4 + 30)
+    );
+    assert_eq!(plan(Kernel::Concat(1), &[f32s(&[2, 3]), f32s(&[2, 0])]), (f32s(&[2, 3]), 6));
+    let sum = reduce(Reduction::Sum, &[1]);
+    assert_eq!(plan(sum, &[tensor(Dtype::Uint8, &[2, 3])]), (ints(&[2]), 6));
+    let empty = reduce(Reduction::Max, &[0]);
+    assert_eq!(plan(empty, &[f32s(&[0, 0])]), (f32s(&[0]), 0));
+}
+
+#[test]
+fn operators_cross_processes_as_data() {
+    let operators: [Operator; 3] = [
+        Kernel::Reduce(Reduce { function: Reduction::Mean, axes: vec![0, 2], keep: true }).into(),
+        Kernel::Clamp(Clamp { min: Some(Scalar::Int(-1)), max: None }).into(),
+        View::Slice(vec![Range { start: 1, end: 5, step: 2 }]).into(),
+    ];
+    for operator in operators {
+        let text = serde_json::to_string(&operator).expect("serialises");
+        assert_eq!(serde_json::from_str::<Operator>(&text).expect("the same"), operator);
+    }
+}

@@ -1,0 +1,96 @@
+//! What every device must answer, whatever it is: operators beside references in f64, on inputs
+//! of odd sizes, empty ones, NaN, broadcast and scattered ones, and the promises of sessions.
+//! Never knows which device it talks to; the inputs are the same on each run.
+
+mod compare;
+mod elementwise;
+mod host;
+mod indexing;
+mod matmul;
+mod reduction;
+mod rows;
+mod sessions;
+
+use crate::{
+    Description, Device, Dtype, Kernel, Operator, Session, SessionError, SessionLimits, Shape,
+};
+use compare::Tolerance;
+use host::{Form, Host, Random};
+
+/// What came of the suite.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How many cases were tried.
+    pub cases: usize,
+    /// What was wrong, each with its case.
+    pub failures: Vec<String>,
+}
+
+/// Holds a device to the suite.
+pub fn suite(device: &dyn Device) -> Report {
+    let mut trial = Trial { device, report: Report::default(), random: Random::new(1) };
+    elementwise::cases(&mut trial);
+    reduction::cases(&mut trial);
+    matmul::cases(&mut trial);
+    rows::cases(&mut trial);
+    indexing::cases(&mut trial);
+    sessions::cases(&mut trial);
+    trial.report
+}
+
+/// A device under trial.
+struct Trial<'a> {
+    device: &'a dyn Device,
+    report: Report,
+    random: Random,
+}
+
+impl Trial<'_> {
+    /// Tries an operator on inputs, each in every form at a time.
+    fn operator(&mut self, kernel: Kernel, inputs: &[&Host], expected: &Host, within: Tolerance) {
+        for form in Form::ALL {
+            let shapes: Vec<_> = inputs.iter().map(|input| input.description()).collect();
+            let case = format!("{kernel:?} of {shapes:?}, {form:?}");
+            let found = self.run(&kernel, inputs, form);
+            self.note(case, found.and_then(|found| compare::same(&found, expected, within)));
+        }
+    }
+
+    fn run(&mut self, kernel: &Kernel, inputs: &[&Host], form: Form) -> Result<Host, String> {
+        let mut session = self.session(1 << 26)?;
+        let run = |session: &mut Session| -> Result<Host, SessionError> {
+            let mut ids = Vec::new();
+            for input in inputs {
+                ids.push(input.upload(session, form)?);
+            }
+            let outputs = session.run(&Operator::Kernel(kernel.clone()), &ids)?;
+            let (description, bytes) = (session.describe(outputs[0])?, session.read(outputs[0])?);
+            for id in ids.into_iter().chain(outputs) {
+                session.release(id)?;
+            }
+            Ok(Host::decode(description, &bytes))
+        };
+        let found = run(&mut session).map_err(|error| error.to_string())?;
+        match session.usage().bytes {
+            0 => Ok(found),
+            bytes => Err(format!("{bytes} bytes are in use when all was released")),
+        }
+    }
+
+    fn session(&self, bytes: u64) -> Result<Session, String> {
+        Session::open(self.device, SessionLimits::of_bytes(bytes)).map_err(|e| e.to_string())
+    }
+
+    fn note(&mut self, case: String, outcome: Result<(), String>) {
+        self.report.cases += 1;
+        if let Err(problem) = outcome {
+            self.report.failures.push(format!("{case}: {problem}"));
+        }
+    }
+
+    /// Elements of a type, drawn from a few simple values or a range.
+    fn random(&mut self, dtype: Dtype, dims: &[u64]) -> Host {
+        let shape = Shape::new(dims).expect("shapes of the suite are small");
+        self.random.tensor(Description::new(dtype, shape))
+    }
+}

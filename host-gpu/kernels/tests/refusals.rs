@@ -1,0 +1,116 @@
+//! Every error of sessions, on the CPU device.
+
+use std::num::NonZeroUsize;
+
+use quern_kernels::{
+    CpuDevice, Description, Device, Dtype, Kernel, Lane, LaneError, Operand, Session, SessionError,
+    SessionLimits, Shape, Step, View,
+};
+
+fn session(limits: SessionLimits) -> Session {
+    let device = CpuDevice::new(NonZeroUsize::MIN).expect("a thread");
+    Session::open(&device, limits).expect("opened")
+}
+
+fn description(dtype: Dtype, dims: &[u64]) -> Description {
+    Description::new(dtype, Shape::new(dims).expect("a shape"))
+}
+
+#[test]
+fn uploads_that_do_not_fit_their_description_are_refused() {
+    let mut session = session(SessionLimits::of_bytes(1 << 20));
+    let floats = description(Dtype::Fp32, &[2]);
+    let short = session.upload(floats, &[0; 7]).expect_err("too short");
+    assert_eq!(short.to_string(), "FP32 2 needs 8 bytes, got 7");
+    let truths = session.upload(description(Dtype::Bool, &[2]), &[1, 2]).expect_err("no truth");
+    assert_eq!(truths, SessionError::Bool { index: 1, value: 2 });
+    assert_eq!(truths.to_string(), "element 1 of BOOL is 2, not 0 or 1");
+}
+
+#[test]
+fn a_session_has_only_so_many_tensors_views_included() {
+    let mut session = session(SessionLimits { tensors: 2, ..SessionLimits::of_bytes(1 << 20) });
+    let empty = session.upload(description(Dtype::Fp32, &[0]), &[]).expect("room");
+    let view = View::Permute(vec![0]).into();
+    session.run(&view, &[empty]).expect("room for another");
+    let full = Err(SessionError::Tensors { limit: 2 });
+    assert_eq!(session.run(&view, &[empty]), full);
+    assert_eq!(session.run(&Kernel::Copy.into(), &[empty]), full);
+}
+
+#[test]
+fn an_operator_that_would_take_too_long_is_refused() {
+    let mut session = session(SessionLimits { work: 26, ..SessionLimits::of_bytes(1 << 20) });
+    let square = session.upload(description(Dtype::Fp32, &[3, 3]), &[0; 36]).expect("room");
+    let error = session.run(&Kernel::Matmul.into(), &[square, square]).expect_err("27 products");
+    let expected = "matmul: 27 operations exceed the limit of 26: split the inputs";
+    assert_eq!(error.to_string(), expected);
+    let misfit = session.run(&Kernel::Matmul.into(), &[square]).expect_err("one factor");
+    assert_eq!(misfit.to_string(), "matmul: takes 2 inputs, got 1");
+}
+
+/// A device whose memory is gone and whose lanes don't last.
+struct Broken;
+
+impl Device for Broken {
+    fn open(&self, budget_bytes: u64) -> Result<Box<dyn Lane>, LaneError> {
+        match budget_bytes {
+            0 => Err(lost()),
+            _ => Ok(Box::new(Broken)),
+        }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        0
+    }
+}
+
+impl Lane for Broken {
+    fn write(&mut self, _: quern_kernels::BufferId, _: &[u8]) -> Result<(), LaneError> {
+        Ok(())
+    }
+
+    fn execute(&mut self, step: &Step) -> Result<(), LaneError> {
+        Err(LaneError::Memory { bytes: step.outputs()[0].description().bytes() })
+    }
+
+    fn read(&mut self, _: &Operand) -> Result<Vec<u8>, LaneError> {
+        Err(lost())
+    }
+
+    fn free(&mut self, _: quern_kernels::BufferId) {}
+
+    fn finish(&mut self) -> Result<(), LaneError> {
+        Ok(())
+    }
+}
+
+fn lost() -> LaneError {
+    LaneError::Lost { reason: "unplugged".to_owned() }
+}
+
+#[test]
+fn a_session_ends_with_the_first_error_of_its_device() {
+    assert_eq!(Session::open(&Broken, SessionLimits::of_bytes(0)).err(), Some(lost()));
+    let mut session = Session::open(&Broken, SessionLimits::of_bytes(1 << 20)).expect("opened");
+    let one = session.upload(description(Dtype::Fp32, &[1]), &[0; 4]).expect("written");
+    let failed = SessionError::Lane(LaneError::Memory { bytes: 4 });
+    assert_eq!(failed.to_string(), "the device has no 4 bytes left: try again later");
+    assert_eq!(session.run(&Kernel::Copy.into(), &[one]), Err(failed.clone()));
+    assert_eq!(session.read(one), Err(failed.clone()));
+    assert_eq!(session.upload(description(Dtype::Fp32, &[0]), &[]), Err(failed.clone()));
+    assert_eq!(session.finish(), Err(failed));
+    assert_eq!(session.release(one), Ok(()));
+    assert_eq!(session.usage().bytes, 0);
+}
+
+#[test]
+fn dimensions_beyond_any_memory_cost_nothing_where_another_is_0() {
+    let mut session = session(SessionLimits::of_bytes(1 << 20));
+    let x = session.upload(description(Dtype::Fp32, &[1 << 50, 0]), &[]).expect("empty");
+    let indices = session.upload(description(Dtype::Int32, &[2]), &[7; 8]).expect("room");
+    let taken = session.run(&Kernel::Gather(0).into(), &[x, indices]).expect("in range")[0];
+    let added = session.run(&Kernel::ScatterAdd(0).into(), &[x, indices, taken]);
+    let added = added.expect("in range")[0];
+    assert_eq!(session.describe(added), session.describe(x));
+}
