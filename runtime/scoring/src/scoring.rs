@@ -10,7 +10,6 @@ use std::{
 
 use prometheus::Registry;
 use quern_dispatcher::{Dispatcher, Found};
-use quern_parquet::ReaderConfig;
 use quern_types::{ByteSize, Hesitation, TenantId, Tracer};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
