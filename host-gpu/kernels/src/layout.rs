@@ -107,6 +107,10 @@ impl Layout {
             }
         }
         sliced.shape = Shape::new(&dims[..ranges.len()]).ok()?;
+        // Nothing lies anywhere: many slices of it are not to add up.
+        if sliced.shape.elements() == 0 {
+            sliced.offset = 0;
+        }
         Some(sliced)
     }
 

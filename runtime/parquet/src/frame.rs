@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// Longest description of a file.
 pub(crate) const MOST_DESCRIPTION: u64 = 16 << 20;
 /// Rows of a column that are passed over before that is said.
-pub(crate) const SKIPPED_ROWS: u64 = 1 << 16;
+pub(crate) const SKIPPED_ROWS: u64 = 1 << 10;
 
 /// What a new process is told first, together with the file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

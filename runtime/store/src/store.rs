@@ -394,7 +394,9 @@ fn open_files(
 ) -> Result<Parts, OpenError> {
     let directory = &config.directory;
     let lock = Arc::new(FolderLock::take(directory)?);
-    backup::remove_copies(directory)?;
+    if let Err(error) = backup::remove_copies(directory) {
+        tracing::warn!(%error, "copies for a backup are left, and take up room");
+    }
     integrity::prepare(directory)?;
     let path = directory.join(CATALOG);
     let connection = database::open(&path, Synchronous::Full, schema::MIGRATIONS)?;

@@ -131,12 +131,16 @@ impl FromStr for WebhookUrl {
             return Err(InvalidWebhookUrl);
         }
         let uri: Uri = text.parse().map_err(|_| InvalidWebhookUrl)?;
+        // It is kept as it is written then, which adds a path where there is none.
+        if uri.to_string().len() > Self::MAX_BYTES {
+            return Err(InvalidWebhookUrl);
+        }
         let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
         let is_host = uri.authority().is_some_and(|authority| {
-            // A user would come before the host, so that nothing would be stripped.
             let port = authority.as_str().strip_prefix(authority.host());
             let fits = port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some());
-            !authority.host().is_empty() && fits
+            // A user would come before it.
+            !authority.host().is_empty() && fits && !authority.as_str().contains('@')
         });
         if is_http && is_host { Ok(Self(uri)) } else { Err(InvalidWebhookUrl) }
     }
@@ -215,9 +219,14 @@ mod tests {
             ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
             ("http://[::1]:1/a", "http://[::1]:1"),
         ] {
-            assert_eq!(text.parse::<WebhookUrl>().expect(text).origin(), origin);
+            let url: WebhookUrl = text.parse().expect(text);
+            assert_eq!(url.origin(), origin);
+            assert_eq!(url.to_string().parse(), Ok(url), "as it is kept");
         }
         let long = format!("https://example.com/{}", "a".repeat(WebhookUrl::MAX_BYTES));
+        let without_path =
+            format!("https://example.com?{}", "a".repeat(WebhookUrl::MAX_BYTES - 20));
+        assert_eq!(without_path.len(), WebhookUrl::MAX_BYTES);
         for text in [
             "",
             "example.com",
@@ -226,10 +235,12 @@ mod tests {
             "https:///hooks",
             "ftp://example.com",
             "https://user:secret@example.com",
+            "https://a:secret@a:80/",
             "https://example.com/a b",
             "https://example.com:70000/",
             "https://example.com/#part",
             &long,
+            &without_path,
         ] {
             assert_eq!(text.parse::<WebhookUrl>(), Err(InvalidWebhookUrl), "{text}");
         }

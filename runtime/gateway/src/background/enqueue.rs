@@ -57,7 +57,7 @@ pub(crate) async fn enqueue(
     }
     prepare(&mut head, caller)?;
     let body = body.collect(config.max_request, &gateway.body_room).await?;
-    let digest = digest(&head, &body);
+    let digest = digest(&head, webhook.as_ref(), &body);
     let job = NewJob {
         id: invocation.id(),
         tenant: caller.tenant.clone(),
@@ -139,7 +139,7 @@ fn prepare(head: &mut request::Parts, caller: &Caller) -> Result<(), Failure> {
 }
 
 /// Of what two requests with one key must have in common.
-fn digest(head: &request::Parts, body: &[u8]) -> Digest {
+fn digest(head: &request::Parts, webhook: Option<&Name>, body: &[u8]) -> Digest {
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let header = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     let mut digest = DigestWriter::default();
@@ -149,9 +149,14 @@ fn digest(head: &request::Parts, body: &[u8]) -> Digest {
         // No part has a line break.
         digest.update(b"\n");
     }
-    // Only where it is: what was stored before it counted keeps its digest.
+    // Only where they are: what was stored before they counted keeps its digest.
     if let Some(version) = head.headers.get(VERSION) {
         digest.update(version.as_bytes());
+        digest.update(b"\n");
+    }
+    if let Some(webhook) = webhook {
+        digest.update(b"webhook ");
+        digest.update(webhook.as_str().as_bytes());
         digest.update(b"\n");
     }
     digest.update(body);
@@ -204,9 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stands_for_method_path_kind_and_body() {
+    fn a_key_stands_for_method_path_kind_webhook_and_body() {
         let of = |path: &str, kind: &str, body: &[u8]| {
-            digest(&head(path, &[(CONTENT_TYPE, kind)]), body)
+            digest(&head(path, &[(CONTENT_TYPE, kind)]), None, body)
         };
         let first = of("/f/a?x=1", "text/plain", b"body");
         assert_eq!(of("/f/a?x=1", "text/plain", b"body"), first);
@@ -217,5 +222,8 @@ mod tests {
         ] {
             assert_ne!(of(path, kind, body), first, "{path} {kind}");
         }
+        let shop: Name = "shop".parse().expect("a name");
+        let told = head("/f/a?x=1", &[(CONTENT_TYPE, "text/plain")]);
+        assert_ne!(digest(&told, Some(&shop), b"body"), first, "another webhook");
     }
 }

@@ -46,6 +46,9 @@ pub(crate) async fn run(jobs: Arc<Jobs>, courier: Arc<dyn Courier>) {
     let mut under_way: HashMap<Id, (TenantId, DeliveryId)> = HashMap::new();
     let mut last = None;
     loop {
+        while let Some(ended) = tasks.try_join_next_with_id() {
+            under_way.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+        }
         let mut wait = IDLE;
         let most = (jobs.config.webhooks.concurrency as usize).saturating_sub(tasks.len());
         if most > 0 {

@@ -30,7 +30,7 @@ pub(crate) struct Create {
     /// Its name
     name: Name,
 
-    /// Where its messages go, such as https://example.com/hooks
+    /// The address that its messages go to, with https:// or http://
     address: String,
 }
 

@@ -133,12 +133,14 @@ impl Place {
                 std::fs::rename(self.staging.join(&name), self.directory.join(&name))?;
             }
             folder::sync(&self.directory)?;
-            std::fs::remove_dir(&self.staging)?;
-            folder::sync(&self.directory)
+            std::fs::remove_dir(&self.staging)
         });
-        moved.map_err(|cause| failure("move what is restored to", &self.directory, cause))?;
+        let failed = |cause| failure("move what is restored to", &self.directory, cause);
+        moved.map_err(failed)?;
+        // A server may take it from now on, so that nothing is taken back.
         self.is_finished = true;
-        Ok(())
+        folder::sync(&self.directory)
+            .map_err(|cause| failure("move what is restored to", &self.directory, cause))
     }
 
     /// Takes back what was put there. The folder was empty, so that all of it is the backup's.

@@ -148,7 +148,8 @@ pub(super) fn retry(
     Ok(Ok(()))
 }
 
-/// Removes messages that are kept no longer, and of each tenant the oldest of more than may be kept.
+/// Removes messages that are kept no longer, and of each tenant the oldest of more than may be kept:
+/// first of those that were taken.
 pub(super) fn sweep(
     connection: &Connection,
     keep: &Keep,
@@ -176,7 +177,7 @@ pub(super) fn sweep(
                 "DELETE FROM deliveries WHERE sequence IN
                      (SELECT sequence FROM deliveries
                       WHERE tenant = ?1 AND keep_until_us IS NOT NULL
-                      ORDER BY ended_us LIMIT ?2)",
+                      ORDER BY state = 'failed', ended_us LIMIT ?2)",
             )?
             .execute(params![tenant, (count - most).min(room)])?;
     }

@@ -126,27 +126,8 @@ pub(super) fn due(connection: &Connection, query: &DueQuery) -> rusqlite::Result
         let under_way = query.under_way.get(&tenant);
         let busy = under_way.map_or(0, HashSet::len);
         let most = room.min(query.of_tenant.saturating_sub(busy));
-        let mut select = connection.prepare_cached(
-            "SELECT id, webhook, body, attempts, expires_us, reason FROM deliveries
-             WHERE tenant = ?1 AND state = 'waiting' AND (due_us <= ?2 OR due_us > ?4)
-             ORDER BY due_us LIMIT ?3",
-        )?;
         // As many more as are under way: those may be the first.
-        let found = select.query_map(
-            params![tenant.as_str(), now, (most + busy) as i64, latest],
-            |row| {
-                Ok(Delivery {
-                    id: id(row, 0)?,
-                    tenant: tenant.clone(),
-                    webhook: rows::parsed(row, 1)?,
-                    body: row.get(2)?,
-                    attempts: row.get(3)?,
-                    expires: rows::time(row.get(4)?),
-                    reason: row.get(5)?,
-                })
-            },
-        )?;
-        let found: Vec<_> = found.collect::<rusqlite::Result<_>>()?;
+        let found = due_of(connection, &tenant, (now, latest), most + busy)?;
         let is_idle =
             |delivery: &Delivery| !under_way.is_some_and(|ids| ids.contains(&delivery.id));
         deliveries.extend(found.into_iter().filter(is_idle).take(most));
@@ -158,6 +139,39 @@ pub(super) fn due(connection: &Connection, query: &DueQuery) -> rusqlite::Result
         )?
         .query_row([now], |row| row.get(0))?;
     Ok(Due { deliveries, last, next: next.map(rows::time) })
+}
+
+/// Messages of a tenant whose time has come; and those that wait for longer than any pause, for which
+/// the clock must have been set. Two reads, each of which has an index to itself.
+fn due_of(
+    connection: &Connection,
+    tenant: &TenantId,
+    (now, latest): (i64, i64),
+    most: usize,
+) -> rusqlite::Result<Vec<Delivery>> {
+    let mut found = Vec::new();
+    for (times, bound) in [("due_us <= ?2", now), ("due_us > ?2", latest)] {
+        let mut select = connection.prepare_cached(&format!(
+            "SELECT id, webhook, body, attempts, expires_us, reason FROM deliveries
+             WHERE tenant = ?1 AND state = 'waiting' AND {times} ORDER BY due_us LIMIT ?3",
+        ))?;
+        let room = (most - found.len()) as i64;
+        let read = select.query_map(params![tenant.as_str(), bound, room], |row| {
+            Ok(Delivery {
+                id: id(row, 0)?,
+                tenant: tenant.clone(),
+                webhook: rows::parsed(row, 1)?,
+                body: row.get(2)?,
+                attempts: row.get(3)?,
+                expires: rows::time(row.get(4)?),
+                reason: row.get(5)?,
+            })
+        })?;
+        for delivery in read {
+            found.push(delivery?);
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn one(
