@@ -210,6 +210,12 @@ async fn versions_and_logs_keep_their_order_whatever_their_times_say() {
         let printed = server.get(&format!("/f/misbehave/print?lines={number}")).await;
         assert_eq!(printed.status, 200, "{}", printed.text());
         times.push(clock);
+        // Standard output and standard error, a record each, written once the guest has ended.
+        until("the logs are written", async || {
+            let logs = server.get("/v1/functions/misbehave/logs").await.text();
+            logs.lines().count() >= 2 * times.len()
+        })
+        .await;
     }
     let listed = server.get("/v1/functions/hello/versions").await.json();
     let versions = listed["versions"].as_array().expect("a list");
@@ -219,10 +225,6 @@ async fn versions_and_logs_keep_their_order_whatever_their_times_say() {
     assert_eq!(server.get("/f/hello/").await.header("quern-version"), "3");
     let audit = server.get("/v1/audit?limit=1").await.json();
     assert_eq!(audit["records"][0]["detail"]["version"], 3, "the newest is first: {audit}");
-    until("the logs are written", async || {
-        server.get("/v1/functions/misbehave/logs").await.text().lines().count() >= 4
-    })
-    .await;
     let logs = server.get("/v1/functions/misbehave/logs").await.text();
     let logs = logs.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let printed: Vec<_> =
