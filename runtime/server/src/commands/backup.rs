@@ -27,7 +27,7 @@ const BUFFER: usize = 1 << 20;
 const KEY: &str = "secrets are in it as they are sealed, and the key that opens them is not: keep \
                    that elsewhere";
 
-/// Save everything that a server has to a file, while it serves
+/// Save to a file what is deployed and stored on a server, while it serves
 ///
 /// The file is a tar archive of what is deployed, of tokens, settings, sealed secrets, schedules,
 /// asynchronous calls, keys and values, and the audit log: all that was acknowledged before is in it.
