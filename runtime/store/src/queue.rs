@@ -220,7 +220,7 @@ impl CallQueue {
         self.submit(move |connection| change::drop_dead(connection, &tenant, id)).await
     }
 
-    /// Removes some of what is kept no longer; returns how many calls.
+    /// Removes some of what is kept no longer at this time, or is too much; returns how many calls.
     pub async fn sweep(&self, keep: Keep, now: SystemTime) -> Result<usize, QueueFailure> {
         self.submit(move |connection| sweep::sweep(connection, &keep, now).map(Ok)).await
     }
@@ -249,7 +249,8 @@ impl CallQueue {
         self.submit(move |connection| deliver::retry(connection, &tenant, id, &retry)).await
     }
 
-    /// Removes some of the messages that are kept no longer; returns how many.
+    /// Removes some of the messages that are kept no longer at this time, or are too many; returns how
+    /// many.
     pub async fn sweep_deliveries(
         &self,
         keep: Keep,
@@ -306,6 +307,11 @@ impl CallQueue {
     /// How many calls there are in each state, and since when the one that waits longest is due.
     pub async fn usage(&self) -> Result<Usage, QueueFailure> {
         self.read(read::usage).await
+    }
+
+    /// When the newest call or message was noted that was so before a moment, if any was.
+    pub async fn last_noted(&self, before: SystemTime) -> Result<Option<SystemTime>, QueueFailure> {
+        self.read(move |connection| read::last_noted(connection, before)).await
     }
 
     /// How many calls of a tenant are in a state.
