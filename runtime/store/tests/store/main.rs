@@ -15,6 +15,7 @@ mod logs;
 mod model;
 mod opening;
 mod queue;
+mod restore;
 mod rotation;
 mod settings;
 mod traffic;
