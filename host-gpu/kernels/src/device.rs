@@ -1,7 +1,7 @@
 //! What a device does for sessions: it carries out steps, in order. Never checks what it is asked
 //! for: a step exists only where its inputs fit, and [`Session`](crate::Session) counts memory.
 
-use crate::{Description, Dtype, Kernel, Layout, OperatorError, Plan};
+use quern_operators::{Description, Dtype, Kernel, Layout, OperatorError, Plan, Shape};
 
 /// Memory is charged in multiples of so many bytes, as devices allocate it.
 pub const GRANULE_BYTES: u64 = 256;
@@ -112,7 +112,7 @@ impl Step {
         inputs: &[Operand],
         buffers: impl IntoIterator<Item = BufferId>,
     ) -> Self {
-        let stretch = |(input, shape): (&Operand, &crate::Shape)| {
+        let stretch = |(input, shape): (&Operand, &Shape)| {
             let layout = input.layout.broadcast(*shape).expect("a plan stretches what broadcasts");
             Operand { layout, ..*input }
         };

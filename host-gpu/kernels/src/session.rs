@@ -10,10 +10,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Description, Device, Dtype, Kernel, Lane, LaneError, Layout, Operator, OperatorError,
+    Device, Lane, LaneError,
     device::{self, BufferId, GRANULE_BYTES, Operand, Step},
-    operator::{Seen, View},
 };
+use quern_operators::{Description, Dtype, Kernel, Layout, Operator, OperatorError, Seen, View};
 
 /// What a session may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,10 +4,10 @@
 use std::num::NonZeroUsize;
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use quern_kernels::{
-    ArgReduce, Binary, Clamp, Comparison, CpuDevice, Description, Dtype, Extreme, Fill, Kernel,
-    LaneError, Logical, Norm, Operator, Range, Reduce, Reduction, Scalar, Session, SessionError,
-    SessionLimits, Shape, Unary, View,
+use quern_kernels::{CpuDevice, LaneError, Session, SessionError, SessionLimits};
+use quern_operators::{
+    ArgReduce, Binary, Clamp, Comparison, Description, Dtype, Extreme, Fill, Kernel, Logical, Norm,
+    Operator, Range, Reduce, Reduction, Scalar, Shape, Unary, View,
 };
 
 fn dim() -> impl Strategy<Value = u64> {

@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 
 use quern_kernels::{
-    CpuDevice, Description, Device, Dtype, Kernel, Lane, LaneError, Operand, Session, SessionError,
-    SessionLimits, Shape, Step, View,
+    CpuDevice, Device, Lane, LaneError, Operand, Session, SessionError, SessionLimits, Step,
 };
+use quern_operators::{Description, Dtype, Kernel, Shape, View};
 
 fn session(limits: SessionLimits) -> Session {
     let device = CpuDevice::new(NonZeroUsize::MIN).expect("a thread");

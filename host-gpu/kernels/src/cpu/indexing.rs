@@ -9,7 +9,8 @@ use super::{
     source::{Scratch, Source},
     vector::{self, BLOCK},
 };
-use crate::{Dtype, LaneError, Layout};
+use crate::LaneError;
+use quern_operators::{Dtype, Layout};
 
 /// A tensor as slices along an axis: how many lie before it, along it and within one.
 #[derive(Clone, Copy)]

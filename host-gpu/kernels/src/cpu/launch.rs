@@ -6,12 +6,13 @@ use super::{
     elementwise, indexing, matmul, memory::Memory, movement, reduction, rows, source::Source,
     threads::Threads,
 };
-use crate::{Description, Kernel, LaneError, Operand};
+use crate::{LaneError, Operand};
+use quern_operators::{Description, Kernel};
 
 /// Runs `$body` with `$T` the type of elements of a dtype.
 macro_rules! with_element {
     ($dtype:expr, $T:ident => $body:expr) => {{
-        use crate::Dtype;
+        use quern_operators::Dtype;
         match $dtype {
             Dtype::Bool | Dtype::Uint8 => {
                 type $T = u8;
@@ -49,7 +50,7 @@ pub(super) use with_element;
 /// The same for floats alone.
 macro_rules! with_float {
     ($dtype:expr, $T:ident => $body:expr) => {{
-        use crate::Dtype;
+        use quern_operators::Dtype;
         match $dtype {
             Dtype::Fp16 => {
                 type $T = half::f16;

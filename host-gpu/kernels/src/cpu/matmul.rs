@@ -11,7 +11,7 @@ use super::{
     source::{Scratch, Source},
     threads::Threads,
 };
-use crate::{Layout, MAX_RANK};
+use quern_operators::{Layout, MAX_RANK};
 
 /// Multiplications from which on a second thread pays.
 const SERIAL: usize = 1 << 19;

@@ -7,7 +7,7 @@ use super::{
     source::Source,
     threads::Threads,
 };
-use crate::{Description, Layout};
+use quern_operators::{Description, Layout};
 
 /// The first input, its elements one after another.
 pub(super) fn copy(launch: &Launch, out: &mut [u8]) {

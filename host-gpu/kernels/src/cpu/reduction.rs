@@ -13,8 +13,9 @@ use super::{
     threads::Threads,
     vector::{self, BLOCK},
 };
-use crate::{Layout, Operand, Reduce, Reduction};
+use crate::Operand;
 use folds::{Any, Every, Largest, Mean, Product, Reducer, Smallest, Sum};
+use quern_operators::{Layout, Reduce, Reduction};
 
 /// Elements of a row that are folded before the next ones: another thread may take those.
 const PIECE: usize = 1 << 16;

@@ -10,7 +10,7 @@ use super::{
     source::{Scratch, Source},
     vector::{self, BLOCK, Fold, Function, Function2},
 };
-use crate::operator::Norm;
+use quern_operators::Norm;
 
 /// Shares of the exponentials of each row, or their logarithms.
 pub(super) fn softmax(launch: &Launch, log: bool, out: &mut [u8]) {
