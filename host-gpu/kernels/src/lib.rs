@@ -14,5 +14,6 @@ mod session;
 pub mod suite;
 
 pub use cpu::{CpuDevice, CpuDeviceError};
-pub use device::{BufferId, Device, GRANULE_BYTES, Lane, LaneError, Operand, Step};
-pub use session::{Session, SessionError, SessionLimits, TensorId, Usage};
+pub use device::{BufferId, Device, GRANULE_BYTES, Lane, Operand, Step};
+pub use quern_operators::{LaneError, SessionError, SessionLimits, TensorId, Usage};
+pub use session::Session;

@@ -1,6 +1,7 @@
 //! What can be asked of device tensors: the catalogue of operators, their element types, shapes
 //! and layouts, as plain data that may come from anywhere. [`Kernel::plan`] says what comes out, or
-//! why it can't. Never computes, and knows no device.
+//! why it can't. [`KernelCalls`] and [`KernelSession`] are how functions come to devices. Never
+//! computes, and knows no device.
 //!
 //! # The catalogue
 //!
@@ -24,15 +25,19 @@
 //! four. FP16 and BF16 are computed in FP32 and rounded once. Both inputs of an operator have one
 //! type; shapes broadcast as in NumPy.
 
+mod calls;
 mod dtype;
 mod layout;
 mod operator;
+mod session;
 mod shape;
 
+pub use calls::{KernelCalls, KernelSession, OpenError, SessionRequest};
 pub use dtype::{Accepts, Dtype, UnsupportedDtype};
 pub use layout::Layout;
 pub use operator::{
     ArgReduce, Binary, Clamp, Comparison, Extreme, Fill, Kernel, Logical, Norm, Operator,
     OperatorError, Plan, Range, Reduce, Reduction, Scalar, Seen, Unary, View,
 };
+pub use session::{LaneError, SessionError, SessionLimits, TensorId, Usage};
 pub use shape::{Description, MAX_ELEMENTS, MAX_RANK, Shape, ShapeError};
