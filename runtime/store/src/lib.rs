@@ -79,7 +79,7 @@ pub use recent::{RecentFunction, RecentFunctions};
 pub use removal::{DeleteVersionError, VersionUse};
 pub use schedules::ScheduleError;
 pub use secrets_key::{InvalidSecretsKey, SecretsKey, SecretsKeyId};
-pub use settings::{ConfigChange, Gone, RotateError, SettingError, rotate_secrets};
+pub use settings::{ConfigChange, Gone, RotateError, Rotated, SettingError, rotate_secrets};
 pub use sharing::SharingError;
 pub use store::{OpenError, Store, StoreConfig};
 pub use tenants::TenantLimitsError;
