@@ -11,6 +11,7 @@ mod enqueue;
 mod fires;
 mod read;
 mod settle;
+mod spans;
 mod sweep;
 mod writer;
 
@@ -57,6 +58,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("queue/schema/02_fires.sql"),
     include_str!("queue/schema/03_callees.sql"),
     include_str!("queue/schema/04_deliveries.sql"),
+    include_str!("queue/schema/08_called_times.sql"),
 ];
 
 /// Why the queue can't be read or written; nothing was changed.

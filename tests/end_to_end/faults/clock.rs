@@ -82,6 +82,26 @@ async fn each_time_of_a_schedule_comes_once_though_the_clock_is_set_forward_and_
     until_called_at(&server, &[0, 1, 2, 5, 6]).await;
 }
 
+#[tokio::test]
+async fn times_that_a_server_is_down_at_are_missed_though_the_clock_was_set_back_before() {
+    let simulator = Simulator::new();
+    let server = at_half_past_ten(&simulator, "").await;
+    let hourly = json!({"cron": "0 * * * *", "path": "/f/hello/"}).to_string();
+    assert_eq!(server.put("/v1/schedules/hourly", hourly).await.status, 201);
+    simulator.set_clock(ELEVEN + 5 * HOUR + 30 * MINUTE);
+    until_called_at(&server, &[5]).await;
+    simulator.set_clock(ELEVEN + 30 * MINUTE);
+    until("it is noted", async || {
+        let shown = server.get("/v1/schedules/hourly").await.json();
+        shown["last"].as_str().is_some_and(|last| last.ends_with("T11:00:00.000Z"))
+    })
+    .await;
+    drop(server);
+    simulator.set_clock(ELEVEN + 3 * HOUR + 30 * MINUTE);
+    let server = restarted(&simulator, "");
+    until_called_at(&server, &[3, 5]).await;
+}
+
 /// Has a call carried out later; its path.
 async fn call_later(server: &Server, path: &str, options: &[(&'static str, &str)]) -> String {
     let request = server.request(Method::GET, path).header("prefer", "respond-async");

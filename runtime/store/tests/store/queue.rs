@@ -380,6 +380,7 @@ async fn each_time_of_a_schedule_is_called_once() {
         created: at(10),
         after: at(10),
         until: at(until),
+        complete_since: at(10),
         calls: calls
             .iter()
             .map(|(time, number)| {
@@ -429,6 +430,7 @@ async fn times_that_find_no_room_together_are_called_one_after_the_other() {
         created: at(0),
         after: at(0),
         until: at(40),
+        complete_since: at(0),
         calls: times
             .iter()
             .zip(1..)
@@ -458,12 +460,13 @@ async fn times_that_find_no_room_together_are_called_one_after_the_other() {
 async fn a_time_comes_once_though_the_clock_was_set_forward_and_back() {
     let folder = TempDir::new().expect("a folder");
     let store = queue(&folder).await;
-    let fire = |after, calls: &[(u64, u8)]| Fire {
+    let fire = |after, complete_since, calls: &[(u64, u8)]| Fire {
         tenant: tenant(),
         name: name("hourly"),
         created: at(10),
         after: at(after),
         until: calls.last().map_or(at(after), |(time, _)| at(*time)),
+        complete_since: at(complete_since),
         calls: calls
             .iter()
             .map(|(time, number)| {
@@ -474,12 +477,25 @@ async fn a_time_comes_once_though_the_clock_was_set_forward_and_back() {
         overlap: Overlap::Allow,
     };
     let fired = async |fire: Fire| store.queue().fire(fire, PLENTY).await.expect("writes").calls;
-    assert_eq!(fired(fire(10, &[(20, 1)])).await, 1);
-    assert_eq!(fired(fire(20, &[(50, 2)])).await, 1, "set forward, it leaves out 30 and 40");
-    assert_eq!(fired(fire(25, &[(30, 3)])).await, 1, "set back, they come");
-    assert_eq!(fired(fire(30, &[(40, 4), (50, 5), (60, 6)])).await, 2, "but not again");
-    let last = store.queue().fires().await.expect("reads");
-    assert_eq!((last[0].last, last[0].call), (at(60), Some(id(6))));
+    let last = async || {
+        let last = store.queue().fires().await.expect("reads");
+        (last[0].last, last[0].call)
+    };
+    assert_eq!(fired(fire(10, 10, &[(20, 1)])).await, 1);
+    assert_eq!(fired(fire(20, 40, &[(50, 2)])).await, 1, "set forward, it leaves out 30 and 40");
+    assert_eq!(fired(fire(20, 20, &[])).await, 0);
+    assert_eq!(last().await, (at(20), Some(id(2))), "that it was set back is noted");
+    assert_eq!(fired(fire(20, 20, &[(30, 3)])).await, 1, "and they come");
+    // What was called is known when the calls are kept no longer.
+    for call in begun(store.queue(), ALL, 70).await {
+        store.queue().finish(call, ending(CallState::Succeeded, 70)).await.expect("writes");
+    }
+    let keep = Keep { tenant_bytes: ByteSize::mib(1), tenant_messages: 0, step: 10 };
+    assert_eq!(store.queue().sweep(keep, at(80)).await, Ok(3));
+    assert_eq!(fired(fire(30, 30, &[(40, 4), (50, 5), (60, 6)])).await, 2, "but not again");
+    assert_eq!(last().await, (at(60), Some(id(6))));
+    let again = fire(15, 15, &[(20, 7), (30, 8), (40, 9), (50, 10), (60, 11)]);
+    assert_eq!(fired(again).await, 0, "it was set back once more");
 }
 
 #[tokio::test]
