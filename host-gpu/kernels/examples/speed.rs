@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_kernels::{
-    Binary, CpuDevice, Description, Dtype, Kernel, Norm, Operator, Reduce, Reduction, Session,
-    SessionLimits, Shape, TensorId, Unary, View,
+use quern_kernels::{CpuDevice, Session, SessionLimits, TensorId};
+use quern_operators::{
+    Binary, Description, Dtype, Kernel, Norm, Operator, Reduce, Reduction, Shape, Unary, View,
 };
 
 /// How long each thing is repeated.

@@ -66,34 +66,42 @@ struct CpuLane {
 }
 
 impl CpuLane {
-    /// The elements of a step's only output. No kernel has several so far.
-    fn compute(&mut self, step: &Step) -> Result<(), LaneError> {
+    /// Memory for each output of a step, all of it or none.
+    fn allocate(&self, step: &Step) -> Result<Vec<Buffer>, LaneError> {
+        let mut buffers = Vec::with_capacity(step.outputs().len());
         for output in step.outputs() {
-            let mut buffer = self.memory.allocate(output.description().bytes())?;
-            let launch = Launch::new(&self.threads, &self.memory, step.inputs());
-            let computed = launch.run(step.kernel(), output, buffer.bytes_mut());
-            match computed {
-                Ok(()) => self.memory.keep(output.buffer(), buffer),
+            match self.memory.allocate(output.description().bytes()) {
+                Ok(buffer) => buffers.push(buffer),
                 Err(error) => {
-                    self.memory.recycle(buffer);
+                    buffers.into_iter().for_each(|buffer| self.memory.recycle(buffer));
                     return Err(error);
                 }
             }
         }
-        Ok(())
+        Ok(buffers)
     }
 }
 
 impl Lane for CpuLane {
     fn write(&mut self, buffer: BufferId, bytes: &[u8]) -> Result<(), LaneError> {
-        let mut fresh: Buffer = self.memory.allocate(bytes.len() as u64)?;
+        let mut fresh = self.memory.allocate(bytes.len() as u64)?;
         self.threads.copy(bytes, fresh.bytes_mut());
         self.memory.keep(buffer, fresh);
         Ok(())
     }
 
     fn execute(&mut self, step: &Step) -> Result<(), LaneError> {
-        self.compute(step)
+        let mut buffers = self.allocate(step)?;
+        let mut out: Vec<_> = buffers.iter_mut().map(Buffer::bytes_mut).collect();
+        let launch = Launch::new(&self.threads, &self.memory, step);
+        let computed = launch.run(step.kernel(), &mut out);
+        for (output, buffer) in step.outputs().iter().zip(buffers) {
+            match computed {
+                Ok(()) => self.memory.keep(output.buffer(), buffer),
+                Err(_) => self.memory.recycle(buffer),
+            }
+        }
+        computed
     }
 
     fn read(&mut self, operand: &Operand) -> Result<Vec<u8>, LaneError> {
@@ -101,7 +109,7 @@ impl Lane for CpuLane {
         let too_much = || LaneError::Memory { bytes };
         let length = usize::try_from(bytes).map_err(|_| too_much())?;
         let mut out = bytemuck::allocation::try_zeroed_vec(length).map_err(|()| too_much())?;
-        Launch::new(&self.threads, &self.memory, &[*operand]).read(&mut out);
+        Launch::of_read(&self.threads, &self.memory, operand).read(&mut out);
         Ok(out)
     }
 

@@ -1,7 +1,7 @@
 //! What a device does for sessions: it carries out steps, in order. Never checks what it is asked
 //! for: a step exists only where its inputs fit, and [`Session`](crate::Session) counts memory.
 
-use crate::{Description, Dtype, Kernel, Layout, OperatorError, Plan};
+use quern_operators::{Description, Dtype, Kernel, LaneError, Layout, OperatorError, Plan, Shape};
 
 /// Memory is charged in multiples of so many bytes, as devices allocate it.
 pub const GRANULE_BYTES: u64 = 256;
@@ -33,33 +33,6 @@ pub trait Lane: Send {
 
     /// Waits until everything that was asked for is done.
     fn finish(&mut self) -> Result<(), LaneError>;
-}
-
-/// Why a device did not compute.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LaneError {
-    /// The memory is there by the budget, but not on the device.
-    #[error("the device has no {bytes} bytes left: try again later")]
-    Memory {
-        /// Bytes that were asked for.
-        bytes: u64,
-    },
-    /// An index leads out of its dimension.
-    #[error("{operator}: index {index} is out of a dimension of {size}")]
-    Index {
-        /// The operator.
-        operator: &'static str,
-        /// The index.
-        index: i64,
-        /// The size of the dimension.
-        size: u64,
-    },
-    /// The device is gone, or could not be had.
-    #[error("the device is lost: {reason}")]
-    Lost {
-        /// What is known of it.
-        reason: String,
-    },
 }
 
 /// A buffer of a lane; its ids are given by the session and never used again.
@@ -112,7 +85,7 @@ impl Step {
         inputs: &[Operand],
         buffers: impl IntoIterator<Item = BufferId>,
     ) -> Self {
-        let stretch = |(input, shape): (&Operand, &crate::Shape)| {
+        let stretch = |(input, shape): (&Operand, &Shape)| {
             let layout = input.layout.broadcast(*shape).expect("a plan stretches what broadcasts");
             Operand { layout, ..*input }
         };

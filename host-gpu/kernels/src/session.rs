@@ -3,120 +3,17 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
-    Description, Device, Dtype, Kernel, Lane, LaneError, Layout, Operator, OperatorError,
+    Device, Lane,
     device::{self, BufferId, GRANULE_BYTES, Operand, Step},
-    operator::{Seen, View},
 };
-
-/// What a session may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionLimits {
-    /// Memory of all its tensors. No tensor may be larger, not even a view that shows the same
-    /// elements many times.
-    pub bytes: u64,
-    /// Tensors at a time, views included.
-    pub tensors: usize,
-    /// Elements that one operator may touch, or multiply and add: bounds its time.
-    pub work: u64,
-}
-
-impl SessionLimits {
-    /// A budget in bytes, with 65,536 tensors and 2⁴⁰ multiplications for an operator.
-    pub fn of_bytes(bytes: u64) -> Self {
-        Self { bytes, tensors: 1 << 16, work: 1 << 40 }
-    }
-}
-
-/// A tensor of a session; no other tensor of this process ever has the same id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct TensorId {
-    session: u64,
-    number: u64,
-}
-
-impl fmt::Display for TensorId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.session, self.number)
-    }
-}
-
-/// What a session has at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Usage {
-    /// Memory of its tensors, in multiples of [`GRANULE_BYTES`].
-    pub bytes: u64,
-    /// How many tensors it has.
-    pub tensors: usize,
-}
-
-/// Why a session refuses.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SessionError {
-    /// The operator does not take these inputs.
-    #[error(transparent)]
-    Operator(#[from] OperatorError),
-    /// The session has not so much memory left.
-    #[error("{needed} bytes exceed the budget: {used} of {limit} are in use; release tensors")]
-    Budget {
-        /// Bytes that were asked for.
-        needed: u64,
-        /// Bytes in use.
-        used: u64,
-        /// The budget.
-        limit: u64,
-    },
-    /// The session has as many tensors as it may.
-    #[error("more than {limit} tensors: release some")]
-    Tensors {
-        /// How many it may have.
-        limit: usize,
-    },
-    /// The operator would take too long.
-    #[error("{operator}: {work} operations exceed the limit of {limit}: split the inputs")]
-    Work {
-        /// The operator.
-        operator: &'static str,
-        /// What it would do.
-        work: u64,
-        /// What it may do.
-        limit: u64,
-    },
-    /// There is no such tensor, or no longer.
-    #[error("there is no tensor {0}: it was released, or never was")]
-    Unknown(TensorId),
-    /// The tensor belongs to another session.
-    #[error("tensor {0} belongs to another session")]
-    Foreign(TensorId),
-    /// Elements and description disagree.
-    #[error("{description} needs {expected} bytes, got {actual}")]
-    Length {
-        /// What was to be uploaded.
-        description: Description,
-        /// Bytes that it needs.
-        expected: u64,
-        /// Bytes given.
-        actual: u64,
-    },
-    /// An element of BOOL is neither 0 nor 1.
-    #[error("element {index} of BOOL is {value}, not 0 or 1")]
-    Bool {
-        /// Row-major index of the element.
-        index: usize,
-        /// The byte found.
-        value: u8,
-    },
-    /// The device did not compute. The session is at an end: from now on it answers everything
-    /// but releases with this error.
-    #[error(transparent)]
-    Lane(#[from] LaneError),
-}
+use quern_operators::{
+    Description, Dtype, Kernel, LaneError, Layout, Operator, Seen, SessionError, SessionLimits,
+    TensorId, Usage, View,
+};
 
 /// Tensors on a device, and what is computed of them, in order. Dropping it frees everything.
 pub struct Session {
@@ -214,7 +111,7 @@ impl Session {
     /// Gives up a tensor; its memory is free with the last tensor that shares it.
     pub fn release(&mut self, id: TensorId) -> Result<(), SessionError> {
         let operand = self.operand(id)?;
-        self.tensors.remove(&id.number);
+        self.tensors.remove(&id.number());
         let buffer = self.buffers.get_mut(&operand.buffer).expect("a tensor has its buffer");
         buffer.tensors -= 1;
         if buffer.tensors == 0 {
@@ -246,7 +143,7 @@ impl Session {
         }
         let copies = self.compute(&Kernel::Copy, inputs)?;
         for copy in &copies {
-            let operand = self.tensors.get_mut(&copy.number).expect("just inserted");
+            let operand = self.tensors.get_mut(&copy.number()).expect("just inserted");
             operand.layout = layout;
         }
         Ok(copies[0])
@@ -271,10 +168,10 @@ impl Session {
     }
 
     fn operand(&self, id: TensorId) -> Result<Operand, SessionError> {
-        if id.session != self.id {
+        if id.session() != self.id {
             return Err(SessionError::Foreign(id));
         }
-        self.tensors.get(&id.number).copied().ok_or(SessionError::Unknown(id))
+        self.tensors.get(&id.number()).copied().ok_or(SessionError::Unknown(id))
     }
 
     /// Adds a tensor for which there is room; its buffer is charged with the first of its tensors.
@@ -288,7 +185,7 @@ impl Session {
         buffer.tensors += 1;
         self.next += 1;
         self.tensors.insert(self.next, operand);
-        TensorId { session: self.id, number: self.next }
+        TensorId::new(self.id, self.next)
     }
 
     fn buffer_id(&mut self) -> BufferId {

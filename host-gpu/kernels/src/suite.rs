@@ -11,11 +11,10 @@ mod reduction;
 mod rows;
 mod sessions;
 
-use crate::{
-    Description, Device, Dtype, Kernel, Operator, Session, SessionError, SessionLimits, Shape,
-};
+use crate::{Device, Session, SessionError, SessionLimits};
 use compare::Tolerance;
 use host::{Form, Host, Random};
+use quern_operators::{Description, Dtype, Kernel, Operator, Shape};
 
 /// What came of the suite.
 #[derive(Debug, Default)]

@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 
 use quern_kernels::{
-    CpuDevice, Description, Device, Dtype, Kernel, Lane, LaneError, Operand, Session, SessionError,
-    SessionLimits, Shape, Step, View,
+    CpuDevice, Device, Lane, LaneError, Operand, Session, SessionError, SessionLimits, Step,
 };
+use quern_operators::{Description, Dtype, Kernel, Norm, Shape, View};
 
 fn session(limits: SessionLimits) -> Session {
     let device = CpuDevice::new(NonZeroUsize::MIN).expect("a thread");
@@ -113,4 +113,31 @@ fn dimensions_beyond_any_memory_cost_nothing_where_another_is_0() {
     let added = session.run(&Kernel::ScatterAdd(0).into(), &[x, indices, taken]);
     let added = added.expect("in range")[0];
     assert_eq!(session.describe(added), session.describe(x));
+}
+
+#[test]
+fn what_a_kernel_computes_with_stays_within_the_budget() {
+    let device = CpuDevice::new(NonZeroUsize::MIN).expect("a thread");
+    let norm = || Kernel::LayerNorm(Norm { epsilon: 0.0 });
+    // Tensors of 256 bytes each; what a kernel takes beside them, and how much of it there is.
+    let table = [
+        (Kernel::ScatterAdd(0), [Dtype::Fp32, Dtype::Int32, Dtype::Fp32], 0, Some(512)),
+        (Kernel::ScatterAdd(0), [Dtype::Fp32, Dtype::Int32, Dtype::Fp32], 512, Some(512)),
+        (Kernel::ScatterAdd(0), [Dtype::Fp32, Dtype::Int32, Dtype::Fp32], 1024, None),
+        (norm(), [Dtype::Fp32; 3], 256, Some(256)),
+        (norm(), [Dtype::Fp32; 3], 512, None),
+    ];
+    for (kernel, dtypes, beside, missing) in table {
+        let limits = SessionLimits::of_bytes(4 * 256 + beside);
+        let mut session = Session::open(&device, limits).expect("opened");
+        let inputs = dtypes.map(|dtype| {
+            session.upload(description(dtype, &[64]), &[0; 256]).expect("room for an input")
+        });
+        let outcome = session.run(&kernel.clone().into(), &inputs).map(|_| ());
+        let failed = missing.map(|bytes| SessionError::Lane(LaneError::Memory { bytes }));
+        assert_eq!(outcome.err(), failed, "{kernel:?} with {beside} bytes beside");
+        assert!(device.held_bytes() <= limits.bytes);
+        drop(session);
+        assert_eq!(device.held_bytes(), 0);
+    }
 }

@@ -9,7 +9,7 @@ use super::{
     threads::Threads,
     vector::{self, BLOCK, Function, Function2},
 };
-use crate::{Binary, Clamp, Comparison, Dtype, Fill, Logical, Unary};
+use quern_operators::{Binary, Clamp, Comparison, Dtype, Fill, Logical, Unary};
 
 pub(super) fn fill(launch: &Launch, fill: &Fill, out: &mut [u8]) {
     with_element!(fill.dtype, T => {

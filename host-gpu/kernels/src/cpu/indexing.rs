@@ -5,11 +5,14 @@ use bytemuck::Pod;
 use super::{
     element::{Element, narrow_one},
     launch::{Launch, with_bytes, with_element},
+    memory::Workspace,
     number::Number,
+    reduction::AddUp,
     source::{Scratch, Source},
     vector::{self, BLOCK},
 };
-use crate::{Dtype, LaneError, Layout};
+use crate::LaneError;
+use quern_operators::{Description, Dtype, Layout};
 
 /// A tensor as slices along an axis: how many lie before it, along it and within one.
 #[derive(Clone, Copy)]
@@ -26,24 +29,85 @@ impl Sliced {
     }
 }
 
-/// The second input, checked.
-fn indices(launch: &Launch, size: usize, name: &'static str) -> Result<Vec<usize>, LaneError> {
-    let count = launch.operand(1).layout.shape().elements() as usize;
-    let checked = |index: i64| {
-        let found = usize::try_from(index).ok().filter(|index| *index < size);
-        found.ok_or(LaneError::Index { operator: name, index, size: size as u64 })
-    };
-    let indices = match launch.description(1).dtype {
-        Dtype::Int32 => read::<i32>(launch, count),
-        _ => read::<i64>(launch, count),
-    };
-    indices.into_iter().map(checked).collect()
+/// The second input: where in the dimension `size` to look. What is found there never changes, so
+/// that it is checked once and read again.
+struct Indices<'a> {
+    elements: Elements<'a>,
+    count: usize,
+    size: usize,
+    operator: &'static str,
 }
 
-fn read<T: Pod + Into<i64>>(launch: &Launch, count: usize) -> Vec<i64> {
-    let mut elements = vec![T::zeroed(); count];
-    launch.source::<T>(1).copy(0, &mut elements);
-    elements.into_iter().map(Into::into).collect()
+enum Elements<'a> {
+    Int32(Source<'a, i32>),
+    Int64(Source<'a, i64>),
+}
+
+impl<'a> Indices<'a> {
+    /// All of them are in range.
+    fn new(launch: &Launch<'a>, size: usize, operator: &'static str) -> Result<Self, LaneError> {
+        let Description { dtype, shape } = launch.description(1);
+        let elements = match dtype {
+            Dtype::Int32 => Elements::Int32(launch.source(1)),
+            _ => Elements::Int64(launch.source(1)),
+        };
+        let indices = Self { elements, count: shape.elements() as usize, size, operator };
+        let mut some = Vec::new();
+        for begin in (0..indices.count).step_by(BLOCK) {
+            indices.read(begin, &mut some)?;
+        }
+        Ok(indices)
+    }
+
+    /// A block of them.
+    fn read(&self, begin: usize, into: &mut Vec<usize>) -> Result<(), LaneError> {
+        let length = (self.count - begin).min(BLOCK);
+        into.clear();
+        match &self.elements {
+            Elements::Int32(source) => self.check(source, begin, length, into),
+            Elements::Int64(source) => self.check(source, begin, length, into),
+        }
+    }
+
+    fn check<T: Element + Into<i64>>(
+        &self,
+        source: &Source<T>,
+        begin: usize,
+        length: usize,
+        into: &mut Vec<usize>,
+    ) -> Result<(), LaneError> {
+        let mut elements = vector::block::<T>();
+        source.copy(begin, &mut elements[..length]);
+        for element in &elements[..length] {
+            let index: i64 = (*element).into();
+            let found = usize::try_from(index).ok().filter(|index| *index < self.size);
+            let (operator, size) = (self.operator, self.size as u64);
+            into.push(found.ok_or(LaneError::Index { operator, index, size })?);
+        }
+        Ok(())
+    }
+
+    fn cursor(&self) -> Cursor<'_> {
+        Cursor { indices: self, block: usize::MAX, read: Vec::with_capacity(BLOCK) }
+    }
+}
+
+/// Looks at indices block by block, so that no copy of them all is needed.
+struct Cursor<'a> {
+    indices: &'a Indices<'a>,
+    block: usize,
+    read: Vec<usize>,
+}
+
+impl Cursor<'_> {
+    fn get(&mut self, position: usize) -> usize {
+        let block = position / BLOCK;
+        if block != self.block {
+            self.indices.read(block * BLOCK, &mut self.read).expect("indices were checked");
+            self.block = block;
+        }
+        self.read[position % BLOCK]
+    }
 }
 
 pub(super) fn gather(
@@ -53,7 +117,7 @@ pub(super) fn gather(
     out: &mut [u8],
 ) -> Result<(), LaneError> {
     let sliced = Sliced::new(&launch.operand(0).layout, axis);
-    let indices = indices(launch, sliced.size, name)?;
+    let indices = Indices::new(launch, sliced.size, name)?;
     with_bytes!(launch.description(0).dtype, T => {
         let out: &mut [T] = bytemuck::cast_slice_mut(out);
         gather_elements(launch, sliced, &indices, out);
@@ -64,19 +128,19 @@ pub(super) fn gather(
 fn gather_elements<T: Pod + Send + Sync>(
     launch: &Launch,
     sliced: Sliced,
-    indices: &[usize],
+    indices: &Indices,
     out: &mut [T],
 ) {
     let Sliced { size, inner } = sliced;
     let source = launch.source::<T>(0);
     launch.threads.chunks(out, 1, |start, mut chunk| {
-        let mut at = start;
+        let (mut at, mut cursor) = (start, indices.cursor());
         while !chunk.is_empty() {
             let (slice, inside) = (at / inner, at % inner);
-            let (outer, position) = (slice / indices.len(), slice % indices.len());
+            let (outer, position) = (slice / indices.count, slice % indices.count);
             let run = (inner - inside).min(chunk.len());
             let (now, later) = chunk.split_at_mut(run);
-            source.copy((outer * size + indices[position]) * inner + inside, now);
+            source.copy((outer * size + cursor.get(position)) * inner + inside, now);
             chunk = later;
             at += run;
         }
@@ -90,12 +154,12 @@ pub(super) fn scatter_add(
     out: &mut [u8],
 ) -> Result<(), LaneError> {
     let sliced = Sliced::new(&launch.operand(0).layout, axis);
-    let indices = indices(launch, sliced.size, name)?;
+    let indices = Indices::new(launch, sliced.size, name)?;
     if out.is_empty() {
         // The dimension may be larger than any memory when another one is 0.
         return Ok(());
     }
-    let order = Order::new(&indices, sliced.size);
+    let order = Order::new(launch, &indices)?;
     with_element!(launch.description(0).dtype, T => {
         let out: &mut [T] = bytemuck::cast_slice_mut(out);
         add_elements(launch, sliced, &order, out);
@@ -104,27 +168,30 @@ pub(super) fn scatter_add(
 }
 
 /// Positions of indices by what they name, each group in their order.
-struct Order {
-    positions: Vec<usize>,
+struct Order<'a> {
+    positions: Workspace<'a, usize>,
     /// Where the group of each slice ends.
-    ends: Vec<usize>,
+    ends: Workspace<'a, usize>,
 }
 
-impl Order {
-    fn new(indices: &[usize], size: usize) -> Self {
-        let mut ends = vec![0; size];
-        indices.iter().for_each(|index| ends[*index] += 1);
+impl<'a> Order<'a> {
+    fn new(launch: &Launch<'a>, indices: &Indices) -> Result<Self, LaneError> {
+        let mut positions = launch.workspace(indices.count)?;
+        let mut ends = launch.workspace(indices.size)?;
+        let mut cursor = indices.cursor();
+        ends.fill(0);
+        (0..indices.count).for_each(|position| ends[cursor.get(position)] += 1);
         let mut sum = 0;
-        for end in &mut ends {
+        for end in ends.iter_mut() {
             // For now where the group begins; each position that is put in moves it on.
             sum += std::mem::replace(end, sum);
         }
-        let mut positions = vec![0; indices.len()];
-        for (position, index) in indices.iter().enumerate() {
-            positions[ends[*index]] = position;
-            ends[*index] += 1;
+        for position in 0..indices.count {
+            let end = &mut ends[cursor.get(position)];
+            positions[*end] = position;
+            *end += 1;
         }
-        Self { positions, ends }
+        Ok(Self { positions, ends })
     }
 
     fn group(&self, slice: usize) -> &[usize] {
@@ -178,24 +245,4 @@ fn add_up<T: Element>(
         vector::accumulate(sums, updates.load(start, out.len(), scratch), AddUp);
     }
     T::narrow(sums, out);
-}
-
-#[derive(Clone, Copy)]
-struct AddUp;
-
-impl<C: Number> vector::Fold<C> for AddUp {
-    type Lane = C;
-
-    fn empty(self) -> C {
-        C::ZERO
-    }
-
-    #[inline(always)]
-    fn step(self, sum: C, x: C) -> C {
-        sum.add(x)
-    }
-
-    fn join(self, left: C, right: C) -> C {
-        left.add(right)
-    }
 }

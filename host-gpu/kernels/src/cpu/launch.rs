@@ -3,53 +3,19 @@
 use bytemuck::Pod;
 
 use super::{
-    elementwise, indexing, matmul, memory::Memory, movement, reduction, rows, source::Source,
+    elementwise, indexing, matmul,
+    memory::{Memory, Workspace},
+    movement, reduction, rows,
+    source::Source,
     threads::Threads,
 };
-use crate::{Description, Kernel, LaneError, Operand};
+use crate::{LaneError, Operand, Step};
+use quern_operators::{Description, Kernel};
 
-/// Runs `$body` with `$T` the type of elements of a dtype.
-macro_rules! with_element {
-    ($dtype:expr, $T:ident => $body:expr) => {{
-        use crate::Dtype;
-        match $dtype {
-            Dtype::Bool | Dtype::Uint8 => {
-                type $T = u8;
-                $body
-            }
-            Dtype::Int32 => {
-                type $T = i32;
-                $body
-            }
-            Dtype::Int64 => {
-                type $T = i64;
-                $body
-            }
-            Dtype::Fp16 => {
-                type $T = half::f16;
-                $body
-            }
-            Dtype::Bf16 => {
-                type $T = half::bf16;
-                $body
-            }
-            Dtype::Fp32 => {
-                type $T = f32;
-                $body
-            }
-            Dtype::Fp64 => {
-                type $T = f64;
-                $body
-            }
-        }
-    }};
-}
-pub(super) use with_element;
-
-/// The same for floats alone.
+/// Runs `$body` with `$T` the type of elements of a float dtype.
 macro_rules! with_float {
     ($dtype:expr, $T:ident => $body:expr) => {{
-        use crate::Dtype;
+        use quern_operators::Dtype;
         match $dtype {
             Dtype::Fp16 => {
                 type $T = half::f16;
@@ -74,6 +40,29 @@ macro_rules! with_float {
     }};
 }
 pub(super) use with_float;
+
+/// The same for every dtype.
+macro_rules! with_element {
+    ($dtype:expr, $T:ident => $body:expr) => {{
+        use quern_operators::Dtype;
+        match $dtype {
+            Dtype::Bool | Dtype::Uint8 => {
+                type $T = u8;
+                $body
+            }
+            Dtype::Int32 => {
+                type $T = i32;
+                $body
+            }
+            Dtype::Int64 => {
+                type $T = i64;
+                $body
+            }
+            float => $crate::cpu::launch::with_float!(float, $T => $body),
+        }
+    }};
+}
+pub(super) use with_element;
 
 /// The same with bytes as many as an element has, which may lie anywhere.
 macro_rules! with_bytes {
@@ -100,25 +89,27 @@ macro_rules! with_bytes {
 }
 pub(super) use with_bytes;
 
-/// The inputs of a step, and what it is computed with.
+/// A step, and what it is computed with.
 pub(super) struct Launch<'a> {
     pub(super) threads: &'a Threads,
     memory: &'a Memory,
     inputs: &'a [Operand],
+    outputs: &'a [Operand],
 }
 
 impl<'a> Launch<'a> {
-    pub(super) fn new(threads: &'a Threads, memory: &'a Memory, inputs: &'a [Operand]) -> Self {
-        Self { threads, memory, inputs }
+    pub(super) fn new(threads: &'a Threads, memory: &'a Memory, step: &'a Step) -> Self {
+        Self { threads, memory, inputs: step.inputs(), outputs: step.outputs() }
     }
 
-    /// Computes every element of the output.
-    pub(super) fn run(
-        &self,
-        kernel: &Kernel,
-        output: &Operand,
-        out: &mut [u8],
-    ) -> Result<(), LaneError> {
+    /// A launch that only reads a tensor.
+    pub(super) fn of_read(threads: &'a Threads, memory: &'a Memory, operand: &'a Operand) -> Self {
+        Self { threads, memory, inputs: std::slice::from_ref(operand), outputs: &[] }
+    }
+
+    /// Computes every element of every output.
+    pub(super) fn run(&self, kernel: &Kernel, out: &mut [&mut [u8]]) -> Result<(), LaneError> {
+        let [out] = out else { unreachable!("no kernel has several outputs") };
         match kernel {
             Kernel::Fill(fill) => elementwise::fill(self, fill, out),
             Kernel::Copy => self.read(out),
@@ -134,9 +125,9 @@ impl<'a> Launch<'a> {
             Kernel::Matmul => matmul::matmul(self, out),
             Kernel::Softmax => rows::softmax(self, false, out),
             Kernel::LogSoftmax => rows::softmax(self, true, out),
-            Kernel::LayerNorm(norm) => rows::layer_norm(self, norm, out),
-            Kernel::RmsNorm(norm) => rows::rms_norm(self, norm, out),
-            Kernel::Concat(axis) => movement::concat(self, *axis, &output.description(), out),
+            Kernel::LayerNorm(norm) => return rows::layer_norm(self, norm, out),
+            Kernel::RmsNorm(norm) => return rows::rms_norm(self, norm, out),
+            Kernel::Concat(axis) => movement::concat(self, *axis, out),
             Kernel::Gather(axis) => return indexing::gather(self, *axis, kernel.name(), out),
             Kernel::ScatterAdd(axis) => {
                 return indexing::scatter_add(self, *axis, kernel.name(), out);
@@ -162,6 +153,10 @@ impl<'a> Launch<'a> {
         self.inputs[input].description()
     }
 
+    pub(super) fn output(&self, output: usize) -> Description {
+        self.outputs[output].description()
+    }
+
     /// The buffer that an input lies in.
     pub(super) fn bytes(&self, input: usize) -> &'a [u8] {
         self.memory.get(self.inputs[input].buffer).bytes()
@@ -170,5 +165,11 @@ impl<'a> Launch<'a> {
     /// The elements of an input.
     pub(super) fn source<T: Pod>(&self, input: usize) -> Source<'a, T> {
         Source::new(self.bytes(input), &self.inputs[input].layout)
+    }
+
+    /// Room for so many elements to compute with, whatever was there before. All memory whose
+    /// size inputs decide is had here; what else a kernel takes is a few blocks for each thread.
+    pub(super) fn workspace<T: Pod>(&self, elements: usize) -> Result<Workspace<'a, T>, LaneError> {
+        self.memory.workspace(elements)
     }
 }

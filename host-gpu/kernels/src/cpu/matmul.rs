@@ -11,7 +11,7 @@ use super::{
     source::{Scratch, Source},
     threads::Threads,
 };
-use crate::{Layout, MAX_RANK};
+use quern_operators::{Layout, MAX_RANK};
 
 /// Multiplications from which on a second thread pays.
 const SERIAL: usize = 1 << 19;
@@ -106,16 +106,11 @@ fn multiply_batch<T: Multiply>(launch: &Launch, out: &mut [T]) {
     // Small products are shared out between threads; large ones are computed by all of them.
     let matrices = out.len() / size;
     if matrices >= launch.threads.count() && work <= 64 * SERIAL {
-        let mut rows: Vec<_> = out.chunks_mut(size).collect();
-        return launch.threads.chunks(
-            &mut rows,
-            left.dims[1].saturating_mul(size) / 16,
-            |start, chunk| {
-                for (number, out) in chunk.iter_mut().enumerate() {
-                    one(start + number, out);
-                }
-            },
-        );
+        return launch.threads.rows(out, size, left.dims[1] / 16, |start, chunk| {
+            for (number, out) in chunk.chunks_mut(size).enumerate() {
+                one(start + number, out);
+            }
+        });
     }
     out.chunks_mut(size).enumerate().for_each(|(number, out)| one(number, out));
 }
@@ -213,11 +208,9 @@ fn multiply_by_panels<T: Element<Compute = f32>>(
 ) {
     let (m, n, k) = (left.rows, right.columns, left.columns);
     let height = m.div_ceil(threads.count()).clamp(32, PANEL_ROWS);
-    let mut bands: Vec<_> = out.chunks_mut(height * n).collect();
-    let cost = (height * n).saturating_mul(k) / 16;
-    threads.chunks(&mut bands, cost, |start, bands| {
+    threads.rows(out, height * n, k / 16, |start, bands| {
         let (mut left_panel, mut right_panel) = (Panel::new(), Panel::new());
-        for (number, band) in bands.iter_mut().enumerate() {
+        for (number, band) in bands.chunks_mut(height * n).enumerate() {
             let top = (start + number) * height;
             let rows = top..top + band.len() / n;
             for begin in (0..n).step_by(PANEL_COLUMNS) {

@@ -3,8 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -44,39 +46,54 @@ impl Buffer {
 /// The buffers of one lane, in use and spare.
 pub(super) struct Memory {
     buffers: HashMap<BufferId, Buffer>,
-    spare: VecDeque<Buffer>,
     budget_bytes: u64,
-    held_bytes: u64,
+    pool: Mutex<Pool>,
     device_bytes: Arc<AtomicU64>,
+}
+
+/// What is held, and those parts of it that nothing uses.
+struct Pool {
+    spare: VecDeque<Buffer>,
+    held_bytes: u64,
 }
 
 impl Memory {
     /// `device_bytes` is told what is held, by this lane beside others.
     pub(super) fn new(budget_bytes: u64, device_bytes: Arc<AtomicU64>) -> Self {
-        let (buffers, spare) = (HashMap::new(), VecDeque::new());
-        Self { buffers, spare, budget_bytes, held_bytes: 0, device_bytes }
+        let pool = Mutex::new(Pool { spare: VecDeque::new(), held_bytes: 0 });
+        Self { buffers: HashMap::new(), budget_bytes, pool, device_bytes }
     }
 
     /// Memory whose content is zero, or what this lane left there: to be written as a whole.
-    pub(super) fn allocate(&mut self, bytes: u64) -> Result<Buffer, LaneError> {
+    pub(super) fn allocate(&self, bytes: u64) -> Result<Buffer, LaneError> {
         let too_much = || LaneError::Memory { bytes };
         let length = usize::try_from(bytes).map_err(|_| too_much())?;
-        let lines = length.next_multiple_of(GRANULE_BYTES as usize) / size_of::<Line>();
+        let lines = length.checked_next_multiple_of(GRANULE_BYTES as usize).ok_or_else(too_much)?
+            / size_of::<Line>();
+        let mut pool = self.pool();
         let fits = |spare: &Buffer| spare.lines.len() == lines;
-        if let Some(position) = self.spare.iter().rposition(fits)
-            && let Some(buffer) = self.spare.remove(position)
+        if let Some(position) = pool.spare.iter().rposition(fits)
+            && let Some(buffer) = pool.spare.remove(position)
         {
             return Ok(Buffer { bytes: length, ..buffer });
         }
         let needed = (lines * size_of::<Line>()) as u64;
-        while self.held_bytes.saturating_add(needed) > self.budget_bytes {
-            let Some(buffer) = self.spare.pop_front() else { break };
-            self.count_down(&buffer);
+        while pool.held_bytes.saturating_add(needed) > self.budget_bytes {
+            let spare = pool.spare.pop_front().ok_or_else(too_much)?;
+            self.give_back(&mut pool, spare);
         }
         let lines = bytemuck::allocation::try_zeroed_vec(lines).map_err(|()| too_much())?;
-        self.held_bytes += needed;
+        pool.held_bytes += needed;
         self.device_bytes.fetch_add(needed, Ordering::Relaxed);
         Ok(Buffer { lines, bytes: length })
+    }
+
+    /// Room for so many elements, within the budget like tensors and as little known of; spare
+    /// again when it is dropped.
+    pub(super) fn workspace<T: Pod>(&self, elements: usize) -> Result<Workspace<'_, T>, LaneError> {
+        let bytes = (elements as u64).saturating_mul(size_of::<T>() as u64);
+        let buffer = self.allocate(bytes)?;
+        Ok(Workspace { buffer: Some(buffer), memory: self, elements: PhantomData })
     }
 
     pub(super) fn keep(&mut self, id: BufferId, buffer: Buffer) {
@@ -93,24 +110,59 @@ impl Memory {
         }
     }
 
-    pub(super) fn recycle(&mut self, buffer: Buffer) {
-        self.spare.push_back(buffer);
-        if self.spare.len() > MAX_SPARE
-            && let Some(oldest) = self.spare.pop_front()
+    pub(super) fn recycle(&self, buffer: Buffer) {
+        let mut pool = self.pool();
+        pool.spare.push_back(buffer);
+        if pool.spare.len() > MAX_SPARE
+            && let Some(oldest) = pool.spare.pop_front()
         {
-            self.count_down(&oldest);
+            self.give_back(&mut pool, oldest);
         }
     }
 
-    fn count_down(&mut self, buffer: &Buffer) {
-        self.held_bytes -= buffer.held_bytes();
+    fn give_back(&self, pool: &mut Pool, buffer: Buffer) {
+        pool.held_bytes -= buffer.held_bytes();
         self.device_bytes.fetch_sub(buffer.held_bytes(), Ordering::Relaxed);
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.device_bytes.fetch_sub(self.held_bytes, Ordering::Relaxed);
+        self.device_bytes.fetch_sub(self.pool().held_bytes, Ordering::Relaxed);
+    }
+}
+
+/// Memory that a kernel computes with.
+pub(super) struct Workspace<'a, T> {
+    /// There until it is dropped.
+    buffer: Option<Buffer>,
+    memory: &'a Memory,
+    elements: PhantomData<T>,
+}
+
+impl<T: Pod> Deref for Workspace<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.buffer.as_ref().map_or(&[], |buffer| bytemuck::cast_slice(buffer.bytes()))
+    }
+}
+
+impl<T: Pod> DerefMut for Workspace<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.buffer.as_mut().map_or(&mut [], |buffer| bytemuck::cast_slice_mut(buffer.bytes_mut()))
+    }
+}
+
+impl<T> Drop for Workspace<'_, T> {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.memory.recycle(buffer);
+        }
     }
 }
 
@@ -121,7 +173,7 @@ mod tests {
     #[test]
     fn spare_memory_is_used_again_and_given_up_for_the_budget() {
         let device = Arc::new(AtomicU64::new(0));
-        let mut memory = Memory::new(1024, device.clone());
+        let memory = Memory::new(1024, device.clone());
         let buffer = memory.allocate(500).expect("memory");
         assert_eq!((buffer.bytes().len(), buffer.bytes().iter().max()), (500, Some(&0)));
         memory.recycle(buffer);
@@ -137,8 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn what_kernels_compute_with_is_counted_and_bounded_by_the_budget() {
+        let device = Arc::new(AtomicU64::new(0));
+        let memory = Memory::new(1024, device.clone());
+        let output = memory.allocate(256).expect("memory");
+        let workspace = memory.workspace::<usize>(96).expect("memory");
+        assert_eq!((workspace.len(), device.load(Ordering::Relaxed)), (96, 1024));
+        assert_eq!(memory.allocate(1).err(), Some(LaneError::Memory { bytes: 1 }));
+        let refused = memory.workspace::<u64>(usize::MAX).err();
+        assert_eq!(refused, Some(LaneError::Memory { bytes: u64::MAX }));
+        drop(workspace);
+        assert!(memory.allocate(512).is_ok(), "it is spare again");
+        memory.recycle(output);
+        drop(memory);
+        assert_eq!(device.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn memory_that_the_system_has_not_is_an_error() {
-        let mut memory = Memory::new(u64::MAX, Arc::default());
+        let memory = Memory::new(u64::MAX, Arc::default());
         let bytes = 1 << 62;
         assert_eq!(memory.allocate(bytes).err(), Some(LaneError::Memory { bytes }));
     }

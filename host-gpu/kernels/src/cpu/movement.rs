@@ -7,7 +7,7 @@ use super::{
     source::Source,
     threads::Threads,
 };
-use crate::{Description, Layout};
+use quern_operators::Shape;
 
 /// The first input, its elements one after another.
 pub(super) fn copy(launch: &Launch, out: &mut [u8]) {
@@ -21,24 +21,19 @@ fn copy_elements<T: Pod + Send + Sync>(threads: &Threads, source: &Source<T>, ou
 }
 
 /// The inputs one after another along an axis.
-pub(super) fn concat(launch: &Launch, axis: u8, output: &Description, out: &mut [u8]) {
-    with_bytes!(output.dtype, T => {
-        concat_elements::<T>(launch, usize::from(axis), output, bytemuck::cast_slice_mut(out));
+pub(super) fn concat(launch: &Launch, axis: u8, out: &mut [u8]) {
+    with_bytes!(launch.output(0).dtype, T => {
+        concat_elements::<T>(launch, usize::from(axis), bytemuck::cast_slice_mut(out));
     });
 }
 
-fn concat_elements<T: Pod + Send + Sync>(
-    launch: &Launch,
-    axis: usize,
-    output: &Description,
-    out: &mut [T],
-) {
-    let row = |layout: &Layout| layout.shape().dims()[axis..].iter().product::<u64>() as usize;
-    let total = row(&Layout::dense(output.shape));
+fn concat_elements<T: Pod + Send + Sync>(launch: &Launch, axis: usize, out: &mut [T]) {
+    let row = |shape: &Shape| shape.dims()[axis..].iter().product::<u64>() as usize;
+    let total = row(&launch.output(0).shape);
     let mut parts = Vec::with_capacity(launch.inputs().len());
     let mut begin = 0;
     for (input, operand) in launch.inputs().iter().enumerate() {
-        let width = row(&operand.layout);
+        let width = row(operand.layout.shape());
         parts.push((begin, width, launch.source::<T>(input)));
         begin += width;
     }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use bytemuck::Pod;
 
-use crate::Scalar;
+use quern_operators::Scalar;
 
 /// A type to compute in.
 pub(super) trait Number: Pod + Send + Sync + PartialOrd + Debug {

@@ -5,6 +5,7 @@ mod arg;
 mod folds;
 
 pub(super) use arg::arg_reduce;
+pub(super) use folds::{AddUp, Largest};
 
 use super::{
     element::{Element, narrow_one},
@@ -13,8 +14,9 @@ use super::{
     threads::Threads,
     vector::{self, BLOCK},
 };
-use crate::{Layout, Operand, Reduce, Reduction};
-use folds::{Any, Every, Largest, Mean, Product, Reducer, Smallest, Sum};
+use crate::Operand;
+use folds::{Any, Every, Mean, Product, Reducer, Smallest, Sum};
+use quern_operators::{Layout, Reduce, Reduction};
 
 /// Elements of a row that are folded before the next ones: another thread may take those.
 const PIECE: usize = 1 << 16;
@@ -121,23 +123,21 @@ fn fold_along<T, U, R>(
         }
         total
     };
-    let combined = |totals: &mut dyn Iterator<Item = R::Total>| {
-        let empty = reducer.total(reducer.empty());
-        reducer.finish(totals.fold(empty, |all, total| reducer.combine(all, total)), length)
-    };
+    let empty = reducer.total(reducer.empty());
     if out.len() < threads.count() && pieces > 1 {
         for (line, out) in out.iter_mut().enumerate() {
-            let totals =
-                threads.collect(pieces, |piece| fold_piece(line, piece, &mut Scratch::new()));
-            *out = narrow_one(combined(&mut totals.into_iter()));
+            let make = |piece| fold_piece(line, piece, &mut Scratch::new());
+            let total = threads.join(pieces, empty, make, |all, total| reducer.combine(all, total));
+            *out = narrow_one(reducer.finish(total, length));
         }
         return;
     }
     threads.chunks(out, length, |start, chunk| {
         let mut scratch = Scratch::new();
         for (line, out) in chunk.iter_mut().enumerate() {
-            let mut totals = (0..pieces).map(|piece| fold_piece(start + line, piece, &mut scratch));
-            *out = narrow_one(combined(&mut totals));
+            let totals = (0..pieces).map(|piece| fold_piece(start + line, piece, &mut scratch));
+            let total = totals.fold(empty, |all, total| reducer.combine(all, total));
+            *out = narrow_one(reducer.finish(total, length));
         }
     });
 }
@@ -176,12 +176,13 @@ fn fold_across<T, U, R>(
         totals
     };
     for (number, block) in out.chunks_mut(BLOCK).enumerate() {
-        let totals =
-            threads.collect(pieces, |piece| fold_piece(number * BLOCK, block.len(), piece));
-        for (column, out) in block.iter_mut().enumerate() {
-            let empty = reducer.total(reducer.empty());
-            let parts = totals.iter().map(|totals| totals[column]);
-            let total = parts.fold(empty, |all, total| reducer.combine(all, total));
+        let empty = vec![reducer.total(reducer.empty()); block.len()];
+        let make = |piece| fold_piece(number * BLOCK, block.len(), piece);
+        let totals = threads.join(pieces, empty, make, |mut all, totals| {
+            all.iter_mut().zip(totals).for_each(|(all, total)| *all = reducer.combine(*all, total));
+            all
+        });
+        for (out, total) in block.iter_mut().zip(totals) {
             *out = narrow_one(reducer.finish(total, length));
         }
     }

@@ -6,17 +6,20 @@ use super::{
     elementwise::compute,
     float::Float,
     launch::{Launch, with_float},
+    memory::Workspace,
     number::{CastTo, Number},
+    reduction::{AddUp, Largest},
     source::{Scratch, Source},
     vector::{self, BLOCK, Fold, Function, Function2},
 };
-use crate::operator::Norm;
+use crate::LaneError;
+use quern_operators::Norm;
 
 /// Shares of the exponentials of each row, or their logarithms.
 pub(super) fn softmax(launch: &Launch, log: bool, out: &mut [u8]) {
     with_float!(launch.description(0).dtype, T => {
         each_row::<T>(launch, bytemuck::cast_slice_mut(out), |row, out| {
-            let max = row.fold(Max, |left, right| left.larger(right));
+            let max = row.fold(Largest, |left, right| left.larger(right));
             let sum = row.fold(SumOfExp { max }, |left, right| left.add(right));
             match log {
                 false => row.write(out, Share { max, scale: sum.reciprocal() }),
@@ -27,22 +30,23 @@ pub(super) fn softmax(launch: &Launch, log: bool, out: &mut [u8]) {
 }
 
 /// Mean 0 and variance 1 in each row, then a scale and a bias.
-pub(super) fn layer_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) {
+pub(super) fn layer_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result<(), LaneError> {
     with_float!(launch.description(0).dtype, T => {
-        let (scale, bias) = (weights::<T>(launch, 1), weights::<T>(launch, 2));
+        let (scale, bias) = (weights::<T>(launch, 1)?, weights::<T>(launch, 2)?);
         each_row::<T>(launch, bytemuck::cast_slice_mut(out), |row, out| {
-            let mean = row.total(Plain).div(Number::of_count(row.length)).cast();
+            let mean = row.total(AddUp).div(Number::of_count(row.length)).cast();
             let variance = row.total(SquareFrom { mean }).div(Number::of_count(row.length));
             let factor = (variance + norm.epsilon).sqrt().recip().cast();
             row.write_weighted(out, &scale, Some(&bias), Centre { mean, factor });
         });
     });
+    Ok(())
 }
 
 /// Root mean square 1 in each row, then a scale.
-pub(super) fn rms_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) {
+pub(super) fn rms_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result<(), LaneError> {
     with_float!(launch.description(0).dtype, T => {
-        let scale = weights::<T>(launch, 1);
+        let scale = weights::<T>(launch, 1)?;
         each_row::<T>(launch, bytemuck::cast_slice_mut(out), |row, out| {
             let mean = Number::ZERO;
             let square = row.total(SquareFrom { mean }).div(Number::of_count(row.length));
@@ -50,12 +54,20 @@ pub(super) fn rms_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) {
             row.write_weighted(out, &scale, None, Centre { mean, factor });
         });
     });
+    Ok(())
 }
 
-/// The elements of an input that is as long as a row.
-fn weights<T: Element>(launch: &Launch, input: usize) -> Vec<T::Compute> {
-    let length = launch.description(input).shape.elements() as usize;
-    launch.source::<T>(input).load(0, length, &mut Scratch::new()).to_vec()
+/// The elements of an input that is as long as a row, to compute with.
+fn weights<'a, T: Element>(
+    launch: &Launch<'a>,
+    input: usize,
+) -> Result<Workspace<'a, T::Compute>, LaneError> {
+    let (source, mut scratch) = (launch.source::<T>(input), Scratch::new());
+    let mut weights = launch.workspace(launch.description(input).shape.elements() as usize)?;
+    for (number, block) in weights.chunks_mut(BLOCK).enumerate() {
+        block.copy_from_slice(source.load(number * BLOCK, block.len(), &mut scratch));
+    }
+    Ok(weights)
 }
 
 /// Runs on each row of the first input with its place in `out`.
@@ -69,11 +81,10 @@ fn each_row<T: Element>(
         return;
     }
     let source = launch.source::<T>(0);
-    let mut rows: Vec<_> = out.chunks_mut(length).collect();
-    launch.threads.chunks(&mut rows, length.saturating_mul(4), |start, chunk| {
+    launch.threads.rows(out, length, 4, |start, chunk| {
         let mut row =
             Row { source: &source, begin: 0, length, scratch: Scratch::new(), results: Vec::new() };
-        for (number, out) in chunk.iter_mut().enumerate() {
+        for (number, out) in chunk.chunks_mut(length).enumerate() {
             row.begin = (start + number) * length;
             run(&mut row, out);
         }
@@ -143,7 +154,7 @@ impl<T: Element> Row<'_, T> {
             compute(out, &mut self.results, |out| {
                 vector::map2(x, &scale[at..at + length], out, function);
                 if let Some(bias) = bias {
-                    vector::accumulate(out, &bias[at..at + length], Plain);
+                    vector::accumulate(out, &bias[at..at + length], AddUp);
                 }
             });
         }
@@ -186,48 +197,6 @@ struct SquareFrom<C> {
 sums! {
     SumOfExp<Float>(self, x) = x.sub(self.max).exp();
     SquareFrom<Number>(self, x) = x.sub(self.mean).mul(x.sub(self.mean));
-}
-
-#[derive(Clone, Copy)]
-struct Plain;
-
-impl<C: Number> Fold<C> for Plain {
-    type Lane = C;
-
-    fn empty(self) -> C {
-        C::ZERO
-    }
-
-    #[inline(always)]
-    fn step(self, sum: C, x: C) -> C {
-        sum.add(x)
-    }
-
-    #[inline(always)]
-    fn join(self, left: C, right: C) -> C {
-        left.add(right)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Max;
-
-impl<C: Number> Fold<C> for Max {
-    type Lane = C;
-
-    fn empty(self) -> C {
-        C::LOWEST
-    }
-
-    #[inline(always)]
-    fn step(self, max: C, x: C) -> C {
-        max.larger(x)
-    }
-
-    #[inline(always)]
-    fn join(self, left: C, right: C) -> C {
-        left.larger(right)
-    }
 }
 
 #[derive(Clone, Copy)]

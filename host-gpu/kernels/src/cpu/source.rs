@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{element::Element, vector};
-use crate::{Layout, MAX_RANK};
+use quern_operators::{Layout, MAX_RANK};
 
 /// The elements of an input.
 pub(super) struct Source<'a, T> {

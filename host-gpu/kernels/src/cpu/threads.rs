@@ -11,6 +11,9 @@ const SERIAL: usize = 1 << 16;
 /// Elements that a thread takes at a time.
 pub(super) const GRAIN: usize = 1 << 15;
 
+/// Results that exist at a time before they are joined.
+const JOINED: usize = 256;
+
 /// The threads of a device.
 pub(super) struct Threads {
     pool: rayon::ThreadPool,
@@ -42,27 +45,47 @@ impl Threads {
         cost: usize,
         run: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let cost = cost.max(1);
-        if out.len() <= 1 || out.len().saturating_mul(cost) <= SERIAL || self.count() == 1 {
+        self.rows(out, 1, cost, run);
+    }
+
+    /// The same with chunks of whole rows, each with the number of its first. The last row may be
+    /// shorter than the others; `cost` is still that of an element.
+    pub(super) fn rows<T: Send>(
+        &self,
+        out: &mut [T],
+        length: usize,
+        cost: usize,
+        run: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let (length, cost) = (length.max(1), cost.max(1));
+        let few = out.len() <= length || out.len().saturating_mul(cost) <= SERIAL;
+        if few || self.count() == 1 {
             return run(0, out);
         }
-        let grain = (GRAIN / cost).max(1);
+        let grain = (GRAIN / length.saturating_mul(cost)).max(1);
         self.install(|| {
-            let chunks = out.par_chunks_mut(grain).enumerate();
+            let chunks = out.par_chunks_mut(grain * length).enumerate();
             chunks.for_each(|(number, chunk)| run(number * grain, chunk));
         });
     }
 
-    /// What is made of each number, in order.
-    pub(super) fn collect<R: Send>(
+    /// What is made of each number below `count`, joined in order; only a few results exist at a
+    /// time.
+    pub(super) fn join<R: Send>(
         &self,
         count: usize,
+        first: R,
         make: impl Fn(usize) -> R + Sync + Send,
-    ) -> Vec<R> {
+        join: impl Fn(R, R) -> R,
+    ) -> R {
         if count <= 1 || self.count() == 1 {
-            return (0..count).map(make).collect();
+            return (0..count).map(make).fold(first, join);
         }
-        self.install(|| (0..count).into_par_iter().map(make).collect())
+        (0..count).step_by(JOINED).fold(first, |joined, begin| {
+            let some = begin..(begin + JOINED).min(count);
+            let results: Vec<_> = self.install(|| some.into_par_iter().map(&make).collect());
+            results.into_iter().fold(joined, &join)
+        })
     }
 
     /// Copies bytes of the same length.

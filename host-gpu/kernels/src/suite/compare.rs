@@ -1,7 +1,7 @@
 //! How near an answer has to be. Never nearer than its element type can be.
 
 use super::Host;
-use crate::Dtype;
+use quern_operators::Dtype;
 
 /// How far an element may be from its reference.
 #[derive(Debug, Clone, Copy)]

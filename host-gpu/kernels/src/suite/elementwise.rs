@@ -1,7 +1,7 @@
 //! Cases of elementwise operators.
 
 use super::{Host, Tolerance, Trial};
-use crate::{Binary, Clamp, Comparison, Dtype, Fill, Kernel, Logical, Scalar, Unary};
+use quern_operators::{Binary, Clamp, Comparison, Dtype, Fill, Kernel, Logical, Scalar, Unary};
 
 /// Pairs of shapes that broadcast: small, odd, empty, and larger than any block or vector.
 const PAIRS: [(&[u64], &[u64]); 7] = [

@@ -3,7 +3,8 @@
 
 use half::{bf16, f16};
 
-use crate::{Description, Dtype, Operator, Range, Session, SessionError, Shape, TensorId, View};
+use crate::{Session, SessionError, TensorId};
+use quern_operators::{Description, Dtype, Operator, Range, Shape, View};
 
 /// Numbers that look random and are the same on every run (SplitMix64).
 pub(super) struct Random(u64);

@@ -1,7 +1,8 @@
 //! Cases of operators that join tensors, or are told by indices where to look.
 
 use super::{Form, Host, Tolerance, Trial, host::each_index};
-use crate::{Dtype, Kernel, LaneError, Operator, SessionError, Shape};
+use crate::{LaneError, SessionError};
+use quern_operators::{Dtype, Kernel, Operator, Shape};
 
 /// A tensor, an axis of it, and the shape of indices.
 const CASES: [(&[u64], u8, &[u64]); 8] = [

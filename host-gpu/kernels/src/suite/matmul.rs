@@ -1,7 +1,7 @@
 //! Cases of matrix products.
 
 use super::{Host, Tolerance, Trial};
-use crate::{Dtype, Kernel, Shape};
+use quern_operators::{Dtype, Kernel, Shape};
 
 /// Factors: vectors, odd sizes, empty ones, batches that broadcast, and more than one panel.
 const FACTORS: [(&[u64], &[u64]); 11] = [

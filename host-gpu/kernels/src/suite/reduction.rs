@@ -1,7 +1,7 @@
 //! Cases of reductions.
 
 use super::{Host, Tolerance, Trial, host::each_index};
-use crate::{ArgReduce, Dtype, Extreme, Kernel, Reduce, Reduction, Shape};
+use quern_operators::{ArgReduce, Description, Dtype, Extreme, Kernel, Reduce, Reduction, Shape};
 
 /// Shapes with the axes that go; lines that are short, long, side by side and none.
 const SHAPES: [(&[u64], &[u8]); 13] = [
@@ -89,7 +89,7 @@ fn reduce(trial: &mut Trial, function: Reduction, dtype: Dtype, dims: &[u64], ax
         let wide = matches!(function, Reduction::Sum | Reduction::Product);
         let result = if wide && dtype.is_integer() { Dtype::Int64 } else { dtype };
         let values = lines.iter().map(|line| fold(function, line)).collect();
-        let expected = Host::new(crate::Description::new(result, shape), values);
+        let expected = Host::new(Description::new(result, shape), values);
         let size = lines.iter().map(|line| line.iter().map(|x| x.abs()).sum::<f64>());
         let size = match function {
             Reduction::Sum => size.fold(0.0, f64::max),
@@ -112,7 +112,7 @@ fn arg_reduce(trial: &mut Trial, dtype: Dtype, dims: &[u64], axis: u8) {
             line.iter().position(same).expect("one is the best") as f64
         };
         let values = lines.iter().map(place).collect();
-        let expected = Host::new(crate::Description::new(Dtype::Int64, shape), values);
+        let expected = Host::new(Description::new(Dtype::Int64, shape), values);
         let kernel = Kernel::ArgReduce(ArgReduce { extreme, axis, keep });
         trial.operator(kernel, &[&x], &expected, Tolerance::EXACT);
     }

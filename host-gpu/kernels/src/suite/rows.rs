@@ -1,7 +1,7 @@
 //! Cases of operators on rows.
 
 use super::{Host, Tolerance, Trial};
-use crate::{Dtype, Kernel, Norm};
+use quern_operators::{Dtype, Kernel, Norm};
 
 const SHAPES: [&[u64]; 8] =
     [&[1], &[7], &[3, 5], &[2, 3, 33], &[0, 4], &[4, 0], &[3, 2_500], &[300, 300]];

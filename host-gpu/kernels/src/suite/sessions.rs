@@ -1,10 +1,8 @@
 //! What sessions promise, on this device: budgets, ids, memory that nobody else has seen.
 
 use super::Trial;
-use crate::{
-    Description, Dtype, Fill, GRANULE_BYTES, Kernel, Operator, Scalar, Session, SessionError,
-    SessionLimits, Shape, TensorId, Usage, View,
-};
+use crate::{GRANULE_BYTES, Session, SessionError, SessionLimits, TensorId, Usage};
+use quern_operators::{Binary, Description, Dtype, Fill, Kernel, Operator, Scalar, Shape, View};
 
 /// Something that a session promises.
 type Case = fn(&Trial) -> Result<(), String>;
@@ -97,7 +95,7 @@ fn order(trial: &Trial) -> Result<(), String> {
         let one = fill(&mut session, 3, 1.0)?;
         let mut sum = session.upload(description, &[0; 12])?;
         for _ in 0..1_000 {
-            let next = session.run(&Kernel::Binary(crate::Binary::Add).into(), &[sum, one])?[0];
+            let next = session.run(&Kernel::Binary(Binary::Add).into(), &[sum, one])?[0];
             session.release(sum)?;
             sum = next;
         }

@@ -4,16 +4,14 @@ use super::{
     Lines,
     folds::{Largest, Reducer, Smallest},
 };
-use crate::{
-    ArgReduce, Extreme,
-    cpu::{
-        element::Element,
-        launch::{Launch, with_element},
-        number::Number,
-        source::{Scratch, Source},
-        vector::{self, BLOCK},
-    },
+use crate::cpu::{
+    element::Element,
+    launch::{Launch, with_element},
+    number::Number,
+    source::{Scratch, Source},
+    vector::{self, BLOCK},
 };
+use quern_operators::{ArgReduce, Extreme};
 
 pub(in crate::cpu) fn arg_reduce(launch: &Launch, reduce: &ArgReduce, out: &mut [u8]) {
     let lines = Lines::new(launch.operand(0), &[reduce.axis]);

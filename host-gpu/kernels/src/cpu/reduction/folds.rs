@@ -67,7 +67,7 @@ wide!(Mean, ZERO, add, |total, count| total.div(Number::of_count(count)));
 macro_rules! narrow {
     ($name:ident, $empty:ident, $operation:ident) => {
         #[derive(Clone, Copy)]
-        pub(super) struct $name;
+        pub(in crate::cpu) struct $name;
 
         impl<C: Number> Fold<C> for $name {
             type Lane = C;
@@ -106,6 +106,7 @@ macro_rules! narrow {
     };
 }
 
+narrow!(AddUp, ZERO, add);
 narrow!(Largest, LOWEST, larger);
 narrow!(Smallest, HIGHEST, smaller);
 // Of truths, which are 0 or 1.

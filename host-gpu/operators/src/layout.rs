@@ -125,7 +125,7 @@ impl Layout {
 
     /// The same elements in the same order with as few dimensions as possible: those of size 1
     /// left out, those that lie one after another merged.
-    pub(crate) fn collapse(&self) -> Self {
+    pub fn collapse(&self) -> Self {
         if self.shape.elements() == 0 {
             let shape = Shape::new(&[0]).expect("a shape of one dimension");
             return Self::dense(shape);

@@ -16,8 +16,7 @@ pub use elementwise::{Binary, Clamp, Comparison, Fill, Logical, Scalar, Unary};
 pub use error::OperatorError;
 pub use reduction::{ArgReduce, Extreme, Reduce, Reduction};
 pub use rows::Norm;
-pub(crate) use view::Seen;
-pub use view::{Range, View};
+pub use view::{Range, Seen, View};
 
 use serde::{Deserialize, Serialize};
 
@@ -85,13 +84,13 @@ pub enum Kernel {
 
 /// What a kernel is going to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// Shapes to which the inputs are stretched.
-    pub(crate) inputs: Vec<Shape>,
+    pub inputs: Vec<Shape>,
     /// What comes out.
-    pub(crate) outputs: Vec<Description>,
+    pub outputs: Vec<Description>,
     /// Elements touched, or multiplied and added: what its time grows with.
-    pub(crate) work: u64,
+    pub work: u64,
 }
 
 impl Kernel {
@@ -121,7 +120,7 @@ impl Kernel {
     }
 
     /// What it makes of such inputs, or why it can't.
-    pub(crate) fn plan(&self, inputs: &[Description]) -> Result<Plan, OperatorError> {
+    pub fn plan(&self, inputs: &[Description]) -> Result<Plan, OperatorError> {
         let check = Check::new(self.name(), inputs);
         match self {
             Self::Fill(fill) => fill.plan(&check),

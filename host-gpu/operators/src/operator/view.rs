@@ -49,7 +49,7 @@ impl View {
 
     /// What is seen of the input, or why it can't be. A reshape that needs a copy gives what is
     /// seen of that copy, which is dense.
-    pub(crate) fn plan(&self, inputs: &[(Description, Layout)]) -> Result<Seen, OperatorError> {
+    pub fn plan(&self, inputs: &[(Description, Layout)]) -> Result<Seen, OperatorError> {
         let descriptions: Vec<_> = inputs.iter().map(|(description, _)| *description).collect();
         let check = Check::new(self.name(), &descriptions);
         let [x] = check.inputs()?;
@@ -82,7 +82,7 @@ impl View {
 
 /// What a view sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub enum Seen {
     /// Elements of the input's own buffer.
     Directly(Layout),
     /// Those of a dense copy.

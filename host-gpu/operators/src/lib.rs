@@ -1,0 +1,43 @@
+//! What can be asked of device tensors: the catalogue of operators, their element types, shapes
+//! and layouts, as plain data that may come from anywhere. [`Kernel::plan`] says what comes out, or
+//! why it can't. [`KernelCalls`] and [`KernelSession`] are how functions come to devices. Never
+//! computes, and knows no device.
+//!
+//! # The catalogue
+//!
+//! | family | operators | element types |
+//! |---|---|---|
+//! | views | permute, reshape, broadcast, slice | all |
+//! | elementwise | neg, abs, sign, square, relu, add, sub, mul, div, min, max, clamp | all but BOOL |
+//! | | exp, log, sqrt, rsqrt, reciprocal, sin, cos, tanh, erf, sigmoid, silu, gelu, floor, ceil, round, pow | floats |
+//! | | and, or, xor, not | BOOL |
+//! | | compare (to BOOL), where, cast, copy, fill | all |
+//! | reductions | sum, product (INT64 of integers), max, min, arg-max, arg-min | all but BOOL |
+//! | | mean | floats |
+//! | | any, all | BOOL |
+//! | matrices | matmul, batched | floats |
+//! | rows | softmax, log-softmax, layer norm, RMS norm | floats |
+//! | joining | concat | all |
+//! | indexing | gather (also an embedding) | all, by INT32 or INT64 |
+//! | | scatter-add | all but BOOL, by INT32 or INT64 |
+//!
+//! Element types are BOOL, UINT8, INT32, INT64, FP16, BF16, FP32 and FP64; floats are the last
+//! four. FP16 and BF16 are computed in FP32 and rounded once. Both inputs of an operator have one
+//! type; shapes broadcast as in NumPy.
+
+mod calls;
+mod dtype;
+mod layout;
+mod operator;
+mod session;
+mod shape;
+
+pub use calls::{KernelCalls, KernelSession, OpenError, SessionRequest};
+pub use dtype::{Accepts, Dtype, UnsupportedDtype};
+pub use layout::Layout;
+pub use operator::{
+    ArgReduce, Binary, Clamp, Comparison, Extreme, Fill, Kernel, Logical, Norm, Operator,
+    OperatorError, Plan, Range, Reduce, Reduction, Scalar, Seen, Unary, View,
+};
+pub use session::{LaneError, SessionError, SessionLimits, TensorId, Usage};
+pub use shape::{Description, MAX_ELEMENTS, MAX_RANK, Shape, ShapeError};
