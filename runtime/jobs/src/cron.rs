@@ -67,7 +67,7 @@ pub(crate) async fn run(jobs: Arc<Jobs>) {
                 tracing::warn!(
                     ?by,
                     "the clock was set forward, or the machine was asleep: nothing that has expired \
-                     is removed for ten minutes"
+                     is removed or given up for ten minutes"
                 );
             }
             Some(ClockJump::Back(by)) => tracing::warn!(?by, "the clock was set back"),
@@ -240,9 +240,10 @@ impl Watched {
             request,
             // No client can send this: a key of theirs is ASCII.
             key: Some(format!("schedule·{name}·{}·{}", since_epoch(*created), since_epoch(time))),
-            webhook: spec.webhook.clone(),
+            webhook: spec.webhook.as_ref().map(|webhook| jobs.named_webhook(tenant, webhook)),
             max_attempts: spec.max_attempts.unwrap_or(jobs.config.attempts),
             max_age: spec.max_age.map_or(jobs.config.age, |age| age.0),
+            lapses: spec.max_age.is_some(),
             created: now,
         })
     }

@@ -72,8 +72,9 @@ pub use metrics::BackupEnd;
 pub use queue::{
     Announcement, CallQuery, CallQueue, CallRecord, Cancellation, ChangeError, ClaimLimits,
     Claimed, ClaimedCall, Delivery, DeliveryCounts, DeliveryQuery, DeliveryRecord, Due, DueQuery,
-    Ending, EnqueueError, Enqueued, Fire, Fired, Found, Keep, LastFire, NewCall, Next, Pause,
-    Progress, QueueFailure, QueueFull, QueueLimits, Retry, RetryError, Scope, Sending, Usage,
+    Ending, EnqueueError, Enqueued, Fire, Fired, Found, GivingUp, HeldWebhook, Keep, LastFire,
+    NewCall, Next, Pause, Progress, QueueFailure, QueueFull, QueueLimits, Retry, RetryError, Scope,
+    Sending, Usage,
 };
 pub use recent::{RecentFunction, RecentFunctions};
 pub use removal::{DeleteVersionError, VersionUse};

@@ -98,6 +98,6 @@ pub use traffic::{
 };
 pub use warm_up::{SampleInput, SampleValue, WarmUp};
 pub use webhook::{
-    Courier, DeliveryId, DeliveryState, InvalidDeliveryState, InvalidWebhookUrl, NotSent,
-    PreviousSecret, Receipt, Webhook, WebhookUrl,
+    Courier, DeliveryId, DeliveryState, InvalidDeliveryState, InvalidWebhookUrl, NamedWebhook,
+    NotSent, PreviousSecret, Receipt, Webhook, WebhookUrl,
 };

@@ -139,14 +139,23 @@ async fn no_call_waits_for_a_clock_that_was_set_back() {
 #[tokio::test]
 async fn a_call_whose_time_a_clock_has_skipped_is_a_dead_letter_that_can_be_replayed() {
     let simulator = Simulator::new();
-    let options = "[async]\nfirst_pause = '20s'\nlongest_pause = '20s'\n";
+    let options = "[async]\nfirst_pause = '1s'\nlongest_pause = '1s'\n";
     let server = at_half_past_ten(&simulator, options).await;
     let kept = call_later(&server, "/f/hello/", &[]).await;
     until_call(&server, &kept, |call| call["state"] == "succeeded").await;
-    let options = [("quern-max-attempts", "100"), ("quern-max-age", "1h")];
-    let call = call_later(&server, "/f/misbehave/trap", &options).await;
+    let tried = [("quern-max-attempts", "100"), ("quern-max-age", "1h")];
+    let call = call_later(&server, "/f/misbehave/trap", &tried).await;
     until_call(&server, &call, |call| call["attempts"] != 0).await;
     simulator.set_clock(ELEVEN + 20 * HOUR);
+    // That may be a mistake, which is put right soon.
+    let waits = |call: &Value| {
+        let reason = call["reason"].as_str().unwrap_or_default();
+        call["state"] == "queued" && reason.contains("a clock that was set forward")
+    };
+    until_call(&server, &call, waits).await;
+    drop(server);
+    // A server that is started knows no other clock.
+    let server = restarted(&simulator, options);
     until_call(&server, &call, |call| call["state"] == "dead").await;
     assert_eq!(server.get(&format!("{kept}/result")).await.status, 200, "it is kept for a day");
     simulator.set_clock(ELEVEN);

@@ -50,6 +50,7 @@ pub(crate) fn call(number: u8) -> NewCall {
         webhook: None,
         max_attempts: 3,
         max_age: Duration::from_secs(100),
+        lapses: false,
         created: at(number.into()),
     }
 }
@@ -110,7 +111,7 @@ async fn a_call_comes_out_as_it_went_in() {
     let [begun] = &claimed.calls[..] else { panic!("one call, not {claimed:?}") };
     assert_eq!((begun.id, &begun.tenant), (id(1), &tenant()));
     assert_eq!((begun.progress.attempts, begun.progress.max_attempts), (1, 3));
-    assert_eq!(begun.progress.expires, at(101));
+    assert_eq!((begun.progress.expires, begun.progress.lapses), (at(101), false));
     assert_eq!(
         (begun.request.method().as_str(), begun.request.body().as_ref()),
         ("POST", &b"body 1"[..])
