@@ -2,13 +2,12 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use quern_store::{Keep, QueueFailure};
-use quern_types::Hesitation;
 
-use crate::Jobs;
+use crate::{Jobs, verdict::Moment};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -19,21 +18,14 @@ const KEPT_MESSAGES: u64 = 10_000;
 
 /// Looks after the queue until nothing more is to be begun.
 pub(crate) async fn run(jobs: Arc<Jobs>) {
-    let start = SystemTime::now();
-    let last = jobs.queue.last_noted(start).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "what the queue knows of the time can't be read");
-        Some(UNIX_EPOCH)
-    });
-    let mut hesitation = Hesitation::new(start, Instant::now(), last);
-    if hesitation.holds(start, Instant::now()) {
+    if jobs.moment().hesitates {
         tracing::info!(
             "nothing was queued in the ten minutes before this start, or the clock was set forward: \
-             what has expired stays for ten minutes"
+             for ten minutes nothing is removed that has expired, or given up for its age"
         );
     }
     loop {
-        let now = SystemTime::now();
-        let hesitates = hesitation.holds(now, Instant::now());
+        let Moment { now, hesitates, .. } = jobs.moment();
         if let Err(error) = look(&jobs, now, hesitates).await {
             tracing::warn!(%error, "the queue of asynchronous calls can't be swept");
         }
