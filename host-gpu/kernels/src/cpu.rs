@@ -1,17 +1,22 @@
 //! The device that is always there: tensors in the host's memory, computed by its processors as
 //! soon as they are asked for. Trusts steps, but for the bounds of memory.
 
+mod attention;
+mod distances;
 mod element;
 mod elementwise;
 mod float;
+mod histogram;
 mod indexing;
 mod launch;
 mod matmul;
 mod memory;
 mod movement;
 mod number;
+mod ordering;
 mod reduction;
 mod rows;
+mod scan;
 mod source;
 mod threads;
 mod vector;

@@ -2,13 +2,17 @@
 //! of odd sizes, empty ones, NaN, broadcast and scattered ones, and the promises of sessions.
 //! Never knows which device it talks to; the inputs are the same on each run.
 
+mod attention;
 mod compare;
+mod distances;
 mod elementwise;
 mod host;
 mod indexing;
 mod matmul;
+mod ordering;
 mod reduction;
 mod rows;
+mod scan;
 mod sessions;
 
 use crate::{Device, Session, SessionError, SessionLimits};
@@ -30,7 +34,11 @@ pub fn suite(device: &dyn Device) -> Report {
     let mut trial = Trial { device, report: Report::default(), random: Random::new(1) };
     elementwise::cases(&mut trial);
     reduction::cases(&mut trial);
+    scan::cases(&mut trial);
+    ordering::cases(&mut trial);
     matmul::cases(&mut trial);
+    distances::cases(&mut trial);
+    attention::cases(&mut trial);
     rows::cases(&mut trial);
     indexing::cases(&mut trial);
     sessions::cases(&mut trial);
@@ -47,27 +55,41 @@ struct Trial<'a> {
 impl Trial<'_> {
     /// Tries an operator on inputs, each in every form at a time.
     fn operator(&mut self, kernel: Kernel, inputs: &[&Host], expected: &Host, within: Tolerance) {
+        self.operators(kernel, inputs, std::slice::from_ref(expected), within);
+    }
+
+    /// The same with several outputs.
+    fn operators(
+        &mut self,
+        kernel: Kernel,
+        inputs: &[&Host],
+        expected: &[Host],
+        within: Tolerance,
+    ) {
         for form in Form::ALL {
             let shapes: Vec<_> = inputs.iter().map(|input| input.description()).collect();
             let case = format!("{kernel:?} of {shapes:?}, {form:?}");
             let found = self.run(&kernel, inputs, form);
-            self.note(case, found.and_then(|found| compare::same(&found, expected, within)));
+            self.note(case, found.and_then(|found| compare::all_same(&found, expected, within)));
         }
     }
 
-    fn run(&mut self, kernel: &Kernel, inputs: &[&Host], form: Form) -> Result<Host, String> {
+    fn run(&mut self, kernel: &Kernel, inputs: &[&Host], form: Form) -> Result<Vec<Host>, String> {
         let mut session = self.session(1 << 26)?;
-        let run = |session: &mut Session| -> Result<Host, SessionError> {
+        let run = |session: &mut Session| -> Result<Vec<Host>, SessionError> {
             let mut ids = Vec::new();
             for input in inputs {
                 ids.push(input.upload(session, form)?);
             }
             let outputs = session.run(&Operator::Kernel(kernel.clone()), &ids)?;
-            let (description, bytes) = (session.describe(outputs[0])?, session.read(outputs[0])?);
+            let mut found = Vec::new();
+            for output in &outputs {
+                found.push(Host::decode(session.describe(*output)?, &session.read(*output)?));
+            }
             for id in ids.into_iter().chain(outputs) {
                 session.release(id)?;
             }
-            Ok(Host::decode(description, &bytes))
+            Ok(found)
         };
         let found = run(&mut session).map_err(|error| error.to_string())?;
         match session.usage().bytes {

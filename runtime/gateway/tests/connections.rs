@@ -56,7 +56,8 @@ impl Edge {
         let device = Arc::new(Cpu::new(cpu, &registry).expect("starts"));
         let models = Models::new(ModelsConfig::default(), store.clone(), device.clone(), &registry);
         let models = Arc::new(models.expect("registers"));
-        let services = Services { models: models.clone(), key_value: store.key_value() };
+        let services =
+            Services { models: models.clone(), key_value: store.key_value(), kernels: None };
         let sandbox = Sandbox::new(SandboxConfig::new(data.join("artifacts")), services, &registry);
         let sandbox = Arc::new(sandbox.expect("starts"));
         let functions =

@@ -3,9 +3,9 @@
 use bytemuck::Pod;
 
 use super::{
-    elementwise, indexing, matmul,
+    attention, distances, elementwise, histogram, indexing, matmul,
     memory::{Memory, Workspace},
-    movement, reduction, rows,
+    movement, ordering, reduction, rows, scan,
     source::Source,
     threads::Threads,
 };
@@ -109,7 +109,16 @@ impl<'a> Launch<'a> {
 
     /// Computes every element of every output.
     pub(super) fn run(&self, kernel: &Kernel, out: &mut [&mut [u8]]) -> Result<(), LaneError> {
-        let [out] = out else { unreachable!("no kernel has several outputs") };
+        match (kernel, out) {
+            (Kernel::Sort(sort), [values, places]) => ordering::sort(self, sort, [values, places]),
+            (Kernel::TopK(top), [values, places]) => ordering::top_k(self, top, [values, places]),
+            (kernel, [out]) => self.run_one(kernel, out),
+            (kernel, out) => unreachable!("{} has not {} outputs", kernel.name(), out.len()),
+        }
+    }
+
+    /// The same for kernels with one output.
+    fn run_one(&self, kernel: &Kernel, out: &mut [u8]) -> Result<(), LaneError> {
         match kernel {
             Kernel::Fill(fill) => elementwise::fill(self, fill, out),
             Kernel::Copy => self.read(out),
@@ -122,7 +131,12 @@ impl<'a> Launch<'a> {
             Kernel::Clamp(clamp) => elementwise::clamp(self, clamp, out),
             Kernel::Reduce(reduce) => reduction::reduce(self, reduce, out),
             Kernel::ArgReduce(reduce) => reduction::arg_reduce(self, reduce, out),
+            Kernel::CumulativeSum(axis) => return scan::cumulative_sum(self, *axis, out),
+            Kernel::Histogram(histogram) => return histogram::histogram(self, histogram, out),
+            Kernel::Sort(_) | Kernel::TopK(_) => unreachable!("they have two outputs"),
             Kernel::Matmul => matmul::matmul(self, out),
+            Kernel::Distances(metric) => distances::distances(self, *metric, out),
+            Kernel::Attention(attention) => return attention::attention(self, attention, out),
             Kernel::Softmax => rows::softmax(self, false, out),
             Kernel::LogSoftmax => rows::softmax(self, true, out),
             Kernel::LayerNorm(norm) => return rows::layer_norm(self, norm, out),

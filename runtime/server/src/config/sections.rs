@@ -9,7 +9,7 @@ use quern_parquet::ReaderConfig;
 use quern_sandbox::OutboundConfig;
 use quern_scoring::ScoringConfig;
 use quern_store::StoreConfig;
-use quern_types::{ByteSize, Period};
+use quern_types::{ByteSize, GpuGrant, Period};
 use serde::Deserialize;
 
 use super::{
@@ -185,6 +185,15 @@ section! {
         head_timeout: Time<1, DAY> = Time(Period::from_millis(60_000));
         /// How long a connection that is not in use is kept.
         idle_timeout: Time<0, DAY> = Time(Period::from_millis(30_000));
+    }
+}
+
+section! {
+    /// Device tensors of functions.
+    Gpu in "gpu" {
+        /// Most memory of a device that a manifest may ask for, with grants.gpu; a function that was
+        /// deployed with more has so much.
+        max_memory: Size<65_536, TIB> = Size(GpuGrant::CEILING);
     }
 }
 
