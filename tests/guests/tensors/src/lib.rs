@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod faults;
+mod training;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -57,7 +58,8 @@ fn layer() -> Outcome {
 
 fn operator(name: &str) -> Outcome {
     let session = Session::open()?;
-    match catalogue::run(name, &session) {
+    let result = catalogue::run(name, &session).or_else(|| training::run(name, &session));
+    match result {
         Some(result) => describe(&result?),
         None => Ok(Value::Null),
     }
