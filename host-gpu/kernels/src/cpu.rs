@@ -1,15 +1,22 @@
 //! The device that is always there: tensors in the host's memory, computed by its processors as
 //! soon as they are asked for. Trusts steps, but for the bounds of memory.
 
+mod convolution;
+mod cross_entropy;
+mod dense;
 mod element;
 mod elementwise;
 mod float;
 mod indexing;
+mod integers;
 mod launch;
 mod matmul;
 mod memory;
 mod movement;
 mod number;
+mod optimizer;
+mod pooling;
+mod random;
 mod reduction;
 mod rows;
 mod source;

@@ -3,15 +3,19 @@
 //! Never knows which device it talks to; the inputs are the same on each run.
 
 mod compare;
+mod convolution;
 mod elementwise;
 mod host;
 mod indexing;
 mod matmul;
+mod pooling;
+mod random;
 mod reduction;
 mod rows;
 mod sessions;
+mod training;
 
-use crate::{Device, Session, SessionError, SessionLimits};
+use crate::{Device, LaneError, Session, SessionError, SessionLimits};
 use compare::Tolerance;
 use host::{Form, Host, Random};
 use quern_operators::{Description, Dtype, Kernel, Operator, Shape};
@@ -33,6 +37,10 @@ pub fn suite(device: &dyn Device) -> Report {
     matmul::cases(&mut trial);
     rows::cases(&mut trial);
     indexing::cases(&mut trial);
+    convolution::cases(&mut trial);
+    pooling::cases(&mut trial);
+    training::cases(&mut trial);
+    random::cases(&mut trial);
     sessions::cases(&mut trial);
     trial.report
 }
@@ -47,33 +55,77 @@ struct Trial<'a> {
 impl Trial<'_> {
     /// Tries an operator on inputs, each in every form at a time.
     fn operator(&mut self, kernel: Kernel, inputs: &[&Host], expected: &Host, within: Tolerance) {
+        self.operators(kernel, inputs, &[expected], within);
+    }
+
+    /// The same with several results.
+    fn operators(
+        &mut self,
+        kernel: Kernel,
+        inputs: &[&Host],
+        expected: &[&Host],
+        within: Tolerance,
+    ) {
         for form in Form::ALL {
             let shapes: Vec<_> = inputs.iter().map(|input| input.description()).collect();
             let case = format!("{kernel:?} of {shapes:?}, {form:?}");
-            let found = self.run(&kernel, inputs, form);
-            self.note(case, found.and_then(|found| compare::same(&found, expected, within)));
+            let outcome = self.run(&kernel, inputs, form).and_then(|found| {
+                if found.len() != expected.len() {
+                    return Err(format!("{} results, not {}", found.len(), expected.len()));
+                }
+                let mut pairs = found.iter().zip(expected);
+                pairs.try_for_each(|(found, expected)| compare::same(found, expected, within))
+            });
+            self.note(case, outcome);
         }
     }
 
-    fn run(&mut self, kernel: &Kernel, inputs: &[&Host], form: Form) -> Result<Host, String> {
+    fn run(&mut self, kernel: &Kernel, inputs: &[&Host], form: Form) -> Result<Vec<Host>, String> {
         let mut session = self.session(1 << 26)?;
-        let run = |session: &mut Session| -> Result<Host, SessionError> {
+        let run = |session: &mut Session| -> Result<Vec<Host>, SessionError> {
             let mut ids = Vec::new();
             for input in inputs {
                 ids.push(input.upload(session, form)?);
             }
             let outputs = session.run(&Operator::Kernel(kernel.clone()), &ids)?;
-            let (description, bytes) = (session.describe(outputs[0])?, session.read(outputs[0])?);
+            let mut found = Vec::new();
+            for id in &outputs {
+                found.push(Host::decode(session.describe(*id)?, &session.read(*id)?));
+            }
             for id in ids.into_iter().chain(outputs) {
                 session.release(id)?;
             }
-            Ok(Host::decode(description, &bytes))
+            Ok(found)
         };
         let found = run(&mut session).map_err(|error| error.to_string())?;
         match session.usage().bytes {
             0 => Ok(found),
             bytes => Err(format!("{bytes} bytes are in use when all was released")),
         }
+    }
+
+    /// An index out of range is told by the time the result is read, and ends the session.
+    fn out_of_range(&mut self, kernel: Kernel, inputs: &[&Host], index: i64, size: u64) {
+        let expected = LaneError::Index { operator: kernel.name(), index, size };
+        let outcome = self.session(1 << 20).and_then(|mut session| {
+            let mut ids = Vec::new();
+            for input in inputs {
+                ids.push(input.upload(&mut session, Form::Dense).map_err(|e| e.to_string())?);
+            }
+            let outputs = session.run(&Operator::Kernel(kernel.clone()), &ids);
+            let told = match outputs {
+                Ok(outputs) => session.read(outputs[0]).map(|_| ()),
+                Err(error) => Err(error),
+            };
+            let again = session.read(ids[0]).map(|_| ());
+            let released = session.release(ids[0]);
+            let failed = Err(SessionError::Lane(expected));
+            match (told == failed, again == failed, released) {
+                (true, true, Ok(())) => Ok(()),
+                outcome => Err(format!("{told:?}, then {again:?}: {outcome:?}")),
+            }
+        });
+        self.note(format!("{kernel:?} with index {index}"), outcome);
     }
 
     fn session(&self, bytes: u64) -> Result<Session, String> {

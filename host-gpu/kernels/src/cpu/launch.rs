@@ -3,9 +3,9 @@
 use bytemuck::Pod;
 
 use super::{
-    elementwise, indexing, matmul,
+    convolution, cross_entropy, elementwise, indexing, matmul,
     memory::{Memory, Workspace},
-    movement, reduction, rows,
+    movement, optimizer, pooling, random, reduction, rows,
     source::Source,
     threads::Threads,
 };
@@ -109,7 +109,24 @@ impl<'a> Launch<'a> {
 
     /// Computes every element of every output.
     pub(super) fn run(&self, kernel: &Kernel, out: &mut [&mut [u8]]) -> Result<(), LaneError> {
-        let [out] = out else { unreachable!("no kernel has several outputs") };
+        match (kernel, out) {
+            (kernel, [out]) => return self.run_one(kernel, out),
+            (Kernel::CrossEntropy(parameters), [loss, gradient]) => {
+                let name = kernel.name();
+                cross_entropy::cross_entropy(self, parameters, name, loss, gradient)?;
+            }
+            (Kernel::Sgd(sgd), [parameter, velocity]) => {
+                optimizer::sgd(self, sgd, parameter, Some(velocity));
+            }
+            (Kernel::Adam(adam), [parameter, first, second]) => {
+                optimizer::adam(self, adam, parameter, [first, second]);
+            }
+            _ => unreachable!("no other kernel has several outputs"),
+        }
+        Ok(())
+    }
+
+    fn run_one(&self, kernel: &Kernel, out: &mut [u8]) -> Result<(), LaneError> {
         match kernel {
             Kernel::Fill(fill) => elementwise::fill(self, fill, out),
             Kernel::Copy => self.read(out),
@@ -131,6 +148,24 @@ impl<'a> Launch<'a> {
             Kernel::Gather(axis) => return indexing::gather(self, *axis, kernel.name(), out),
             Kernel::ScatterAdd(axis) => {
                 return indexing::scatter_add(self, *axis, kernel.name(), out);
+            }
+            Kernel::Convolution(by) => return convolution::forward(self, by, out),
+            Kernel::ConvolutionInputGradient(gradient) => {
+                return convolution::input_gradient(self, &gradient.convolution, out);
+            }
+            Kernel::ConvolutionWeightGradient(gradient) => {
+                return convolution::weight_gradient(self, &gradient.convolution, out);
+            }
+            Kernel::MaxPool(pool) => return pooling::max(self, pool, out),
+            Kernel::MaxPoolGradient(pool) => return pooling::max_gradient(self, pool, out),
+            Kernel::AveragePool(pool) => return pooling::average(self, pool, out),
+            Kernel::AveragePoolGradient(gradient) => {
+                return pooling::average_gradient(self, &gradient.pool, out);
+            }
+            Kernel::Sgd(sgd) => optimizer::sgd(self, sgd, out, None),
+            Kernel::Random(random) => random::random(self, random, out),
+            Kernel::CrossEntropy(_) | Kernel::Adam(_) => {
+                unreachable!("planned for several outputs")
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ const PANEL_COLUMNS: usize = 512;
 const PANEL_DEPTH: usize = 512;
 
 /// A matrix in a slice that it lies within.
-struct Matrix<'a, T> {
+pub(super) struct Matrix<'a, T> {
     elements: &'a [T],
     rows: usize,
     columns: usize,
@@ -31,7 +31,7 @@ struct Matrix<'a, T> {
 }
 
 impl<'a, T> Matrix<'a, T> {
-    fn new(elements: &'a [T], [rows, columns]: [usize; 2], strides: [usize; 2]) -> Self {
+    pub(super) fn new(elements: &'a [T], [rows, columns]: [usize; 2], strides: [usize; 2]) -> Self {
         let [row_stride, column_stride] = strides;
         let matrix = Self { elements, rows, columns, row_stride, column_stride };
         if rows > 0 && columns > 0 {
@@ -39,6 +39,17 @@ impl<'a, T> Matrix<'a, T> {
             assert!(last < elements.len(), "a matrix lies within its buffer");
         }
         matrix
+    }
+
+    /// Its columns as rows.
+    pub(super) fn turned(&self) -> Self {
+        Self {
+            elements: self.elements,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
     }
 }
 
@@ -154,7 +165,16 @@ impl<'a, T: Element> Batch<'a, T> {
     }
 }
 
-/// Writes the product to `out`, or adds it to what is there.
+/// Writes the product to `out`, row by row, or adds it to what is there, with one thread.
+pub(super) fn multiply_alone<T: Number>(
+    left: &Matrix<T>,
+    right: &Matrix<T>,
+    out: &mut [T],
+    add: bool,
+) {
+    multiply(left, right, out, add, gemm::Parallelism::None);
+}
+
 fn multiply<T: Number>(
     left: &Matrix<T>,
     right: &Matrix<T>,
@@ -221,7 +241,7 @@ fn multiply_by_panels<T: Element<Compute = f32>>(
                     let left = left_panel.load(left, rows.clone(), depth.clone());
                     let right = right_panel.load(right, depth, columns.clone());
                     let add = begin > 0;
-                    multiply(&left, &right, &mut sums, add, gemm::Parallelism::None);
+                    multiply_alone(&left, &right, &mut sums, add);
                 }
                 let lines = band.chunks_mut(n).zip(sums.chunks(columns.len()));
                 lines.for_each(|(line, sums)| T::narrow(sums, &mut line[columns.clone()]));
