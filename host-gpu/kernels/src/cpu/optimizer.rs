@@ -52,7 +52,7 @@ pub(super) fn adam(launch: &Launch, adam: &Adam, parameter: &mut [u8], moments: 
             decay: C::of_f64(coupled),
             kept: C::of_f64(1.0 - decoupled),
         };
-        let moments = moments.map(|moment| bytemuck::cast_slice_mut(moment));
+        let moments = moments.map(bytemuck::cast_slice_mut);
         each::<T, 2>(launch, bytemuck::cast_slice_mut(parameter), moments, rule);
     });
 }

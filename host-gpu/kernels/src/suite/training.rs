@@ -70,6 +70,9 @@ fn reference(row: &[f64], label: i64, parameters: &CrossEntropy) -> (f64, Vec<f6
     (loss, gradient)
 }
 
+/// Logits of two classes, the label, the loss and its gradient.
+type Row = ([f64; 2], f64, f64, [f64; 2]);
+
 /// Large logits don't overflow, an impossible class costs nothing unless it is the label, and NaN
 /// spoils its row alone.
 fn special(trial: &mut Trial, dtype: Dtype) {
@@ -81,9 +84,7 @@ fn special(trial: &mut Trial, dtype: Dtype) {
         ([-1e4, 1e4], 0.0, 2e4, [-1.0, 1.0]),
         ([nan, 0.0], 1.0, nan, [nan, nan]),
     ];
-    let rows = |part: fn(&([f64; 2], f64, f64, [f64; 2])) -> Vec<f64>| {
-        table.iter().flat_map(part).collect::<Vec<_>>()
-    };
+    let rows = |part: fn(&Row) -> Vec<f64>| table.iter().flat_map(part).collect::<Vec<_>>();
     let logits = Host::of(dtype, &[5, 2], rows(|row| row.0.to_vec()));
     let labels = Host::of(Dtype::Int64, &[5], rows(|row| vec![row.1]));
     let loss = Host::of(dtype, &[5], rows(|row| vec![row.2]));
