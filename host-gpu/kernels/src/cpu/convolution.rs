@@ -27,6 +27,9 @@ const PANEL_COLUMNS: usize = 256;
 const PANEL_LINES: usize = 512;
 const SUM_ROWS: usize = 256;
 
+/// Channels for which it pays that another thread looks at the same pixels.
+const FEWEST_CHANNELS: usize = 8;
+
 pub(super) fn forward(
     launch: &Launch,
     convolution: &Convolution,
@@ -150,13 +153,16 @@ impl<T: Element> Products<'_, T> {
         }
         let (count, cost) = (out.len() / image, depth / 16);
         if count >= threads.count() {
-            let few = PANEL_COLUMNS.div_ceil(places).min(count.div_ceil(threads.count()));
+            let few = PANEL_COLUMNS.div_ceil(places);
             return threads.rows(out, few * image, cost, |start, chunk| {
-                let images = start * few..start * few + chunk.len() / image;
-                self.images_into(images, chunk);
+                for (number, out) in chunk.chunks_mut(few * image).enumerate() {
+                    let first = (start + number) * few;
+                    self.images_into(first..first + out.len() / image, out);
+                }
             });
         }
         let parts = threads.count().div_ceil(count * self.groups);
+        let parts = parts.min(self.made / FEWEST_CHANNELS).max(1);
         let few = self.made.div_ceil(parts);
         threads.rows(out, few * places, cost, |start, chunk| {
             self.channels_into(start * few, chunk);

@@ -22,7 +22,9 @@ use crate::{
 };
 use quern_operators::Convolution;
 
-/// Lines that a thread takes at a time, at most.
+/// Lines that a thread takes at a time: as many however many threads there are, since products of
+/// few lines are summed up in another order.
+const FEWEST_LINES: usize = 24;
 const LINES: usize = 128;
 
 pub(in crate::cpu) fn weight_gradient(
@@ -68,7 +70,7 @@ impl<T: Element> Sums<'_, T> {
         }
         // A row for each line of what windows see: so threads can share them out.
         let mut sums = launch.workspace::<T::Compute>(out.len())?;
-        let few = (self.groups * depth).div_ceil(2 * threads.count()).clamp(1, LINES);
+        let few = (self.groups * depth).div_ceil(16).clamp(FEWEST_LINES, LINES);
         let cost = (self.images * self.lowering.places()).div_ceil(16);
         threads.rows(&mut sums[..], few * self.made, cost, |start, chunk| {
             self.lines_into(start * few, chunk);
