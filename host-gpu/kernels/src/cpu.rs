@@ -1,12 +1,15 @@
 //! The device that is always there: tensors in the host's memory, computed by its processors as
 //! soon as they are asked for. Trusts steps, but for the bounds of memory.
 
+mod attention;
 mod convolution;
 mod cross_entropy;
 mod dense;
+mod distances;
 mod element;
 mod elementwise;
 mod float;
+mod histogram;
 mod indexing;
 mod integers;
 mod launch;
@@ -15,10 +18,12 @@ mod memory;
 mod movement;
 mod number;
 mod optimizer;
+mod ordering;
 mod pooling;
 mod random;
 mod reduction;
 mod rows;
+mod scan;
 mod source;
 mod threads;
 mod vector;

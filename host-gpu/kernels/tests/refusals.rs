@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use quern_kernels::{
     CpuDevice, Device, Lane, LaneError, Operand, Session, SessionError, SessionLimits, Step,
 };
-use quern_operators::{Description, Dtype, Kernel, Norm, Shape, View};
+use quern_operators::{Description, Dtype, Kernel, Norm, Shape, Sort, View};
 
 fn session(limits: SessionLimits) -> Session {
     let device = CpuDevice::new(NonZeroUsize::MIN).expect("a thread");
@@ -141,5 +141,18 @@ fn what_a_kernel_computes_with_stays_within_the_budget() {
         assert!(device.held_bytes() <= limits.bytes);
         drop(session);
         assert_eq!(device.held_bytes(), 0);
+    }
+}
+
+#[test]
+fn what_is_sorted_with_stays_within_the_budget() {
+    // A tensor, values, places, and a word for each element.
+    for (bytes, missing) in [(256 + 256 + 512 + 512, None), (256 + 256 + 512 + 256, Some(512))] {
+        let mut session = session(SessionLimits::of_bytes(bytes));
+        let x = session.upload(description(Dtype::Fp32, &[64]), &[0; 256]).expect("room");
+        let sort = Kernel::Sort(Sort { axis: 0, descending: false });
+        let outcome = session.run(&sort.into(), &[x]).map(|outputs| outputs.len());
+        let failed = missing.map(|bytes| SessionError::Lane(LaneError::Memory { bytes }));
+        assert_eq!(outcome, failed.map_or(Ok(2), Err));
     }
 }

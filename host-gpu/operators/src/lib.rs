@@ -15,7 +15,10 @@
 //! | reductions | sum, product (INT64 of integers), max, min, arg-max, arg-min | all but BOOL |
 //! | | mean | floats |
 //! | | any, all | BOOL |
-//! | matrices | matmul, batched | floats |
+//! | | cumulative sum (INT64 of integers) | all but BOOL |
+//! | ordering | sort, top-k, histogram | all but BOOL |
+//! | matrices | matmul, pairwise distances, batched | floats |
+//! | | scaled dot-product attention | floats, a mask also BOOL |
 //! | rows | softmax, log-softmax, layer norm, RMS norm | floats |
 //! | joining | concat | all |
 //! | indexing | gather (also an embedding) | all, by INT32 or INT64 |
@@ -40,10 +43,10 @@ pub use calls::{KernelCalls, KernelSession, OpenError, SessionRequest};
 pub use dtype::{Accepts, Dtype, UnsupportedDtype};
 pub use layout::Layout;
 pub use operator::{
-    Adam, ArgReduce, AveragePoolGradient, Binary, Clamp, Comparison, Convolution,
+    Adam, ArgReduce, Attention, AveragePoolGradient, Binary, Clamp, Comparison, Convolution,
     ConvolutionInputGradient, ConvolutionWeightGradient, CrossEntropy, Distribution, Extreme, Fill,
-    Kernel, Logical, Norm, Operator, OperatorError, Padding, Plan, Pool, Random, Range, Reduce,
-    Reduction, Scalar, Seen, Sgd, Unary, View,
+    Histogram, Kernel, Logical, Metric, Norm, Operator, OperatorError, Padding, Plan, Pool, Random,
+    Range, Reduce, Reduction, Scalar, Seen, Sgd, Sort, TopK, Unary, View,
 };
 pub use session::{LaneError, SessionError, SessionLimits, TensorId, Usage};
 pub use shape::{Description, MAX_ELEMENTS, MAX_RANK, Shape, ShapeError};

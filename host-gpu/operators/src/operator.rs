@@ -2,27 +2,36 @@
 //! place that decides whether inputs fit and what comes out, before anything is allocated; it
 //! never looks at elements.
 
+mod attention;
 mod check;
 mod convolution;
 mod cross_entropy;
+mod distances;
 mod elementwise;
 mod error;
+mod histogram;
 mod indexing;
 mod joining;
 mod matmul;
 mod optimizer;
+mod ordering;
 mod pooling;
 mod random;
 mod reduction;
 mod rows;
+mod scan;
 mod sliding;
 mod view;
 
+pub use attention::Attention;
 pub use convolution::{Convolution, ConvolutionInputGradient, ConvolutionWeightGradient};
 pub use cross_entropy::CrossEntropy;
+pub use distances::Metric;
 pub use elementwise::{Binary, Clamp, Comparison, Fill, Logical, Scalar, Unary};
 pub use error::OperatorError;
+pub use histogram::Histogram;
 pub use optimizer::{Adam, Sgd};
+pub use ordering::{Sort, TopK};
 pub use pooling::{AveragePoolGradient, Pool};
 pub use random::{Distribution, Random};
 pub use reduction::{ArgReduce, Extreme, Reduce, Reduction};
@@ -73,9 +82,27 @@ pub enum Kernel {
     Reduce(Reduce),
     /// `(x)`: INT64, where along an axis the first extreme element is.
     ArgReduce(ArgReduce),
+    /// `(x)`: along an axis, the sum of each element and all before it; INT64 of integers, wrapping.
+    CumulativeSum(u8),
+    /// `(x)`: INT64, how many elements lie in each bin.
+    Histogram(Histogram),
+    /// `(x)`: the elements along an axis in order, and INT64, where they were.
+    Sort(Sort),
+    /// `(x)`: the first few of them, and INT64, where they were.
+    TopK(TopK),
     /// `(left, right)`: products of matrices, the two innermost dimensions; those before are
     /// broadcast. Turn a factor by a view: it costs nothing.
     Matmul,
+    /// `(left, right)`: how far each row of one matrix is from each row of another, the two innermost
+    /// dimensions; those before are broadcast.
+    Distances(Metric),
+    /// `(query, key, value)` or `(query, key, value, mask)`: for each query the mean of the values,
+    /// by the softmax of how the query multiplies with their keys. All are rows of matrices, the two
+    /// innermost dimensions; those before are broadcast. The mask broadcasts to queries by keys: of
+    /// BOOL it says which keys a query sees, else it is added to the scaled products. A query that
+    /// sees no key, or whose products are all -∞, gets 0. What is hidden has no weight, but its
+    /// value should be finite: 0 times infinity is NaN.
+    Attention(Attention),
     /// `(x)`: shares of the exponentials along the innermost axis.
     Softmax,
     /// `(x)`: their logarithms.
@@ -148,7 +175,13 @@ impl Kernel {
             Self::Clamp(_) => "clamp",
             Self::Reduce(reduce) => reduce.function.name(),
             Self::ArgReduce(reduce) => reduce.name(),
+            Self::CumulativeSum(_) => "cumulative-sum",
+            Self::Histogram(_) => "histogram",
+            Self::Sort(_) => "sort",
+            Self::TopK(_) => "top-k",
             Self::Matmul => "matmul",
+            Self::Distances(_) => "distances",
+            Self::Attention(_) => "attention",
             Self::Softmax => "softmax",
             Self::LogSoftmax => "log-softmax",
             Self::LayerNorm(_) => "layer-norm",
@@ -185,7 +218,13 @@ impl Kernel {
             Self::Clamp(clamp) => clamp.plan(&check),
             Self::Reduce(reduce) => reduce.plan(&check),
             Self::ArgReduce(reduce) => reduce.plan(&check),
+            Self::CumulativeSum(axis) => scan::cumulative_sum(*axis, &check),
+            Self::Histogram(histogram) => histogram.plan(&check),
+            Self::Sort(sort) => sort.plan(&check),
+            Self::TopK(top) => top.plan(&check),
             Self::Matmul => matmul::plan(&check),
+            Self::Distances(_) => Metric::plan(&check),
+            Self::Attention(attention) => attention.plan(&check),
             Self::Softmax | Self::LogSoftmax => rows::softmax(&check),
             Self::LayerNorm(norm) => norm.plan(&check, 2),
             Self::RmsNorm(norm) => norm.plan(&check, 1),

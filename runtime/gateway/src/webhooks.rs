@@ -97,9 +97,9 @@ pub(crate) struct DeliveryView {
     attempts: u32,
     /// When the call ended.
     created: Timestamp,
-    /// From when on it is no longer sent.
+    /// From when on it is not sent again, once it was sent in vain.
     expires: Timestamp,
-    /// When it is sent next; null unless it waits.
+    /// When it is sent next; null unless it waits, and while it waits for its webhook's secret.
     due: Option<Timestamp>,
     /// When it was taken or given up.
     ended: Option<Timestamp>,

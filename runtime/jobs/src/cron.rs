@@ -34,6 +34,8 @@ struct Watched {
     last: SystemTime,
     /// When to look at it next; none if no time ever comes.
     next: Option<SystemTime>,
+    /// Whether `last` is on the disk, if it is before what is there.
+    is_noted: bool,
 }
 
 type Key = (TenantId, Name);
@@ -65,13 +67,15 @@ pub(crate) async fn run(jobs: Arc<Jobs>) {
                 tracing::warn!(
                     ?by,
                     "the clock was set forward, or the machine was asleep: nothing that has expired \
-                     is removed for ten minutes"
+                     is removed or given up for ten minutes"
                 );
             }
             Some(ClockJump::Back(by)) => tracing::warn!(?by, "the clock was set back"),
             None => {}
         }
         watched.values_mut().for_each(|watch| watch.go_back(now));
+        let unnoted = watched.values_mut().filter(|watch| !watch.is_noted);
+        stream::iter(unnoted).for_each_concurrent(TOGETHER, |watch| watch.note(&jobs)).await;
         let due = watched.values_mut().filter(|watch| watch.next.is_some_and(|next| next <= now));
         // Some together, so that they share their commits; not all, for each holds its calls.
         stream::iter(due).for_each_concurrent(TOGETHER, |watch| watch.look(&jobs, now)).await;
@@ -118,9 +122,8 @@ async fn follow(
         let before = watched.remove(&key).filter(|before| before.schedule == *schedule);
         let noted = last.remove(&key).filter(|(created, _)| *created == schedule.created);
         let watch = before.or_else(|| {
-            // The clock may have been set back since.
-            let from = noted.map_or(schedule.created, |(_, last)| last).min(now);
-            Watched::new(schedule.clone(), from, now)
+            let last = noted.map_or(schedule.created, |(_, last)| last);
+            Watched::new(schedule.clone(), last, now)
         });
         if let Some(watch) = watch {
             kept.insert(key, watch);
@@ -140,7 +143,10 @@ impl Watched {
         match Timetable::parse(&spec.cron, &spec.time_zone, now) {
             Ok(timetable) => {
                 let next = timetable.next_after(last);
-                Some(Self { schedule, timetable, last, next })
+                let mut watched = Self { schedule, timetable, last, next, is_noted: true };
+                // The clock may have been set back since.
+                watched.go_back(now);
+                Some(watched)
             }
             Err(error) => {
                 tracing::error!(schedule = %schedule.name, %error, "schedule is not followed");
@@ -149,13 +155,39 @@ impl Watched {
         }
     }
 
-    /// Follows a clock that was set back behind the last time: the times between come again, and
-    /// those of them that were called are told by their keys.
+    /// Follows a clock that was set back behind the last time: the times between come again, of which
+    /// the queue knows those that were called.
     fn go_back(&mut self, now: SystemTime) {
         if self.last > now {
-            self.last = now;
+            self.last = self.timetable.last_until(now, true).unwrap_or(now);
             self.next = self.timetable.next_after(now);
+            self.is_noted = false;
         }
+    }
+
+    /// Writes down how far a clock has gone back, so that after a restart the times count as missed that
+    /// come until then.
+    async fn note(&mut self, jobs: &Jobs) {
+        let back = self.fire(self.last, self.last, Vec::new());
+        match jobs.queue.fire(back, jobs.config.waiting).await {
+            Ok(_) => self.is_noted = true,
+            Err(error) => {
+                let Schedule { tenant, name, .. } = &*self.schedule;
+                tracing::warn!(schedule = %name, %tenant, %error, "that the clock was set back can't be written");
+            }
+        }
+    }
+
+    fn fire(
+        &self,
+        until: SystemTime,
+        complete_since: SystemTime,
+        calls: Vec<(SystemTime, NewCall)>,
+    ) -> Fire {
+        let Schedule { tenant, name, spec, created } = &*self.schedule;
+        let (tenant, name, overlap) = (tenant.clone(), name.clone(), spec.overlap);
+        let (created, after) = (*created, self.last);
+        Fire { tenant, name, created, after, until, complete_since, calls, overlap }
     }
 
     /// Calls what has come due.
@@ -165,21 +197,13 @@ impl Watched {
             self.next = plan.next;
             return;
         };
-        let Schedule { tenant, name, spec, created } = &*self.schedule;
         let calls =
             plan.fire.into_iter().filter_map(|time| Some((time, self.call(jobs, time, now)?)));
-        let fire = Fire {
-            tenant: tenant.clone(),
-            name: name.clone(),
-            created: *created,
-            after: self.last,
-            until,
-            calls: calls.collect(),
-            overlap: spec.overlap,
-        };
+        let fire = self.fire(until, plan.complete_since, calls.collect());
+        let Schedule { tenant, name, .. } = &*self.schedule;
         match jobs.queue.fire(fire, jobs.config.waiting).await {
             Ok(Fired { calls, until, refusal }) => {
-                self.last = until;
+                (self.last, self.is_noted) = (until, true);
                 self.next = self.timetable.next_after(until);
                 jobs.metrics.fired.inc_by(calls as u64);
                 jobs.news.notify_one();
@@ -216,9 +240,10 @@ impl Watched {
             request,
             // No client can send this: a key of theirs is ASCII.
             key: Some(format!("schedule·{name}·{}·{}", since_epoch(*created), since_epoch(time))),
-            webhook: spec.webhook.clone(),
+            webhook: spec.webhook.as_ref().map(|webhook| jobs.named_webhook(tenant, webhook)),
             max_attempts: spec.max_attempts.unwrap_or(jobs.config.attempts),
             max_age: spec.max_age.map_or(jobs.config.age, |age| age.0),
+            lapses: spec.max_age.is_some(),
             created: now,
         })
     }

@@ -2,8 +2,8 @@
 //! them out is in `runner`.
 
 use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -13,11 +13,13 @@ use quern_store::{
     CallQuery, CallQueue, CallRecord, Cancellation, Catalog, ChangeError, EnqueueError, Enqueued,
     Found, NewCall, QueueFailure, Store,
 };
-use quern_types::{Callee, CarryOut, Courier, Digest, InvocationId, Name, TenantId};
+use quern_types::{
+    Callee, CarryOut, Courier, Digest, Hesitation, InvocationId, NamedWebhook, TenantId,
+};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{JobsConfig, cron, metrics::Metrics, runner, sweeper, webhooks};
+use crate::{JobsConfig, cron, metrics::Metrics, runner, sweeper, verdict::Moment, webhooks};
 
 /// The asynchronous calls of a server.
 pub struct Jobs {
@@ -34,6 +36,7 @@ pub struct Jobs {
     /// Cancelled when nothing more is to be begun.
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    hesitation: Mutex<Hesitation>,
 }
 
 /// A call that is to be taken in.
@@ -50,12 +53,13 @@ pub struct NewJob {
     /// What its caller names it by.
     pub key: Option<String>,
     /// The webhook that is told how it ends.
-    pub webhook: Option<Name>,
+    pub webhook: Option<NamedWebhook>,
     /// Of everything that a second call with its key must have in common with it.
     pub digest: Digest,
     /// How often it is tried; none: as the server is configured.
     pub attempts: Option<u32>,
-    /// For how long it is tried; none: as the server is configured.
+    /// For how long it is tried, and not begun once that is over; none: as the server is configured,
+    /// and it is begun once however long that takes.
     pub age: Option<Duration>,
 }
 
@@ -79,6 +83,7 @@ impl Jobs {
             changed: Notify::new(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            hesitation: Mutex::new(Hesitation::new(SystemTime::now(), Instant::now())),
         }))
     }
 
@@ -106,6 +111,13 @@ impl Jobs {
         self.store.catalog()
     }
 
+    /// This moment. Whoever decides by it, looks at the clock with it.
+    pub(crate) fn moment(&self) -> Moment {
+        let (now, steady) = (SystemTime::now(), Instant::now());
+        let mut hesitation = self.hesitation.lock().unwrap_or_else(PoisonError::into_inner);
+        Moment { now, hesitates: hesitation.holds(now, steady), random: fastrand::u64(..) }
+    }
+
     /// The limits.
     pub fn config(&self) -> &JobsConfig {
         &self.config
@@ -124,6 +136,7 @@ impl Jobs {
             digest,
             max_attempts: attempts.unwrap_or(self.config.attempts),
             max_age: age.unwrap_or(self.config.age),
+            lapses: age.is_some(),
             created: SystemTime::now(),
         };
         let enqueued = self.queue.enqueue(call, self.config.waiting).await?;

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     Jobs,
     backoff::Backoff,
-    verdict::{Moment, Outcome, Verdict, judge},
+    verdict::{Outcome, Verdict, judge, too_late},
 };
 
 /// Most calls of one claim.
@@ -98,7 +98,7 @@ async fn recover(jobs: &Jobs) -> Result<(), QueueFailure> {
         tracing::info!(calls = stranded.len(), "calls ran when the server ended last");
         // Together, so that they share their commits.
         let settle = stranded.into_iter().map(|(id, progress)| async move {
-            let verdict = judge(Outcome::Interrupted, &progress, jobs.backoff(), moment());
+            let verdict = judge(Outcome::Interrupted, &progress, jobs.backoff(), jobs.moment());
             jobs.metrics.tried(verdict.word());
             jobs.settle(id, &verdict, None).await
         });
@@ -113,11 +113,15 @@ async fn attempt(
     permit: OwnedSemaphorePermit,
 ) {
     let ClaimedCall { id, tenant, request, progress } = call;
-    let (verdict, response) = if SystemTime::now() >= progress.expires {
-        (Verdict::GivenUp("its time was over before it could be begun".into()), None)
-    } else {
-        let response = carrier.carry_out(id, tenant, request).await;
-        (judge(Outcome::from(&response), &progress, jobs.backoff(), moment()), Some(response))
+    let backoff = jobs.backoff();
+    let (verdict, response) = match too_late(&progress, backoff, jobs.moment()) {
+        Some(verdict) => (verdict, None),
+        None => {
+            let response = carrier.carry_out(id, tenant, request).await;
+            let moment = jobs.moment();
+            let outcome = Outcome::of(&response, moment.now);
+            (judge(outcome, &progress, backoff, moment), Some(response))
+        }
     };
     jobs.metrics.tried(verdict.word());
     tracing::debug!(%id, attempt = progress.attempts, ?verdict, "asynchronous call was tried");
@@ -185,8 +189,4 @@ impl Verdict {
             Self::Again { counts: false, .. } => "refused",
         }
     }
-}
-
-fn moment() -> Moment {
-    Moment { now: SystemTime::now(), random: fastrand::u64(..) }
 }

@@ -2,13 +2,12 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use quern_store::{Keep, QueueFailure};
-use quern_types::Hesitation;
 
-use crate::Jobs;
+use crate::{Jobs, verdict::Moment};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -19,11 +18,9 @@ const KEPT_MESSAGES: u64 = 10_000;
 
 /// Looks after the queue until nothing more is to be begun.
 pub(crate) async fn run(jobs: Arc<Jobs>) {
-    let mut hesitation = Hesitation::new(SystemTime::now(), Instant::now());
     loop {
-        let now = SystemTime::now();
-        let removes = !hesitation.holds(now, Instant::now());
-        if let Err(error) = look(&jobs, now, removes).await {
+        let Moment { now, hesitates, .. } = jobs.moment();
+        if let Err(error) = look(&jobs, now, !hesitates).await {
             tracing::warn!(%error, "the queue of asynchronous calls can't be swept");
         }
         if jobs.closes_within(PERIOD).await {

@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) fire: Vec<SystemTime>,
     /// The last time that has come; none if none has.
     pub(crate) until: Option<SystemTime>,
+    /// All times after this one, and up to `until`, are to be called.
+    pub(crate) complete_since: SystemTime,
     /// The next time; none if none ever comes.
     pub(crate) next: Option<SystemTime>,
 }
@@ -112,7 +114,7 @@ impl Timetable {
     }
 
     /// The last time up to a moment, or before it; none if there was none.
-    fn last_until(&self, moment: SystemTime, inclusive: bool) -> Option<SystemTime> {
+    pub(crate) fn last_until(&self, moment: SystemTime, inclusive: bool) -> Option<SystemTime> {
         let moment = Zoned::new(Timestamp::try_from(moment).ok()?, self.zone.clone());
         let last = self.cron.find_previous_occurrence(&moment, inclusive).ok()?;
         Some(last.timestamp().into())
@@ -127,18 +129,19 @@ impl Timetable {
             Missed::All => MOST_MISSED,
         };
         let until = self.last_until(now, true).filter(|time| *time > last);
-        let (mut fire, mut late) = (Vec::new(), 0);
+        let (mut fire, mut late, mut complete_since) = (Vec::new(), 0, last);
         let mut time = until;
         while let Some(due) = time {
             late += usize::from(now.duration_since(due).is_ok_and(|late| late > GRACE));
             if late > kept {
+                complete_since = due;
                 break;
             }
             fire.push(due);
             time = self.last_until(due, false).filter(|time| *time > last);
         }
         fire.reverse();
-        Plan { fire, until, next: self.next_after(until.unwrap_or(last)) }
+        Plan { fire, until, complete_since, next: self.next_after(until.unwrap_or(last)) }
     }
 }
 
@@ -219,20 +222,23 @@ mod tests {
         let hour = |hour: u32| at(&format!("2026-11-21T{hour:02}:00:00Z"));
         // The server was down from four to half past nine; ten is about to come.
         let (last, now) = (hour(4), at("2026-11-21T09:30:00Z"));
-        for (missed, expected) in [
-            (Missed::Skip, vec![]),
-            (Missed::Once, vec![hour(9)]),
-            (Missed::All, (5..=9).map(hour).collect()),
+        for (missed, expected, complete_since) in [
+            (Missed::Skip, vec![], hour(9)),
+            (Missed::Once, vec![hour(9)], hour(8)),
+            (Missed::All, (5..=9).map(hour).collect(), last),
         ] {
             let plan = hourly.plan(missed, last, now);
-            let expected = Plan { fire: expected, until: Some(hour(9)), next: Some(hour(10)) };
+            let (until, next) = (Some(hour(9)), Some(hour(10)));
+            let expected = Plan { fire: expected, until, complete_since, next };
             assert_eq!(plan, expected, "{missed:?}");
         }
         for missed in [Missed::Skip, Missed::Once, Missed::All] {
             let plan = hourly.plan(missed, hour(9), at("2026-11-21T10:00:30Z"));
             assert_eq!(plan.fire, [hour(10)], "{missed:?}: half a minute is not late");
             let plan = hourly.plan(missed, hour(10), at("2026-11-21T10:00:30Z"));
-            assert_eq!(plan, Plan { fire: vec![], until: None, next: Some(hour(11)) });
+            let (until, complete_since) = (None, hour(10));
+            let expected = Plan { fire: vec![], until, complete_since, next: Some(hour(11)) };
+            assert_eq!(plan, expected);
             let plan = hourly.plan(missed, hour(10), hour(3));
             assert_eq!(plan.fire, [], "{missed:?}: the clock was set back");
         }

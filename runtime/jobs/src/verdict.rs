@@ -4,9 +4,9 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header::RETRY_AFTER};
+use http::{Response, StatusCode};
 use quern_store::Progress;
-use quern_types::CallState;
+use quern_types::{CallState, retry_after};
 
 use crate::backoff::Backoff;
 
@@ -47,19 +47,39 @@ pub(crate) enum Outcome<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) now: SystemTime,
+    /// Whether the clock was set forward a short while ago, perhaps by mistake: nothing is given up for
+    /// its age then.
+    pub(crate) hesitates: bool,
     pub(crate) random: u64,
 }
 
-impl<'a> From<&'a Response<Bytes>> for Outcome<'a> {
-    fn from(response: &'a Response<Bytes>) -> Self {
-        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let seconds = text(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok());
+impl<'a> Outcome<'a> {
+    /// What an answer says.
+    pub(crate) fn of(response: &'a Response<Bytes>, now: SystemTime) -> Self {
+        let error = response.headers().get("quern-error");
         Self::Answered {
             status: response.status(),
-            error: text("quern-error"),
-            wait: seconds.map(Duration::from_secs),
+            error: error.and_then(|value| value.to_str().ok()),
+            wait: retry_after(response.headers(), now),
         }
     }
+}
+
+/// What comes of a call that is too old to be begun; none if it is to be begun. One that was never begun
+/// is, however old it is, unless its caller has said for how long it may be tried: the server may have
+/// been down all the while.
+pub(crate) fn too_late(progress: &Progress, backoff: Backoff, moment: Moment) -> Option<Verdict> {
+    let Moment { now, hesitates, random } = moment;
+    let is_first = progress.attempts <= 1;
+    if now < progress.expires || (is_first && !progress.lapses) {
+        return None;
+    }
+    if !hesitates {
+        return Some(Verdict::GivenUp("its time was over before it could be begun".into()));
+    }
+    let pause = backoff.pause(progress.refusals.saturating_add(1), random);
+    let reason = "its time is over by a clock that was set forward a short while ago".to_owned();
+    Some(Verdict::Again { pause, counts: false, reason })
 }
 
 /// Decides what comes of a try.
@@ -69,7 +89,7 @@ pub(crate) fn judge(
     backoff: Backoff,
     moment: Moment,
 ) -> Verdict {
-    let Moment { now, random } = moment;
+    let Moment { now, hesitates, random } = moment;
     let (reason, wait, counts) = match outcome {
         Outcome::Interrupted => ("the server ended while it ran".to_owned(), None, true),
         Outcome::Answered { status, .. } if status.as_u16() < 400 => {
@@ -96,15 +116,18 @@ pub(crate) fn judge(
     let tries = if counts { progress.attempts } else { progress.refusals.saturating_add(1) };
     let wait = wait.unwrap_or_default().min(backoff.longest);
     let pause = backoff.pause(tries, random).max(wait);
-    match now.checked_add(pause) {
-        Some(due) if due < progress.expires => Verdict::Again { pause, counts, reason },
-        _ => Verdict::GivenUp(format!("{reason}, and its time is over")),
+    let is_over = now.checked_add(pause).is_none_or(|due| due >= progress.expires);
+    match is_over && !hesitates {
+        false => Verdict::Again { pause, counts, reason },
+        true => Verdict::GivenUp(format!("{reason}, and its time is over")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
+
+    use http::header::RETRY_AFTER;
 
     use super::*;
 
@@ -113,11 +136,12 @@ mod tests {
 
     fn progress(attempts: u32) -> Progress {
         let expires = UNIX_EPOCH + Duration::from_secs(1_000);
-        Progress { attempts, max_attempts: 3, refusals: 0, expires }
+        Progress { attempts, max_attempts: 3, refusals: 0, expires, lapses: false }
     }
 
     fn at(seconds: u64) -> Moment {
-        Moment { now: UNIX_EPOCH + Duration::from_secs(seconds), random: 1 << 63 }
+        let now = UNIX_EPOCH + Duration::from_secs(seconds);
+        Moment { now, hesitates: false, random: 1 << 63 }
     }
 
     fn answered(status: u16, error: Option<&'static str>, wait: Option<u64>) -> Outcome<'static> {
@@ -190,17 +214,49 @@ mod tests {
     }
 
     #[test]
+    fn what_was_never_begun_is_begun_however_old_it_is() {
+        let begun = |attempts, lapses, seconds| {
+            let progress = Progress { lapses, ..progress(attempts) };
+            too_late(&progress, BACKOFF, at(seconds)).is_none()
+        };
+        for lapses in [false, true] {
+            assert!(begun(1, lapses, 999) && begun(3, lapses, 999), "their time is not over");
+        }
+        assert!(begun(1, false, 1_000) && begun(1, false, 1 << 30));
+        let over = "its time was over before it could be begun";
+        for (attempts, lapses) in [(1, true), (2, false), (2, true)] {
+            let progress = Progress { lapses, ..progress(attempts) };
+            let verdict = too_late(&progress, BACKOFF, at(1_000));
+            assert_eq!(verdict, Some(Verdict::GivenUp(over.into())), "{attempts} {lapses}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_given_up_for_its_age_by_a_clock_that_was_set_forward() {
+        let moment = Moment { hesitates: true, ..at(1 << 30) };
+        let old = Progress { lapses: true, refusals: 2, ..progress(1) };
+        let waits =
+            again(16, false, "its time is over by a clock that was set forward a short while ago");
+        assert_eq!(too_late(&old, BACKOFF, moment), Some(waits));
+        assert_eq!(too_late(&progress(1), BACKOFF, moment), None);
+        let failed = judge(answered(500, None, None), &old, BACKOFF, moment);
+        assert_eq!(failed, again(4, true, "it was answered with 500"));
+        let last = judge(answered(500, None, None), &progress(3), BACKOFF, moment);
+        assert!(matches!(last, Verdict::GivenUp(_)), "its tries are used up");
+    }
+
+    #[test]
     fn answers_are_read_from_their_heads() {
+        let now = UNIX_EPOCH + Duration::from_secs(946_684_739);
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-        assert_eq!(Outcome::from(&response), answered(429, None, None));
+        assert_eq!(Outcome::of(&response, now), answered(429, None, None));
         let headers = response.headers_mut();
         headers.insert("quern-error", "busy".parse().expect("a value"));
         headers.insert(RETRY_AFTER, "7".parse().expect("a value"));
-        assert_eq!(Outcome::from(&response), answered(429, Some("busy"), Some(7)));
-        // A date is allowed, too; it is left to the pauses.
+        assert_eq!(Outcome::of(&response, now), answered(429, Some("busy"), Some(7)));
         let date = "Fri, 31 Dec 1999 23:59:59 GMT".parse().expect("a value");
         response.headers_mut().insert(RETRY_AFTER, date);
-        assert_eq!(Outcome::from(&response), answered(429, Some("busy"), None));
+        assert_eq!(Outcome::of(&response, now), answered(429, Some("busy"), Some(60)));
     }
 }

@@ -1,6 +1,7 @@
 //! Webhooks as the edge sees them: put, given another secret, deleted; and the messages to them. They
 //! are sent in `sender`.
 
+mod held;
 mod message;
 mod sender;
 mod signature;
@@ -12,13 +13,21 @@ use std::{
 };
 
 use quern_store::{
-    Announcement, DeliveryQuery, DeliveryRecord, QueueFailure, Retry, RetryError, WebhookError,
+    Announcement, DeliveryQuery, DeliveryRecord, GivingUp, QueueFailure, Retry, RetryError,
+    WebhookError,
 };
-use quern_types::{Caller, DeliveryId, Name, SecretValue, TenantId, Webhook, WebhookUrl};
+use quern_types::{
+    Caller, DeliveryId, Name, NamedWebhook, SecretValue, TenantId, Webhook, WebhookUrl,
+};
 
 pub(crate) use self::sender::run;
 use self::signature::new_secret;
 use crate::Jobs;
+
+/// Why messages are given up whose webhook is gone.
+const DELETED: &str = "its webhook was deleted";
+/// Messages that one step gives up or lets go: others wait for the disk meanwhile.
+const STEP: usize = 500;
 
 impl Jobs {
     /// Adds a webhook, and returns the secret that its messages will be signed with; or gives one that
@@ -49,7 +58,25 @@ impl Jobs {
 
     /// Takes a webhook away. Messages that wait for it are given up.
     pub async fn delete_webhook(&self, caller: &Caller, name: Name) -> Result<(), WebhookError> {
-        self.catalog().delete_webhook(caller, name).await
+        let webhook = self.webhook(&caller.tenant, &name)?.named();
+        self.catalog().delete_webhook(caller, name).await?;
+        if let Err(error) = self.give_up_messages(&caller.tenant, &webhook).await {
+            tracing::warn!(%error, "messages to a deleted webhook are given up when they are due only");
+        }
+        Ok(())
+    }
+
+    async fn give_up_messages(
+        &self,
+        tenant: &TenantId,
+        webhook: &NamedWebhook,
+    ) -> Result<(), QueueFailure> {
+        let at = SystemTime::now();
+        let kept_until = at + self.config.webhooks.keep;
+        let end = GivingUp { at, kept_until, reason: DELETED, most: STEP };
+        let step = || self.queue.give_up_deliveries(tenant.clone(), webhook.clone(), end.clone());
+        while step().await? == STEP {}
+        Ok(())
     }
 
     /// A tenant's webhooks, by name.
@@ -65,6 +92,13 @@ impl Jobs {
     pub fn webhook(&self, tenant: &TenantId, name: &Name) -> Result<Arc<Webhook>, WebhookError> {
         let found = self.catalog().webhook(tenant, name);
         found.ok_or_else(|| WebhookError::NotFound { name: name.clone() })
+    }
+
+    /// The webhook of a tenant that has a name now; if there is none, the one that will have it.
+    pub(crate) fn named_webhook(&self, tenant: &TenantId, name: &Name) -> NamedWebhook {
+        let found = self.catalog().webhook(tenant, name);
+        let none = || NamedWebhook { name: name.clone(), created: None };
+        found.map_or_else(none, |webhook| webhook.named())
     }
 
     /// The messages that are asked for, the newest first.

@@ -72,14 +72,15 @@ pub use metrics::BackupEnd;
 pub use queue::{
     Announcement, CallQuery, CallQueue, CallRecord, Cancellation, ChangeError, ClaimLimits,
     Claimed, ClaimedCall, Delivery, DeliveryCounts, DeliveryQuery, DeliveryRecord, Due, DueQuery,
-    Ending, EnqueueError, Enqueued, Fire, Fired, Found, Keep, LastFire, NewCall, Next, Pause,
-    Progress, QueueFailure, QueueFull, QueueLimits, Retry, RetryError, Scope, Sending, Usage,
+    Ending, EnqueueError, Enqueued, Fire, Fired, Found, GivingUp, HeldWebhook, Keep, LastFire,
+    NewCall, Next, Pause, Progress, QueueFailure, QueueFull, QueueLimits, Retry, RetryError, Scope,
+    Sending, Usage,
 };
 pub use recent::{RecentFunction, RecentFunctions};
 pub use removal::{DeleteVersionError, VersionUse};
 pub use schedules::ScheduleError;
 pub use secrets_key::{InvalidSecretsKey, SecretsKey, SecretsKeyId};
-pub use settings::{ConfigChange, Gone, RotateError, SettingError, rotate_secrets};
+pub use settings::{ConfigChange, Gone, RotateError, Rotated, SettingError, rotate_secrets};
 pub use sharing::SharingError;
 pub use store::{OpenError, Store, StoreConfig};
 pub use tenants::TenantLimitsError;

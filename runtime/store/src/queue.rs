@@ -9,8 +9,10 @@ mod deliver;
 mod delivery;
 mod enqueue;
 mod fires;
+mod held;
 mod read;
 mod settle;
+mod spans;
 mod sweep;
 mod writer;
 
@@ -23,7 +25,9 @@ use std::{
 
 use bytes::Bytes;
 use http::Response;
-use quern_types::{CallState, DeliveryId, InvocationId, Name, StorageFailure, TenantId};
+use quern_types::{
+    CallState, DeliveryId, InvocationId, Name, NamedWebhook, StorageFailure, TenantId,
+};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,10 +36,11 @@ pub use self::{
     call::{CallRecord, ClaimedCall, NewCall, Progress},
     change::{Cancellation, ChangeError},
     claim::{ClaimLimits, Claimed},
-    deliver::{Next, Retry, RetryError, Sending},
+    deliver::{GivingUp, Next, Retry, RetryError, Sending},
     delivery::{Delivery, DeliveryCounts, DeliveryQuery, DeliveryRecord, Due, DueQuery},
     enqueue::{EnqueueError, Enqueued, QueueFull, QueueLimits, Scope},
     fires::{Fire, Fired, LastFire},
+    held::HeldWebhook,
     read::{CallQuery, Found, Usage},
     settle::{Ending, Pause},
     sweep::Keep,
@@ -57,6 +62,10 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("queue/schema/02_fires.sql"),
     include_str!("queue/schema/03_callees.sql"),
     include_str!("queue/schema/04_deliveries.sql"),
+    include_str!("queue/schema/05_named_webhooks.sql"),
+    include_str!("queue/schema/06_held_deliveries.sql"),
+    include_str!("queue/schema/07_lapsing_calls.sql"),
+    include_str!("queue/schema/08_called_times.sql"),
 ];
 
 /// Why the queue can't be read or written; nothing was changed.
@@ -249,6 +258,32 @@ impl CallQueue {
         self.submit(move |connection| deliver::retry(connection, &tenant, id, &retry)).await
     }
 
+    /// Gives up some of the messages that wait for a webhook, which is gone; returns how many.
+    pub async fn give_up_deliveries(
+        &self,
+        tenant: TenantId,
+        webhook: NamedWebhook,
+        end: GivingUp,
+    ) -> Result<usize, QueueFailure> {
+        self.submit(move |connection| deliver::give_up(connection, &tenant, &webhook, &end).map(Ok))
+            .await
+    }
+
+    /// The webhooks for whose secrets messages wait.
+    pub async fn held_webhooks(&self) -> Result<Vec<HeldWebhook>, QueueFailure> {
+        self.read(held::webhooks).await
+    }
+
+    /// Has some of the messages sent now that wait for a webhook's secret; returns how many.
+    pub async fn release_deliveries(
+        &self,
+        webhook: HeldWebhook,
+        most: usize,
+        now: SystemTime,
+    ) -> Result<usize, QueueFailure> {
+        self.submit(move |connection| held::release(connection, &webhook, most, now).map(Ok)).await
+    }
+
     /// Removes some of the messages that are kept no longer; returns how many.
     pub async fn sweep_deliveries(
         &self,
@@ -347,6 +382,10 @@ fn stopped() -> QueueFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -371,5 +410,37 @@ mod tests {
             .expect("reads");
         let expected = [("hello", "http"), ("m", "inference")];
         assert_eq!(kinds, expected.map(|(target, kind)| (target.to_owned(), kind.to_owned())));
+    }
+
+    #[test]
+    fn what_an_older_server_has_queued_goes_on() {
+        let queue = Connection::open_in_memory().expect("opens");
+        let migrate = |steps: &[&str]| {
+            steps.iter().for_each(|step| queue.execute_batch(step).expect("migrates"));
+        };
+        migrate(&MIGRATIONS[..4]);
+        let id = Uuid::from_u128(1);
+        let insert = "INSERT INTO calls (id, tenant, target, method, path, state, digest, webhook,
+             max_attempts, max_age_us, created_us, expires_us, due_us, bytes)
+             VALUES (?1, 'a', 'f', 'POST', '/f/f', 'running', x'', 'shop', 1, 1, 1, 1, 1, 1)";
+        queue.execute(insert, [id.as_bytes()]).expect("inserts");
+        let insert = "INSERT INTO deliveries (id, tenant, webhook, call, body, state, created_us,
+             expires_us, due_us) VALUES (?1, 'a', 'shop', ?1, '{}', 'waiting', 1, 1, 1)";
+        queue.execute(insert, [id.as_bytes()]).expect("inserts");
+        queue.execute("INSERT INTO fires VALUES ('a', 'hourly', 1, 2, NULL)", []).expect("inserts");
+        migrate(&MIGRATIONS[4..]);
+        let (_, progress) = claim::stranded(&queue, 1).expect("reads")[0];
+        assert!(progress.lapses, "as it was taken in");
+        let query = DueQuery {
+            most: 9,
+            of_tenant: 9,
+            after: None,
+            under_way: HashMap::new(),
+            longest_pause: Duration::ZERO,
+            now: SystemTime::now(),
+        };
+        let due = delivery::due(&queue, &query).expect("reads").deliveries;
+        assert_eq!((due[0].webhook.name.as_str(), due[0].webhook.created), ("shop", None));
+        assert_eq!(fires::load(&queue).expect("reads").len(), 1);
     }
 }

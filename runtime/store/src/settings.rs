@@ -19,7 +19,7 @@ use rusqlite::{Connection, params};
 pub(crate) use self::operations::{
     ChangeConfig, SealedSecret, SetSecret, UnsetSecret, function_of,
 };
-pub use self::rotation::{RotateError, rotate_secrets};
+pub use self::rotation::{RotateError, Rotated, rotate_secrets};
 use crate::{
     SecretsKey, SecretsKeyId,
     rows::{self, Key},

@@ -3,7 +3,7 @@
 
 mod operations;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use quern_types::{Name, PreviousSecret, SecretValue, StorageFailure, TenantId, Webhook};
 use rusqlite::{Connection, params};
@@ -114,18 +114,25 @@ pub(crate) fn report_locked(webhooks: &[Arc<Webhook>], secrets_key: Option<&Secr
     }
 }
 
-/// Seals the secrets of all webhooks anew; returns the number of webhooks.
+/// Seals the secrets of all webhooks anew; returns the number of webhooks, and those whose secret before
+/// was damaged. That can sign nothing any more, as one that has expired, and goes.
 pub(crate) fn seal_anew(
     connection: &Connection,
-    old: &SecretsKey,
-    new: &SecretsKey,
-) -> Result<usize, RotateError> {
+    (old, new): (&SecretsKey, &SecretsKey),
+    now: SystemTime,
+) -> Result<(usize, Vec<(TenantId, Name)>), RotateError> {
     type Row = (String, String, String, Vec<u8>, Option<Vec<u8>>);
     let rows: Vec<Row> = connection
-        .prepare("SELECT tenant, name, sealed_with, sealed, previous FROM webhooks")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
+        .prepare(
+            "SELECT tenant, name, sealed_with, sealed,
+                 CASE WHEN previous_until_us > ?1 THEN previous END
+             FROM webhooks",
+        )?
+        .query_map([rows::microseconds(now)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
-    let mut changed = 0;
+    let (mut changed, mut dropped) = (0, Vec::new());
     for (tenant, name, sealed_with, sealed, previous) in rows {
         let sealed_with = SecretsKeyId::of_row(sealed_with);
         if sealed_with == *new.id() {
@@ -139,16 +146,23 @@ pub(crate) fn seal_anew(
             || RotateError::DamagedWebhook { tenant: tenant.clone(), webhook: name.clone() };
         let webhook: Name = name.parse().map_err(|_| damaged())?;
         let sealed_as = SealedAs::Webhook { tenant: &tenant, webhook: &webhook };
-        let anew = |sealed: &[u8]| {
-            let secret = old.open(&sealed_as, sealed).map_err(|_| damaged())?;
-            let sealed = new.seal(&sealed_as, &secret);
+        let seal = |secret: &str| {
+            let sealed = new.seal(&sealed_as, secret);
             sealed.map_err(|error| RotateError::Random { reason: error.to_string() })
         };
-        let sealed = anew(&sealed)?;
-        let previous = previous.as_deref().map(anew).transpose()?;
+        let sealed = seal(&old.open(&sealed_as, &sealed).map_err(|_| damaged())?)?;
+        let previous = match previous.map(|previous| old.open(&sealed_as, &previous)) {
+            None => None,
+            Some(Ok(secret)) => Some(seal(&secret)?),
+            Some(Err(_)) => {
+                dropped.push((tenant.clone(), webhook.clone()));
+                None
+            }
+        };
         connection
             .prepare_cached(
-                "UPDATE webhooks SET sealed_with = ?3, sealed = ?4, previous = ?5
+                "UPDATE webhooks SET sealed_with = ?3, sealed = ?4, previous = ?5,
+                     previous_until_us = CASE WHEN ?5 IS NOT NULL THEN previous_until_us END
                  WHERE tenant = ?1 AND name = ?2",
             )?
             .execute(params![
@@ -160,5 +174,5 @@ pub(crate) fn seal_anew(
             ])?;
         changed += 1;
     }
-    Ok(changed)
+    Ok((changed, dropped))
 }

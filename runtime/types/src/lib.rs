@@ -29,6 +29,7 @@ mod name;
 mod outcomes;
 mod priority;
 mod quantity;
+mod retry_after;
 mod schedule;
 mod schema;
 mod settings;
@@ -76,6 +77,7 @@ pub use name::{InvalidName, Name};
 pub use outcomes::{Latencies, OutcomeCounts, TrafficOutcomes};
 pub use priority::Priority;
 pub use quantity::{ByteSize, Period};
+pub use retry_after::retry_after;
 pub use schedule::{Missed, Overlap, Schedule, ScheduleSpec};
 pub use settings::{
     Configured, InvalidSecret, InvalidSettingKey, Redactor, Secret, SecretValue, SettingKey,
@@ -96,6 +98,6 @@ pub use traffic::{
 };
 pub use warm_up::{SampleInput, SampleValue, WarmUp};
 pub use webhook::{
-    Courier, DeliveryId, DeliveryState, InvalidDeliveryState, InvalidWebhookUrl, NotSent,
-    PreviousSecret, Receipt, Webhook, WebhookUrl,
+    Courier, DeliveryId, DeliveryState, InvalidDeliveryState, InvalidWebhookUrl, NamedWebhook,
+    NotSent, PreviousSecret, Receipt, Webhook, WebhookUrl,
 };

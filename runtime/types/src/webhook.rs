@@ -47,6 +47,16 @@ pub struct Webhook {
     pub previous: Option<PreviousSecret>,
 }
 
+/// The webhook that a call names, which is no other one that had its name before or has it later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedWebhook {
+    /// Its name.
+    pub name: Name,
+    /// When it was made; none: whichever has the name, as there was none when the call was taken in,
+    /// or this was not noted then.
+    pub created: Option<SystemTime>,
+}
+
 /// A secret that was replaced, and signs beside its successor for a while.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PreviousSecret {
@@ -104,6 +114,20 @@ pub struct Receipt {
 pub struct NotSent {
     /// What went wrong.
     pub reason: String,
+}
+
+impl Webhook {
+    /// What names this one.
+    pub fn named(&self) -> NamedWebhook {
+        NamedWebhook { name: self.name.clone(), created: Some(self.created) }
+    }
+}
+
+impl NamedWebhook {
+    /// Whether it is this one, of webhooks of the same tenant.
+    pub fn is(&self, webhook: &Webhook) -> bool {
+        self.name == webhook.name && self.created.is_none_or(|created| created == webhook.created)
+    }
 }
 
 impl WebhookUrl {
@@ -245,6 +269,33 @@ mod tests {
             assert_eq!(text.parse::<WebhookUrl>(), Err(InvalidWebhookUrl), "{text}");
         }
         assert!(!InvalidWebhookUrl.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn another_webhook_of_its_name_is_another_one() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let webhook = |name: &str, seconds| Webhook {
+            tenant: TenantId::default(),
+            name: name.parse().expect("a name"),
+            url: "https://example.com".parse().expect("an address"),
+            created: at(seconds),
+            secret_created: at(seconds),
+            secret: None,
+            previous: None,
+        };
+        let shop = webhook("shop", 1);
+        let unknown = NamedWebhook { created: None, ..shop.named() };
+        for (other, is_it, is_unknown) in [
+            (webhook("shop", 1), true, true),
+            (webhook("shop", 2), false, true),
+            (webhook("other", 1), false, false),
+        ] {
+            assert_eq!(
+                (shop.named().is(&other), unknown.is(&other)),
+                (is_it, is_unknown),
+                "{other:?}"
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::{path::Path, process::Command, sync::Arc};
 
 use reqwest::Method;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -133,6 +134,59 @@ async fn a_message_survives_a_kill_and_keeps_its_id() {
         assert_eq!(message.body, first.body);
         assert!(message.is_signed_with(&secret));
     }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_damaged_secret_goes_out_once_there_is_another() {
+    let receiver = Receiver::start(200);
+    let options = format!("{ALLOWED}{HASTY}");
+    let data = Arc::new(TempDir::new().expect("a folder"));
+    let server = start_on(data.clone(), &options);
+    server.deploy(&MISBEHAVE).await;
+    made(&server, &receiver.url()).await;
+    server.stop();
+    let catalog = Connection::open(data.path().join("data/catalog.sqlite")).expect("opens");
+    catalog.execute("UPDATE webhooks SET sealed = x'00'", []).expect("damaged");
+    drop(catalog);
+    let server = start_on(data, &options);
+    assert_eq!(server.get("/v1/webhooks/shop").await.json()["locked"], true);
+    let id = called(&server, "/f/misbehave/echo").await;
+    until("it is held back", async || {
+        let waiting = deliveries(&server, "?state=waiting").await;
+        waiting.iter().any(|waiting| {
+            let reason = waiting["reason"].as_str().unwrap_or_default();
+            waiting["invocation"] == *id && waiting["due"].is_null() && reason.contains("secret")
+        })
+    })
+    .await;
+    let rotated = server.post("/v1/webhooks/shop/rotate", "").await.json();
+    assert_eq!(rotated["previous_until"], Value::Null, "nobody can sign with what was before");
+    until("it is delivered", async || deliveries(&server, "?state=delivered").await.len() == 1)
+        .await;
+    let [message] = &receiver.messages()[..] else { panic!("one message") };
+    assert!(message.is_signed_with(rotated["secret"].as_str().expect("a secret")), "{message:?}");
+}
+
+#[tokio::test]
+async fn whoever_changes_the_key_is_told_of_a_secret_before_that_was_damaged() {
+    let server = start("");
+    made(&server, "https://example.com").await;
+    assert_eq!(server.post("/v1/webhooks/shop/rotate", "").await.status, 200);
+    let data = server.stop();
+    let catalog = Connection::open(data.path().join("data/catalog.sqlite")).expect("opens");
+    catalog.execute("UPDATE webhooks SET previous = x'00'", []).expect("damaged");
+    drop(catalog);
+    let (old, new) = (data.path().join("key"), data.path().join("new"));
+    new_key(&new);
+    let mut quern = Command::new(env!("CARGO_BIN_EXE_quern"));
+    quern.args(["secrets", "rotate", "--data"]).arg(data.path().join("data"));
+    quern.arg("--secrets-key-file").arg(&old).arg("--new-key-file").arg(&new);
+    let rotated = quern.output().expect("starts");
+    let said = String::from_utf8_lossy(&rotated.stderr);
+    assert!(rotated.status.success() && said.contains("webhook shop of tenant default"), "{said}");
+    std::fs::rename(new, old).expect("replaced");
+    let shown = start_on(data, "").get("/v1/webhooks/shop").await.json();
+    assert_eq!((&shown["locked"], &shown["previous_until"]), (&json!(false), &Value::Null));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::{
     dense::Dense,
     element::Element,
     launch::{Launch, with_float},
-    matmul::{Matrix, multiply_alone},
+    matmul::{Matrix, Product, multiply},
     number::Number,
     threads::Threads,
 };
@@ -237,7 +237,9 @@ impl<T: Element> Products<'_, T> {
             let seen = panel.fill(lines, width, |lines, panel| {
                 self.lowering.fill(&self.images, group, lines, tile, panel);
             });
-            multiply_alone(&weights, &seen, sums, begin > 0);
+            let (add, factor) = (begin > 0, T::Compute::ONE);
+            let product = Product { elements: sums, stride: width, add, factor };
+            multiply(&weights, &seen, product, gemm::Parallelism::None);
         }
     }
 

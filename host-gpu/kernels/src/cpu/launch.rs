@@ -3,9 +3,9 @@
 use bytemuck::Pod;
 
 use super::{
-    convolution, cross_entropy, elementwise, indexing, matmul,
+    attention, convolution, cross_entropy, distances, elementwise, histogram, indexing, matmul,
     memory::{Memory, Workspace},
-    movement, optimizer, pooling, random, reduction, rows,
+    movement, optimizer, ordering, pooling, random, reduction, rows, scan,
     source::Source,
     threads::Threads,
 };
@@ -110,22 +110,25 @@ impl<'a> Launch<'a> {
     /// Computes every element of every output.
     pub(super) fn run(&self, kernel: &Kernel, out: &mut [&mut [u8]]) -> Result<(), LaneError> {
         match (kernel, out) {
-            (kernel, [out]) => return self.run_one(kernel, out),
+            (Kernel::Sort(sort), [values, places]) => ordering::sort(self, sort, [values, places]),
+            (Kernel::TopK(top), [values, places]) => ordering::top_k(self, top, [values, places]),
             (Kernel::CrossEntropy(parameters), [loss, gradient]) => {
-                let name = kernel.name();
-                cross_entropy::cross_entropy(self, parameters, name, loss, gradient)?;
+                cross_entropy::cross_entropy(self, parameters, kernel.name(), loss, gradient)
             }
             (Kernel::Sgd(sgd), [parameter, velocity]) => {
                 optimizer::sgd(self, sgd, parameter, Some(velocity));
+                Ok(())
             }
             (Kernel::Adam(adam), [parameter, first, second]) => {
                 optimizer::adam(self, adam, parameter, [first, second]);
+                Ok(())
             }
-            _ => unreachable!("no other kernel has several outputs"),
+            (kernel, [out]) => self.run_one(kernel, out),
+            (kernel, out) => unreachable!("{} has not {} outputs", kernel.name(), out.len()),
         }
-        Ok(())
     }
 
+    /// The same for kernels with one output.
     fn run_one(&self, kernel: &Kernel, out: &mut [u8]) -> Result<(), LaneError> {
         match kernel {
             Kernel::Fill(fill) => elementwise::fill(self, fill, out),
@@ -139,7 +142,14 @@ impl<'a> Launch<'a> {
             Kernel::Clamp(clamp) => elementwise::clamp(self, clamp, out),
             Kernel::Reduce(reduce) => reduction::reduce(self, reduce, out),
             Kernel::ArgReduce(reduce) => reduction::arg_reduce(self, reduce, out),
+            Kernel::CumulativeSum(axis) => return scan::cumulative_sum(self, *axis, out),
+            Kernel::Histogram(histogram) => return histogram::histogram(self, histogram, out),
+            Kernel::Sort(_) | Kernel::TopK(_) | Kernel::CrossEntropy(_) | Kernel::Adam(_) => {
+                unreachable!("they have several outputs")
+            }
             Kernel::Matmul => matmul::matmul(self, out),
+            Kernel::Distances(metric) => distances::distances(self, *metric, out),
+            Kernel::Attention(attention) => return attention::attention(self, attention, out),
             Kernel::Softmax => rows::softmax(self, false, out),
             Kernel::LogSoftmax => rows::softmax(self, true, out),
             Kernel::LayerNorm(norm) => return rows::layer_norm(self, norm, out),
@@ -164,9 +174,6 @@ impl<'a> Launch<'a> {
             }
             Kernel::Sgd(sgd) => optimizer::sgd(self, sgd, out, None),
             Kernel::Random(random) => random::random(self, random, out),
-            Kernel::CrossEntropy(_) | Kernel::Adam(_) => {
-                unreachable!("planned for several outputs")
-            }
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ const SERIAL: usize = 1 << 19;
 /// Rows and columns of a panel, and how far it reaches along the inner dimension.
 const PANEL_ROWS: usize = 256;
 const PANEL_COLUMNS: usize = 512;
-const PANEL_DEPTH: usize = 512;
+pub(super) const PANEL_DEPTH: usize = 512;
 
 /// A matrix in a slice that it lies within.
 pub(super) struct Matrix<'a, T> {
@@ -41,15 +41,33 @@ impl<'a, T> Matrix<'a, T> {
         matrix
     }
 
-    /// Its columns as rows.
-    pub(super) fn turned(&self) -> Self {
+    /// The same with rows for columns.
+    pub(super) fn turned(self) -> Self {
         Self {
-            elements: self.elements,
             rows: self.columns,
             columns: self.rows,
             row_stride: self.column_stride,
             column_stride: self.row_stride,
+            ..self
         }
+    }
+}
+
+/// Where a product of matrices goes.
+pub(super) struct Product<'a, T> {
+    pub(super) elements: &'a mut [T],
+    /// How far apart its rows lie.
+    pub(super) stride: usize,
+    /// Whether it is added to what is there.
+    pub(super) add: bool,
+    /// What it is multiplied by.
+    pub(super) factor: T,
+}
+
+impl<'a, T: Number> Product<'a, T> {
+    /// The product itself, row by row.
+    fn of(elements: &'a mut [T], columns: usize) -> Self {
+        Self { elements, stride: columns, add: false, factor: T::ONE }
     }
 }
 
@@ -69,11 +87,12 @@ macro_rules! direct {
                 out: &mut [Self],
             ) {
                 let work = out.len().saturating_mul(left.columns);
+                let product = Product::of(out, right.columns);
                 if work <= SERIAL || threads.count() == 1 {
-                    return multiply(left, right, out, false, gemm::Parallelism::None);
+                    return multiply(left, right, product, gemm::Parallelism::None);
                 }
                 let all = gemm::Parallelism::Rayon(threads.count());
-                threads.install(|| multiply(left, right, out, false, all));
+                threads.install(|| multiply(left, right, product, all));
             }
         }
     )*};
@@ -127,15 +146,16 @@ fn multiply_batch<T: Multiply>(launch: &Launch, out: &mut [T]) {
 }
 
 /// The matrices of an input, its two innermost dimensions.
-struct Batch<'a, T> {
+pub(super) struct Batch<'a, T> {
     elements: &'a [T],
     layout: Layout,
-    dims: [usize; 2],
+    /// Rows and columns of each.
+    pub(super) dims: [usize; 2],
     strides: [usize; 2],
 }
 
 impl<'a, T: Element> Batch<'a, T> {
-    fn new(launch: &Launch<'a>, input: usize) -> Self {
+    pub(super) fn new(launch: &Launch<'a>, input: usize) -> Self {
         let layout = launch.operand(input).layout;
         let innermost = |values: &[u64]| {
             let [row, column] = values.last_chunk().expect("a matrix has two dimensions");
@@ -149,7 +169,7 @@ impl<'a, T: Element> Batch<'a, T> {
         }
     }
 
-    fn matrix(&self, number: usize) -> Matrix<'a, T> {
+    pub(super) fn matrix(&self, number: usize) -> Matrix<'a, T> {
         let outer = self.layout.shape().rank() - 2;
         let mut dims = [(0, 0); MAX_RANK];
         let outermost = self.layout.shape().dims()[..outer].iter().zip(self.layout.strides());
@@ -165,35 +185,30 @@ impl<'a, T: Element> Batch<'a, T> {
     }
 }
 
-/// Writes the product to `out`, row by row, or adds it to what is there, with one thread.
-pub(super) fn multiply_alone<T: Number>(
+/// Multiplies two matrices.
+pub(super) fn multiply<T: Number>(
     left: &Matrix<T>,
     right: &Matrix<T>,
-    out: &mut [T],
-    add: bool,
-) {
-    multiply(left, right, out, add, gemm::Parallelism::None);
-}
-
-fn multiply<T: Number>(
-    left: &Matrix<T>,
-    right: &Matrix<T>,
-    out: &mut [T],
-    add: bool,
+    Product { elements: out, stride, add, factor }: Product<T>,
     parallelism: gemm::Parallelism,
 ) {
     let (m, n, k) = (left.rows, right.columns, left.columns);
-    assert!(k == right.rows && out.len() == m * n, "matrices that can be multiplied");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(k == right.rows && n <= stride, "matrices that can be multiplied");
+    assert!((m - 1) * stride + n <= out.len(), "a product lies within its buffer");
     if k == 0 {
         if !add {
-            out.fill(T::ZERO);
+            out.chunks_mut(stride).take(m).for_each(|row| row[..n].fill(T::ZERO));
         }
         return;
     }
     let strides = [left.column_stride, left.row_stride, right.column_stride, right.row_stride];
     let [left_column, left_row, right_column, right_row] = strides.map(|stride| stride as isize);
     // SAFETY: `Matrix::new` has checked that every element that these dimensions and strides lead
-    // to lies within the slices, and `out`, which is borrowed alone, holds `m` rows of `n`.
+    // to lies within the slices, and `out`, which is borrowed alone, holds `m` rows of `n` that
+    // lie `stride` apart.
     unsafe {
         gemm::gemm(
             m,
@@ -201,7 +216,7 @@ fn multiply<T: Number>(
             k,
             out.as_mut_ptr(),
             1,
-            n as isize,
+            stride as isize,
             add,
             left.elements.as_ptr(),
             left_column,
@@ -210,7 +225,7 @@ fn multiply<T: Number>(
             right_column,
             right_row,
             T::ONE,
-            T::ONE,
+            factor,
             false,
             false,
             false,
@@ -240,8 +255,10 @@ fn multiply_by_panels<T: Element<Compute = f32>>(
                     let depth = begin..(begin + PANEL_DEPTH).min(k);
                     let left = left_panel.load(left, rows.clone(), depth.clone());
                     let right = right_panel.load(right, depth, columns.clone());
-                    let add = begin > 0;
-                    multiply_alone(&left, &right, &mut sums, add);
+                    let stride = columns.len();
+                    let product =
+                        Product { elements: &mut sums, stride, add: begin > 0, factor: 1.0 };
+                    multiply(&left, &right, product, gemm::Parallelism::None);
                 }
                 let lines = band.chunks_mut(n).zip(sums.chunks(columns.len()));
                 lines.for_each(|(line, sums)| T::narrow(sums, &mut line[columns.clone()]));
@@ -250,15 +267,31 @@ fn multiply_by_panels<T: Element<Compute = f32>>(
     });
 }
 
-/// A part of a matrix, in f32.
-struct Panel<T: Element> {
-    wide: Vec<f32>,
+/// A part of a matrix, as it is computed with.
+pub(super) struct Panel<T: Element> {
+    wide: Vec<T::Compute>,
     scratch: Scratch<T>,
 }
 
-impl<T: Element<Compute = f32>> Panel<T> {
-    fn new() -> Self {
+impl<T: Element> Panel<T> {
+    pub(super) fn new() -> Self {
         Self { wide: Vec::new(), scratch: Scratch::new() }
+    }
+
+    /// Some rows and columns of a matrix: where they lie, if they are computed with as they are.
+    pub(super) fn part<'s>(
+        &'s mut self,
+        matrix: &Matrix<'s, T>,
+        rows: std::ops::Range<usize>,
+        columns: std::ops::Range<usize>,
+    ) -> Matrix<'s, T::Compute> {
+        if !T::DIRECT || rows.is_empty() || columns.is_empty() {
+            return self.load(matrix, rows, columns);
+        }
+        let (dims, strides) =
+            ([rows.len(), columns.len()], [matrix.row_stride, matrix.column_stride]);
+        let at = rows.start * strides[0] + columns.start * strides[1];
+        Matrix::new(bytemuck::cast_slice(&matrix.elements[at..]), dims, strides)
     }
 
     /// Takes the lines along which elements lie together.
@@ -267,14 +300,14 @@ impl<T: Element<Compute = f32>> Panel<T> {
         matrix: &Matrix<T>,
         rows: std::ops::Range<usize>,
         columns: std::ops::Range<usize>,
-    ) -> Matrix<'_, f32> {
+    ) -> Matrix<'_, T::Compute> {
         let by_columns = matrix.row_stride < matrix.column_stride;
         let (lines, along, line_stride, stride) = match by_columns {
             true => (columns.clone(), rows.clone(), matrix.column_stride, matrix.row_stride),
             false => (rows.clone(), columns.clone(), matrix.row_stride, matrix.column_stride),
         };
         let length = along.len();
-        self.wide.resize(lines.len() * length, 0.0);
+        self.wide.resize(lines.len() * length, T::Compute::ZERO);
         for (line, wide) in lines.zip(self.wide.chunks_mut(length)) {
             let at = line * line_stride + along.start * stride;
             let source = Source::strided(&matrix.elements[at..], length, stride);

@@ -65,6 +65,11 @@ impl<'a, T: Pod> Source<'a, T> {
         Some(&self.elements[at..at + length])
     }
 
+    /// One element.
+    pub(super) fn get(&self, index: usize) -> T {
+        self.elements[self.position(index).1]
+    }
+
     /// Copies elements, from the `start`-th on.
     pub(super) fn copy(&self, start: usize, out: &mut [T]) {
         if let Some(together) = self.together(start, out.len()) {

@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use bytemuck::Zeroable;
 use pulp::{Arch, NullaryFnOnce};
 
+use super::number::Number;
+
 /// Elements that are computed before the next ones are loaded: few enough to stay in the nearest
 /// cache.
 pub(super) const BLOCK: usize = 1024;
@@ -62,6 +64,27 @@ pub(super) fn map<A: Copy, F: Function<A>>(from: &[A], to: &mut [F::Out], functi
     ARCH.dispatch(Map { from, to, function });
 }
 
+struct Replace<'a, A, F> {
+    values: &'a mut [A],
+    function: F,
+}
+
+impl<A: Copy, F: Function<A, Out = A>> NullaryFnOnce for Replace<'_, A, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for value in self.values {
+            *value = self.function.apply(*value);
+        }
+    }
+}
+
+/// Applies a function to each element where it is.
+pub(super) fn replace<A: Copy, F: Function<A, Out = A>>(values: &mut [A], function: F) {
+    ARCH.dispatch(Replace { values, function });
+}
+
 struct Map2<'a, A, F: Function2<A>> {
     left: &'a [A],
     right: &'a [A],
@@ -110,20 +133,99 @@ impl<A: Copy, F: Fold<A>> NullaryFnOnce for Folding<'_, A, F> {
         for (lane, x) in lanes.iter_mut().zip(chunks.remainder()) {
             *lane = self.fold.step(*lane, *x);
         }
-        let mut width = LANES;
-        while width > 1 {
-            width /= 2;
-            for lane in 0..width {
-                lanes[lane] = self.fold.join(lanes[lane], lanes[lane + width]);
-            }
-        }
-        lanes[0]
+        joined(lanes, self.fold)
     }
+}
+
+#[inline(always)]
+fn joined<A, F: Fold<A>>(mut lanes: [F::Lane; LANES], fold: F) -> F::Lane {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            lanes[lane] = fold.join(lanes[lane], lanes[lane + width]);
+        }
+    }
+    lanes[0]
 }
 
 /// What becomes of all elements.
 pub(super) fn fold<A: Copy, F: Fold<A>>(from: &[A], fold: F) -> F::Lane {
     ARCH.dispatch(Folding { from, fold })
+}
+
+struct MapFold<'a, A, F: Function<A>, G> {
+    from: &'a [A],
+    to: &'a mut [F::Out],
+    function: F,
+    fold: G,
+}
+
+impl<A: Copy, F: Function<A, Out: Copy>, G: Fold<F::Out>> NullaryFnOnce for MapFold<'_, A, F, G> {
+    type Output = G::Lane;
+
+    #[inline(always)]
+    fn call(self) -> G::Lane {
+        let mut lanes = [self.fold.empty(); LANES];
+        let mut from = self.from.chunks_exact(LANES);
+        let mut to = self.to.chunks_exact_mut(LANES);
+        for (from, to) in (&mut from).zip(&mut to) {
+            for ((lane, from), to) in lanes.iter_mut().zip(from).zip(to) {
+                *to = self.function.apply(*from);
+                *lane = self.fold.step(*lane, *to);
+            }
+        }
+        let rest = from.remainder().iter().zip(to.into_remainder());
+        for (lane, (from, to)) in lanes.iter_mut().zip(rest) {
+            *to = self.function.apply(*from);
+            *lane = self.fold.step(*lane, *to);
+        }
+        joined(lanes, self.fold)
+    }
+}
+
+/// Applies a function to each element, and says what becomes of all results. Both slices have one
+/// length.
+pub(super) fn map_fold<A, F, G>(from: &[A], to: &mut [F::Out], function: F, fold: G) -> G::Lane
+where
+    A: Copy,
+    F: Function<A, Out: Copy>,
+    G: Fold<F::Out>,
+{
+    assert_eq!(from.len(), to.len(), "a place for each element");
+    ARCH.dispatch(MapFold { from, to, function, fold })
+}
+
+struct Sums<'a, A, F, const SIDE: usize> {
+    left: &'a [A],
+    right: &'a [[A; SIDE]],
+    function: F,
+}
+
+impl<A: Number, F: Function2<A, Out = A>, const SIDE: usize> NullaryFnOnce
+    for Sums<'_, A, F, SIDE>
+{
+    type Output = [A; SIDE];
+
+    #[inline(always)]
+    fn call(self) -> [A; SIDE] {
+        let mut sums = [A::ZERO; SIDE];
+        for (left, right) in self.left.iter().zip(self.right) {
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = sum.add(self.function.apply(*left, *right));
+            }
+        }
+        sums
+    }
+}
+
+/// What a function of one slice's elements and those of several others, side by side, adds up to.
+pub(super) fn sums<A: Number, F: Function2<A, Out = A>, const SIDE: usize>(
+    left: &[A],
+    right: &[[A; SIDE]],
+    function: F,
+) -> [A; SIDE] {
+    ARCH.dispatch(Sums { left, right, function })
 }
 
 struct Accumulate<'a, A, F: Fold<A>> {

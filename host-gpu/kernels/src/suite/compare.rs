@@ -37,8 +37,20 @@ impl Tolerance {
     }
 }
 
+/// Whether results are what was expected, each of them.
+pub(super) fn all_same(found: &[Host], expected: &[Host], within: Tolerance) -> Result<(), String> {
+    if found.len() != expected.len() {
+        return Err(format!("{} results, not {}", found.len(), expected.len()));
+    }
+    let pairs = found.iter().zip(expected).enumerate();
+    for (number, (found, expected)) in pairs {
+        same(found, expected, within).map_err(|problem| format!("result {number}: {problem}"))?;
+    }
+    Ok(())
+}
+
 /// Whether a result is what was expected, and if not, where.
-pub(super) fn same(found: &Host, expected: &Host, within: Tolerance) -> Result<(), String> {
+fn same(found: &Host, expected: &Host, within: Tolerance) -> Result<(), String> {
     if found.description() != expected.description() {
         return Err(format!("is {}, not {}", found.description(), expected.description()));
     }

@@ -48,7 +48,7 @@ fn cross_entropy(trial: &mut Trial, dtype: Dtype, dims: &[u64], parameters: Cros
     let expected = [Host::of(dtype, rows, losses), Host::of(dtype, dims, gradients)];
     let within = Tolerance::of_sum(dtype, 12.0);
     let kernel = Kernel::CrossEntropy(parameters);
-    trial.operators(kernel, &[&logits, &labels], &[&expected[0], &expected[1]], within);
+    trial.operators(kernel, &[&logits, &labels], &expected, within);
 }
 
 fn reference(row: &[f64], label: i64, parameters: &CrossEntropy) -> (f64, Vec<f64>) {
@@ -91,7 +91,7 @@ fn special(trial: &mut Trial, dtype: Dtype) {
     let gradient = Host::of(dtype, &[5, 2], rows(|row| row.3.to_vec()));
     let kernel = Kernel::CrossEntropy(CrossEntropy::default());
     let within = Tolerance::of(dtype);
-    trial.operators(kernel, &[&logits, &labels], &[&loss, &gradient], within);
+    trial.operators(kernel, &[&logits, &labels], &[loss, gradient], within);
 }
 
 /// What is kept of a parameter.
@@ -128,7 +128,7 @@ fn sgd(trial: &mut Trial, dtype: Dtype, dims: &[u64]) {
         let inputs = [&parameter, &gradient, &velocity];
         let expected = Host::of(dtype, dims, parameters);
         let velocities = Host::of(kept(dtype), dims, velocities);
-        trial.operators(kernel, &inputs, &[&expected, &velocities], within);
+        trial.operators(kernel, &inputs, &[expected, velocities], within);
     }
 }
 
@@ -160,6 +160,6 @@ fn adam(trial: &mut Trial, dtype: Dtype, dims: &[u64]) {
         let expected = Host::of(dtype, dims, parameters);
         let [first, second] = moments.map(|moment| Host::of(kept(dtype), dims, moment));
         let within = Tolerance::of_sum(dtype, 8.0);
-        trial.operators(kernel, &inputs, &[&expected, &first, &second], within);
+        trial.operators(kernel, &inputs, &[expected, first, second], within);
     }
 }

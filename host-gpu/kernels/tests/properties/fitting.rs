@@ -3,8 +3,9 @@
 
 use quern_kernels::{Session, TensorId};
 use quern_operators::{
-    ArgReduce, AveragePoolGradient, Clamp, ConvolutionInputGradient, Description, Dtype, Fill,
-    Kernel, Norm, Operator, Random, Range, Reduce, Scalar, Shape, View,
+    ArgReduce, Attention, AveragePoolGradient, Clamp, ConvolutionInputGradient, Description, Dtype,
+    Fill, Histogram, Kernel, Norm, Operator, Random, Range, Reduce, Scalar, Shape, Sort, TopK,
+    View,
 };
 
 /// How often inputs are drawn before those that were drawn last are taken.
@@ -85,9 +86,11 @@ fn arity(kernel: &Kernel, draw: &mut Draw) -> usize {
         Kernel::Fill(_) | Kernel::Random(_) => 0,
         Kernel::Copy | Kernel::Cast(_) | Kernel::Unary(_) | Kernel::Clamp(_) => 1,
         Kernel::Reduce(_) | Kernel::ArgReduce(_) | Kernel::Softmax | Kernel::LogSoftmax => 1,
+        Kernel::CumulativeSum(_) | Kernel::Histogram(_) | Kernel::Sort(_) | Kernel::TopK(_) => 1,
         Kernel::Binary(_) | Kernel::Compare(_) | Kernel::Logical(_) | Kernel::Matmul => 2,
-        Kernel::RmsNorm(_) | Kernel::Gather(_) => 2,
+        Kernel::RmsNorm(_) | Kernel::Gather(_) | Kernel::Distances(_) => 2,
         Kernel::Where | Kernel::LayerNorm(_) | Kernel::ScatterAdd(_) => 3,
+        Kernel::Attention(_) => 3 + draw.below(2) as usize,
         Kernel::Concat(_) => 1 + draw.below(3) as usize,
         Kernel::MaxPool(_) | Kernel::AveragePool(_) | Kernel::AveragePoolGradient(_) => 1,
         Kernel::Convolution(_)
@@ -128,6 +131,23 @@ fn within(kernel: &Kernel, first: Option<&Description>, draw: &mut Draw) -> Kern
         }
         Kernel::ArgReduce(reduce) => {
             Kernel::ArgReduce(ArgReduce { axis: reduce.axis % rank, ..*reduce })
+        }
+        Kernel::CumulativeSum(axis) => Kernel::CumulativeSum(axis % rank),
+        Kernel::Sort(sort) => Kernel::Sort(Sort { axis: sort.axis % rank, ..*sort }),
+        Kernel::TopK(top) => {
+            let axis = top.axis % rank;
+            let size = x.shape.dims().get(usize::from(axis)).copied().unwrap_or(0);
+            let count = top.count % (size + 1);
+            Kernel::TopK(TopK { axis, count, ..*top })
+        }
+        Kernel::Histogram(histogram) => Kernel::Histogram(Histogram {
+            bins: histogram.bins % 100 + 1,
+            min: -f64::from(histogram.bins % 7),
+            max: 1.0,
+        }),
+        Kernel::Attention(attention) => {
+            let scale = attention.scale.filter(|scale| scale.is_finite());
+            Kernel::Attention(Attention { scale, ..*attention })
         }
         Kernel::LayerNorm(norm) => Kernel::LayerNorm(positive(norm)),
         Kernel::RmsNorm(norm) => Kernel::RmsNorm(positive(norm)),

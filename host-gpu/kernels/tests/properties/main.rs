@@ -19,8 +19,9 @@ use quern_kernels::{
     CpuDevice, Device, LaneError, Session, SessionError, SessionLimits, TensorId, Usage,
 };
 use quern_operators::{
-    ArgReduce, Binary, Clamp, Comparison, Description, Dtype, Extreme, Fill, Kernel, Logical, Norm,
-    Operator, Range, Reduce, Reduction, Scalar, Shape, Unary, View,
+    ArgReduce, Attention, Binary, Clamp, Comparison, Description, Dtype, Extreme, Fill, Histogram,
+    Kernel, Logical, Metric, Norm, Operator, Range, Reduce, Reduction, Scalar, Shape, Sort, TopK,
+    Unary, View,
 };
 
 fn dim() -> impl Strategy<Value = u64> {
@@ -55,6 +56,25 @@ fn view() -> impl Strategy<Value = Operator> {
     view.prop_map(Operator::View)
 }
 
+/// What is ordered, counted or compared.
+fn orders() -> impl Strategy<Value = Kernel> {
+    let attention = (proptest::option::of(any::<f64>()), any::<bool>());
+    prop_oneof![
+        (0..4u8).prop_map(Kernel::CumulativeSum),
+        (0..4u8, any::<bool>())
+            .prop_map(|(axis, descending)| Kernel::Sort(Sort { axis, descending })),
+        (0..4u8, dim(), any::<bool>()).prop_map(|(axis, count, largest)| Kernel::TopK(TopK {
+            axis,
+            count,
+            largest
+        })),
+        (any::<u32>(), any::<f64>(), any::<f64>())
+            .prop_map(|(bins, min, max)| Kernel::Histogram(Histogram { bins, min, max })),
+        select(&Metric::ALL[..]).prop_map(Kernel::Distances),
+        attention.prop_map(|(scale, causal)| Kernel::Attention(Attention { scale, causal })),
+    ]
+}
+
 fn kernel() -> impl Strategy<Value = Operator> {
     let reduce = (select(&Reduction::ALL[..]), vec(0..4u8, 0..3), any::<bool>());
     let arg = (select(&[Extreme::Max, Extreme::Min][..]), 0..4u8, any::<bool>());
@@ -73,6 +93,7 @@ fn kernel() -> impl Strategy<Value = Operator> {
     ];
     let kernel = prop_oneof![
         4 => rows,
+        3 => orders(),
         1 => fill.prop_map(|(dtype, shape, value)| Kernel::Fill(Fill { dtype, shape, value })),
         1 => Just(Kernel::Copy),
         1 => Just(Kernel::Where),

@@ -28,7 +28,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn wrong_count(&self, expected: String) -> OperatorError {
+    pub(super) fn wrong_count(&self, expected: String) -> OperatorError {
         OperatorError::Inputs { operator: self.operator, expected, actual: self.inputs.len() }
     }
 
@@ -61,6 +61,31 @@ impl<'a> Check<'a> {
             .iter()
             .try_fold(Shape::SCALAR, |shape, input| shape.broadcast(&input.shape))
             .ok_or_else(|| self.shapes("the shapes don't broadcast".to_owned()))
+    }
+
+    /// The dimensions outside of an input's matrices, and their rows and columns: the two
+    /// innermost ones.
+    pub(super) fn matrices(&self, shape: &Shape) -> Result<(Shape, [u64; 2]), OperatorError> {
+        let too_few = || self.shapes("all need two dimensions or more".to_owned());
+        let (batch, matrix) = shape.dims().split_last_chunk().ok_or_else(too_few)?;
+        Ok((self.shape(batch)?, *matrix))
+    }
+
+    /// What the dimensions outside of matrices broadcast to.
+    pub(super) fn batch(&self, batches: &[Shape]) -> Result<Shape, OperatorError> {
+        batches
+            .iter()
+            .try_fold(Shape::SCALAR, |batch, other| batch.broadcast(other))
+            .ok_or_else(|| self.shapes("the outer dimensions don't broadcast".to_owned()))
+    }
+
+    /// The shape of matrices with these dimensions outside.
+    pub(super) fn with_batch(
+        &self,
+        batch: &Shape,
+        matrix: [u64; 2],
+    ) -> Result<Shape, OperatorError> {
+        self.shape(&[batch.dims(), &matrix].concat())
     }
 
     /// The shape of a result.

@@ -51,7 +51,7 @@ impl Reduction {
         }
     }
 
-    fn output(self, dtype: Dtype) -> Dtype {
+    pub(super) fn output(self, dtype: Dtype) -> Dtype {
         match self {
             Self::Sum | Self::Product if dtype.is_integer() => Dtype::Int64,
             _ => dtype,

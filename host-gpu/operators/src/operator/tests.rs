@@ -42,7 +42,7 @@ fn refusals_name_the_operator_and_the_shapes() {
         (
             Matmul,
             vec![f32s(&[2]), f32s(&[2, 2])],
-            "matmul: 2 and 2x2: both need two dimensions or more",
+            "matmul: 2 and 2x2: all need two dimensions or more",
         ),
         (
             Matmul,
@@ -144,6 +144,97 @@ fn refusals_name_the_operator_and_the_shapes() {
 }
 
 #[test]
+fn orders_and_attention_refuse_in_the_same_words() {
+    use Kernel::*;
+    let (bools, scores) = (tensor(Dtype::Bool, &[2, 3]), tensor(Dtype::Fp64, &[2, 3]));
+    let sort = |axis| Sort(super::Sort { axis, descending: false });
+    let top = |count| TopK(super::TopK { axis: 1, count, largest: true });
+    let histogram = |bins, min, max| Histogram(super::Histogram { bins, min, max });
+    let attention = |scale| Attention(super::Attention { scale, causal: false });
+    let plain = attention(None);
+    let x = f32s(&[2, 3]);
+    let cases = [
+        (
+            CumulativeSum(0),
+            vec![bools],
+            "cumulative-sum: BOOL is not taken here, but UINT8, INT32, INT64, FP16, BF16, FP32, FP64",
+        ),
+        (CumulativeSum(2), vec![x], "cumulative-sum: 2x3: there is no axis 2"),
+        (CumulativeSum(0), vec![], "cumulative-sum: takes 1 inputs, got 0"),
+        (sort(0), vec![x, x], "sort: takes 1 inputs, got 2"),
+        (sort(0), vec![f32s(&[])], "sort: scalar: there is no axis 0"),
+        (
+            sort(0),
+            vec![bools],
+            "sort: BOOL is not taken here, but UINT8, INT32, INT64, FP16, BF16, FP32, FP64",
+        ),
+        (top(4), vec![x], "top-k: 2x3: 4 are more than there are along axis 1"),
+        (top(1), vec![f32s(&[2])], "top-k: 2: there is no axis 1"),
+        (histogram(0, 0.0, 1.0), vec![x], "histogram: 0 bins are not 1 to 65536"),
+        (histogram(65_537, 0.0, 1.0), vec![x], "histogram: 65537 bins are not 1 to 65536"),
+        (histogram(4, 1.0, 1.0), vec![x], "histogram: 1 to 1 can't be cut into 4 bins"),
+        (histogram(4, 1.0, 0.0), vec![x], "histogram: 1 to 0 can't be cut into 4 bins"),
+        (histogram(4, 0.0, f64::NAN), vec![x], "histogram: 0 to NaN can't be cut into 4 bins"),
+        (histogram(4, 0.0, f64::INFINITY), vec![x], "histogram: 0 to inf can't be cut into 4 bins"),
+        (
+            histogram(4, 0.0, 1.0),
+            vec![bools],
+            "histogram: BOOL is not taken here, but UINT8, INT32, INT64, FP16, BF16, FP32, FP64",
+        ),
+        (
+            Distances(Metric::Cosine),
+            vec![x, f32s(&[4, 2])],
+            "distances: 2x3 and 4x2: the rows are not as long",
+        ),
+        (
+            Distances(Metric::Cosine),
+            vec![x, f32s(&[3])],
+            "distances: 2x3 and 3: all need two dimensions or more",
+        ),
+        (
+            Distances(Metric::Cosine),
+            vec![f32s(&[2, 1, 3]), f32s(&[3, 1, 3])],
+            "distances: 2x1x3 and 3x1x3: the outer dimensions don't broadcast",
+        ),
+        (
+            Distances(Metric::Cosine),
+            vec![x, scores],
+            "distances: FP32 and FP64 differ: cast one of them",
+        ),
+        (
+            Distances(Metric::Cosine),
+            vec![ints(&[2, 3]), x],
+            "distances: INT64 is not taken here, but FP16, BF16, FP32, FP64",
+        ),
+        (plain.clone(), vec![x, x], "attention: takes 3 or 4 inputs, got 2"),
+        (
+            plain.clone(),
+            vec![x, f32s(&[2, 4]), x],
+            "attention: 2x3 and 2x4 and 2x3: queries and keys are not as wide",
+        ),
+        (
+            plain.clone(),
+            vec![x, x, f32s(&[3, 3])],
+            "attention: 2x3 and 2x3 and 3x3: there is not a value for each key",
+        ),
+        (
+            plain.clone(),
+            vec![x, x, x, bools],
+            "attention: 2x3 and 2x3 and 2x3 and 2x3: the mask does not broadcast to 2x2",
+        ),
+        (
+            plain.clone(),
+            vec![x, f32s(&[3, 3]), f32s(&[3, 3]), scores],
+            "attention: FP32 and FP64 differ: cast one of them",
+        ),
+        (attention(Some(f64::NAN)), vec![x, x, x], "attention: scale NaN is not finite"),
+    ];
+    for (kernel, inputs, expected) in cases {
+        assert_eq!(message(kernel, &inputs), expected);
+    }
+}
+
+#[test]
 fn more_parts_than_a_limit_are_not_joined_and_not_listed() {
     let parts = vec![f32s(&[1]); 1025];
     assert_eq!(message(Kernel::Concat(0), &parts), "concat: 1025 parts are more than 1024");
@@ -192,6 +283,22 @@ fn results_are_described_before_anything_is_computed() {
     assert_eq!(plan(Kernel::Concat(1), &[f32s(&[2, 3]), f32s(&[2, 0])]), (f32s(&[2, 3]), 6));
     let sum = reduce(Reduction::Sum, &[1]);
     assert_eq!(plan(sum, &[tensor(Dtype::Uint8, &[2, 3])]), (ints(&[2]), 6));
+    let mask = tensor(Dtype::Bool, &[2, 1]);
+    let attention = Kernel::Attention(Attention { scale: None, causal: true });
+    assert_eq!(
+        plan(attention, &[f32s(&[4, 1, 2, 3]), f32s(&[5, 7, 3]), f32s(&[7, 6]), mask]),
+        (f32s(&[4, 5, 2, 6]), 4 * 5 * 2 * (7 * (3 + 6) + 6))
+    );
+    assert_eq!(
+        plan(Kernel::Distances(Metric::Cosine), &[f32s(&[5, 1, 2, 3]), f32s(&[4, 7, 3])]),
+        (f32s(&[5, 4, 2, 7]), 5 * 4 * 2 * 7 * 3)
+    );
+    let histogram = Histogram { bins: 5, min: 0.0, max: 1.0 };
+    assert_eq!(plan(Kernel::Histogram(histogram), &[f32s(&[2, 3])]), (ints(&[5]), 11));
+    assert_eq!(plan(Kernel::CumulativeSum(0), &[tensor(Dtype::Uint8, &[3])]), (ints(&[3]), 3));
+    let top = Kernel::TopK(TopK { axis: 0, count: 2, largest: true }).plan(&[f32s(&[5, 3])]);
+    let top = top.expect("planned");
+    assert_eq!((top.outputs, top.work), (vec![f32s(&[2, 3]), ints(&[2, 3])], 15 * 3));
     let empty = reduce(Reduction::Max, &[0]);
     assert_eq!(plan(empty, &[f32s(&[0, 0])]), (f32s(&[0]), 0));
 }

@@ -43,7 +43,7 @@ pub(crate) struct CallView {
     max_attempts: u32,
     /// When it was taken in.
     created: Timestamp,
-    /// From when on it is no longer tried.
+    /// From when on it is not tried again.
     expires: Timestamp,
     /// When it is tried next; null unless it waits.
     due: Option<Timestamp>,

@@ -52,12 +52,11 @@ pub(crate) async fn enqueue(
     let (mut head, body) = request.into_parts();
     let config = gateway.jobs.config();
     let Options { key, attempts, age, webhook } = Options::of(&head.headers, config)?;
-    if let Some(webhook) = &webhook {
-        gateway.jobs.webhook(&caller.tenant, webhook)?;
-    }
+    let webhook = webhook.map(|webhook| gateway.jobs.webhook(&caller.tenant, &webhook));
+    let webhook = webhook.transpose()?.map(|webhook| webhook.named());
     prepare(&mut head, caller)?;
     let body = body.collect(config.max_request, &gateway.body_room).await?;
-    let digest = digest(&head, webhook.as_ref(), &body);
+    let digest = digest(&head, webhook.as_ref().map(|webhook| &webhook.name), &body);
     let job = NewJob {
         id: invocation.id(),
         tenant: caller.tenant.clone(),

@@ -13,15 +13,16 @@ use http::{
     HeaderName, Request,
     header::{CONTENT_TYPE, USER_AGENT},
 };
-use quern_store::{Delivery, DueQuery, Next, Sending};
+use quern_store::{Delivery, DueQuery, HeldWebhook, Next, Sending};
 use quern_types::{Courier, DeliveryId, DeliveryState, TenantId, Webhook};
 use tokio::task::{Id, JoinSet};
 
 use super::{
+    DELETED, held,
     signature::{secrets_of, sign},
-    verdict::{Verdict, again, is_over, judge, too_late},
+    verdict::{Verdict, judge},
 };
-use crate::{Jobs, backoff::Backoff, verdict::Moment};
+use crate::{Jobs, backoff::Backoff};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -31,6 +32,10 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 const IDLE: Duration = Duration::from_secs(1);
 /// Pause after the disk has failed.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
+/// Why a message is given up whose webhook was made anew, and why one is held back.
+const REPLACED: &str = "its webhook was deleted, and the one that has its name now was made later";
+const HELD: &str =
+    "the secret of its webhook can't be opened by this server: it waits until it can";
 
 /// What came of a message, and how it came to that.
 struct Outcome {
@@ -44,8 +49,15 @@ struct Outcome {
 pub(crate) async fn run(jobs: Arc<Jobs>, courier: Arc<dyn Courier>) {
     let mut tasks = JoinSet::new();
     let mut under_way: HashMap<Id, (TenantId, DeliveryId)> = HashMap::new();
-    let mut last = None;
+    let (mut last, mut followed) = (None, None);
     loop {
+        let webhooks = jobs.catalog().webhooks();
+        if followed.as_ref().is_none_or(|followed| !Arc::ptr_eq(followed, &webhooks)) {
+            match held::release(&jobs).await {
+                Ok(()) => followed = Some(webhooks),
+                Err(error) => tracing::error!(%error, "messages that are held back stay so"),
+            }
+        }
         while let Some(ended) = tasks.try_join_next_with_id() {
             under_way.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
         }
@@ -105,17 +117,21 @@ async fn deliver(jobs: Arc<Jobs>, courier: Arc<dyn Courier>, delivery: Delivery)
     let kept_until = at + jobs.config.webhooks.keep;
     let end = |state| Next::End { state, kept_until };
     let (word, next, reason) = match outcome.verdict {
-        Verdict::Delivered => ("delivered", end(DeliveryState::Delivered), None),
+        Verdict::Delivered => (Some("delivered"), end(DeliveryState::Delivered), None),
+        Verdict::Held => (None, Next::Held, Some(HELD.to_owned())),
         Verdict::Again { pause, reason } => {
-            ("retried", Next::Again { due: at + pause }, Some(reason))
+            (Some("retried"), Next::Again { due: at + pause }, Some(reason))
         }
         Verdict::GivenUp(reason) => {
             let Delivery { id, tenant, webhook, .. } = &delivery;
+            let webhook = &webhook.name;
             tracing::warn!(%id, %tenant, %webhook, reason, "message to a webhook is given up");
-            ("failed", end(DeliveryState::Failed), Some(reason))
+            (Some("failed"), end(DeliveryState::Failed), Some(reason))
         }
     };
-    jobs.metrics.sent(word);
+    if let Some(word) = word {
+        jobs.metrics.sent(word);
+    }
     let sending = Sending { at, counts: outcome.counts, status: outcome.status, reason, next };
     while let Err(error) = jobs.queue.settle_delivery(delivery.id, sending.clone()).await {
         tracing::error!(id = %delivery.id, %error, "what came of a message can't be written");
@@ -124,28 +140,32 @@ async fn deliver(jobs: Arc<Jobs>, courier: Arc<dyn Courier>, delivery: Delivery)
             return;
         }
     }
+    if next == Next::Held {
+        // Its webhook may have got a secret since it was looked at, and nobody else would look again.
+        let webhook = HeldWebhook { tenant: delivery.tenant, webhook: delivery.webhook };
+        if let Err(error) = held::release_of(&jobs, webhook).await {
+            tracing::error!(id = %delivery.id, %error, "a message may be held back until the next start");
+        }
+    }
 }
 
 /// Sends a message once, if it can be.
 async fn attempt(jobs: &Jobs, courier: &dyn Courier, delivery: &Delivery) -> Outcome {
-    let now = SystemTime::now();
     let config = &jobs.config.webhooks;
     let backoff = Backoff { first: config.first_pause, longest: config.longest_pause };
     let unsent = |verdict| Outcome { verdict, status: None, counts: false };
-    if is_over(delivery, now) {
-        return unsent(Verdict::GivenUp(too_late(delivery)));
-    }
-    let Some(webhook) = jobs.catalog().webhook(&delivery.tenant, &delivery.webhook) else {
-        return unsent(Verdict::GivenUp("its webhook was deleted".into()));
+    let webhook = match jobs.catalog().webhook(&delivery.tenant, &delivery.webhook.name) {
+        None => return unsent(Verdict::GivenUp(DELETED.into())),
+        Some(webhook) if !delivery.webhook.is(&webhook) => {
+            return unsent(Verdict::GivenUp(REPLACED.into()));
+        }
+        Some(webhook) => webhook,
     };
-    let Some(request) = request(&webhook, delivery, now) else {
-        // The operator may give the server the right key at its next start.
-        let reason = "the secret of its webhook can't be opened by this server".to_owned();
-        let wait = Some(backoff.longest);
-        return unsent(again(reason, wait, delivery, backoff, moment(now)));
+    let Some(request) = request(&webhook, delivery, SystemTime::now()) else {
+        return unsent(Verdict::Held);
     };
     let outcome = courier.send(request, config.timeout).await;
-    let verdict = judge(&outcome, delivery, backoff, moment(SystemTime::now()));
+    let verdict = judge(&outcome, delivery, backoff, jobs.moment());
     tracing::debug!(id = %delivery.id, ?outcome, ?verdict, "message to a webhook was sent");
     Outcome { verdict, status: outcome.ok().map(|receipt| receipt.status), counts: true }
 }
@@ -163,8 +183,4 @@ fn request(webhook: &Webhook, delivery: &Delivery, now: SystemTime) -> Option<Re
         .header(WEBHOOK_SIGNATURE, signature)
         .body(Bytes::from(delivery.body.clone()));
     Some(request.expect("an address that was parsed, and headers of ASCII"))
-}
-
-fn moment(now: SystemTime) -> Moment {
-    Moment { now, random: fastrand::u64(..) }
 }

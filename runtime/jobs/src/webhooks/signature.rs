@@ -34,6 +34,11 @@ pub(crate) fn secrets_of(webhook: &Webhook, now: SystemTime) -> Option<Vec<&Secr
     Some(std::iter::once(own).chain(previous).collect())
 }
 
+/// Whether messages to a webhook can be signed at all.
+pub(crate) fn can_sign(webhook: &Webhook, now: SystemTime) -> bool {
+    secrets_of(webhook, now).is_some_and(|secrets| sign(&secrets, "", 0, "").is_some())
+}
+
 /// The value of `webhook-signature`: a signature for each secret. None if one is no secret.
 pub(crate) fn sign(
     secrets: &[&SecretValue],

@@ -1,7 +1,7 @@
 //! What comes of sending a message: its end, or another try. A pure function of the answer, of how
 //! far the message has come, and of the time.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::StatusCode;
 use quern_store::Delivery;
@@ -14,6 +14,8 @@ use crate::{backoff::Backoff, verdict::Moment};
 pub(super) enum Verdict {
     /// It was taken.
     Delivered,
+    /// It can't be signed, and waits until it can.
+    Held,
     /// It is given up.
     GivenUp(String),
     /// It is sent again.
@@ -25,7 +27,8 @@ pub(super) enum Verdict {
     },
 }
 
-/// Decides what comes of a message that was sent.
+/// Decides what comes of a message that was sent. Nobody asks before: what is due is sent once more,
+/// however old it is, as the server may have been down all the while.
 pub(super) fn judge(
     outcome: &Result<Receipt, NotSent>,
     delivery: &Delivery,
@@ -46,43 +49,21 @@ pub(super) fn judge(
         }
         Err(NotSent { reason }) => (reason.clone(), None),
     };
-    again(reason, wait, delivery, backoff, moment)
-}
-
-/// Another try after a pause, unless the message's time is over by then.
-pub(super) fn again(
-    reason: String,
-    wait: Option<Duration>,
-    delivery: &Delivery,
-    backoff: Backoff,
-    Moment { now, random }: Moment,
-) -> Verdict {
+    let Moment { now, hesitates, random } = moment;
     let wait = wait.unwrap_or_default().min(backoff.longest);
     let pause = backoff.pause(delivery.attempts.saturating_add(1), random).max(wait);
-    match now.checked_add(pause) {
-        Some(due) if due < delivery.expires => Verdict::Again { pause, reason },
-        _ => Verdict::GivenUp(format!("{reason}, and its time is over")),
-    }
-}
-
-/// Whether a message's time is over before it is sent.
-pub(super) fn is_over(delivery: &Delivery, now: SystemTime) -> bool {
-    now >= delivery.expires
-}
-
-/// Why a message is given up whose time is over: what kept it from being taken, if it was sent.
-pub(super) fn too_late(delivery: &Delivery) -> String {
-    match &delivery.reason {
-        Some(reason) => format!("{reason}, and its time is over"),
-        None => "its time was over before it could be sent".into(),
+    let is_over = now.checked_add(pause).is_none_or(|due| due >= delivery.expires);
+    match is_over && !hesitates {
+        false => Verdict::Again { pause, reason },
+        true => Verdict::GivenUp(format!("{reason}, and its time is over")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::{SystemTime, UNIX_EPOCH};
 
-    use quern_types::DeliveryId;
+    use quern_types::{DeliveryId, NamedWebhook};
 
     use super::*;
 
@@ -97,11 +78,10 @@ mod tests {
         Delivery {
             id: DeliveryId::from_uuid(Default::default()),
             tenant: Default::default(),
-            webhook: "shop".parse().expect("a name"),
+            webhook: NamedWebhook { name: "shop".parse().expect("a name"), created: None },
             body: String::new(),
             attempts,
             expires: at(10_000),
-            reason: None,
         }
     }
 
@@ -112,7 +92,7 @@ mod tests {
 
     fn judged(outcome: &Result<Receipt, NotSent>, attempts: u32, now: u64) -> Verdict {
         // Half of the longest pause.
-        let moment = Moment { now: at(now), random: 1 << 63 };
+        let moment = Moment { now: at(now), hesitates: false, random: 1 << 63 };
         judge(outcome, &delivery(attempts), BACKOFF, moment)
     }
 
@@ -147,13 +127,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_beyond_its_time() {
-        let late = judged(&answered(500, None), 0, 9_998);
-        let reason = "it was answered with 500, and its time is over";
-        assert_eq!(late, Verdict::GivenUp(reason.into()));
-        assert!(is_over(&delivery(0), at(10_000)) && !is_over(&delivery(0), at(9_999)));
-        assert!(too_late(&delivery(0)).contains("before it could be sent"));
-        let sent = Delivery { reason: Some("refused".into()), ..delivery(1) };
-        assert_eq!(too_late(&sent), "refused, and its time is over");
+    fn nothing_is_sent_again_beyond_its_time() {
+        for now in [9_998, 10_000, 1 << 30] {
+            let late = judged(&answered(500, None), 0, now);
+            let reason = "it was answered with 500, and its time is over";
+            assert_eq!(late, Verdict::GivenUp(reason.into()), "at {now}");
+            assert_eq!(judged(&answered(200, None), 0, now), Verdict::Delivered);
+        }
+    }
+
+    #[test]
+    fn nothing_is_given_up_for_its_age_by_a_clock_that_was_set_forward() {
+        let moment = Moment { now: at(1 << 30), hesitates: true, random: 1 << 63 };
+        let (pause, reason) = (Duration::from_millis(2_500), "it was answered with 500".into());
+        let judged = judge(&answered(500, None), &delivery(0), BACKOFF, moment);
+        assert_eq!(judged, Verdict::Again { pause, reason });
     }
 }

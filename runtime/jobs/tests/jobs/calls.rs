@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -84,6 +85,26 @@ async fn a_call_is_tried_until_it_succeeds() {
     let found = jobs.response(&TenantId::default(), id(1)).await.expect("reads");
     let response = found.expect("is there").content.expect("an answer");
     assert_eq!(response.body(), "flour");
+    jobs.close();
+    jobs.drain().await;
+}
+
+#[tokio::test]
+async fn a_call_that_was_never_begun_is_begun_however_long_that_takes() {
+    let folder = TempDir::new().expect("a folder");
+    let store = open(&folder).await;
+    // Its time is over once it is taken in, as if the server had been down since.
+    let jobs = jobs(&store, JobsConfig { age: Duration::ZERO, ..config() });
+    jobs.enqueue(job(1)).await.expect("is taken in");
+    jobs.enqueue(NewJob { age: Some(Duration::ZERO), ..job(2) }).await.expect("is taken in");
+    jobs.enqueue(job(3)).await.expect("is taken in");
+    jobs.start(Scripted::new(&[200], usize::MAX >> 4), Posted::nothing());
+    for number in [1, 3] {
+        assert_eq!(until_final(&jobs, number).await.state, CallState::Succeeded);
+    }
+    let said = until_final(&jobs, 2).await;
+    assert_eq!(said.state, CallState::Dead, "its caller has said for how long");
+    assert_eq!(said.reason.as_deref(), Some("its time was over before it could be begun"));
     jobs.close();
     jobs.drain().await;
 }

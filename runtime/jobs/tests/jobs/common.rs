@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use http::Request;
 use prometheus::Registry;
 use quern_jobs::{CallRecord, Jobs, JobsConfig, NewJob, WebhooksConfig};
-use quern_store::{Store, StoreConfig};
+use quern_store::{SecretsKey, Store, StoreConfig};
 use quern_types::{CallKind, Callee, Courier, Digest, InvocationId, NotSent, Receipt, TenantId};
 use tempfile::TempDir;
 
@@ -59,13 +59,20 @@ impl Courier for Posted {
 }
 
 pub(crate) async fn open(folder: &TempDir) -> Arc<Store> {
+    open_with(folder, Some(Arc::new("7".repeat(64).parse().expect("a key")))).await
+}
+
+pub(crate) async fn open_with(
+    folder: &TempDir,
+    secrets_key: Option<Arc<SecretsKey>>,
+) -> Arc<Store> {
     let config = StoreConfig {
         directory: folder.path().to_owned(),
         keep_versions: 1,
         log_records: 1,
         log_bytes: quern_types::ByteSize::mib(1),
         bucket_bytes: StoreConfig::DEFAULT_BUCKET_BYTES,
-        secrets_key: Some(Arc::new("7".repeat(64).parse().expect("a key"))),
+        secrets_key,
     };
     Arc::new(Store::open(config, &Registry::new()).await.expect("opens"))
 }

@@ -1,16 +1,20 @@
 //! Requests that the server itself sends for its tenants: to the same addresses, by the same rules and
 //! from connections of their own. What is sent and whether it is sent again is for its caller.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use ::http::{Request, header::RETRY_AFTER};
+use ::http::Request;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
-use quern_types::{NotSent, Receipt};
+use quern_types::{NotSent, Receipt, retry_after};
 use tokio::sync::Semaphore;
 
 use super::{client::MAX_HEAD_BYTES, connect::Connector, fault::Fault, network::Network};
@@ -51,11 +55,8 @@ impl quern_types::Courier for Courier {
             let late = |_| not_sent(format!("there was no answer within {timeout:?}"));
             let answer = answer.map_err(late)?;
             let answer = answer.map_err(|error| not_sent(Fault::of_client(&error).to_string()))?;
-            let seconds = answer.headers().get(RETRY_AFTER).and_then(|value| {
-                let seconds: u64 = value.to_str().ok()?.trim().parse().ok()?;
-                Some(Duration::from_secs(seconds))
-            });
-            let receipt = Receipt { status: answer.status(), retry_after: seconds };
+            let wait = retry_after(answer.headers(), SystemTime::now());
+            let receipt = Receipt { status: answer.status(), retry_after: wait };
             let body = Limited::new(answer.into_body(), MAX_BODY_BYTES).collect();
             // One that is longer, or slower, costs the connection and nothing else.
             let _ = tokio::time::timeout(BODY_TIMEOUT, body).await;

@@ -54,6 +54,15 @@ async fn a_request_is_sent_as_it_is_and_its_answer_is_told() {
 }
 
 #[tokio::test]
+async fn an_answer_may_ask_to_wait_until_a_date() {
+    let answer = "HTTP/1.1 503 \r\ndate: Fri, 31 Dec 1999 23:59:29 GMT\r\nretry-after: Fri, 31 Dec \
+                  1999 23:59:59 GMT\r\ncontent-length: 0\r\n\r\n";
+    let server = Server::answering(local(), answer).await;
+    let host = Host::new(allowing(&["127.0.0.1/32"]));
+    assert_eq!(post(&host, &server.origin(), PATIENCE).await, answered(503, Some(30)));
+}
+
+#[tokio::test]
 async fn only_allowed_addresses_are_reached_whatever_names_them() {
     let server = Server::answering(local(), ok("hello")).await;
     let port = server.address.port();

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use quern_store::{SecretsKey, rotate_secrets};
+use quern_store::{Rotated, SecretsKey, rotate_secrets};
 use quern_types::{Name, SecretValue, SettingKey};
 use serde_json::json;
 
@@ -187,13 +187,25 @@ fn rotate(command: Rotate, json: bool) -> Result<()> {
         UsageError(hint.into())
     })?;
     let new = secrets_key::read(&new_key_file)?;
-    let count = rotate_secrets(&data, &old, &new)
+    let rotated = rotate_secrets(&data, &old, &new)
         .with_context(|| format!("can't rotate the key in {}", data.display()))?;
+    let Rotated { secrets, dropped } = rotated;
     if json {
-        return Ok(output::json(&json!({ "secrets": count, "key": new.id().as_str() }))?);
+        let dropped =
+            dropped.iter().map(|(tenant, name)| json!({"tenant": tenant, "webhook": name}));
+        let dropped: Vec<_> = dropped.collect();
+        let key = new.id().as_str();
+        let rotated = json!({ "secrets": secrets, "key": key, "dropped": dropped });
+        return Ok(output::json(&rotated)?);
+    }
+    for (tenant, name) in dropped {
+        eprintln!(
+            "the secret before of webhook {name} of tenant {tenant} was damaged, and is gone: its \
+             messages are signed with the one that it has now alone"
+        );
     }
     let id = new.id();
-    Ok(output::line(format_args!("{count} secrets are sealed with key {id} now"))?)
+    Ok(output::line(format_args!("{secrets} secrets are sealed with key {id} now"))?)
 }
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ impl Catalog {
         .await
     }
 
-    /// Gives a webhook another secret at a time; the one before is good until another.
+    /// Gives a webhook another secret at a time; the one before is good until another, unless it was
+    /// damaged.
     pub async fn rotate_webhook(
         &self,
         caller: &Caller,
@@ -51,10 +52,11 @@ impl Catalog {
         secret: &SecretValue,
         (at, previous_until): (SystemTime, SystemTime),
     ) -> Result<(), WebhookError> {
-        let secret = self.seal_webhook(caller, &name, secret)?;
+        let secrets_key = self.secrets_key.clone().ok_or(WebhookError::NoKey)?;
+        let sealed = (secrets_key, self.seal_webhook(caller, &name, secret)?);
         let times = (at, previous_until);
         self.submit(
-            |reply| RotateWebhook::new(caller.clone(), name, secret, times, reply),
+            |reply| RotateWebhook::new(caller.clone(), name, sealed, times, reply),
             |reason| WebhookError::Storage { reason },
         )
         .await

@@ -28,18 +28,21 @@ pub(super) fn announce(
 ) -> rusqlite::Result<bool> {
     let found = connection
         .prepare_cached(&format!(
-            "SELECT {COLUMNS}, tenant FROM calls WHERE id = ?1 AND webhook IS NOT NULL"
+            "SELECT {COLUMNS}, tenant, webhook_created_us FROM calls
+             WHERE id = ?1 AND webhook IS NOT NULL"
         ))?
-        .query_row([id_bytes(call)], |row| Ok((record(row)?, row.get::<_, String>(18)?)))
+        .query_row([id_bytes(call)], |row| {
+            Ok((record(row)?, row.get::<_, String>(18)?, row.get::<_, Option<i64>>(19)?))
+        })
         .optional()?;
-    let Some((record, tenant)) = found else { return Ok(false) };
+    let Some((record, tenant, webhook_created)) = found else { return Ok(false) };
     let id = DeliveryId::from_uuid(Uuid::now_v7());
     let max_age = i64::try_from(announcement.max_age.as_micros()).unwrap_or(i64::MAX);
     connection
         .prepare_cached(
             "INSERT INTO deliveries (id, tenant, webhook, call, body, state, created_us,
-                 expires_us, due_us)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?6)",
+                 expires_us, due_us, webhook_created_us)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?6, ?8)",
         )?
         .execute(params![
             id.uuid().as_bytes(),
@@ -49,6 +52,7 @@ pub(super) fn announce(
             (announcement.compose)(&record),
             microseconds(at),
             microseconds(at).saturating_add(max_age),
+            webhook_created,
         ])?;
     Ok(true)
 }

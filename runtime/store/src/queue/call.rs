@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use quern_types::{CallKind, CallState, Callee, Digest, InvocationId, Name, TenantId};
+use quern_types::{
+    CallKind, CallState, Callee, Digest, InvocationId, Name, NamedWebhook, TenantId,
+};
 use rusqlite::{
     Row,
     types::{Type, ValueRef},
@@ -30,13 +32,15 @@ pub struct NewCall {
     /// What its caller names it by; a second call of the callee with the same key is the first.
     pub key: Option<String>,
     /// The webhook that is told how it ends.
-    pub webhook: Option<Name>,
+    pub webhook: Option<NamedWebhook>,
     /// Of everything that a second call with its key must have in common with it.
     pub digest: Digest,
     /// How often it is tried.
     pub max_attempts: u32,
     /// For how long it is tried.
     pub max_age: Duration,
+    /// See [`Progress::lapses`].
+    pub lapses: bool,
     /// Now.
     pub created: SystemTime,
 }
@@ -64,7 +68,7 @@ pub struct CallRecord {
     pub max_attempts: u32,
     /// When it was taken in.
     pub created: SystemTime,
-    /// From when on it is no longer tried.
+    /// From when on it is not tried again.
     pub expires: SystemTime,
     /// When it is tried next; none unless it waits.
     pub due: Option<SystemTime>,
@@ -104,8 +108,10 @@ pub struct Progress {
     pub max_attempts: u32,
     /// How often it could not be begun.
     pub refusals: u32,
-    /// From when on it is no longer tried.
+    /// From when on it is not tried again.
     pub expires: SystemTime,
+    /// Whether it is not even begun then: its caller said for how long it may be tried.
+    pub lapses: bool,
 }
 
 impl NewCall {

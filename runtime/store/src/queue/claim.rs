@@ -104,12 +104,13 @@ fn begin(
             .execute(params![sequence, now])?;
         let call = connection
             .prepare_cached(
-                "SELECT id, attempts, max_attempts, refusals, expires_us, method, path, headers, body
+                "SELECT id, attempts, max_attempts, refusals, expires_us, lapses, method, path,
+                     headers, body
                  FROM calls JOIN requests USING (sequence) WHERE sequence = ?1",
             )?
             .query_row([sequence], |row| {
                 let (id, progress) = progress(row)?;
-                let request = call::request(row, 5)?;
+                let request = call::request(row, 6)?;
                 Ok(ClaimedCall { id, tenant: tenant.clone(), request, progress })
             })?;
         calls.push(call);
@@ -123,7 +124,7 @@ pub(super) fn stranded(
 ) -> rusqlite::Result<Vec<(InvocationId, Progress)>> {
     connection
         .prepare_cached(
-            "SELECT id, attempts, max_attempts, refusals, expires_us FROM calls
+            "SELECT id, attempts, max_attempts, refusals, expires_us, lapses FROM calls
              WHERE state = 'running' ORDER BY sequence LIMIT ?1",
         )?
         .query_map([most as i64], progress)?
@@ -136,6 +137,7 @@ fn progress(row: &Row<'_>) -> rusqlite::Result<(InvocationId, Progress)> {
         max_attempts: row.get(2)?,
         refusals: row.get(3)?,
         expires: rows::time(row.get(4)?),
+        lapses: row.get(5)?,
     };
     Ok((call::id(row, 0)?, progress))
 }

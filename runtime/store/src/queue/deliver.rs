@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use quern_types::{DeliveryId, DeliveryState, TenantId};
+use quern_types::{DeliveryId, DeliveryState, NamedWebhook, TenantId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Keep, QueueFailure, QueueFull, QueueLimits, enqueue};
@@ -33,6 +33,8 @@ pub enum Next {
         /// When.
         due: SystemTime,
     },
+    /// It is held back until [`release_deliveries`](super::CallQueue::release_deliveries) lets it go.
+    Held,
     /// It was taken, or is given up.
     End {
         /// Not [`DeliveryState::Waiting`].
@@ -40,6 +42,19 @@ pub enum Next {
         /// Until when it is kept.
         kept_until: SystemTime,
     },
+}
+
+/// Why, and since when, messages are given up that wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivingUp {
+    /// Now.
+    pub at: SystemTime,
+    /// Until when they are kept.
+    pub kept_until: SystemTime,
+    /// Why.
+    pub reason: &'static str,
+    /// How many at most.
+    pub most: usize,
 }
 
 /// Why a message is not sent once more.
@@ -91,6 +106,7 @@ pub(super) fn settle(
 ) -> rusqlite::Result<()> {
     let (state, due, ended, kept_until) = match sending.next {
         Next::Again { due } => (DeliveryState::Waiting, Some(microseconds(due)), None, None),
+        Next::Held => (DeliveryState::Waiting, None, None, None),
         Next::End { state, kept_until } => {
             (state, None, Some(microseconds(sending.at)), Some(microseconds(kept_until)))
         }
@@ -98,7 +114,7 @@ pub(super) fn settle(
     connection
         .prepare_cached(
             "UPDATE deliveries SET state = ?2, attempts = attempts + ?3, status = ?4, reason = ?5,
-                 due_us = coalesce(?6, due_us), ended_us = ?7, keep_until_us = ?8
+                 due_us = coalesce(?6, due_us), ended_us = ?7, keep_until_us = ?8, held = ?9
              WHERE id = ?1 AND state = 'waiting'",
         )?
         .execute(params![
@@ -110,8 +126,38 @@ pub(super) fn settle(
             due,
             ended,
             kept_until,
+            sending.next == Next::Held,
         ])
         .map(drop)
+}
+
+/// Gives up messages that wait for a webhook, one that is under way among them; returns how many.
+pub(super) fn give_up(
+    connection: &Connection,
+    tenant: &TenantId,
+    webhook: &NamedWebhook,
+    end: &GivingUp,
+) -> rusqlite::Result<usize> {
+    // By the index of states, which those that are given up leave.
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET state = 'failed', reason = ?4, ended_us = ?5,
+                 keep_until_us = ?6, held = 0
+             WHERE sequence IN
+                 (SELECT sequence FROM deliveries
+                  WHERE tenant = ?1 AND state = 'waiting' AND +webhook = ?2
+                      AND (webhook_created_us IS NULL OR webhook_created_us IS ?3)
+                  LIMIT ?7)",
+        )?
+        .execute(params![
+            tenant.as_str(),
+            webhook.name.as_str(),
+            webhook.created.map(microseconds),
+            end.reason,
+            microseconds(end.at),
+            microseconds(end.kept_until),
+            end.most as i64,
+        ])
 }
 
 /// Has a message sent again that was given up.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::StatusCode;
-use quern_types::{DeliveryId, DeliveryState, InvocationId, Name, TenantId};
+use quern_types::{DeliveryId, DeliveryState, InvocationId, Name, NamedWebhook, TenantId};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, types::Type};
 use uuid::Uuid;
 
@@ -21,15 +21,13 @@ pub struct Delivery {
     /// Whose it is.
     pub tenant: TenantId,
     /// The webhook that it goes to.
-    pub webhook: Name,
+    pub webhook: NamedWebhook,
     /// What it says.
     pub body: String,
     /// How often it was sent.
     pub attempts: u32,
-    /// From when on it is no longer sent.
+    /// From when on it is not sent again, once it was sent in vain.
     pub expires: SystemTime,
-    /// Why it was not taken the last time.
-    pub reason: Option<String>,
 }
 
 /// A message without what it says.
@@ -47,9 +45,9 @@ pub struct DeliveryRecord {
     pub attempts: u32,
     /// When the call ended.
     pub created: SystemTime,
-    /// From when on it is no longer sent.
+    /// From when on it is not sent again, once it was sent in vain.
     pub expires: SystemTime,
-    /// When it is sent next; none unless it waits.
+    /// When it is sent next; none unless it waits, and unless it is held back.
     pub due: Option<SystemTime>,
     /// When it was taken or given up.
     pub ended: Option<SystemTime>,
@@ -109,7 +107,7 @@ pub struct Due {
 pub type DeliveryCounts = Vec<(DeliveryState, u64)>;
 
 const COLUMNS: &str = "id, webhook, call, state, attempts, created_us, expires_us, due_us, \
-     ended_us, keep_until_us, status, reason";
+     ended_us, keep_until_us, status, reason, held";
 
 /// The messages whose time has come, tenant by tenant.
 pub(super) fn due(connection: &Connection, query: &DueQuery) -> rusqlite::Result<Due> {
@@ -135,7 +133,8 @@ pub(super) fn due(connection: &Connection, query: &DueQuery) -> rusqlite::Result
     }
     let next: Option<i64> = connection
         .prepare_cached(
-            "SELECT min(due_us) FROM deliveries WHERE state = 'waiting' AND due_us > ?1",
+            "SELECT min(due_us) FROM deliveries
+             WHERE state = 'waiting' AND held = 0 AND due_us > ?1",
         )?
         .query_row([now], |row| row.get(0))?;
     Ok(Due { deliveries, last, next: next.map(rows::time) })
@@ -152,19 +151,19 @@ fn due_of(
     let mut found = Vec::new();
     for (times, bound) in [("due_us <= ?2", now), ("due_us > ?2", latest)] {
         let mut select = connection.prepare_cached(&format!(
-            "SELECT id, webhook, body, attempts, expires_us, reason FROM deliveries
-             WHERE tenant = ?1 AND state = 'waiting' AND {times} ORDER BY due_us LIMIT ?3",
+            "SELECT id, webhook, webhook_created_us, body, attempts, expires_us FROM deliveries
+             WHERE tenant = ?1 AND state = 'waiting' AND held = 0 AND {times}
+             ORDER BY due_us LIMIT ?3",
         ))?;
         let room = (most - found.len()) as i64;
         let read = select.query_map(params![tenant.as_str(), bound, room], |row| {
             Ok(Delivery {
                 id: id(row, 0)?,
                 tenant: tenant.clone(),
-                webhook: rows::parsed(row, 1)?,
-                body: row.get(2)?,
-                attempts: row.get(3)?,
-                expires: rows::time(row.get(4)?),
-                reason: row.get(5)?,
+                webhook: named(row, 1, 2)?,
+                body: row.get(3)?,
+                attempts: row.get(4)?,
+                expires: rows::time(row.get(5)?),
             })
         })?;
         for delivery in read {
@@ -230,7 +229,7 @@ pub(super) fn counts(connection: &Connection) -> rusqlite::Result<DeliveryCounts
 fn record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
     let time = |column| row.get::<_, Option<i64>>(column).map(|time| time.map(rows::time));
     let state: DeliveryState = rows::parsed(row, 3)?;
-    let status: Option<u16> = row.get(10)?;
+    let (status, is_held): (Option<u16>, bool) = (row.get(10)?, row.get(12)?);
     Ok(DeliveryRecord {
         id: id(row, 0)?,
         webhook: rows::parsed(row, 1)?,
@@ -239,12 +238,18 @@ fn record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
         attempts: row.get(4)?,
         created: rows::time(row.get(5)?),
         expires: rows::time(row.get(6)?),
-        due: time(7)?.filter(|_| state == DeliveryState::Waiting),
+        due: time(7)?.filter(|_| state == DeliveryState::Waiting && !is_held),
         ended: time(8)?,
         kept_until: time(9)?,
         status: status.and_then(|status| StatusCode::from_u16(status).ok()),
         reason: row.get(11)?,
     })
+}
+
+/// The webhook of two columns.
+pub(super) fn named(row: &Row<'_>, name: usize, created: usize) -> rusqlite::Result<NamedWebhook> {
+    let created: Option<i64> = row.get(created)?;
+    Ok(NamedWebhook { name: rows::parsed(row, name)?, created: created.map(rows::time) })
 }
 
 fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<DeliveryId> {

@@ -1,6 +1,6 @@
 //! Takes calls in, once for each key, as far as there is room. Never looks at what they carry.
 
-use quern_types::{ByteSize, CallState, Callee, DeliveryState, InvocationId, Name, TenantId};
+use quern_types::{ByteSize, CallState, Callee, DeliveryState, InvocationId, TenantId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
@@ -236,9 +236,10 @@ fn insert(connection: &Connection, call: &NewCall, bytes: usize) -> rusqlite::Re
     connection
         .prepare_cached(
             "INSERT INTO calls (id, tenant, target, method, path, state, key, digest, max_attempts,
-                 max_age_us, created_us, expires_us, due_us, bytes, kind, owner, webhook)
+                 max_age_us, created_us, expires_us, due_us, bytes, kind, owner, webhook,
+                 webhook_created_us, lapses)
              VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?7, ?8, ?9, ?10, ?11, ?10, ?12, ?13, ?14,
-                 ?15)",
+                 ?15, ?16, ?17)",
         )?
         .execute(params![
             id_bytes(call.id),
@@ -255,7 +256,9 @@ fn insert(connection: &Connection, call: &NewCall, bytes: usize) -> rusqlite::Re
             bytes as i64,
             call.callee.kind.as_str(),
             owner(&call.callee),
-            call.webhook.as_ref().map(Name::as_str),
+            call.webhook.as_ref().map(|webhook| webhook.name.as_str()),
+            call.webhook.as_ref().and_then(|webhook| webhook.created).map(microseconds),
+            call.lapses,
         ])?;
     connection
         .prepare_cached("INSERT INTO requests (sequence, headers, body) VALUES (?1, ?2, ?3)")?

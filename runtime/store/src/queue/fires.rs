@@ -10,6 +10,7 @@ use super::{
     EnqueueError,
     call::{NewCall, id_bytes},
     enqueue::{self, QueueLimits},
+    spans::{self, Span},
 };
 use crate::rows::{self, microseconds};
 
@@ -27,6 +28,8 @@ pub struct Fire {
     pub after: SystemTime,
     /// The last of its times that have come, whether or not it is called.
     pub until: SystemTime,
+    /// All times after this one, up to that one, are among the calls; there may be more of them before.
+    pub complete_since: SystemTime,
     /// The calls, with their times.
     pub calls: Vec<(SystemTime, NewCall)>,
     /// What to do while its last call waits or runs.
@@ -66,20 +69,10 @@ pub(super) fn fire(
     limits: &QueueLimits,
 ) -> rusqlite::Result<Result<Fired, EnqueueError>> {
     let (tenant, name) = (fire.tenant.as_str(), fire.name.as_str());
-    let found = connection
-        .prepare_cached(
-            "SELECT created_us, last_us, call FROM fires WHERE tenant = ?1 AND name = ?2",
-        )?
-        .query_row(params![tenant, name], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<Vec<u8>>>(2)?))
-        })
-        .optional()?;
     let created = microseconds(fire.created);
-    let last =
-        found.as_ref().filter(|(of, ..)| *of == created).map_or(created, |(_, last, _)| *last);
-    // What was called before the clock was set back is found by its key, and not called again.
+    let Noted { last, called, mut call } = noted(connection, fire)?;
+    // Times that were called before the clock was set back come again, and are not called again.
     let last = last.min(microseconds(fire.after));
-    let mut call = found.and_then(|(.., call)| call);
     let (mut calls, mut until, mut refusal) = (0, microseconds(fire.until), None);
     let mut passed = last;
     for (time, new) in &fire.calls {
@@ -87,7 +80,7 @@ pub(super) fn fire(
         if time <= last {
             continue;
         }
-        if !is_left_out(connection, fire.overlap, call.as_deref())? {
+        if !spans::hold(&called, time) && !is_left_out(connection, fire.overlap, call.as_deref())? {
             match enqueue::enqueue(connection, new, limits)? {
                 Ok(enqueued) => {
                     call = Some(id_bytes(enqueued.id).to_vec());
@@ -102,13 +95,42 @@ pub(super) fn fire(
         }
         passed = time;
     }
+    let called = spans::add(called, Span(microseconds(fire.complete_since), until));
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO fires (tenant, name, created_us, last_us, call)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO fires (tenant, name, created_us, last_us, call, called)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![tenant, name, created, until, call])?;
+        .execute(params![tenant, name, created, until, call, spans::written(&called)])?;
     Ok(Ok(Fired { calls, until: rows::time(until), refusal }))
+}
+
+/// What is noted of a schedule.
+struct Noted {
+    last: i64,
+    called: Vec<Span>,
+    call: Option<Vec<u8>>,
+}
+
+fn noted(connection: &Connection, fire: &Fire) -> rusqlite::Result<Noted> {
+    let found = connection
+        .prepare_cached(
+            "SELECT created_us, last_us, called, call FROM fires WHERE tenant = ?1 AND name = ?2",
+        )?
+        .query_row(params![fire.tenant.as_str(), fire.name.as_str()], |row| {
+            let called = spans::read(row, 2)?;
+            Ok((row.get::<_, i64>(0)?, Noted { last: row.get(1)?, called, call: row.get(3)? }))
+        })
+        .optional()?;
+    let created = microseconds(fire.created);
+    Ok(match found {
+        Some((of, noted)) if of == created => noted,
+        // Another one had its name before.
+        found => {
+            let call = found.and_then(|(_, noted)| noted.call);
+            Noted { last: created, called: Vec::new(), call }
+        }
+    })
 }
 
 /// Whether a time is left out because the last call has not come to its end.

@@ -1,9 +1,9 @@
 //! Rotation: everything that is sealed with one key is sealed with another, in one commit. Either
 //! key opens all of it at any instant, whatever ends the process, and never both a part.
 
-use std::path::Path;
+use std::{path::Path, time::SystemTime};
 
-use quern_types::{Caller, Class, SettingKey, TenantId};
+use quern_types::{Caller, Class, Name, SettingKey, TenantId};
 use rusqlite::{Connection, TransactionBehavior, params};
 use serde_json::json;
 
@@ -46,15 +46,15 @@ pub enum RotateError {
         /// Whose it is.
         tenant: TenantId,
         /// The function.
-        function: quern_types::Name,
+        function: Name,
         /// Its key.
         key: SettingKey,
     },
     /// That of a webhook is.
     #[error(
         "the secret of webhook {webhook:?} of tenant {tenant:?} can't be opened, as it was changed \
-         since it was sealed: start the server with the old key, rotate or delete that webhook, and \
-         try again"
+         since it was sealed: start the server with the old key, give that webhook another secret \
+         with `quern webhook rotate`, or delete it, and try again"
     )]
     DamagedWebhook {
         /// Whose it is.
@@ -73,6 +73,15 @@ pub enum RotateError {
     },
 }
 
+/// What was sealed anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    /// Secrets of functions, and webhooks.
+    pub secrets: usize,
+    /// Webhooks whose secret before was damaged, and is gone.
+    pub dropped: Vec<(TenantId, Name)>,
+}
+
 /// A secret in the tables.
 struct Row {
     id: i64,
@@ -83,12 +92,13 @@ struct Row {
 }
 
 /// Seals all secrets of a data folder, which no server may have open, with `new` instead of `old`;
-/// gives the number of those of functions and of webhooks. What is sealed with `new` already stays as it is. Blocks.
+/// all of them or none. What is sealed with `new` already stays as it is. A webhook's secret before that
+/// has expired, or is damaged, is removed. Blocks.
 pub fn rotate_secrets(
     directory: &Path,
     old: &SecretsKey,
     new: &SecretsKey,
-) -> Result<usize, RotateError> {
+) -> Result<Rotated, RotateError> {
     let _lock = FolderLock::take_existing(directory)?;
     integrity::prepare(directory)?;
     let path = directory.join("catalog.sqlite");
@@ -102,12 +112,12 @@ pub fn rotate_secrets(
             .prepare_cached("UPDATE secrets SET sealed_with = ?1, sealed = ?2 WHERE rowid = ?3")?
             .execute(params![new.id().as_str(), sealed, row.id])?;
     }
-    let webhooks = webhooks::seal_anew(&transaction, old, new)?;
+    let (webhooks, dropped) = webhooks::seal_anew(&transaction, (old, new), SystemTime::now())?;
     if !rows.is_empty() || webhooks > 0 {
         let caller = Caller::unasked();
         let detail = json!({
             "from": old.id().as_str(), "to": new.id().as_str(), "secrets": rows.len(),
-            "webhooks": webhooks,
+            "webhooks": webhooks, "dropped": dropped.len(),
         });
         let entry =
             Entry { caller: &caller, action: "secrets.rotate", subject: "secrets".into(), detail };
@@ -116,7 +126,7 @@ pub fn rotate_secrets(
     transaction.commit()?;
     // What the old key opens stays in pages that are free, and in the log, until these go.
     connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")?;
-    Ok(rows.len() + webhooks)
+    Ok(Rotated { secrets: rows.len() + webhooks, dropped })
 }
 
 impl Row {

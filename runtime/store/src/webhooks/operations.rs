@@ -1,7 +1,7 @@
 //! Changes of webhooks. What they say of themselves, to the audit log or to a debugger, has no secret
 //! in it, and of an address no more than its host.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use quern_types::{Caller, Name, StorageFailure, TenantId, WebhookUrl};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 
 use super::{SealedWebhook, WebhookError};
 use crate::{
-    Removed, Scope,
+    Removed, Scope, SecretsKey,
     audit::Entry,
     operation::{Effects, Operation, Subject, failure},
     rows::microseconds,
+    secrets_key::SealedAs,
 };
 
 /// Most webhooks of a tenant.
@@ -36,11 +37,12 @@ pub(crate) struct PutWebhook {
     reply: Reply<bool>,
 }
 
-/// Gives a webhook another secret; the one before is good until a time.
+/// Gives a webhook another secret; the one before is good until a time, if it can be opened.
 #[derive(Debug)]
 pub(crate) struct RotateWebhook {
     caller: Caller,
     name: Name,
+    secrets_key: Arc<SecretsKey>,
     secret: SealedWebhook,
     at: SystemTime,
     previous_until: SystemTime,
@@ -146,11 +148,24 @@ impl RotateWebhook {
     pub(crate) fn new(
         caller: Caller,
         name: Name,
-        secret: SealedWebhook,
+        (secrets_key, secret): (Arc<SecretsKey>, SealedWebhook),
         (at, previous_until): (SystemTime, SystemTime),
         reply: Reply<()>,
     ) -> Self {
-        Self { caller, name, secret, at, previous_until, outcome: None, reply }
+        Self { caller, name, secrets_key, secret, at, previous_until, outcome: None, reply }
+    }
+
+    /// Whether the one before is to sign as well. One that was damaged can't, and would be in the way
+    /// of whoever seals all secrets anew.
+    fn keeps_previous(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        let (tenant, webhook) = (&self.caller.tenant, &self.name);
+        let sealed: Option<Vec<u8>> = connection
+            .prepare_cached("SELECT sealed FROM webhooks WHERE tenant = ?1 AND name = ?2")?
+            .query_row(params![tenant.as_str(), webhook.as_str()], |row| row.get(0))
+            .optional()?;
+        let sealed_as = SealedAs::Webhook { tenant, webhook };
+        let opens = sealed.is_some_and(|sealed| self.secrets_key.open(&sealed_as, &sealed).is_ok());
+        Ok(opens && self.previous_until > self.at)
     }
 }
 
@@ -161,7 +176,7 @@ impl Operation for RotateWebhook {
 
     fn apply(&mut self, connection: &Connection, _: u32) -> rusqlite::Result<Effects> {
         let SealedWebhook { sealed_with, sealed } = &self.secret;
-        let keeps = self.previous_until > self.at;
+        let keeps = self.keeps_previous(connection)?;
         let changed = connection
             .prepare_cached(
                 "UPDATE webhooks SET

@@ -8,10 +8,10 @@ use std::{
 
 use http::StatusCode;
 use quern_store::{
-    CallQueue, Delivery, DeliveryQuery, DueQuery, EnqueueError, Keep, NewCall, Next, QueueFull,
-    QueueLimits, Retry, RetryError, Scope, Sending, Store,
+    CallQueue, Delivery, DeliveryQuery, DueQuery, EnqueueError, GivingUp, HeldWebhook, Keep,
+    NewCall, Next, QueueFull, QueueLimits, Retry, RetryError, Scope, Sending, Store,
 };
-use quern_types::{ByteSize, CallState, DeliveryId, DeliveryState, TenantId};
+use quern_types::{ByteSize, CallState, DeliveryId, DeliveryState, NamedWebhook, TenantId};
 use tempfile::TempDir;
 
 use crate::{
@@ -19,8 +19,13 @@ use crate::{
     queue::{ALL, PLENTY, at, begun, call, cancellation, ending, id, of_tenant, take_in},
 };
 
+/// The webhook of a name that was made at a time.
+fn webhook(webhook: &str, seconds: u64) -> NamedWebhook {
+    NamedWebhook { name: name(webhook), created: Some(at(seconds)) }
+}
+
 fn told(call: NewCall) -> NewCall {
-    NewCall { webhook: Some(name("shop")), ..call }
+    NewCall { webhook: Some(webhook("shop", 1)), ..call }
 }
 
 /// A store with calls that have ended one second apart, from 51 on.
@@ -80,7 +85,7 @@ async fn each_end_of_a_call_that_asks_for_it_is_told_once_and_survives_a_restart
     assert_eq!(due(queue, query(3)).await, [], "its time has not come");
     let [cancelled, dead] = &due(queue, query(51)).await[..] else { panic!("two messages") };
     assert_eq!((&*cancelled.body, &*dead.body), ("cancelled", "dead"));
-    assert_eq!((&dead.webhook, dead.attempts, dead.expires), (&name("shop"), 0, at(151)));
+    assert_eq!((&dead.webhook, dead.attempts, dead.expires), (&webhook("shop", 1), 0, at(151)));
     // One that is replayed ends once more, which is another message.
     queue.replay(tenant(), id(1), PLENTY, at(60)).await.expect("it is dead");
     assert_eq!(begun(queue, ALL, 60).await, [id(1)]);
@@ -156,6 +161,88 @@ async fn a_message_is_sent_again_until_it_is_taken_or_given_up() {
     let counts = [DeliveryState::Waiting, DeliveryState::Delivered, DeliveryState::Failed];
     let expected = counts.into_iter().zip([0, 1, 1]).collect::<Vec<_>>();
     assert_eq!(queue.delivery_counts().await, Ok(expected));
+}
+
+#[tokio::test]
+async fn what_is_held_back_waits_for_its_webhook_and_for_no_time() {
+    let folder = TempDir::new().expect("a folder");
+    let calls = [told(call(1)), told(call(2)), told(call(3)), told(of_tenant(4, "b"))];
+    let store = ended(&folder, calls.into()).await;
+    let queue = store.queue();
+    let all = due(queue, query(100)).await;
+    let hold = Sending { counts: false, status: None, ..sent(60, Next::Held) };
+    for delivery in &all[..3] {
+        queue.settle_delivery(delivery.id, hold.clone()).await.expect("writes");
+    }
+    let far = query(1 << 30);
+    assert_eq!(due(queue, far.clone()).await.len(), 1, "the one that is not");
+    let set_back = DueQuery { longest_pause: Duration::from_secs(1), ..query(0) };
+    assert_eq!(due(queue, set_back).await.len(), 1, "nor does a clock let it go");
+    assert_eq!(queue.due_deliveries(query(0)).await.expect("reads").next, Some(at(54)));
+    let shown = queue.delivery(tenant(), all[1].id).await.expect("reads").expect("is there");
+    assert_eq!((shown.state, shown.attempts, shown.due), (DeliveryState::Waiting, 0, None));
+    let limits = QueueLimits { tenant_messages: 3, ..PLENTY };
+    let full = QueueFull::Messages { scope: Scope::Tenant, limit: 3 };
+    let refused = queue.enqueue(told(call(5)), limits).await;
+    assert_eq!(refused, Err(EnqueueError::Full(full)), "it takes up room");
+
+    let of = |tenant| HeldWebhook { tenant, webhook: webhook("shop", 1) };
+    let mut held = queue.held_webhooks().await.expect("reads");
+    held.sort_by_key(|held| held.tenant.to_string());
+    assert_eq!(held, [of(TenantId::new("b")), of(tenant())]);
+    let other = HeldWebhook { tenant: tenant(), webhook: webhook("shop", 2) };
+    assert_eq!(queue.release_deliveries(other, 10, at(90)).await, Ok(0), "another of its name");
+    assert_eq!(queue.release_deliveries(of(tenant()), 1, at(90)).await, Ok(1), "a step");
+    assert_eq!(queue.release_deliveries(of(tenant()), 10, at(90)).await, Ok(1), "the rest");
+    assert_eq!(queue.held_webhooks().await, Ok(vec![of(TenantId::new("b"))]));
+    let free = due(queue, query(90)).await;
+    let ids: HashSet<_> = free.iter().map(|delivery| delivery.id).collect();
+    assert_eq!(ids, all[1..].iter().map(|delivery| delivery.id).collect());
+}
+
+#[tokio::test]
+async fn what_waits_for_a_webhook_that_is_gone_is_given_up_and_nothing_else() {
+    let folder = TempDir::new().expect("a folder");
+    let named = |number, webhook| NewCall { webhook: Some(webhook), ..call(number) };
+    let unknown = NamedWebhook { name: name("shop"), created: None };
+    let calls = vec![
+        named(1, webhook("shop", 1)),
+        named(2, webhook("shop", 1)),
+        named(3, unknown),
+        named(4, webhook("shop", 2)),
+        named(5, webhook("other", 1)),
+        NewCall { tenant: TenantId::new("b"), ..named(6, webhook("shop", 1)) },
+    ];
+    let store = ended(&folder, calls).await;
+    let queue = store.queue();
+    let all = due(queue, query(100)).await;
+    let hold = Sending { counts: false, ..sent(60, Next::Held) };
+    let first = all.iter().find(|delivery| delivery.tenant == tenant()).expect("one of six");
+    queue.settle_delivery(first.id, hold).await.expect("writes");
+    let (at, kept_until) = (at(70), at(80));
+    let end = GivingUp { at, kept_until, reason: "it is gone", most: 2 };
+    let step = async || {
+        let given_up = queue.give_up_deliveries(tenant(), webhook("shop", 1), end.clone()).await;
+        given_up.expect("writes")
+    };
+    assert_eq!((step().await, step().await, step().await), (2, 1, 0));
+    let failed = DeliveryQuery {
+        tenant: tenant(),
+        webhook: None,
+        state: Some(DeliveryState::Failed),
+        before: None,
+        limit: 9,
+    };
+    let failed = queue.deliveries(failed).await.expect("reads");
+    let mut calls: Vec<_> = failed.iter().map(|delivery| delivery.call).collect();
+    calls.sort();
+    assert_eq!(calls, [id(1), id(2), id(3)]);
+    for delivery in failed {
+        let ended = (delivery.ended, delivery.kept_until, delivery.due);
+        assert_eq!(ended, (Some(at), Some(kept_until), None));
+        assert_eq!(delivery.reason.as_deref(), Some("it is gone"));
+    }
+    assert_eq!(queue.held_webhooks().await, Ok(vec![]));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod common;
 mod crash;
 mod damage;
 mod deliveries;
+mod fires;
 mod keyvalue;
 mod keyvalue_crash;
 mod keyvalue_model;

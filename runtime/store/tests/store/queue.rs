@@ -9,13 +9,12 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use quern_store::{
     Announcement, CallQuery, CallQueue, Cancellation, ChangeError, ClaimLimits, Ending,
-    EnqueueError, Fire, Fired, Keep, LastFire, NewCall, Pause, QueueFull, QueueLimits, Scope,
-    Store,
+    EnqueueError, Keep, NewCall, Pause, QueueFull, QueueLimits, Scope, Store,
 };
-use quern_types::{ByteSize, CallKind, CallState, Callee, Digest, InvocationId, Overlap, TenantId};
+use quern_types::{ByteSize, CallKind, CallState, Callee, Digest, InvocationId, TenantId};
 use tempfile::TempDir;
 
-use crate::common::{name, open, tenant};
+use crate::common::{open, tenant};
 
 pub(crate) const PLENTY: QueueLimits = QueueLimits {
     tenant_calls: 1_000,
@@ -50,6 +49,7 @@ pub(crate) fn call(number: u8) -> NewCall {
         webhook: None,
         max_attempts: 3,
         max_age: Duration::from_secs(100),
+        lapses: false,
         created: at(number.into()),
     }
 }
@@ -110,7 +110,7 @@ async fn a_call_comes_out_as_it_went_in() {
     let [begun] = &claimed.calls[..] else { panic!("one call, not {claimed:?}") };
     assert_eq!((begun.id, &begun.tenant), (id(1), &tenant()));
     assert_eq!((begun.progress.attempts, begun.progress.max_attempts), (1, 3));
-    assert_eq!(begun.progress.expires, at(101));
+    assert_eq!((begun.progress.expires, begun.progress.lapses), (at(101), false));
     assert_eq!(
         (begun.request.method().as_str(), begun.request.body().as_ref()),
         ("POST", &b"body 1"[..])
@@ -367,119 +367,6 @@ async fn what_has_ended_is_removed_by_time_and_by_size() {
     let usage = queue.usage().await.expect("reads");
     let counts: Vec<_> = usage.states.iter().map(|(_, count, _)| *count).collect();
     assert_eq!(counts, [0, 2, 1, 0, 0, 0]);
-}
-
-#[tokio::test]
-async fn each_time_of_a_schedule_is_called_once() {
-    let folder = TempDir::new().expect("a folder");
-    let store = queue(&folder).await;
-    let queue = store.queue();
-    let fire = |until, calls: &[(u64, u8)], overlap| Fire {
-        tenant: tenant(),
-        name: name("hourly"),
-        created: at(10),
-        after: at(10),
-        until: at(until),
-        calls: calls
-            .iter()
-            .map(|(time, number)| {
-                (at(*time), NewCall { key: Some(format!("{time}")), ..call(*number) })
-            })
-            .collect(),
-        overlap,
-    };
-    let first = fire(30, &[(10, 1), (20, 2), (30, 3)], Overlap::Allow);
-    let all = |calls, until| Ok(Fired { calls, until: at(until), refusal: None });
-    assert_eq!(queue.fire(first.clone(), PLENTY).await, all(2, 30), "nothing before it was made");
-    assert_eq!(queue.fire(first, PLENTY).await, all(0, 30), "they were called");
-    let left_out = fire(40, &[(40, 4)], Overlap::Skip);
-    assert_eq!(queue.fire(left_out, PLENTY).await, all(0, 40), "the last call waits");
-    let last = |time, number| LastFire {
-        tenant: tenant(),
-        name: name("hourly"),
-        created: at(10),
-        last: at(time),
-        call: Some(id(number)),
-    };
-    assert_eq!(queue.fires().await, Ok(vec![last(40, 3)]));
-    assert_eq!(begun(queue, ALL, 50).await, [id(2), id(3)]);
-    queue.finish(id(3), ending(CallState::Dead, 51)).await.expect("writes");
-    let one_of_two = queue.fire(fire(60, &[(50, 5), (60, 6)], Overlap::Skip), PLENTY).await;
-    assert_eq!(one_of_two, all(1, 60));
-    let full = QueueLimits { calls: 1, ..PLENTY };
-    let refused = queue.fire(fire(70, &[(70, 7)], Overlap::Allow), full).await;
-    assert_eq!(refused, Err(QueueFull::Calls { scope: Scope::Server, limit: 1 }.into()));
-    assert_eq!(queue.fires().await, Ok(vec![last(60, 5)]), "it may be called yet");
-    // Another schedule of its name begins anew.
-    let other =
-        Fire { created: at(55), after: at(55), ..fire(60, &[(55, 8), (60, 9)], Overlap::Allow) };
-    assert_eq!(queue.fire(other, PLENTY).await, all(1, 60));
-    queue.forget_fires(tenant(), name("hourly")).await.expect("writes");
-    assert_eq!(queue.fires().await, Ok(vec![]));
-}
-
-#[tokio::test]
-async fn times_that_find_no_room_together_are_called_one_after_the_other() {
-    let folder = TempDir::new().expect("a folder");
-    let store = queue(&folder).await;
-    let queue = store.queue();
-    let missed = |times: &[u64]| Fire {
-        tenant: tenant(),
-        name: name("hourly"),
-        created: at(0),
-        after: at(0),
-        until: at(40),
-        calls: times
-            .iter()
-            .zip(1..)
-            .map(|(time, number)| {
-                let number = number + 10 * u8::try_from(*time).expect("is small");
-                (at(*time), NewCall { key: Some(format!("{time}")), ..call(number) })
-            })
-            .collect(),
-        overlap: Overlap::Allow,
-    };
-    let two = QueueLimits { calls: 2, ..PLENTY };
-    let full = || QueueFull::Calls { scope: Scope::Server, limit: 2 }.into();
-    let fired = queue.fire(missed(&[10, 20, 21, 22]), two).await;
-    let refusal = Some(full());
-    assert_eq!(fired, Ok(Fired { calls: 2, until: at(20), refusal }), "as many as fit");
-    let last = queue.last_fire(tenant(), name("hourly")).await.expect("reads");
-    assert_eq!(last.map(|fire| fire.last), Some(at(20)));
-    assert_eq!(queue.fire(missed(&[21, 22]), two).await, Err(full()), "there is no room yet");
-    for call in begun(queue, ALL, 250).await {
-        queue.finish(call, ending(CallState::Succeeded, 251)).await.expect("writes");
-    }
-    let fired = queue.fire(missed(&[10, 20, 21, 22]), two).await;
-    assert_eq!(fired, Ok(Fired { calls: 2, until: at(40), refusal: None }), "and none twice");
-}
-
-#[tokio::test]
-async fn a_time_comes_once_though_the_clock_was_set_forward_and_back() {
-    let folder = TempDir::new().expect("a folder");
-    let store = queue(&folder).await;
-    let fire = |after, calls: &[(u64, u8)]| Fire {
-        tenant: tenant(),
-        name: name("hourly"),
-        created: at(10),
-        after: at(after),
-        until: calls.last().map_or(at(after), |(time, _)| at(*time)),
-        calls: calls
-            .iter()
-            .map(|(time, number)| {
-                let (key, digest) = (Some(format!("{time}")), Digest::of(b"tick"));
-                (at(*time), NewCall { key, digest, ..call(*number) })
-            })
-            .collect(),
-        overlap: Overlap::Allow,
-    };
-    let fired = async |fire: Fire| store.queue().fire(fire, PLENTY).await.expect("writes").calls;
-    assert_eq!(fired(fire(10, &[(20, 1)])).await, 1);
-    assert_eq!(fired(fire(20, &[(50, 2)])).await, 1, "set forward, it leaves out 30 and 40");
-    assert_eq!(fired(fire(25, &[(30, 3)])).await, 1, "set back, they come");
-    assert_eq!(fired(fire(30, &[(40, 4), (50, 5), (60, 6)])).await, 2, "but not again");
-    let last = store.queue().fires().await.expect("reads");
-    assert_eq!((last[0].last, last[0].call), (at(60), Some(id(6))));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use prometheus::Registry;
-use quern_store::{AuditQuery, RotateError, SecretsKey, Store, rotate_secrets};
+use quern_store::{AuditQuery, RotateError, Rotated, SecretsKey, Store, rotate_secrets};
 use rusqlite::Connection;
 
 use crate::{
@@ -39,8 +39,9 @@ async fn everything_is_sealed_with_the_new_key_and_nothing_with_the_old() {
     let folder = tempfile::tempdir().expect("a folder");
     let (old, new) = (secrets_key("7"), secrets_key("8"));
     prepare(folder.path(), &old).await;
-    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("rotated"), 20);
-    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("again"), 0);
+    let rotated = |secrets| Rotated { secrets, dropped: Vec::new() };
+    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("rotated"), rotated(20));
+    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("again"), rotated(0));
     let refused = Store::open(with_key(folder.path(), &old), &Registry::new()).await;
     refused.expect_err("the old key");
     let store = open_with(folder.path(), &new).await;

@@ -7,7 +7,9 @@ use std::{
 };
 
 use prometheus::Registry;
-use quern_store::{AuditQuery, OpenError, RotateError, Store, WebhookError, rotate_secrets};
+use quern_store::{
+    AuditQuery, OpenError, RotateError, Rotated, Store, WebhookError, rotate_secrets,
+};
 use quern_types::{SecretValue, Webhook};
 use rusqlite::Connection;
 
@@ -121,15 +123,75 @@ async fn the_key_that_seals_secrets_can_be_rotated() {
     drop(store);
     let wrong = rotate_secrets(folder.path(), &secrets_key("9"), &new).expect_err("another key");
     assert!(matches!(wrong, RotateError::WrongKey { .. }), "{wrong}");
-    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("rotated"), 1);
-    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("again"), 0);
+    let rotated = |secrets| Rotated { secrets, dropped: Vec::new() };
+    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("rotated"), rotated(1));
+    assert_eq!(rotate_secrets(folder.path(), &old, &new).expect("again"), rotated(0));
     let store = open_with(folder.path(), &new).await;
     assert_eq!(secrets(&shop(&store)), (Some(TWO), Some(ONE)));
+}
+
+/// Changes the table of webhooks, while no server has the folder.
+fn damage(folder: &Path, change: &str) {
+    let catalog = Connection::open(folder.join("catalog.sqlite")).expect("opens");
+    catalog.execute_batch(&format!("UPDATE webhooks SET {change}")).expect("changed");
+}
+
+/// What the table has of the secret before.
+fn previous(folder: &Path) -> (Option<Vec<u8>>, Option<i64>) {
+    let catalog = Connection::open(folder.join("catalog.sqlite")).expect("opens");
+    let row = "SELECT previous, previous_until_us FROM webhooks";
+    catalog.query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("a webhook")
+}
+
+#[tokio::test]
+async fn a_secret_before_that_can_sign_no_more_is_not_in_the_way_of_a_new_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (secrets_key("7"), secrets_key("8"));
+    let store = open_with(folder.path(), &old).await;
+    put(&store, "shop", "https://example.com").await.expect("made");
+    rotate(&store, Duration::from_secs(60)).await.expect("rotated");
     store.close().await;
     drop(store);
-    let catalog = Connection::open(folder.path().join("catalog.sqlite")).expect("opens");
-    catalog.execute_batch("UPDATE webhooks SET previous = x'00'").expect("damaged");
-    drop(catalog);
-    let damaged = rotate_secrets(folder.path(), &new, &old).expect_err("damaged");
+    damage(folder.path(), "previous = x'00'");
+    let dropped = vec![(tenant(), name("shop"))];
+    let rotated = rotate_secrets(folder.path(), &old, &new).expect("rotated");
+    assert_eq!(rotated, Rotated { secrets: 1, dropped }, "it is named");
+    assert_eq!(previous(folder.path()), (None, None));
+
+    let store = open_with(folder.path(), &new).await;
+    assert_eq!(secrets(&shop(&store)), (Some(TWO), None));
+    rotate(&store, Duration::from_secs(60)).await.expect("rotated");
+    store.close().await;
+    drop(store);
+    for change in ["previous_until_us = 1", "previous = x'00', previous_until_us = 1"] {
+        damage(folder.path(), change);
+        let rotated = rotate_secrets(folder.path(), &new, &old).expect(change);
+        assert_eq!(rotated, Rotated { secrets: 1, dropped: Vec::new() }, "it has expired");
+        assert_eq!(previous(folder.path()), (None, None));
+        rotate_secrets(folder.path(), &old, &new).expect("and back");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_secret_is_named_and_another_one_mends_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (secrets_key("7"), secrets_key("8"));
+    let store = open_with(folder.path(), &old).await;
+    put(&store, "shop", "https://example.com").await.expect("made");
+    store.close().await;
+    drop(store);
+    damage(folder.path(), "sealed = x'00'");
+    let damaged = rotate_secrets(folder.path(), &old, &new).expect_err("damaged");
     assert!(matches!(damaged, RotateError::DamagedWebhook { .. }), "{damaged}");
+    let said = damaged.to_string();
+    assert!(said.contains("\"shop\"") && said.contains("quern webhook rotate"), "{said}");
+    let store = open_with(folder.path(), &old).await;
+    assert_eq!(secrets(&shop(&store)), (None, None));
+    rotate(&store, Duration::from_secs(60)).await.expect("rotated");
+    assert_eq!(secrets(&shop(&store)), (Some(TWO), None), "nobody could sign with the damaged one");
+    assert!(shop(&store).previous.is_none());
+    store.close().await;
+    drop(store);
+    let rotated = rotate_secrets(folder.path(), &old, &new).expect("rotated");
+    assert_eq!(rotated, Rotated { secrets: 1, dropped: Vec::new() });
 }

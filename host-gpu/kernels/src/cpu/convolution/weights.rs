@@ -14,7 +14,7 @@ use crate::{
     cpu::{
         element::Element,
         launch::{Launch, with_float},
-        matmul::multiply_alone,
+        matmul::{Product, multiply},
         number::Number,
         source::Source,
         threads::Threads,
@@ -96,7 +96,6 @@ impl<T: Element> Sums<'_, T> {
     fn sum_up(&self, group: usize, lines: Range<usize>, out: &mut [T::Compute]) {
         let (mut tile, mut seen, mut gradients) = (Vec::new(), Panel::new(), Panel::new());
         let mut tiles = self.lowering.tiles(0..self.images, PANEL_LINES);
-        let mut part = vec![T::Compute::ZERO; lines.len() * self.made.min(SUM_ROWS)];
         out.fill(T::Compute::ZERO);
         while let Some(width) = tiles.next(&mut tile) {
             seen.empty();
@@ -120,13 +119,9 @@ impl<T: Element> Sums<'_, T> {
                         }
                     }
                 });
-                let part = &mut part[..lines.len() * channels.len()];
-                multiply_alone(&seen, &gradient.turned(), part, false);
-                let rows = out.chunks_exact_mut(self.made).zip(part.chunks_exact(channels.len()));
-                for (out, part) in rows {
-                    let out = out[channels.clone()].iter_mut();
-                    out.zip(part).for_each(|(out, part)| *out = out.add(*part));
-                }
+                let (elements, stride) = (&mut out[begin..], self.made);
+                let product = Product { elements, stride, add: true, factor: T::Compute::ONE };
+                multiply(&seen, &gradient.turned(), product, gemm::Parallelism::None);
             }
         }
     }
