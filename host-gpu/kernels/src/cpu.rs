@@ -2,18 +2,25 @@
 //! soon as they are asked for. Trusts steps, but for the bounds of memory.
 
 mod attention;
+mod convolution;
+mod cross_entropy;
+mod dense;
 mod distances;
 mod element;
 mod elementwise;
 mod float;
 mod histogram;
 mod indexing;
+mod integers;
 mod launch;
 mod matmul;
 mod memory;
 mod movement;
 mod number;
+mod optimizer;
 mod ordering;
+mod pooling;
+mod random;
 mod reduction;
 mod rows;
 mod scan;

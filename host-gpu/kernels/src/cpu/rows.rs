@@ -2,11 +2,11 @@
 //! has no limit and its intermediate results need no memory.
 
 use super::{
+    dense::Dense,
     element::Element,
     elementwise::compute,
     float::Float,
     launch::{Launch, with_float},
-    memory::Workspace,
     number::{CastTo, Number},
     reduction::{AddUp, Largest},
     source::{Scratch, Source},
@@ -32,7 +32,7 @@ pub(super) fn softmax(launch: &Launch, log: bool, out: &mut [u8]) {
 /// Mean 0 and variance 1 in each row, then a scale and a bias.
 pub(super) fn layer_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result<(), LaneError> {
     with_float!(launch.description(0).dtype, T => {
-        let (scale, bias) = (weights::<T>(launch, 1)?, weights::<T>(launch, 2)?);
+        let (scale, bias) = (Dense::new::<T>(launch, 1)?, Dense::new::<T>(launch, 2)?);
         each_row::<T>(launch, bytemuck::cast_slice_mut(out), |row, out| {
             let mean = row.total(AddUp).div(Number::of_count(row.length)).cast();
             let variance = row.total(SquareFrom { mean }).div(Number::of_count(row.length));
@@ -46,7 +46,7 @@ pub(super) fn layer_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result
 /// Root mean square 1 in each row, then a scale.
 pub(super) fn rms_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result<(), LaneError> {
     with_float!(launch.description(0).dtype, T => {
-        let scale = weights::<T>(launch, 1)?;
+        let scale = Dense::new::<T>(launch, 1)?;
         each_row::<T>(launch, bytemuck::cast_slice_mut(out), |row, out| {
             let mean = Number::ZERO;
             let square = row.total(SquareFrom { mean }).div(Number::of_count(row.length));
@@ -55,19 +55,6 @@ pub(super) fn rms_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result<(
         });
     });
     Ok(())
-}
-
-/// The elements of an input that is as long as a row, to compute with.
-fn weights<'a, T: Element>(
-    launch: &Launch<'a>,
-    input: usize,
-) -> Result<Workspace<'a, T::Compute>, LaneError> {
-    let (source, mut scratch) = (launch.source::<T>(input), Scratch::new());
-    let mut weights = launch.workspace(launch.description(input).shape.elements() as usize)?;
-    for (number, block) in weights.chunks_mut(BLOCK).enumerate() {
-        block.copy_from_slice(source.load(number * BLOCK, block.len(), &mut scratch));
-    }
-    Ok(weights)
 }
 
 /// Runs on each row of the first input with its place in `out`.
@@ -82,17 +69,16 @@ fn each_row<T: Element>(
     }
     let source = launch.source::<T>(0);
     launch.threads.rows(out, length, 4, |start, chunk| {
-        let mut row =
-            Row { source: &source, begin: 0, length, scratch: Scratch::new(), results: Vec::new() };
+        let mut row = Row::new(&source, length);
         for (number, out) in chunk.chunks_mut(length).enumerate() {
-            row.begin = (start + number) * length;
+            row.go_to(start + number);
             run(&mut row, out);
         }
     });
 }
 
 /// One row, and room to compute with it.
-struct Row<'a, T: Element> {
+pub(super) struct Row<'a, T: Element> {
     source: &'a Source<'a, T>,
     begin: usize,
     length: usize,
@@ -100,14 +86,23 @@ struct Row<'a, T: Element> {
     results: Vec<T::Compute>,
 }
 
-impl<T: Element> Row<'_, T> {
+impl<'a, T: Element> Row<'a, T> {
+    /// The first row of a source.
+    pub(super) fn new(source: &'a Source<'a, T>, length: usize) -> Self {
+        Self { source, begin: 0, length, scratch: Scratch::new(), results: Vec::new() }
+    }
+
+    pub(super) fn go_to(&mut self, number: usize) {
+        self.begin = number * self.length;
+    }
+
     fn block(&mut self, at: usize) -> &[T::Compute] {
         let length = (self.length - at).min(BLOCK);
         self.source.load(self.begin + at, length, &mut self.scratch)
     }
 
     /// What becomes of all its elements.
-    fn fold<F: Fold<T::Compute>>(
+    pub(super) fn fold<F: Fold<T::Compute>>(
         &mut self,
         fold: F,
         join: impl Fn(F::Lane, F::Lane) -> F::Lane,
@@ -120,7 +115,7 @@ impl<T: Element> Row<'_, T> {
     }
 
     /// The sum of something of its elements, precise however many they are.
-    fn total<F: Fold<T::Compute, Lane = T::Compute>>(&mut self, fold: F) -> f64
+    pub(super) fn total<F: Fold<T::Compute, Lane = T::Compute>>(&mut self, fold: F) -> f64
     where
         T::Compute: CastTo<f64>,
     {
@@ -131,13 +126,27 @@ impl<T: Element> Row<'_, T> {
         total
     }
 
+    /// One of its elements.
+    pub(super) fn get(&mut self, index: usize) -> T::Compute {
+        self.source.load(self.begin + index, 1, &mut self.scratch)[0]
+    }
+
+    /// Writes what is computed of each block, which is told where in the row it begins.
+    pub(super) fn write_blocks(
+        &mut self,
+        out: &mut [T],
+        run: impl Fn(usize, &[T::Compute], &mut [T::Compute]),
+    ) {
+        for (number, out) in out.chunks_mut(BLOCK).enumerate() {
+            let at = number * BLOCK;
+            let x = self.source.load(self.begin + at, out.len(), &mut self.scratch);
+            compute(out, &mut self.results, |out| run(at, x, out));
+        }
+    }
+
     /// Writes a function of each element.
     fn write(&mut self, out: &mut [T], function: impl Function<T::Compute, Out = T::Compute>) {
-        for (number, out) in out.chunks_mut(BLOCK).enumerate() {
-            let at = self.begin + number * BLOCK;
-            let x = self.source.load(at, out.len(), &mut self.scratch);
-            compute(out, &mut self.results, |out| vector::map(x, out, function));
-        }
+        self.write_blocks(out, |_, x, out| vector::map(x, out, function));
     }
 
     /// Writes a function of each element, times a scale of its place, plus a bias of its place.
@@ -148,16 +157,12 @@ impl<T: Element> Row<'_, T> {
         bias: Option<&[T::Compute]>,
         function: impl Function2<T::Compute, Out = T::Compute>,
     ) {
-        for (number, out) in out.chunks_mut(BLOCK).enumerate() {
-            let (at, length) = (number * BLOCK, out.len());
-            let x = self.source.load(self.begin + at, length, &mut self.scratch);
-            compute(out, &mut self.results, |out| {
-                vector::map2(x, &scale[at..at + length], out, function);
-                if let Some(bias) = bias {
-                    vector::accumulate(out, &bias[at..at + length], AddUp);
-                }
-            });
-        }
+        self.write_blocks(out, |at, x, out| {
+            vector::map2(x, &scale[at..at + x.len()], out, function);
+            if let Some(bias) = bias {
+                vector::accumulate(out, &bias[at..at + x.len()], AddUp);
+            }
+        });
     }
 }
 
@@ -185,8 +190,8 @@ macro_rules! sums {
 }
 
 #[derive(Clone, Copy)]
-struct SumOfExp<C> {
-    max: C,
+pub(super) struct SumOfExp<C> {
+    pub(super) max: C,
 }
 
 #[derive(Clone, Copy)]

@@ -14,6 +14,76 @@ pub(super) const GRAIN: usize = 1 << 15;
 /// Results that exist at a time before they are joined.
 const JOINED: usize = 256;
 
+/// Results that are computed together, line by line.
+pub(super) trait Divide: Send + Sized {
+    /// How many lines there are.
+    fn count(&self) -> usize;
+    /// The lines before one, and those from there on.
+    fn divide(self, line: usize) -> (Self, Self);
+}
+
+/// Lines of one result, all of one length.
+pub(super) struct Lines<'a, T> {
+    pub(super) elements: &'a mut [T],
+    length: usize,
+}
+
+impl<'a, T> Lines<'a, T> {
+    pub(super) fn new(elements: &'a mut [T], length: usize) -> Self {
+        Self { elements, length }
+    }
+}
+
+impl<T: Send> Divide for Lines<'_, T> {
+    fn count(&self) -> usize {
+        self.elements.len() / self.length
+    }
+
+    fn divide(self, line: usize) -> (Self, Self) {
+        let length = self.length;
+        let (before, after) = self.elements.split_at_mut(line * length);
+        (Self { elements: before, length }, Self { elements: after, length })
+    }
+}
+
+impl<A: Divide, B: Divide> Divide for (A, B) {
+    fn count(&self) -> usize {
+        self.0.count()
+    }
+
+    fn divide(self, line: usize) -> (Self, Self) {
+        let ((first, third), (second, fourth)) = (self.0.divide(line), self.1.divide(line));
+        ((first, second), (third, fourth))
+    }
+}
+
+impl<L: Divide, const N: usize> Divide for [L; N] {
+    fn count(&self) -> usize {
+        self.first().map_or(0, Divide::count)
+    }
+
+    fn divide(self, line: usize) -> (Self, Self) {
+        let mut after = Vec::with_capacity(N);
+        let before = self.map(|lines| {
+            let (before, rest) = lines.divide(line);
+            after.push(rest);
+            before
+        });
+        let mut after = after.into_iter();
+        (before, std::array::from_fn(|_| after.next().expect("as many as before")))
+    }
+}
+
+/// Chunks begin at multiples of `grain`, whatever thread takes them.
+fn divide<L: Divide>(lines: L, start: usize, grain: usize, run: &(impl Fn(usize, L) + Sync)) {
+    if lines.count() <= grain {
+        return run(start, lines);
+    }
+    let half = (lines.count() / 2).next_multiple_of(grain);
+    let (before, after) = lines.divide(half);
+    rayon::join(|| divide(before, start, grain, run), || divide(after, start + half, grain, run));
+}
+
 /// The threads of a device.
 pub(super) struct Threads {
     pool: rayon::ThreadPool,
@@ -67,6 +137,16 @@ impl Threads {
             let chunks = out.par_chunks_mut(grain * length).enumerate();
             chunks.for_each(|(number, chunk)| run(number * grain, chunk));
         });
+    }
+
+    /// Runs on chunks of whole lines of several results at once, each with the number of its first
+    /// line. `cost` is how many elements are read for a line.
+    pub(super) fn together<L: Divide>(&self, lines: L, cost: usize, run: impl Fn(usize, L) + Sync) {
+        let (count, cost) = (lines.count(), cost.max(1));
+        if count <= 1 || count.saturating_mul(cost) <= SERIAL || self.count() == 1 {
+            return run(0, lines);
+        }
+        self.install(|| divide(lines, 0, (GRAIN / cost).max(1), &run));
     }
 
     /// What is made of each number below `count`, joined in order; only a few results exist at a

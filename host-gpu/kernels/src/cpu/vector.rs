@@ -37,6 +37,11 @@ pub(super) trait Fold<A>: Copy + Send + Sync {
     fn join(self, left: Self::Lane, right: Self::Lane) -> Self::Lane;
 }
 
+/// Runs a loop that is none of the usual ones.
+pub(super) fn run<F: NullaryFnOnce>(run: F) -> F::Output {
+    ARCH.dispatch(run)
+}
+
 struct Map<'a, A, F: Function<A>> {
     from: &'a [A],
     to: &'a mut [F::Out],

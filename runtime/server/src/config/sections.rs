@@ -129,7 +129,7 @@ section! {
         /// Longest time for all of a body that is read as a whole.
         body_timeout: Time<100, DAY> = Time(Period::from_millis(300_000));
         /// Longest time that a client may take for 16 KiB of an answer, or for all of what waits for
-        /// it if that is less. Over HTTP/2 it is each stream's, which is then reset.
+        /// it if that is less. Over HTTP/2 it is a connection's, whose stream to blame is reset.
         write_stall: Time<100, DAY> = Time(Period::from_millis(30_000));
     }
 }
