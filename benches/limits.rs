@@ -288,7 +288,8 @@ async fn whole(folder: &std::path::Path, component: &[u8]) -> Result<Arc<HttpFun
         secrets_key: None,
     };
     let store = DataFolder::open(store, &registry).await?;
-    let services = Services { models: Arc::new(NoModels), key_value: store.key_value() };
+    let services =
+        Services { models: Arc::new(NoModels), key_value: store.key_value(), kernels: None };
     let config = SandboxConfig { instances: 16, ..SandboxConfig::new(folder.join("artifacts")) };
     // For the rest of the process, which is the bench.
     let sandbox = Box::leak(Box::new(Sandbox::new(config, services, &registry)?));

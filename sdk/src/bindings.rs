@@ -18,6 +18,8 @@ wit_bindgen::generate!({
         "wasi:random/random@0.2.12": wasip2::random::random,
     },
     generate_all,
+    // What is computed on devices is plain values, to be kept and compared.
+    additional_derives: [PartialEq],
     // The export's description is emitted where `inference!` is invoked, so that a component
     // which only calls models is not asked for the export.
     pub_export_macro: true,

@@ -1,8 +1,9 @@
 //! The guest library of Quern: functions as plain Rust functions.
 //!
 //! A component is one function. [`inference!`] makes one that turns tensors into tensors, [`http!`]
-//! one that answers HTTP requests; both may call [`Model`]s that run on the host's devices.
-//! Standard output and standard error go to the function's log.
+//! one that answers HTTP requests; both may call [`Model`]s that run on the host's devices, and
+//! compute on those devices themselves with [`gpu`]. Standard output and standard error go to the
+//! function's log.
 //!
 //! ```
 //! use quern_sdk::{Error, Inputs, Model, Outputs, Tensor};
@@ -21,6 +22,7 @@
 #[doc(hidden)]
 pub mod bindings;
 mod error;
+pub mod gpu;
 #[doc(hidden)]
 pub mod http;
 #[doc(hidden)]

@@ -196,7 +196,7 @@ fn element_size(data_type: DataType) -> Option<u64> {
 }
 
 /// The name of a type in the Open Inference Protocol and in manifests.
-fn protocol_name(data_type: DataType) -> &'static str {
+pub(crate) fn protocol_name(data_type: DataType) -> &'static str {
     match data_type {
         DataType::Bool => "BOOL",
         DataType::Uint8 => "UINT8",

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,6 +13,7 @@ use std::{
 };
 
 use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -228,6 +229,83 @@ async fn a_client_that_can_not_write_says_so_and_keeps_nothing() {
     assert_eq!(left.len(), 1, "{left:?}");
     let refused = server.post("/v1/backup", "{\"log\": true}").await;
     refused.assert_error(400, "invalid-json", "unknown field `log`");
+}
+
+/// The program, of whose end and words something is to be known.
+fn begin(arguments: &[&str]) -> Child {
+    let mut command = program(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts")
+}
+
+/// Asks a command to end, and waits for that.
+async fn interrupt(mut command: Child, by: Signal) -> Output {
+    // It may have ended by itself.
+    let _ = kill_process(Pid::from_child(&command), by);
+    until("it ends", async || command.try_wait().expect("can be asked").is_some()).await;
+    command.wait_with_output().expect("has ended")
+}
+
+/// Waits until a command writes to a pipe that has no more room.
+async fn until_full(pipe: &ChildStdout) {
+    let waiting = || rustix::io::ioctl_fionread(pipe).expect("is a pipe");
+    until("the pipe is full", async || waiting() > 60_000).await;
+}
+
+#[tokio::test]
+async fn a_backup_that_nobody_takes_ends_with_an_interrupt() {
+    let server = with_much_to_save().await;
+    let mut saving = begin(&["--url", server.url(), "backup", "-o", "-"]);
+    let pipe = saving.stdout.take().expect("is piped");
+    until_full(&pipe).await;
+    let ended = interrupt(saving, Signal::INT).await;
+    assert!(
+        !ended.status.success() && said(&ended).contains("was interrupted"),
+        "{}",
+        said(&ended)
+    );
+    let kept = server.data().join("backups");
+    let is_gone = async || std::fs::read_dir(&kept).expect("a folder").count() == 0;
+    until("the server has nothing left of it", is_gone).await;
+    drop(pipe);
+
+    let data = server.kill();
+    let folder = data.path().join("data");
+    let mut saving = begin(&["backup", "-o", "-", "--data", text(&folder)]);
+    let pipe = saving.stdout.take().expect("is piped");
+    until_full(&pipe).await;
+    assert_eq!(std::fs::read_dir(folder.join("backups")).expect("a folder").count(), 1);
+    let ended = interrupt(saving, Signal::TERM).await;
+    assert!(
+        !ended.status.success() && said(&ended).contains("was interrupted"),
+        "{}",
+        said(&ended)
+    );
+    assert!(!folder.join("backups").exists(), "the copies are gone");
+}
+
+#[tokio::test]
+async fn a_backup_that_is_interrupted_while_it_is_checked_leaves_nothing() {
+    let (server, place) = (with_much_to_save().await, folder());
+    let file = place.path().join("quern.tar");
+    let lengths = || {
+        let entries = std::fs::read_dir(place.path()).expect("a folder");
+        let lengths = entries.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len()));
+        lengths.collect::<Vec<_>>()
+    };
+    // It may be through before it is asked to end.
+    for _ in 0..20 {
+        let saving = begin(&["--url", server.url(), "backup", "--output", text(&file)]);
+        let is_written = async || lengths().iter().any(|length| *length > 12 * (4 << 20));
+        until("all is written that the calls carry", is_written).await;
+        let ended = interrupt(saving, Signal::INT).await;
+        if !ended.status.success() {
+            assert!(said(&ended).contains("was interrupted"), "{}", said(&ended));
+            assert!(lengths().is_empty(), "nothing is left of it");
+            return;
+        }
+        std::fs::remove_file(&file).expect("is there");
+    }
+    panic!("it can't be interrupted");
 }
 
 #[tokio::test]

@@ -60,7 +60,8 @@ impl House {
         let models = Arc::new(models.expect("new metrics"));
         let config =
             SandboxConfig { pooling: false, ..SandboxConfig::new(folder.path().join("artifacts")) };
-        let services = Services { models: models.clone(), key_value: store.key_value() };
+        let services =
+            Services { models: models.clone(), key_value: store.key_value(), kernels: None };
         let sandbox = Arc::new(Sandbox::new(config, services, &registry).expect("a sandbox"));
         let config = FunctionsConfig::default();
         let functions = Functions::new(config, store.clone(), sandbox, &registry);

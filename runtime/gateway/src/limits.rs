@@ -8,8 +8,8 @@ use quern_types::ByteSize;
 ///
 /// Memory that clients can make the edge hold is bounded by them: each connection has a head and
 /// a window of what it has sent and nobody has read (1 MiB, over HTTP/2), all bodies that are read
-/// as a whole share `body_memory`, and other bodies are passed on as they come. Answers wait for
-/// their clients no longer than `write_stall` for each piece of them.
+/// as a whole share `body_memory`, and other bodies are passed on as they come. Connections wait for
+/// their clients no longer than `write_stall` for each piece of their answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeLimits {
     /// Connections at a time; more wait to be accepted.
@@ -32,7 +32,7 @@ pub struct EdgeLimits {
     /// Longest time for all of a body that is read as a whole.
     pub body_timeout: Duration,
     /// Longest time that a client may take for 16 KiB of what waits for it, or for all if that is
-    /// less; of a stream, over HTTP/2.
+    /// less; over HTTP/2, of all streams of a connection together.
     pub write_stall: Duration,
 }
 

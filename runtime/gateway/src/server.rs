@@ -275,7 +275,7 @@ enum Watch {
 
 fn protocols(limits: &EdgeLimits) -> auto::Builder<Streams> {
     let head_bytes = usize::try_from(limits.head.0).unwrap_or(usize::MAX);
-    let mut builder = auto::Builder::new(Streams { allowed: limits.write_stall });
+    let mut builder = auto::Builder::new(Streams::new(limits.write_stall));
     builder
         .http1()
         .timer(TokioTimer::new())

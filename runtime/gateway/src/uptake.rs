@@ -1,11 +1,15 @@
 //! Answers over HTTP/2 that their clients must take. A connection may be read from while one of its
-//! streams is not, or opens its window by a byte at a time: such a stream is ended, and no other.
+//! streams is not, or opens its window by a byte at a time: such a stream is ended, and no other that
+//! is not to blame.
+
+mod connection;
 
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
     mem,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,6 +18,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 
+use self::connection::{Connection, Verdict};
 use crate::stall::{Alarm, PIECE};
 
 tokio::task_local! {
@@ -23,20 +28,48 @@ tokio::task_local! {
 
 /// How a stream's client takes the answer, as the answer's body sees it. Only the stream's own task
 /// looks at it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Uptake {
-    /// Whether the body has given its last piece and was not asked for more yet: what is waited
+    connection: Arc<Connection>,
+    /// Bytes of the last piece that the body has given, until it is asked for more: what is waited
     /// for is the client, and not whoever makes the answer.
-    waits: Cell<bool>,
-    /// Bytes that the body has given.
-    given: Cell<u64>,
+    given: Cell<Option<u64>>,
+    /// Bytes that the client has taken.
+    taken: Cell<u64>,
 }
 
-/// Runs the streams of a connection, each as a task.
-#[derive(Debug, Clone, Copy)]
+impl Uptake {
+    fn new(connection: Arc<Connection>) -> Self {
+        connection.stream_begins();
+        Self { connection, given: Cell::default(), taken: Cell::default() }
+    }
+
+    /// Notes that there was room for the last piece.
+    fn is_asked(&self) {
+        let bytes = self.given.take().unwrap_or_default();
+        self.taken.set(self.taken.get() + bytes);
+        self.connection.took(bytes);
+    }
+}
+
+impl Drop for Uptake {
+    fn drop(&mut self) {
+        self.connection.stream_ends();
+    }
+}
+
+/// Runs the streams of one connection, each as a task.
+#[derive(Debug, Clone)]
 pub(crate) struct Streams {
     /// Longest time that a client may take for a piece of an answer.
-    pub(crate) allowed: Duration,
+    allowed: Duration,
+    connection: Arc<Connection>,
+}
+
+impl Streams {
+    pub(crate) fn new(allowed: Duration) -> Self {
+        Self { allowed, connection: Arc::default() }
+    }
 }
 
 impl<F> Executor<F> for Streams
@@ -44,7 +77,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        tokio::spawn(STREAM.scope(Uptake::default(), taken(stream, self.allowed)));
+        let uptake = Uptake::new(self.connection.clone());
+        tokio::spawn(STREAM.scope(uptake, taken(stream, self.allowed)));
     }
 }
 
@@ -54,20 +88,34 @@ async fn taken(stream: impl Future<Output = ()>, allowed: Duration) {
     let mut stream = pin!(stream);
     let mut alarm = Alarm::new(allowed);
     let mut counted = 0;
+    let mut wait = None;
     poll_fn(|context| {
-        if stream.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
-        }
-        let (waits, given) = STREAM.with(|stream| (stream.waits.get(), stream.given.get()));
-        if given - counted >= PIECE as u64 {
-            counted = given;
-            alarm.rest();
-        }
-        if alarm.watch(context, waits).is_ready() {
-            tracing::debug!(?allowed, "stream ended: its client does not take the answer");
-            return Poll::Ready(());
-        }
-        Poll::Pending
+        let is_over = stream.as_mut().poll(context).is_ready();
+        STREAM.with(|stream| {
+            if is_over {
+                stream.is_asked();
+                return Poll::Ready(());
+            }
+            let (waits, taken) = (stream.given.get().is_some(), stream.taken.get());
+            if taken - counted >= PIECE as u64 {
+                counted = taken;
+                alarm.rest();
+                wait = None;
+            }
+            if !waits {
+                wait = None;
+                return alarm.watch(context, false);
+            }
+            let wait = wait.get_or_insert_with(|| stream.connection.wait());
+            while alarm.watch(context, true).is_ready() {
+                if stream.connection.judge(wait) == Verdict::Ends {
+                    tracing::debug!(?allowed, "stream ended: its client does not take the answer");
+                    return Poll::Ready(());
+                }
+                alarm.rest();
+            }
+            Poll::Pending
+        })
     })
     .await;
 }
@@ -99,6 +147,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Pieces<B> {
         if !*is_http2 {
             return Pin::new(body).poll_frame(context);
         }
+        // A body that is looked at outside of its stream's task waits for nobody.
+        let _ = STREAM.try_with(Uptake::is_asked);
         let mut frame = match rest.is_empty() {
             true => Pin::new(body).poll_frame(context),
             false => Poll::Ready(Some(Ok(Frame::data(mem::take(rest))))),
@@ -112,11 +162,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Pieces<B> {
             }
             given = Some(piece.len() as u64);
         }
-        // A body that is looked at outside of its stream's task waits for nobody.
-        let _ = STREAM.try_with(|stream| {
-            stream.waits.set(given.is_some());
-            stream.given.set(stream.given.get() + given.unwrap_or_default());
-        });
+        let _ = STREAM.try_with(|stream| stream.given.set(given));
         frame
     }
 
@@ -178,7 +224,7 @@ mod tests {
     }
 
     fn run(stream: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
-        tokio::spawn(STREAM.scope(Uptake::default(), taken(stream, ALLOWED)))
+        tokio::spawn(STREAM.scope(Uptake::new(Arc::default()), taken(stream, ALLOWED)))
     }
 
     #[tokio::test]

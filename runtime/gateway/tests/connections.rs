@@ -56,7 +56,8 @@ impl Edge {
         let device = Arc::new(Cpu::new(cpu, &registry).expect("starts"));
         let models = Models::new(ModelsConfig::default(), store.clone(), device.clone(), &registry);
         let models = Arc::new(models.expect("registers"));
-        let services = Services { models: models.clone(), key_value: store.key_value() };
+        let services =
+            Services { models: models.clone(), key_value: store.key_value(), kernels: None };
         let sandbox = Sandbox::new(SandboxConfig::new(data.join("artifacts")), services, &registry);
         let sandbox = Arc::new(sandbox.expect("starts"));
         let functions =
@@ -256,12 +257,23 @@ fn request_head(stream: u8, method: &[u8], path: &str, ends: bool) -> Vec<u8> {
 
 /// The kind of the next frame, and its payload; none once the connection is closed.
 async fn next_frame(socket: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let (kind, _, payload) = next_frame_of(socket).await?;
+    Some((kind, payload))
+}
+
+/// The same with the stream that the frame is of.
+async fn next_frame_of(socket: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
     let mut head = [0; 9];
     let read = tokio::time::timeout(PATIENCE, socket.read_exact(&mut head)).await;
     read.expect("something happens").ok()?;
     let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
     socket.read_exact(&mut payload).await.expect("the whole frame");
-    Some((head[3], payload))
+    Some((head[3], head[8], payload))
+}
+
+/// What lets the other side send so much more, on a stream or, as 0, on all together.
+fn window(stream: u8, bytes: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
 }
 
 #[tokio::test]
@@ -275,7 +287,6 @@ async fn an_answer_that_is_not_taken_is_lost_and_its_connection_is_not() {
         let no_window = [0, 4, 0, 0, 0, 0];
         socket.write_all(&frame(SETTINGS, 0, 0, &no_window)).await.expect("sent");
         socket.write_all(&request_head(1, b"GET", "/openapi.json", true)).await.expect("sent");
-        let window = |stream, bytes: u32| frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
         let (mut taken, mut has_head) = (0, false);
         let reset = loop {
             match next_frame(&mut socket).await.expect("the connection stays open") {
@@ -301,6 +312,49 @@ async fn an_answer_that_is_not_taken_is_lost_and_its_connection_is_not() {
                 assert_eq!(payload, br#"{"status":"ok"}"#);
                 break;
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_uses_up_its_connections_window_is_ended_and_the_others_are_not() {
+    let write_stall = Duration::from_secs(2);
+    let edge = Edge::start_within(EdgeLimits { write_stall, ..EdgeLimits::default() }).await;
+    let mut socket = edge.connect().await;
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("sent");
+    // As much for each stream as it likes, but no more than all have together at the beginning.
+    let wide = [0, 4, 0x10, 0, 0, 0];
+    socket.write_all(&frame(SETTINGS, 0, 0, &wide)).await.expect("sent");
+    socket.write_all(&request_head(1, b"GET", "/openapi.json", true)).await.expect("sent");
+    let mut held = 0;
+    while held < 65_535 {
+        let (kind, of, payload) = next_frame_of(&mut socket).await.expect("it goes on");
+        held += if (kind, of) == (DATA, 1) { payload.len() } else { 0 };
+    }
+    // Those that come now have waited for less long.
+    tokio::time::sleep(write_stall / 8).await;
+    for stream in [3, 5] {
+        let head = request_head(stream, b"GET", "/healthz", true);
+        socket.write_all(&head).await.expect("sent");
+    }
+    loop {
+        let (kind, of, _) = next_frame_of(&mut socket).await.expect("the connection stays open");
+        assert!(kind != DATA, "stream {of} has no window");
+        if kind == RST_STREAM {
+            assert_eq!(of, 1, "the one that is to blame");
+            break;
+        }
+    }
+    // As a client does some time after it has thrown away what it had of that stream.
+    tokio::time::sleep(write_stall / 8).await;
+    socket.write_all(&window(0, 65_535)).await.expect("sent");
+    let mut answered = Vec::new();
+    while answered.len() < 2 {
+        let (kind, of, payload) = next_frame_of(&mut socket).await.expect("it goes on");
+        assert!(kind != RST_STREAM, "stream {of}");
+        if kind == DATA {
+            assert_eq!(payload, br#"{"status":"ok"}"#);
+            answered.push(of);
         }
     }
 }

@@ -73,6 +73,7 @@ impl Jobs {
         config: JobsConfig,
         registry: &Registry,
     ) -> Result<Arc<Self>, prometheus::Error> {
+        let (now, last) = (SystemTime::now(), store.queue().last_noted());
         Ok(Arc::new(Self {
             queue: store.queue().clone(),
             store,
@@ -83,7 +84,7 @@ impl Jobs {
             changed: Notify::new(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            hesitation: Mutex::new(Hesitation::new(SystemTime::now(), Instant::now())),
+            hesitation: Mutex::new(Hesitation::new(now, Instant::now(), last)),
         }))
     }
 

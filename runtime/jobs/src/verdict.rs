@@ -47,8 +47,8 @@ pub(crate) enum Outcome<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) now: SystemTime,
-    /// Whether the clock was set forward a short while ago, perhaps by mistake: nothing is given up for
-    /// its age then.
+    /// Whether the clock was set forward a short while ago, or before a start a short while ago, perhaps
+    /// by mistake: nothing is given up for its age then.
     pub(crate) hesitates: bool,
     pub(crate) random: u64,
 }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Longest description of a file.
 pub(crate) const MOST_DESCRIPTION: u64 = 16 << 20;
+/// Most columns of a file, those within structs counted as well: each is described, and may be read at
+/// the same time as all others.
+pub(crate) const MOST_COLUMNS: usize = 65_536;
 /// Rows of a column that are passed over before that is said.
 pub(crate) const SKIPPED_ROWS: u64 = 1 << 10;
 

@@ -21,8 +21,8 @@ use crate::{
     ended,
     error::{Reached, ReadError},
     frame::{
-        self, ColumnDescription, Described, Kind, MOST_DESCRIPTION, Opened, SKIPPED_ROWS, Setup,
-        Wanted,
+        self, ColumnDescription, Described, Kind, MOST_COLUMNS, MOST_DESCRIPTION, Opened,
+        SKIPPED_ROWS, Setup, Wanted,
     },
     process::READER_COMMAND,
     stop::Stop,
@@ -136,6 +136,10 @@ impl Reader {
             }
             other => return Err(reader.unexpected(other)),
         };
+        let found = reader.described.columns.len();
+        if found > MOST_COLUMNS {
+            return Err(reader.nonsense(&io::Error::other(format!("it describes {found} columns"))));
+        }
         for missing in &reader.described.confinement {
             if let Some(reason) = &missing.absent {
                 let measure = &missing.measure;

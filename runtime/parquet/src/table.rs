@@ -8,7 +8,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use crate::{
     cell::RowWriter,
     column::{self, ColumnError, Values},
-    frame::SKIPPED_ROWS,
+    frame::{MOST_COLUMNS, SKIPPED_ROWS},
     schema::{Column, Leaf, columns},
     source::OpenFile,
 };
@@ -49,7 +49,14 @@ impl Table {
     pub(crate) fn open(file: OpenFile) -> Result<Self, TableError> {
         let reader = SerializedFileReader::new(file);
         let reader = reader.map_err(|error| TableError::File(error.to_string()))?;
-        let columns = columns(reader.metadata().file_metadata().schema_descr());
+        let schema = reader.metadata().file_metadata().schema_descr();
+        let found = schema.num_columns().max(schema.root_schema().get_fields().len());
+        if found > MOST_COLUMNS {
+            let reason =
+                format!("it has {found} columns, and no more than {MOST_COLUMNS} are read");
+            return Err(TableError::File(reason));
+        }
+        let columns = columns(schema);
         Ok(Self { reader, columns })
     }
 

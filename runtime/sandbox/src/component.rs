@@ -81,6 +81,7 @@ const MAX_LOCALS: u64 = 10_000_000;
 /// Interfaces of `quern:ml` that need no grant: types alone.
 const TYPES_ONLY: &str = "quern:ml/tensors";
 const MODELS: &str = "quern:ml/models";
+const GPU: &str = "quern:ml/gpu";
 
 /// Checks a component against the manifest's kind and grants.
 pub(crate) fn validate(component: &[u8], spec: &FunctionSpec) -> Result<(), ComponentError> {
@@ -106,17 +107,16 @@ fn check_import(import: &str, spec: &FunctionSpec) -> Result<(), ComponentError>
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     let standard = (version.starts_with("0.2.") || version.starts_with("0.3."))
         && WASI_PACKAGES.iter().any(|package| interface.starts_with(package));
-    let ours = version == "0.1.0" && (interface == TYPES_ONLY || interface == MODELS);
+    let ours = version == "0.1.0" && [TYPES_ONLY, MODELS, GPU].contains(&interface);
     if !standard && !ours && !imports::NAMES.contains(&import) {
         return Err(ComponentError::UnknownImport { import: import.to_owned() });
     }
-    if interface == MODELS && spec.grants.models.is_empty() {
-        return Err(ComponentError::MissingGrant {
-            import: import.to_owned(),
-            grant: "[grants] models = [\"…\"]",
-        });
-    }
-    Ok(())
+    let grant = match interface {
+        MODELS if spec.grants.models.is_empty() => "[grants] models = [\"…\"]",
+        GPU if spec.grants.gpu.is_none() => "[grants] gpu = { memory = \"…\" }",
+        _ => return Ok(()),
+    };
+    Err(ComponentError::MissingGrant { import: import.to_owned(), grant })
 }
 
 /// Refuses what a few bytes blow up to when it is compiled, before it is looked at any further.

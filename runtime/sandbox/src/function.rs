@@ -13,6 +13,7 @@ use crate::{
     component::{HANDLER, INCOMING_HANDLER},
     contract::ContractPre,
     engine,
+    gpu::GpuGranted,
     idle::Shelves,
     imports::Granted,
     instances::Instances,
@@ -57,6 +58,8 @@ pub(crate) struct Setting {
     pub(crate) memory: Arc<MemoryShare>,
     pub(crate) granted: Arc<[QualifiedName]>,
     pub(crate) models: Arc<dyn ModelCalls>,
+    /// None where nothing is granted.
+    pub(crate) gpu: Option<Arc<GpuGranted>>,
     pub(crate) imports: Arc<Granted>,
     pub(crate) outbound: Arc<Client>,
     pub(crate) metrics: Arc<Metrics>,

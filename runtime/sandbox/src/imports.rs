@@ -8,6 +8,7 @@ mod nn;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use quern_operators::KernelCalls;
 use quern_types::{FunctionSpec, KeyValue, ModelCalls, Name};
 use wasmtime::component::Linker;
 
@@ -21,6 +22,8 @@ pub struct Services {
     pub models: Arc<dyn ModelCalls>,
     /// The pairs of keys and values that functions keep.
     pub key_value: Arc<dyn KeyValue>,
+    /// Devices that compute what functions ask for, if there are any.
+    pub kernels: Option<Arc<dyn KernelCalls>>,
 }
 
 /// What one version of a function may reach, made once and shared by its requests.

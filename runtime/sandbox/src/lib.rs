@@ -13,6 +13,7 @@ mod error;
 mod function;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod gpu;
 mod held;
 mod http;
 mod idle;

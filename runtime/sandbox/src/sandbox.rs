@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quern_types::{ByteSize, Digest, FunctionSpec, Limits};
+use quern_types::{ByteSize, Digest, FunctionSpec, GpuGrant, Limits};
 use wasmtime::{
     Engine,
     component::{Component, Linker},
@@ -21,6 +21,7 @@ use crate::{
     component, engine,
     error::text,
     function::Setting,
+    gpu::GpuGranted,
     idle::Shelves,
     imports::Granted,
     memory::{MemoryPool, MemoryShare, Owner},
@@ -45,6 +46,8 @@ pub struct SandboxConfig {
     /// What no function can exceed, whatever limits it was deployed with. The pool's slots are
     /// made for it.
     pub ceilings: Limits,
+    /// Most memory of a device that one function's request can have, whatever it was granted.
+    pub gpu_memory: ByteSize,
     /// How functions reach other servers.
     pub outbound: OutboundConfig,
 }
@@ -58,6 +61,7 @@ impl SandboxConfig {
             instances: 1_000,
             memory: ByteSize(u64::MAX),
             ceilings: Limits::CEILING,
+            gpu_memory: GpuGrant::CEILING,
             outbound: OutboundConfig::default(),
         }
     }
@@ -76,6 +80,7 @@ pub struct Sandbox {
     instances: u32,
     pooled: bool,
     ceilings: Limits,
+    gpu_memory: ByteSize,
     shelves: Arc<Shelves>,
     memory: Arc<MemoryPool>,
 }
@@ -88,7 +93,7 @@ impl Sandbox {
         registry: &prometheus::Registry,
     ) -> Result<Self, SandboxError> {
         let (engine, pooled) = engine::build(&config)?;
-        let SandboxConfig { instances, memory, ceilings, .. } = config;
+        let SandboxConfig { instances, memory, ceilings, gpu_memory, .. } = config;
         let linker = state::linker(&engine).map_err(|error| SandboxError::Engine(text(&error)))?;
         let artifacts = Artifacts::open(config.artifacts.clone(), &engine)
             .map_err(|source| SandboxError::Artifacts { folder: config.artifacts, source })?;
@@ -110,6 +115,7 @@ impl Sandbox {
             instances,
             pooled,
             ceilings,
+            gpu_memory,
             shelves,
             memory,
         })
@@ -145,8 +151,8 @@ impl Sandbox {
     ) -> Result<Duration, ComponentError> {
         let start = Instant::now();
         // For nobody's calls: only whether it can be linked is of interest.
-        let memory = Arc::new(MemoryShare::new(self.memory.clone()));
-        if self.link(memory.clone(), content, spec).is_ok_and(|function| function.is_some()) {
+        let setting = || self.setting(spec, Arc::new(MemoryShare::new(self.memory.clone())), None);
+        if self.link(content, spec, setting()).is_ok_and(|function| function.is_some()) {
             return Ok(start.elapsed());
         }
         let compile = |error| ComponentError::Compile { reason: text(&error) };
@@ -155,7 +161,7 @@ impl Sandbox {
         // a component that could not be instantiated.
         // SAFETY: the engine itself has just made these bytes.
         let compiled = unsafe { Component::deserialize(&self.engine, &code) }.map_err(compile)?;
-        Function::link(&self.linker, &compiled, spec, self.setting(spec, memory))
+        Function::link(&self.linker, &compiled, spec, setting())
             .map_err(|error| ComponentError::Invalid { reason: text(&error) })?;
         self.artifacts
             .write(content, &code)
@@ -173,14 +179,15 @@ impl Sandbox {
         content: &Digest,
         spec: &FunctionSpec,
     ) -> Result<Option<Function>, SandboxError> {
-        self.link(self.memory.share(owner), content, spec)
+        let gpu = spec.grants.gpu.map(|grant| self.gpu(owner, grant));
+        self.link(content, spec, self.setting(spec, self.memory.share(owner), gpu))
     }
 
     fn link(
         &self,
-        memory: Arc<MemoryShare>,
         content: &Digest,
         spec: &FunctionSpec,
+        setting: Setting,
     ) -> Result<Option<Function>, SandboxError> {
         let start = Instant::now();
         let read = self.artifacts.read(content).map_err(|source| SandboxError::Artifacts {
@@ -193,7 +200,7 @@ impl Sandbox {
         // nobody but the server's own user, who could seal anything, can change it.
         let component = unsafe { Component::deserialize_file(&self.engine, code.path()) };
         let component = component.map_err(link)?;
-        let function = Function::link(&self.linker, &component, spec, self.setting(spec, memory));
+        let function = Function::link(&self.linker, &component, spec, setting);
         self.metrics.load_seconds.observe(start.elapsed().as_secs_f64());
         function.map(Some).map_err(link)
     }
@@ -212,7 +219,21 @@ impl Sandbox {
         self.artifacts.remove(content);
     }
 
-    fn setting(&self, spec: &FunctionSpec, memory: Arc<MemoryShare>) -> Setting {
+    /// What a function may have of devices: what it was granted, lowered as its limits are.
+    fn gpu(&self, owner: &Owner, grant: GpuGrant) -> Arc<GpuGranted> {
+        Arc::new(GpuGranted {
+            calls: self.services.kernels.clone(),
+            function: owner.function.clone(),
+            grant: GpuGrant { memory: grant.memory.min(self.gpu_memory), ..grant },
+        })
+    }
+
+    fn setting(
+        &self,
+        spec: &FunctionSpec,
+        memory: Arc<MemoryShare>,
+        gpu: Option<Arc<GpuGranted>>,
+    ) -> Setting {
         let limits = self.limits(spec);
         Setting {
             limits,
@@ -223,6 +244,7 @@ impl Sandbox {
             memory,
             granted: spec.grants.models.clone().into(),
             models: self.services.models.clone(),
+            gpu,
             imports: Granted::new(spec, &self.services),
             outbound: self.network.client(&spec.grants.http, &limits),
             metrics: self.metrics.clone(),

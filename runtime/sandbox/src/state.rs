@@ -15,6 +15,7 @@ use crate::{
     allowance::Allowance,
     contract::models_import,
     function::Setting,
+    gpu::{self, GpuAccess, GpuView},
     held::Held,
     imports::{self, BucketView, ConfigView, Granted, NetworkView},
     models::{ModelAccess, ModelView, Models},
@@ -42,6 +43,7 @@ pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     models: ModelAccess,
+    gpu: GpuAccess,
     granted: Arc<Granted>,
     /// What is set for the function; the same for every request that the instance serves.
     settings: Option<Arc<Settings>>,
@@ -58,6 +60,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     models_import::add_to_linker::<State, Models>(&mut linker, State::models)?;
+    gpu::add_to_linker(&mut linker)?;
     imports::add_to_linker(&mut linker)?;
     Ok(linker)
 }
@@ -89,6 +92,7 @@ pub(crate) fn store(
         wasi,
         http,
         models: setting.models(call),
+        gpu: GpuAccess::new(setting.gpu.clone(), limits),
         granted: setting.imports.clone(),
         settings,
         held: Held::new(limits.memory.0),
@@ -121,7 +125,10 @@ impl State {
     /// Whether nothing of the last request goes on, and no limit was hit in it. All that `renew`
     /// leaves alone must be as it was before.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.models.is_at_rest() && self.outbound.is_at_rest() && self.allowance.refused().is_none()
+        self.models.is_at_rest()
+            && self.gpu.is_at_rest()
+            && self.outbound.is_at_rest()
+            && self.allowance.refused().is_none()
     }
 
     /// Handles that the guest holds.
@@ -136,6 +143,14 @@ impl State {
 
     fn models(&mut self) -> ModelView<'_> {
         ModelView { access: &mut self.models, table: &mut self.table }
+    }
+
+    pub(crate) fn gpu(&mut self) -> GpuView<'_> {
+        GpuView { access: &mut self.gpu, call: &self.models.call, table: &mut self.table }
+    }
+
+    pub(crate) fn gpu_access(&mut self) -> &mut GpuAccess {
+        &mut self.gpu
     }
 
     /// Whether it was made with these settings, and not with what they were before or after.

@@ -402,7 +402,9 @@ impl Scoring {
     }
 
     async fn sweep(self: Arc<Self>) {
-        let mut hesitation = Hesitation::new(SystemTime::now(), Instant::now());
+        let start = SystemTime::now();
+        let last = self.table().last_noted(start);
+        let mut hesitation = Hesitation::new(start, Instant::now(), last);
         loop {
             let now = SystemTime::now();
             let stays = hesitation.holds(now, Instant::now());
@@ -437,6 +439,13 @@ impl Scoring {
 impl Table {
     fn of(&self, tenant: &TenantId) -> impl Iterator<Item = &Arc<Batch>> {
         self.batches.values().filter(move |batch| batch.tenant == *tenant)
+    }
+
+    /// When a batch was last made or ended before a moment, if any was.
+    fn last_noted(&self, before: SystemTime) -> Option<SystemTime> {
+        let records = self.batches.values().map(|batch| batch.record());
+        let times = records.flat_map(|record| [Some(record.created), record.finished]).flatten();
+        times.filter(|time| *time <= before).max()
     }
 
     fn tenants(&self, ids: &[BatchId]) -> Vec<TenantId> {

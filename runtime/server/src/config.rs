@@ -19,8 +19,8 @@ use self::tracing::TracingFlags;
 use quantity::{Count, DAY, Size, TIB, Time, Written as _};
 use reference::{OptionText, Section};
 use sections::{
-    Background, Batches, Deploy, Http, KeyValue, Logs, Outbound, Sandbox, Secrets, SharedMemory,
-    Tenants, Traffic, Webhooks,
+    Background, Batches, Deploy, Gpu, Http, KeyValue, Logs, Outbound, Sandbox, Secrets,
+    SharedMemory, Tenants, Traffic, Webhooks,
 };
 pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
@@ -44,6 +44,7 @@ pub(crate) struct Options {
     limits: LimitOptions,
     pub(crate) sandbox: Sandbox,
     pub(crate) outbound: Outbound,
+    pub(crate) gpu: Gpu,
     pub(crate) keyvalue: KeyValue,
     pub(crate) secrets: Secrets,
     pub(crate) models: Models,
@@ -264,7 +265,16 @@ impl Config {
 
     fn sections(&self) -> Vec<Section> {
         let Options {
-            server, tls, http, tenants, shared_memory, limits: _, sandbox, outbound, ..
+            server,
+            tls,
+            http,
+            tenants,
+            shared_memory,
+            limits: _,
+            sandbox,
+            outbound,
+            gpu,
+            ..
         } = &self.options;
         let Options {
             keyvalue,
@@ -290,6 +300,7 @@ impl Config {
             limits_section("limits.ceilings", ABOUT_CEILINGS, &set.ceilings, &built_in.ceilings),
             sandbox.section(),
             outbound.section(),
+            gpu.section(),
             keyvalue.section(),
             secrets.section(),
             models.section(),
@@ -335,7 +346,7 @@ fn limits(options: &Options, source: &Source) -> Result<LimitRules, ConfigError>
         return Err(refuse(&key, value.written(), ceiling.written(), "its ceiling"));
     }
     let defaults = defaults.or(&Limits::default().capped(&ceilings));
-    Ok(LimitRules { defaults, ceilings })
+    Ok(LimitRules { defaults, ceilings, gpu_memory: options.gpu.max_memory.0 })
 }
 
 fn limits_section(

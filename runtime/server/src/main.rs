@@ -16,6 +16,7 @@ mod config;
 mod failure;
 mod handover;
 mod inputs;
+mod interrupts;
 mod lifecycle;
 mod logging;
 mod machine;

@@ -96,9 +96,10 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
         instances: sandbox.instances.0,
         memory: sandbox.memory(),
         ceilings: limits.ceilings,
+        gpu_memory: limits.gpu_memory,
         outbound: outbound.config(),
     };
-    let services = Services { models: models.clone(), key_value: store.key_value() };
+    let services = Services { models: models.clone(), key_value: store.key_value(), kernels: None };
     let sandbox = Arc::new(Sandbox::new(sandbox, services, &registry)?);
     sandbox.retain(&deployed_components(&store))?;
     let courier = sandbox.courier();

@@ -26,7 +26,7 @@ use std::{
     time::SystemTime,
 };
 
-use quern_types::{ByteSize, Digest, StorageFailure};
+use quern_types::{ByteSize, Digest, StorageFailure, StorageFault};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -46,6 +46,9 @@ const DESCRIPTION: &str = "quern-backup.json";
 const DESCRIPTION_DIGEST: &str = "quern-backup.json.sha256";
 /// The form of archives that this server writes and reads.
 const FORMAT: u32 = 1;
+/// Most bytes of a description, which is kept in memory: that of a million blobs. No backup is made that
+/// can't be restored.
+const MAX_DESCRIPTION: ByteSize = ByteSize::mib(256);
 /// Bytes that are read at a time.
 const CHUNK: usize = 256 << 10;
 
@@ -97,13 +100,26 @@ pub enum BackupError {
         /// The blob.
         digest: Digest,
     },
+    /// There are more blobs than can be described.
+    #[error(
+        "the backup would have {files} files and a description of {bytes}, and one of more than \
+         {limit} can't be restored: delete versions that are not needed"
+    )]
+    TooMany {
+        /// Its files.
+        files: usize,
+        /// What their description takes.
+        bytes: ByteSize,
+        /// What it may take.
+        limit: ByteSize,
+    },
     /// A database can't be copied.
     #[error("database {} can't be copied: {cause}", path.display())]
     Database {
         /// The file.
         path: PathBuf,
         /// Why not.
-        cause: rusqlite::Error,
+        cause: StorageFailure,
     },
     /// A database is damaged or can't be opened.
     #[error(transparent)]
@@ -139,6 +155,8 @@ pub enum BackupError {
 #[derive(Debug)]
 pub struct Backup {
     description: BackupDescription,
+    /// The same, as it stands in the archive.
+    text: Vec<u8>,
     sources: Sources,
     _stays: Stays,
 }
@@ -149,7 +167,56 @@ pub(crate) enum Stays {
     /// Of a server that serves: no blob is removed, and no other backup begins.
     Serving { _pause: Pause, _turn: OwnedMutexGuard<()> },
     /// Of none: no server starts.
-    Stopped { _lock: FolderLock },
+    Stopped { _folder: Arc<StoppedFolder> },
+}
+
+/// A data folder that no server has open, and that none opens while this lives.
+#[derive(Debug)]
+pub struct StoppedFolder {
+    directory: PathBuf,
+    _lock: FolderLock,
+}
+
+impl StoppedFolder {
+    /// Keeps servers out of a folder.
+    ///
+    /// # Errors
+    /// If one has it open, or it is no data folder.
+    pub fn take(directory: &Path) -> Result<Self, BackupError> {
+        let lock = FolderLock::take_existing(directory)?;
+        Ok(Self { directory: directory.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Removes what a backup that is given up has copied so far; it fails for that.
+    ///
+    /// # Errors
+    /// If something stays. It goes at the next start.
+    pub fn remove_copies(&self) -> Result<(), BackupError> {
+        Ok(remove_copies(&self.directory)?)
+    }
+}
+
+impl BackupError {
+    /// What stands in the way, as far as that is the disk of the data folder.
+    pub fn fault(&self) -> StorageFault {
+        match self {
+            Self::Storage { reason } => reason.fault(),
+            Self::Database { cause, .. } => cause.fault(),
+            Self::File { cause, .. } => cause.kind().into(),
+            Self::Open(error) => error.fault(),
+            Self::NoRoom { .. } => StorageFault::Full,
+            Self::Busy
+            | Self::Missing { .. }
+            | Self::TooMany { .. }
+            | Self::Corrupt { .. }
+            | Self::Write(_) => StorageFault::Other,
+        }
+    }
 }
 
 impl BackupDescription {
@@ -165,18 +232,21 @@ impl BackupDescription {
 }
 
 impl Backup {
-    /// Prepares a backup of a data folder that no server has open, and lets none open it meanwhile.
-    /// Blocks.
+    /// Prepares a backup of a data folder that no server has open. Blocks.
     ///
     /// # Errors
-    /// If a server has it open, or something in it is damaged or missing.
-    pub fn of_stopped(directory: &Path, logs: bool, made_by: &str) -> Result<Self, BackupError> {
-        let lock = FolderLock::take_existing(directory)?;
-        Store::check(directory)?;
-        remove_copies(directory)?;
-        integrity::prepare(directory)?;
-        let source = Source { directory: directory.to_owned(), logs, made_by: made_by.to_owned() };
-        Self::prepare(&source, Stays::Stopped { _lock: lock })
+    /// If something in it is damaged or missing, or there is no room.
+    pub fn of_stopped(
+        folder: Arc<StoppedFolder>,
+        logs: bool,
+        made_by: &str,
+    ) -> Result<Self, BackupError> {
+        let directory = folder.directory.clone();
+        Store::check(&directory)?;
+        remove_copies(&directory)?;
+        integrity::prepare(&directory)?;
+        let source = Source { directory, logs, made_by: made_by.to_owned() };
+        Self::prepare(&source, Stays::Stopped { _folder: folder })
     }
 
     /// Copies the databases and finds the blobs. Takes as long as the databases are large, and
@@ -185,7 +255,8 @@ impl Backup {
         let (sources, files, made) = Sources::prepare(source)?;
         let (made_by, made_us) = (source.made_by.clone(), rows::microseconds(made));
         let description = BackupDescription { format: FORMAT, made_by, made_us, files };
-        Ok(Self { description, sources, _stays: stays })
+        let text = archive::described(&description, MAX_DESCRIPTION)?;
+        Ok(Self { description, text, sources, _stays: stays })
     }
 
     /// What it has in it.
@@ -195,12 +266,12 @@ impl Backup {
 
     /// Bytes that the archive has.
     pub fn archive_bytes(&self) -> u64 {
-        archive::length(&self.description)
+        archive::length(&self.description, &self.text)
     }
 
     /// Writes the archive, and checks each file on the way. Blocks.
     pub fn write(&self, to: impl io::Write) -> Result<(), BackupError> {
-        let mut archive = Writer::begin(to, &self.description)?;
+        let mut archive = Writer::begin(to, &self.text)?;
         for (file, source) in self.description.files.iter().zip(self.sources.paths()) {
             archive.append(file, source)?;
         }
@@ -215,5 +286,35 @@ pub(crate) struct Turn(Arc<Mutex<()>>);
 impl Turn {
     pub(crate) fn take(&self) -> Result<OwnedMutexGuard<()>, BackupError> {
         self.0.clone().try_lock_owned().map_err(|_| BackupError::Busy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_restored_is_not_described() {
+        let content = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(content.path(), "x").expect("written");
+        let file = BackupFile { path: "catalog.sqlite".into(), bytes: 1, digest: Digest::of(b"x") };
+        let (made_by, files) = ("1.2.3".to_owned(), vec![file.clone()]);
+        let description = BackupDescription { format: FORMAT, made_by, made_us: 7, files };
+        let text = archive::described(&description, MAX_DESCRIPTION).expect("short");
+        let mut backup = Vec::new();
+        let mut writer = Writer::begin(&mut backup, &text).expect("in memory");
+        writer.append(&file, content.path()).expect("in memory");
+        writer.finish().expect("in memory");
+
+        let most = ByteSize(text.len() as u64);
+        archive::described(&description, most).expect("as long as it may be");
+        assert_eq!(unpack::verify_within(&*backup, most).expect("the same"), description);
+        let less = ByteSize(most.0 - 1);
+        let refused = archive::described(&description, less).expect_err("too long");
+        let is_expected = matches!(refused, BackupError::TooMany { files: 1, bytes, limit }
+            if (bytes, limit) == (most, less));
+        assert!(is_expected, "{refused}");
+        let refused = unpack::verify_within(&*backup, less).expect_err("too long").to_string();
+        assert!(refused.contains("quern-backup.json is longer than"), "{refused}");
     }
 }

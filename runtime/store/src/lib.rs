@@ -59,7 +59,7 @@ mod writer;
 
 pub use audit::{AuditError, AuditQuery, AuditRecord};
 pub use backup::{
-    Backup, BackupDescription, BackupError, BackupFile, RestoreError, Restored,
+    Backup, BackupDescription, BackupError, BackupFile, RestoreError, Restored, StoppedFolder,
     restore as restore_backup, verify as verify_backup,
 };
 pub use blobs::{BlobError, Blobs, StageError, StagedBlob};

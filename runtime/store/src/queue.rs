@@ -89,6 +89,7 @@ pub struct CallQueue {
     operations: Mutex<Option<mpsc::Sender<Box<dyn Operation>>>>,
     reader: Reader,
     writer: Mutex<Option<JoinHandle<()>>>,
+    last_noted: Option<SystemTime>,
 }
 
 impl CallQueue {
@@ -98,6 +99,8 @@ impl CallQueue {
         lock: Arc<FolderLock>,
     ) -> Result<Self, OpenError> {
         let connection = database::open(path, Synchronous::Full, MIGRATIONS)?;
+        let last_noted = read::last_noted(&connection, SystemTime::now())
+            .map_err(|cause| database::failure(path, cause))?;
         let reader = Reader::new(database::open_reader(path)?);
         let (operations, queue) = mpsc::channel(writer::QUEUE);
         let writer = Writer { connection, metrics: metrics.clone(), _lock: lock };
@@ -110,7 +113,14 @@ impl CallQueue {
             operations: Mutex::new(Some(operations)),
             reader,
             writer: Mutex::new(Some(writer)),
+            last_noted,
         })
+    }
+
+    /// When the newest call or message was noted before the queue was opened, if any was: not counting
+    /// those of a clock that was ahead.
+    pub fn last_noted(&self) -> Option<SystemTime> {
+        self.last_noted
     }
 
     /// Writes what is queued and ends the writer.
@@ -229,7 +239,7 @@ impl CallQueue {
         self.submit(move |connection| change::drop_dead(connection, &tenant, id)).await
     }
 
-    /// Removes some of what is kept no longer; returns how many calls.
+    /// Removes some of what is kept no longer at this time, or is too much; returns how many calls.
     pub async fn sweep(&self, keep: Keep, now: SystemTime) -> Result<usize, QueueFailure> {
         self.submit(move |connection| sweep::sweep(connection, &keep, now).map(Ok)).await
     }
@@ -284,7 +294,8 @@ impl CallQueue {
         self.submit(move |connection| held::release(connection, &webhook, most, now).map(Ok)).await
     }
 
-    /// Removes some of the messages that are kept no longer; returns how many.
+    /// Removes some of the messages that are kept no longer at this time, or are too many; returns how
+    /// many.
     pub async fn sweep_deliveries(
         &self,
         keep: Keep,

@@ -343,13 +343,22 @@ impl Store {
 }
 
 impl OpenError {
+    /// What stands in the way, as far as that is the disk.
+    pub(crate) fn fault(&self) -> StorageFault {
+        match self {
+            Self::Full { .. } => StorageFault::Full,
+            Self::ReadOnly { .. } => StorageFault::ReadOnly,
+            Self::Folder { cause, .. } => cause.kind().into(),
+            Self::Database { path, cause } => {
+                fault::of_opening(cause, path.parent().unwrap_or(path)).fault()
+            }
+            _ => StorageFault::Other,
+        }
+    }
+
     /// The same, unless the disk stands in the way of everything.
     fn by_disk(self, directory: &Path) -> Self {
-        let fault = match &self {
-            Self::Folder { cause, .. } => cause.kind().into(),
-            Self::Database { cause, .. } => fault::of_opening(cause, directory).fault(),
-            _ => StorageFault::Other,
-        };
+        let fault = self.fault();
         let (directory, cause) = (directory.to_owned(), self.to_string());
         match fault {
             StorageFault::Full => Self::Full { directory, cause },

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use quern_types::{Access, Caller, SecretHash, StorageFailure, TenantId, Token, TokenId};
-use rusqlite::{Connection, Row, params, types::Type};
+use quern_types::{
+    Access, Caller, Hesitation, SecretHash, StorageFailure, TenantId, Token, TokenId,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -178,12 +180,20 @@ fn insert(connection: &Connection, token: &Token) -> rusqlite::Result<()> {
 }
 
 /// Removes the tokens that have been expired for long. Nobody is let in or kept out by that, so that
-/// no record is made of it.
+/// no record is made of it. The clock may be far ahead by mistake, so that a token must have expired
+/// before the last change that was recorded, also not counting those of the last minutes.
 pub(crate) fn sweep(connection: &Connection, now: SystemTime) -> rusqlite::Result<Vec<TokenId>> {
-    let before = now.checked_sub(GRACE).unwrap_or(SystemTime::UNIX_EPOCH);
+    let earlier = |by| now.checked_sub(by).map_or(0, rows::microseconds);
+    let recorded: Option<i64> = connection
+        .prepare_cached(
+            "SELECT time_us FROM audit WHERE time_us <= ?1 ORDER BY sequence DESC LIMIT 1",
+        )?
+        .query_row([earlier(Hesitation::SPAN)], |row| row.get(0))
+        .optional()?;
+    let before = earlier(GRACE).min(recorded.unwrap_or(0));
     connection
         .prepare_cached("DELETE FROM tokens WHERE expires_us < ?1 RETURNING id")?
-        .query_map([rows::microseconds(before)], |row| rows::parsed(row, 0))?
+        .query_map([before], |row| rows::parsed(row, 0))?
         .collect()
 }
 

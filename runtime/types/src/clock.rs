@@ -19,8 +19,8 @@ pub enum ClockJump {
     Back(Duration),
 }
 
-/// Keeps what has expired for a while after the clock was set forward: that may have been a mistake,
-/// and what is removed is gone.
+/// Keeps what has expired for a while after the clock was set forward, while this process ran or before:
+/// that may have been a mistake, and what is removed is gone.
 #[derive(Debug, Clone, Copy)]
 pub struct Hesitation {
     watch: ClockWatch,
@@ -55,9 +55,13 @@ impl Hesitation {
     /// How long nothing is to be removed.
     pub const SPAN: Duration = Duration::from_secs(600);
 
-    /// Begins to look.
-    pub fn new(wall: SystemTime, steady: Instant) -> Self {
-        Self { watch: ClockWatch::new(wall, steady), until: None }
+    /// Begins to look, at a start. `last` is the last time before it that anything is known of: a clock
+    /// that is far ahead of it was set forward since, or nothing has happened for long, which looks the
+    /// same and harms nothing.
+    pub fn new(wall: SystemTime, steady: Instant, last: Option<SystemTime>) -> Self {
+        let ahead = last.and_then(|last| wall.duration_since(last).ok());
+        let until = ahead.filter(|ahead| *ahead >= Self::SPAN).map(|_| steady + Self::SPAN);
+        Self { watch: ClockWatch::new(wall, steady), until }
     }
 
     /// Whether nothing may be removed at this moment.
@@ -96,7 +100,7 @@ mod tests {
     #[test]
     fn what_has_expired_stays_for_a_while_after_a_jump_forward() {
         let (start, begin) = (UNIX_EPOCH, Instant::now());
-        let mut hesitation = Hesitation::new(start, begin);
+        let mut hesitation = Hesitation::new(start, begin, None);
         let mut holds = |wall_s: u64, steady_s: u64| {
             hesitation
                 .holds(start + Duration::from_secs(wall_s), begin + Duration::from_secs(steady_s))
@@ -105,5 +109,22 @@ mod tests {
         assert!(holds(3_610, 10) && holds(4_209, 609), "for ten minutes");
         assert!(!holds(4_210, 610));
         assert!(!holds(615, 615), "back harms nothing");
+    }
+
+    #[test]
+    fn what_has_expired_stays_for_a_while_after_a_start_long_after_all_that_is_known() {
+        let (start, begin) = (UNIX_EPOCH + Hesitation::SPAN * 1_000, Instant::now());
+        let second = Duration::from_secs(1);
+        for (last, expected) in [
+            (None, false),
+            (Some(start + Hesitation::SPAN), false),
+            (Some(start - Hesitation::SPAN + second), false),
+            (Some(start - Hesitation::SPAN), true),
+            (Some(UNIX_EPOCH), true),
+        ] {
+            let mut hesitation = Hesitation::new(start, begin, last);
+            let mut holds = |after| hesitation.holds(start + after, begin + after);
+            assert_eq!((holds(second), holds(Hesitation::SPAN)), (expected, false), "{last:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{HttpGrant, Limits, Name, Period, QualifiedName, Signature};
+use crate::{GpuGrant, HttpGrant, Limits, Name, Period, QualifiedName, Signature};
 
 /// A function's contract with its callers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,4 +105,8 @@ pub struct Grants {
     pub http: Vec<HttpGrant>,
     /// Buckets of the key-value store that it may open; they belong to the tenant.
     pub keyvalue: Vec<Name>,
+    /// What it may have of a device; nothing without it. Versions from before there were such grants
+    /// are what they were made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuGrant>,
 }

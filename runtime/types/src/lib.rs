@@ -14,6 +14,7 @@ mod digest;
 mod function;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod gpu_grant;
 mod grant;
 mod health;
 mod id;
@@ -59,6 +60,7 @@ pub use device::{
 pub use difference::{Difference, difference};
 pub use digest::{Digest, DigestWriter, InvalidDigest};
 pub use function::{FunctionKind, FunctionSpec, Grants, Reuse};
+pub use gpu_grant::{DeviceShare, GpuGrant};
 pub use grant::HttpGrant;
 pub use health::{Concern, HealthSource};
 pub use id::{DeviceId, InvocationId, TenantId, VersionNumber};

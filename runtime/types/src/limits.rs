@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, Period};
+use crate::{ByteSize, GpuGrant, Period};
 
 /// A quantity that can be limited.
 trait Quantity: Copy + PartialOrd + fmt::Display {
@@ -185,11 +185,14 @@ pub struct LimitRules {
     pub defaults: Limits,
     /// What manifests can't exceed.
     pub ceilings: Limits,
+    /// The same for the memory of a device that they ask for.
+    pub gpu_memory: ByteSize,
 }
 
 impl Default for LimitRules {
     fn default() -> Self {
-        Self { defaults: Limits::default(), ceilings: Limits::CEILING }
+        let (defaults, ceilings) = (Limits::default(), Limits::CEILING);
+        Self { defaults, ceilings, gpu_memory: GpuGrant::CEILING }
     }
 }
 

@@ -91,6 +91,9 @@ impl FunctionManifest {
         };
         let limits = raw.limits.or(&rules.defaults).within(&rules.ceilings);
         let limits = limits.map_err(ManifestError)?;
+        if let Some(gpu) = raw.grants.gpu {
+            gpu.within(rules.gpu_memory).map_err(ManifestError)?;
+        }
         check_config(&raw.config).map_err(ManifestError)?;
         let reuse = raw.reuse.map(Reuse::checked).transpose().map_err(ManifestError)?;
         let spec = FunctionSpec { kind, limits, grants: raw.grants, config: raw.config, reuse };
@@ -155,6 +158,7 @@ mod tests {
         let rules = LimitRules {
             defaults: Limits { memory: ByteSize::mib(8), ..Limits::default() },
             ceilings: Limits { memory: ByteSize::mib(16), ..Limits::CEILING },
+            gpu_memory: ByteSize::mib(4),
         };
         let parse = |limits: &str| {
             let text = format!("name = 'a'\nkind = 'http'\n[limits]\n{limits}");
@@ -165,6 +169,10 @@ mod tests {
         assert_eq!(given.memory, ByteSize::mib(16));
         let error = parse("memory = '17MiB'").expect_err("above the ceiling").to_string();
         assert_eq!(error, "limits.memory is above this server's ceiling of 16.0 MiB");
+        let gpu = |memory: &str| parse(&format!("[grants]\ngpu = {{ memory = '{memory}' }}"));
+        assert!(gpu("4MiB").expect("valid").spec.grants.gpu.is_some());
+        let error = gpu("5MiB").expect_err("above the ceiling").to_string();
+        assert_eq!(error, "grants.gpu.memory is above this server's ceiling of 4.0 MiB");
     }
 
     #[test]
@@ -224,6 +232,19 @@ mod tests {
             ),
             ("name = 'a'\nkind = 'http'\n[grants]\nsockets = ['*']", "unknown field `sockets`"),
             ("name = 'a'\nkind = 'http'\n[grants]\nhttp = ['a.com']", "\"a.com\" is not an origin"),
+            ("name = 'a'\nkind = 'http'\n[grants]\ngpu = {}", "missing field `memory`"),
+            (
+                "name = 'a'\nkind = 'http'\n[grants]\ngpu = { memory = '0B' }",
+                "grants.gpu.memory is zero",
+            ),
+            (
+                "name = 'a'\nkind = 'http'\n[grants]\ngpu = { memory = '1MiB', share = 2 }",
+                "2 is no share of a device",
+            ),
+            (
+                "name = 'a'\nkind = 'http'\n[grants]\ngpu = { memory = '1MiB', lanes = 2 }",
+                "unknown field `lanes`",
+            ),
             ("name = 'a'\nkind = 'http'\nreuse = { requests = 0, idle = '1s' }", "reuse.requests"),
             ("name = 'a'\nkind = 'http'\nreuse = { requests = 1 }", "missing field `idle`"),
             ("name = 'A B'\nkind = 'http'", "name \"A B\" is not valid"),

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{
-    ByteSize, DeliveryId, DeviceId, Digest, HttpGrant, InvocationId, Name, Period, QualifiedName,
-    Range, SettingKey, Steps, TenantId, TokenId, TraceId,
+    ByteSize, DeliveryId, DeviceId, DeviceShare, Digest, HttpGrant, InvocationId, Name, Period,
+    QualifiedName, Range, SettingKey, Steps, TenantId, TokenId, TraceId,
 };
 
 /// The schema of a type that is written as text, or as something else that is said in full.
@@ -49,6 +49,8 @@ schema! {
         {"type": "string", "pattern": "^[0-9a-f]{32}$", "not": {"pattern": "^0+$"}}
     DeviceId "A device: its kind and its number."
         {"type": "string", "pattern": "^(cpu|cuda):[0-9]+$"}
+    DeviceShare "How a function counts where several take turns on a device."
+        {"type": "number", "minimum": 0.001, "maximum": 1}
     ByteSize "A number of bytes with a unit, such as `64MiB`."
         {"type": "string"}
     Period "A length of time with a unit, such as `500ms`."

@@ -136,6 +136,14 @@ async fn what_can_not_be_scored_is_refused_with_its_reason() {
         let length = u32::try_from(footer.len()).expect("short").to_le_bytes();
         [&b"PAR1"[..], &footer, &length, b"PAR1"].concat()
     };
+    let wide = {
+        let mut footer = vec![0x15, 2, 0x19, 0xfc, 0x82, 0x80, 0x04];
+        footer.extend([0x35, 0, 0x18, 1, b'g', 0x15, 0x82, 0x80, 0x08, 0]);
+        (0..65_537).for_each(|_| footer.extend([0x15, 2, 0x25, 0, 0x18, 1, b'x', 0]));
+        footer.extend([0x16, 0, 0x19, 0x0c, 0]);
+        let length = u32::try_from(footer.len()).expect("short").to_le_bytes();
+        [&b"PAR1"[..], &footer, &length, b"PAR1"].concat()
+    };
     let cut = [&good[..good.len() / 2], b"PAR1"].concat();
     for (asked, file, part) in [
         (json!({}), &b"x.0,x.1\n1,2\n"[..], "the file is not Parquet"),
@@ -143,6 +151,7 @@ async fn what_can_not_be_scored_is_refused_with_its_reason() {
         (json!({"keep": ["z"]}), &good, "column \"z\" is missing"),
         (json!({"output_format": "parquet"}), &good, "unknown variant `parquet`"),
         (json!({}), &cut, "the file can't be read before its first row"),
+        (json!({}), &wide, "it has 65537 columns, and no more than 65536 are read"),
         (json!({}), &deep, "the process that reads the file ended before its first row"),
     ] {
         let mut asked = asked;

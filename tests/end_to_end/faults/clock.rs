@@ -4,7 +4,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::simulator::Simulator;
+use super::{begin_batch, simulator::Simulator};
 use crate::{
     HELLO, MISBEHAVE,
     support::{Answer, Server, answer, until},
@@ -153,8 +153,9 @@ async fn a_call_whose_time_a_clock_has_skipped_is_a_dead_letter_that_can_be_repl
         call["state"] == "queued" && reason.contains("a clock that was set forward")
     };
     until_call(&server, &call, waits).await;
+    // A server that starts takes a clock for right that something was noted by.
+    call_later(&server, "/f/hello/", &[]).await;
     drop(server);
-    // A server that is started knows no other clock.
     let server = restarted(&simulator, options);
     until_call(&server, &call, |call| call["state"] == "dead").await;
     assert_eq!(server.get(&format!("{kept}/result")).await.status, 200, "it is kept for a day");
@@ -163,6 +164,27 @@ async fn a_call_whose_time_a_clock_has_skipped_is_a_dead_letter_that_can_be_repl
     let replayed = server.post(&format!("/v1/dead-letters/{id}/replay"), "").await;
     assert_eq!(replayed.status, 202, "{}", replayed.text());
     until_call(&server, &call, |call| call["attempts"] != 0).await;
+}
+
+#[tokio::test]
+async fn what_is_kept_outlasts_a_start_with_a_clock_that_is_far_ahead() {
+    let simulator = Simulator::new();
+    let server = at_half_past_ten(&simulator, "").await;
+    server.deploy_digits_model().await;
+    let kept = call_later(&server, "/f/hello/", &[]).await;
+    until_call(&server, &kept, |call| call["state"] == "succeeded").await;
+    let batch = begin_batch(&server, 3).await.json();
+    let batch = format!("/v1/batches/{}", batch["id"].as_str().expect("an id"));
+    until_call(&server, &batch, |batch| batch["state"] == "completed").await;
+    server.stop();
+
+    simulator.set_clock(ELEVEN + 30 * 24 * HOUR);
+    let server = restarted(&simulator, "");
+    // The first look is when it starts.
+    until("it has looked", async || server.metric("quern_async_calls").await > 0.0).await;
+    for path in [format!("{kept}/result"), format!("{batch}/results")] {
+        assert_eq!(server.get(&path).await.status, 200, "{path}");
+    }
 }
 
 #[tokio::test]

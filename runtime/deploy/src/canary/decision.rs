@@ -22,6 +22,10 @@ const DRAWN: u64 = 10_000;
 const MOST_ERRORS: f64 = 0.1;
 /// The same of traps, which are never the caller's fault, nor want of room.
 const MOST_TRAPS: f64 = 0.01;
+/// How likely chance may make the failures of the old version that lift these bounds. The first request
+/// to a version that traps no more than it may traps with a likelihood of [`MOST_TRAPS`]: no single
+/// failure is enough.
+const EXCUSE: f64 = 0.005;
 
 /// What was counted in a step.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -159,10 +163,10 @@ fn is_excess((bad, all): (u64, u64), (old_bad, old_all): (u64, u64)) -> bool {
 }
 
 /// Whether the first of two counts of failures among so many requests is higher than this share by
-/// more than chance, and than the second, as far as that is known: an old version that fails as often
-/// is nothing to go back to.
+/// more than chance. Where the second one is as well, as far as that is known, this says nothing: an old
+/// version that fails so often is nothing to go back to, and the two are compared instead.
 fn is_beyond(most: f64, (bad, all): (u64, u64), (old_bad, old_all): (u64, u64)) -> bool {
-    rate(bad, all) > rate(old_bad, old_all).max(most) && at_least(bad, all, most) < CHANCE
+    at_least(bad, all, most) < CHANCE && at_least(old_bad, old_all, most) >= EXCUSE
 }
 
 /// How likely at least `count` of the `failed` ones among `total` requests are among `all` of them.

@@ -100,7 +100,8 @@ impl Server {
         let store = Arc::new(Store::open(store, &registry).await.expect("a store"));
         let config =
             SandboxConfig { pooling: false, ..SandboxConfig::new(folder.path().join("artifacts")) };
-        let services = Services { models: Arc::new(NoModels), key_value: store.key_value() };
+        let services =
+            Services { models: Arc::new(NoModels), key_value: store.key_value(), kernels: None };
         let sandbox = Sandbox::new(config, services, &registry).expect("a sandbox");
         let sandbox = Arc::new(sandbox);
         let cpu = CpuConfig { lanes: 1, ort_library: None };

@@ -43,6 +43,7 @@ async fn the_operators_rules_on_limits_hold_and_not_the_built_in_ones() {
     let rules = LimitRules {
         defaults: Limits { memory: ByteSize::mib(8), ..Limits::default() },
         ceilings: Limits { memory: ByteSize::mib(16), ..Limits::CEILING },
+        ..LimitRules::default()
     };
     let server = Server::start_within(10, rules).await;
     let (manifest, component) = (manifest("f"), component(1));

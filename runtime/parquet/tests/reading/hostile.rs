@@ -64,6 +64,28 @@ fn counts_that_a_file_claims_cost_the_process_at_most() {
 }
 
 #[test]
+fn a_file_has_no_more_columns_than_are_read() {
+    let of = |columns: u64| {
+        footer_only(&footer(columns + 1, &{
+            let leaves = (0..columns).flat_map(|_| leaf());
+            group(columns).into_iter().chain(leaves).collect::<Vec<_>>()
+        }))
+    };
+    let most = open(&of(65_536), config()).expect("opens");
+    assert_eq!(most.columns().len(), 65_536);
+    // Also where they are one column, a struct of them.
+    let nested = {
+        let leaves = (0..65_537).flat_map(|_| leaf());
+        let schema = group(1).into_iter().chain(group(65_537)).chain(leaves);
+        footer_only(&footer(65_539, &schema.collect::<Vec<_>>()))
+    };
+    for file in [of(65_537), nested] {
+        let ReadError::Broken { reason, .. } = refused(&file, config()) else { panic!("{file:?}") };
+        assert_eq!(reason, "it has 65537 columns, and no more than 65536 are read");
+    }
+}
+
+#[test]
 fn what_unpacks_to_more_than_there_may_be_costs_the_process() {
     let zeros = Values::Bytes(vec![vec![0; 128 << 20]]);
     let bomb = file(

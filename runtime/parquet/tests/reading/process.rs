@@ -181,6 +181,20 @@ fn a_process_that_is_refused_its_rows_ends_with_its_reader() {
 #[test]
 #[ignore = "a process that talks nonsense, started by the other tests"]
 fn this_process_talks_nonsense() {
+    says(&[0xff; 64]);
+}
+
+#[test]
+#[ignore = "a process that describes more columns than there may be, started by the other tests"]
+fn this_process_describes_too_much() {
+    // Nothing that it is kept from, no rows, and 65,537 columns: without a name, and not refused.
+    let described = [&[0, 0, 0x81, 0x80, 0x04][..], &[0; 2 * 65_537]].concat();
+    let length = u32::try_from(described.len()).expect("short").to_le_bytes();
+    says(&[&length[..], &[1], &described].concat());
+}
+
+/// Takes the part of a process that says this, if a server has started it.
+fn says(bytes: &[u8]) {
     let control = rustix::stdio::stdin();
     let Ok(((_, _), _)) = socket::receive_with_file::<(u64, u64)>(control, &mut [0; 64]) else {
         return;
@@ -188,15 +202,18 @@ fn this_process_talks_nonsense() {
     let (_, stream): (u64, Option<OwnedFd>) =
         socket::receive_with_file(control, &mut [0; 64]).expect("another message");
     let mut stream = fs::File::from(stream.expect("a stream"));
-    stream.write_all(&[0xff; 64]).expect("writes");
+    stream.write_all(bytes).expect("writes");
 }
 
 #[test]
 fn what_makes_no_sense_is_said() {
-    let refused =
-        open(&small(Compression::SNAPPY), config_of("process::this_process_talks_nonsense"));
-    let refused = refused.expect_err("no frames").to_string();
-    let expected = "the process that reads the file made no sense before its first row: a frame \
-                    of kind 255";
-    assert_eq!(refused, expected);
+    for (process, expected) in [
+        ("process::this_process_talks_nonsense", "a frame of kind 255"),
+        ("process::this_process_describes_too_much", "it describes 65537 columns"),
+    ] {
+        let refused = open(&small(Compression::SNAPPY), config_of(process));
+        let refused = refused.expect_err("makes no sense").to_string();
+        let before = "the process that reads the file made no sense before its first row: ";
+        assert_eq!(refused, format!("{before}{expected}"));
+    }
 }

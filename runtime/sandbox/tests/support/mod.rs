@@ -12,7 +12,7 @@ use quern_types::{
 
 /// The services of a node without models and pairs.
 pub(crate) fn services() -> Services {
-    Services { models: Arc::new(NoModels), key_value: Arc::new(NoPairs) }
+    Services { models: Arc::new(NoModels), key_value: Arc::new(NoPairs), kernels: None }
 }
 
 /// Whoever has no tenant of its own, and its function of this name.

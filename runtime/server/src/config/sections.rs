@@ -9,7 +9,7 @@ use quern_parquet::ReaderConfig;
 use quern_sandbox::OutboundConfig;
 use quern_scoring::ScoringConfig;
 use quern_store::StoreConfig;
-use quern_types::{ByteSize, Period};
+use quern_types::{ByteSize, GpuGrant, Period};
 use serde::Deserialize;
 
 use super::{
@@ -129,7 +129,7 @@ section! {
         /// Longest time for all of a body that is read as a whole.
         body_timeout: Time<100, DAY> = Time(Period::from_millis(300_000));
         /// Longest time that a client may take for 16 KiB of an answer, or for all of what waits for
-        /// it if that is less. Over HTTP/2 it is each stream's, which is then reset.
+        /// it if that is less. Over HTTP/2 it is a connection's, whose stream to blame is reset.
         write_stall: Time<100, DAY> = Time(Period::from_millis(30_000));
     }
 }
@@ -185,6 +185,15 @@ section! {
         head_timeout: Time<1, DAY> = Time(Period::from_millis(60_000));
         /// How long a connection that is not in use is kept.
         idle_timeout: Time<0, DAY> = Time(Period::from_millis(30_000));
+    }
+}
+
+section! {
+    /// Device tensors of functions.
+    Gpu in "gpu" {
+        /// Most memory of a device that a manifest may ask for, with grants.gpu; a function that was
+        /// deployed with more has so much.
+        max_memory: Size<65_536, TIB> = Size(GpuGrant::CEILING);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use quern_types::{Digest, DigestWriter};
+use quern_types::{ByteSize, Digest, DigestWriter};
 use tar::{Builder, EntryType, Header};
 
 use super::{
@@ -23,11 +23,10 @@ pub(super) struct Writer<W: io::Write>(Builder<W>);
 
 impl<W: io::Write> Writer<W> {
     /// Begins with the description and its digest.
-    pub(super) fn begin(to: W, description: &BackupDescription) -> Result<Self, BackupError> {
+    pub(super) fn begin(to: W, text: &[u8]) -> Result<Self, BackupError> {
         let mut builder = Builder::new(to);
-        let text = described(description);
         for (path, content) in
-            [(DESCRIPTION, &*text), (DESCRIPTION_DIGEST, digest_line(&text).as_bytes())]
+            [(DESCRIPTION, text), (DESCRIPTION_DIGEST, digest_line(text).as_bytes())]
         {
             let appended = builder.append_data(&mut header(content.len() as u64), path, content);
             appended.map_err(BackupError::Write)?;
@@ -53,11 +52,10 @@ impl<W: io::Write> Writer<W> {
     }
 }
 
-/// Bytes of the archive of what is described: a block and whole blocks of content for each file, and
-/// two blocks at the end.
-pub(super) fn length(description: &BackupDescription) -> u64 {
-    let text = described(description);
-    let own = [text.len() as u64, digest_line(&text).len() as u64];
+/// Bytes of the archive of what is described with this text: a block and whole blocks of content for
+/// each file, and two blocks at the end.
+pub(super) fn length(description: &BackupDescription, text: &[u8]) -> u64 {
+    let own = [text.len() as u64, digest_line(text).len() as u64];
     let files = description.files.iter().map(|file| file.bytes);
     let blocks = files.chain(own).map(|bytes| BLOCK + bytes.next_multiple_of(BLOCK));
     blocks.sum::<u64>() + 2 * BLOCK
@@ -68,8 +66,18 @@ pub(super) fn digest_line(description: &[u8]) -> String {
     format!("{}  {DESCRIPTION}\n", Digest::of(description).hex())
 }
 
-fn described(description: &BackupDescription) -> Vec<u8> {
-    serde_json::to_vec(description).expect("text and numbers are JSON")
+/// A description as it stands in the archive, if it is no longer than this.
+pub(super) fn described(
+    description: &BackupDescription,
+    limit: ByteSize,
+) -> Result<Vec<u8>, BackupError> {
+    let text = serde_json::to_vec(description).expect("text and numbers are JSON");
+    match ByteSize(text.len() as u64) {
+        bytes if bytes > limit => {
+            Err(BackupError::TooMany { files: description.files.len(), bytes, limit })
+        }
+        _ => Ok(text),
+    }
 }
 
 fn header(bytes: u64) -> Header {

@@ -11,7 +11,10 @@ use std::{
 
 use quern_types::ByteSize;
 use rusqlite::Connection;
-use rustix::fs::statvfs;
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with, statvfs},
+    io::Errno,
+};
 
 use super::{
     BackupDescription, BackupFile,
@@ -103,6 +106,8 @@ struct Place {
     staging: PathBuf,
     /// Whether the folder itself was made for it.
     is_made: bool,
+    /// What has been moved to its place.
+    moved: Vec<PathBuf>,
     /// Whether it has become one.
     is_finished: bool,
     /// The file that is being written.
@@ -118,8 +123,8 @@ impl Place {
         // Somebody may have been faster; the lock is ours by now.
         refuse_occupied(directory, &["lost+found", "lock"])?;
         let (directory, staging) = (directory.to_owned(), directory.join(RESTORING));
-        let (is_finished, file) = (false, None);
-        let place = Self { directory, staging, is_made, is_finished, file, _lock: lock };
+        let (moved, is_finished, file) = (Vec::new(), false, None);
+        let place = Self { directory, staging, is_made, moved, is_finished, file, _lock: lock };
         let made = folder::create_synced(&place.staging);
         made.map_err(|cause| failure("make", &place.staging, cause))?;
         Ok(place)
@@ -130,7 +135,9 @@ impl Place {
         sync_all(&self.staging).map_err(|cause| failure("write", &self.staging, cause))?;
         let moved = entries(&self.staging).and_then(|names| {
             for name in names {
-                std::fs::rename(self.staging.join(&name), self.directory.join(&name))?;
+                let path = self.directory.join(&name);
+                move_new(&self.staging.join(&name), &path)?;
+                self.moved.push(path);
             }
             folder::sync(&self.directory)?;
             std::fs::remove_dir(&self.staging)
@@ -143,22 +150,22 @@ impl Place {
             .map_err(|cause| failure("move what is restored to", &self.directory, cause))
     }
 
-    /// Takes back what was put there. The folder was empty, so that all of it is the backup's.
+    /// Takes back what was put there, and nothing that others have put there meanwhile.
     fn clear(&self) -> io::Result<()> {
-        for name in entries(&self.directory)? {
-            let path = self.directory.join(&name);
-            match path.is_dir() {
-                true if name == "lost+found" => {}
-                true if name == RESTORING => {}
-                true => std::fs::remove_dir_all(&path)?,
-                false => std::fs::remove_file(&path)?,
-            }
+        let lock = self.directory.join("lock");
+        for path in self.moved.iter().chain([&lock]) {
+            let removed = match path.is_dir() {
+                true => std::fs::remove_dir_all(path),
+                false => std::fs::remove_file(path),
+            };
+            absent(removed)?;
         }
         // Last, as long as anything of it is left no server may take it for a data folder.
-        if self.staging.exists() {
-            std::fs::remove_dir_all(&self.staging)?;
+        absent(std::fs::remove_dir_all(&self.staging))?;
+        match self.is_made.then(|| std::fs::remove_dir(&self.directory)) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
+            _ => Ok(()),
         }
-        if self.is_made { std::fs::remove_dir(&self.directory) } else { Ok(()) }
     }
 }
 
@@ -219,6 +226,26 @@ fn refuse_occupied(directory: &Path, expected: &[&str]) -> Result<(), RestoreErr
 
 fn entries(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     std::fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// What is gone already need not be removed.
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Moves a file or a folder to where nothing is, also if others have put something there meanwhile.
+fn move_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // There are file systems that can't; then nobody may be that fast.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match to.try_exists()? {
+            true => Err(io::ErrorKind::AlreadyExists.into()),
+            false => std::fs::rename(from, to),
+        },
+        moved => Ok(moved?),
+    }
 }
 
 fn failure(action: &'static str, path: &Path, cause: io::Error) -> RestoreError {

@@ -10,11 +10,12 @@ use std::{
 };
 
 use quern_types::{ByteSize, Digest, DigestWriter};
+use rusqlite::Connection;
 use rustix::fs::statvfs;
 
 use super::{BackupError, BackupFile, CHUNK};
 use crate::{
-    blobs, database,
+    blobs, database, fault,
     integrity::{self, Scrutiny},
     snapshot,
 };
@@ -92,8 +93,7 @@ impl Sources {
 fn contents(catalog: &Path) -> Result<Vec<Digest>, BackupError> {
     let connection = database::open_reader(catalog)?;
     let contents = snapshot::contents(&connection);
-    let contents =
-        contents.map_err(|cause| BackupError::Database { path: catalog.to_owned(), cause })?;
+    let contents = contents.map_err(|error| failure(catalog, &error, &connection))?;
     let mut contents: Vec<_> = contents.into_iter().collect();
     contents.sort();
     Ok(contents)
@@ -105,8 +105,14 @@ fn copy(from: &Path, to: &Path, scrutiny: Scrutiny) -> Result<(), BackupError> {
     let connection = database::open_reader(from)?;
     let target = to.to_string_lossy().into_owned();
     let copied = connection.execute("VACUUM INTO ?1", [target]);
-    copied.map_err(|cause| BackupError::Database { path: from.to_owned(), cause })?;
+    // The disk may have filled since it was looked at.
+    copied.map_err(|error| failure(from, &error, &connection))?;
     Ok(integrity::look_through(to, scrutiny)?)
+}
+
+fn failure(path: &Path, error: &rusqlite::Error, connection: &Connection) -> BackupError {
+    let cause = fault::of_database(error, connection);
+    BackupError::Database { path: path.to_owned(), cause }
 }
 
 /// Refuses copies that would leave the disk without room.
@@ -187,7 +193,22 @@ pub(crate) fn remove_copies(directory: &Path) -> Result<(), crate::OpenError> {
 
 #[cfg(test)]
 mod tests {
+    use quern_types::StorageFault;
+
     use super::*;
+
+    #[test]
+    fn a_disk_that_fills_while_a_copy_is_made_is_said_to_be_full() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let from = folder.path().join("catalog.sqlite");
+        let database = Connection::open(&from).expect("opens");
+        database.execute_batch("CREATE TABLE a (x); INSERT INTO a VALUES (1)").expect("written");
+        let full = copy(&from, Path::new("/dev/full"), Scrutiny::Pages).expect_err("no room");
+        assert!(matches!(full, BackupError::Database { .. }), "{full}");
+        assert_eq!(full.fault(), StorageFault::Full, "{full}");
+        let missing = copy(&from, &folder.path().join("a/b"), Scrutiny::Pages).expect_err("no a");
+        assert_eq!(missing.fault(), StorageFault::Other, "{missing}");
+    }
 
     #[test]
     fn copies_leave_room_for_what_is_acknowledged_meanwhile() {

@@ -13,13 +13,11 @@ use serde::Deserialize;
 use tar::{Archive, Entries, Entry, EntryType};
 
 use super::{
-    BackupDescription, BackupFile, CHUNK, DESCRIPTION, DESCRIPTION_DIGEST, FORMAT,
+    BackupDescription, BackupFile, CHUNK, DESCRIPTION, DESCRIPTION_DIGEST, FORMAT, MAX_DESCRIPTION,
     archive::{Checked, digest_line},
 };
 use crate::{OpenError, blobs};
 
-/// Most bytes of a description: that of a few hundred thousand blobs.
-const MAX_DESCRIPTION: ByteSize = ByteSize::mib(64);
 /// Bytes of a line of `sha256sum` for it.
 const MAX_DIGEST_LINE: u64 = 128;
 
@@ -129,7 +127,15 @@ impl Destination for Nowhere {
 
 /// Reads a backup to its end and checks every file in it by its digest. Blocks.
 pub fn verify(backup: impl Read) -> Result<BackupDescription, RestoreError> {
-    unpack(backup, &mut Nowhere)
+    verify_within(backup, MAX_DESCRIPTION)
+}
+
+/// The same with a description that is no longer than this.
+pub(super) fn verify_within(
+    backup: impl Read,
+    limit: ByteSize,
+) -> Result<BackupDescription, RestoreError> {
+    unpack_within(backup, &mut Nowhere, limit)
 }
 
 /// Hands the files of a backup on, each in parts, and checks that it was what the description says.
@@ -137,10 +143,18 @@ pub(super) fn unpack(
     backup: impl Read,
     to: &mut impl Destination,
 ) -> Result<BackupDescription, RestoreError> {
+    unpack_within(backup, to, MAX_DESCRIPTION)
+}
+
+fn unpack_within(
+    backup: impl Read,
+    to: &mut impl Destination,
+    limit: ByteSize,
+) -> Result<BackupDescription, RestoreError> {
     let mut archive = Archive::new(backup);
     // Raw: names and lengths are those of the entry alone, whatever stands before it.
     let mut entries = archive.entries().map_err(RestoreError::Unreadable)?.raw(true);
-    let description = read_description(&mut entries)?;
+    let description = read_description(&mut entries, limit)?;
     to.admit(&description)?;
     let mut chunk = vec![0; CHUNK];
     for file in &description.files {
@@ -171,8 +185,9 @@ pub(super) fn unpack(
 
 fn read_description<R: Read>(
     entries: &mut Entries<'_, R>,
+    limit: ByteSize,
 ) -> Result<BackupDescription, RestoreError> {
-    let text = read_own(entries, DESCRIPTION, MAX_DESCRIPTION.0)?;
+    let text = read_own(entries, DESCRIPTION, limit.0)?;
     let digest = read_own(entries, DESCRIPTION_DIGEST, MAX_DIGEST_LINE)?;
     if digest != digest_line(&text).as_bytes() {
         return Err(RestoreError::Damaged { path: DESCRIPTION.into() });
@@ -219,8 +234,11 @@ fn read_own<R: Read>(
         // Whatever it is, it was not cut within anything that is known of it.
         Some(Err(_)) | None => return Err(missing()),
     };
-    if !is_file(&entry, path) || entry.size() > most {
+    if !is_file(&entry, path) {
         return Err(missing());
+    }
+    if entry.size() > most {
+        return Err(foreign(&format!("{path} is longer than {}", ByteSize(most))));
     }
     let (bytes, mut text) = (entry.size(), Vec::new());
     let read = entry.take(most).read_to_end(&mut text).map_err(RestoreError::Unreadable)?;

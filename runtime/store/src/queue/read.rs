@@ -191,6 +191,21 @@ pub(super) fn count(
     used(connection, tenant, state).map(|(count, _)| count)
 }
 
+/// When the newest call or message was noted, not counting those of a clock that was ahead.
+pub(super) fn last_noted(
+    connection: &Connection,
+    before: SystemTime,
+) -> rusqlite::Result<Option<SystemTime>> {
+    let newest = |table| {
+        let statement = format!(
+            "SELECT created_us FROM {table} WHERE created_us <= ?1 ORDER BY sequence DESC LIMIT 1"
+        );
+        let mut statement = connection.prepare(&statement)?;
+        statement.query_row([rows::microseconds(before)], |row| row.get::<_, i64>(0)).optional()
+    };
+    Ok(newest("calls")?.max(newest("deliveries")?).map(rows::time))
+}
+
 pub(super) fn usage(connection: &Connection) -> rusqlite::Result<Usage> {
     let mut states = Vec::new();
     for state in CallState::ALL {

@@ -1,10 +1,14 @@
 //! Tokens and the audit log: what is acknowledged is there after a restart, and every change of
 //! the catalog says who made it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use quern_store::{AuditQuery, AuditRecord, Store, TokenError};
 use quern_types::{Caller, Class, Credential, CredentialError, Role, TenantId, Token, TokenId};
+use rusqlite::Connection;
 use serde_json::json;
 
 use crate::common::{caller, deploy, http, keep, name, open, roll_back, version};
@@ -125,29 +129,64 @@ async fn a_tenant_sees_and_changes_its_own_alone() {
     assert!(store.catalog().routes().function(&mine, &name("f")).is_some());
 }
 
+/// Tokens that there are, in their order.
+fn left(store: &Store) -> Vec<TokenId> {
+    let mut ids: Vec<_> = store.catalog().access().tokens().map(|token| token.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The same store, as if all that was recorded in it had been so many days ago.
+async fn reopened(store: Store, folder: &Path, days_ago: u64) -> Store {
+    store.close().await;
+    drop(store);
+    let catalog = Connection::open(folder.join("catalog.sqlite")).expect("opens");
+    catalog.execute("UPDATE audit SET time_us = ?1", [days(days_ago) as i64]).expect("updated");
+    drop(catalog);
+    open(folder, 2).await
+}
+
+/// The time so many days ago, in microseconds.
+fn days(ago: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let then = now - Duration::from_secs(ago * 24 * 3_600);
+    u64::try_from(then.as_micros()).expect("in time")
+}
+
 #[tokio::test]
 async fn tokens_that_have_long_expired_go_with_the_next_one_and_at_the_next_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let admin = Caller::unasked();
     let store = open(folder.path(), 2).await;
-    let left = |store: &Store| {
-        let mut ids: Vec<_> = store.catalog().access().tokens().map(|token| token.id).collect();
-        ids.sort_unstable();
-        ids
-    };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let now = u64::try_from(now.as_micros()).expect("in time");
-    let [old, recent, good] = [credential(1), credential(2), credential(3)];
+    let [old, recent, other, good] = [1, 2, 3, 4].map(credential);
     store.catalog().add_token(&admin, token(&old, 10)).await.expect("added");
     // One that expired a moment ago is still told from one that never was.
-    store.catalog().add_token(&admin, token(&recent, now - 1)).await.expect("added");
+    store.catalog().add_token(&admin, token(&recent, days(0) - 1)).await.expect("added");
+    assert_eq!(left(&store), [old.id(), recent.id()], "nothing is known of the time yet");
+    let store = reopened(store, folder.path(), 1).await;
     assert_eq!(left(&store), [recent.id()]);
-    store.catalog().add_token(&admin, token(&old, 10)).await.expect("added");
-    assert_eq!(left(&store), [old.id(), recent.id()]);
-    store.close().await;
-    let store = open(folder.path(), 2).await;
-    assert_eq!(left(&store), [recent.id()]);
+    store.catalog().add_token(&admin, token(&other, 10)).await.expect("added");
     store.catalog().add_token(&admin, token(&good, LATER)).await.expect("added");
     assert_eq!(left(&store), [recent.id(), good.id()]);
     assert_eq!(audit(&store, newest(10)).await.len(), 4, "nobody was let in or kept out by it");
+}
+
+#[tokio::test]
+async fn no_token_goes_by_a_clock_that_is_ahead_of_all_that_was_recorded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let admin = Caller::unasked();
+    let store = open(folder.path(), 2).await;
+    let [before, after, good] = [1, 2, 3].map(credential);
+    for (token_of, days_ago) in [(&before, 40), (&after, 20)] {
+        let expired = token(token_of, days(days_ago));
+        store.catalog().add_token(&admin, expired).await.expect("added");
+    }
+    // As it looks to a server that starts with a clock a month ahead.
+    let store = reopened(store, folder.path(), 30).await;
+    assert_eq!(left(&store), [after.id()]);
+    // What it records itself says nothing.
+    for made in [&good, &before] {
+        store.catalog().add_token(&admin, token(made, LATER)).await.expect("added");
+        assert!(left(&store).contains(&after.id()));
+    }
 }

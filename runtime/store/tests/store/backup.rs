@@ -13,8 +13,8 @@ use std::{
 
 use prometheus::Registry;
 use quern_store::{
-    AuditQuery, Backup, BackupEnd, BackupError, OpenError, RestoreError, Store, restore_backup,
-    verify_backup,
+    AuditQuery, Backup, BackupEnd, BackupError, OpenError, RestoreError, StoppedFolder, Store,
+    restore_backup, verify_backup,
 };
 use quern_types::{BucketId, CallState, Change, Class, Digest};
 use rusqlite::Connection;
@@ -152,7 +152,7 @@ async fn a_backup_under_constant_deploys_has_all_that_was_acknowledged_before() 
 }
 
 /// A backup with a function of that many bytes.
-async fn some_backup(folder: &Path, bytes: usize) -> Vec<u8> {
+pub(crate) async fn some_backup(folder: &Path, bytes: usize) -> Vec<u8> {
     let store = open(&folder.join("data"), 2).await;
     deploy(&store, "f", &vec![7; bytes]).await.expect("committed");
     let archive = backup(&store).await;
@@ -324,35 +324,6 @@ async fn a_catalog_that_this_program_can_not_serve_is_not_restored() {
 }
 
 #[tokio::test]
-async fn only_an_empty_folder_becomes_a_data_folder() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let archive = some_backup(folder.path(), 9).await;
-    let data = folder.path().join("data");
-    let before = blob_files(&data);
-    let refused = restore_backup(&*archive, &data).expect_err("there is something");
-    assert!(matches!(refused, RestoreError::Occupied { .. }), "{refused}");
-    assert_eq!(blob_files(&data), before);
-    let file = data.join("lock");
-    let refused = restore_backup(&*archive, &file).expect_err("a file");
-    assert!(matches!(refused, RestoreError::Folder { .. }), "{refused}");
-    let refused = restore_backup(&*archive, &file.join("x")).expect_err("below a file");
-    assert!(matches!(refused, RestoreError::Folder { .. } | RestoreError::Open(_)), "{refused}");
-
-    // As a disk of its own that was just mounted.
-    let place = folder.path().join("place");
-    std::fs::create_dir_all(place.join("lost+found")).expect("made");
-    restore_backup(&archive[..archive.len() / 2], &place).expect_err("cut");
-    let left: Vec<_> = std::fs::read_dir(&place).expect("is there").collect();
-    assert_eq!(left.len(), 1, "{left:?}");
-    restore_backup(&*archive, &place).expect("an empty folder takes it");
-    assert!(!place.join("restoring").exists());
-    // As a kill in the middle would leave it.
-    std::fs::create_dir(place.join("restoring")).expect("made");
-    let refused = Store::open(config(&place, 2), &Registry::new()).await.expect_err("half");
-    assert!(matches!(refused, OpenError::HalfRestored { .. }), "{refused}");
-}
-
-#[tokio::test]
 async fn a_corrupt_blob_breaks_a_backup_off_and_one_is_made_at_a_time() {
     let folder = tempfile::tempdir().expect("a folder");
     let registry = Registry::new();
@@ -440,7 +411,10 @@ async fn what_goes_during_a_backup_stays_until_its_end() {
 async fn a_stopped_folder_is_saved_without_a_server() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
-    let of_stopped = || Backup::of_stopped(&data, false, "1.2.3");
+    let of_stopped = || {
+        let folder = Arc::new(StoppedFolder::take(&data)?);
+        Backup::of_stopped(folder, false, "1.2.3")
+    };
     let nothing = of_stopped().expect_err("no folder");
     assert!(matches!(nothing, BackupError::Open(OpenError::Folder { .. })), "{nothing}");
     let store = open(&data, 2).await;
@@ -457,6 +431,14 @@ async fn a_stopped_folder_is_saved_without_a_server() {
     drop(prepared);
     let restored = restore_backup(&*archive, &folder.path().join("place")).expect("restored");
     assert_eq!(restored.deployed, 1);
+    // One that is given up in the middle.
+    let stopped = Arc::new(StoppedFolder::take(&data).expect("no server has it open"));
+    let given_up = Backup::of_stopped(stopped.clone(), false, "1.2.3").expect("prepared");
+    stopped.remove_copies().expect("removed");
+    assert!(!data.join("backups").exists(), "nothing is left of it");
+    let written = given_up.write(std::io::sink()).expect_err("its copies are gone");
+    assert!(matches!(written, BackupError::File { .. }), "{written}");
+    drop((given_up, stopped));
     open(&data, 2).await;
 }
 
@@ -474,7 +456,8 @@ async fn a_damaged_database_is_not_saved() {
     let page = damaged.len() / 4096 / 2 * 4096;
     damaged[page..page + 4096].fill(0xa5);
     std::fs::write(&catalog, damaged).expect("damaged");
-    let refused = Backup::of_stopped(folder.path(), false, "x").expect_err("damaged");
+    let stopped = Arc::new(StoppedFolder::take(folder.path()).expect("nobody has it open"));
+    let refused = Backup::of_stopped(stopped, false, "x").expect_err("damaged");
     assert!(matches!(refused, BackupError::Open(OpenError::Damaged { .. })), "{refused}");
     // As if it had been damaged while a server has it open.
     let sound = tempfile::tempdir().expect("a folder");

@@ -1,10 +1,10 @@
 //! Databases that are not as they were written: each is named, nothing is repaired, and no server
 //! starts on them.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use prometheus::Registry;
-use quern_store::{Backup, OpenError, Store, rotate_secrets};
+use quern_store::{Backup, OpenError, StoppedFolder, Store, rotate_secrets};
 
 use crate::{
     common::{config, deploy, open},
@@ -141,7 +141,8 @@ async fn a_damaged_log_that_commits_lie_behind_keeps_the_folder_from_opening() {
             damaged[place] ^= 1;
             std::fs::write(&log, &damaged).expect("damaged");
             assert_refused(copy.path(), name, &format!("byte {place} of its log")).await;
-            let saved = Backup::of_stopped(copy.path(), false, "x").expect_err("damaged");
+            let stopped = StoppedFolder::take(copy.path()).expect("nobody has it open");
+            let saved = Backup::of_stopped(Arc::new(stopped), false, "x").expect_err("damaged");
             assert!(saved.to_string().contains(&format!("{name} is damaged")), "{saved}");
             let (old, new) = (secrets_key("7"), secrets_key("8"));
             let rotated = rotate_secrets(copy.path(), &old, &new).expect_err("damaged");

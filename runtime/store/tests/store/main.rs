@@ -16,6 +16,7 @@ mod logs;
 mod model;
 mod opening;
 mod queue;
+mod restore;
 mod rotation;
 mod settings;
 mod traffic;

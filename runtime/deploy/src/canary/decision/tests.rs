@@ -79,7 +79,13 @@ fn what_has_nothing_to_be_compared_with_is_held_to_a_bound() {
         ("a few fail", counts(0, 0, 0, 5), counts(50, 6, 0, 5), false),
         ("a tenth of many fails", counts(0, 0, 0, 5), counts(2_000, 210, 0, 5), false),
         ("one traps", counts(0, 0, 0, 5), counts(50, 1, 1, 5), false),
+        ("the old one's only request failed", counts(1, 1, 0, 5), counts(60, 30, 0, 5), true),
+        ("the old one's only request trapped", counts(1, 1, 1, 5), counts(60, 30, 30, 5), true),
+        ("the old one trapped once", counts(40, 1, 1, 5), counts(500, 30, 30, 5), true),
+        ("two of the old one's failed", counts(10, 2, 0, 5), counts(190, 60, 0, 5), true),
         ("the old one fails, too", counts(3, 3, 3, 5), counts(57, 30, 30, 5), false),
+        ("the old one fails as often", counts(40, 15, 0, 5), counts(800, 300, 0, 5), false),
+        ("the old one traps as often", counts(20, 3, 3, 5), counts(400, 60, 60, 5), false),
         ("there is enough to compare with", counts(50, 10, 10, 5), counts(950, 200, 200, 5), false),
     ] {
         assert_eq!(rolls_back(old, new), expected, "{case}");
@@ -149,6 +155,7 @@ fn the_exact_probability_meets_the_normal_one() {
     assert!((at_least(8, 10, 0.5) - 56.0 / 1024.0).abs() < 1e-12);
     assert!((at_least(0, 10, 0.3) - 1.0).abs() < 1e-9);
     assert!((at_least(3, 3, 0.05) - 0.05f64.powi(3)).abs() < 1e-12);
+    assert!((at_least(0, 0, 0.1) - 1.0).abs() < 1e-12, "nothing is no excuse");
     let (exact, normal) = (at_least(590, 1_000, 0.5), at_least(591, 1_001, 0.5));
     assert!(exact < CHANCE && normal < CHANCE && normal < 10.0 * exact, "{exact} {normal}");
     assert!(at_least(501, 1_001, 0.5) > 0.1);
