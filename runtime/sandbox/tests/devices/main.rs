@@ -9,3 +9,4 @@ mod function;
 mod kernels;
 mod limits;
 mod refusals;
+mod training;
