@@ -19,6 +19,7 @@ mod rows;
 mod scan;
 mod source;
 mod threads;
+mod turned;
 mod vector;
 
 use std::{
