@@ -68,7 +68,7 @@ pub(crate) fn all() -> Vec<Case> {
 }
 
 fn products() -> Vec<Case> {
-    let gemm = "`gemm` beside MKL; see the crate's own figures";
+    let gemm = "sharing out what is so small between threads";
     let product = |dtype, left: &[u64], right: &[u64], limit| {
         Case::new("matmul", dtype, &[left, right], Kernel::Matmul, limit)
     };
@@ -86,10 +86,11 @@ fn rows() -> Vec<Case> {
     let norm = Norm { epsilon: 1e-5 };
     let x: &[u64] = &[4096, 1024];
     let each = |dtype| {
-        let exp = "the exponential: a polynomial without fused operations, the same everywhere";
-        let passes = "passes over each row";
+        let shares =
+            "loops over each row one after the other: the largest, exponentials, their sum, shares";
+        let passes = "elements are widened and narrowed in loops of their own";
         [
-            Case::new("softmax", dtype, &[x], Kernel::Softmax, exp),
+            Case::new("softmax", dtype, &[x], Kernel::Softmax, shares),
             Case::new("layer norm", dtype, &[x, &x[1..], &x[1..]], Kernel::LayerNorm(norm), passes),
             Case::new("RMS norm", dtype, &[x, &x[1..]], Kernel::RmsNorm(norm), passes),
         ]
@@ -100,15 +101,21 @@ fn rows() -> Vec<Case> {
 fn elements() -> Vec<Case> {
     let x: &[u64] = &[4096, 1024];
     let each = |dtype| {
-        let memory = "memory";
-        let polynomial = "a polynomial without fused operations, the same everywhere";
-        let unary =
-            |name, function| Case::new(name, dtype, &[x], Kernel::Unary(function), polynomial);
-        let add = |other| Case::new("add", dtype, &[x, other], Kernel::Binary(Binary::Add), memory);
+        let limit = match dtype {
+            Dtype::Fp32 => "memory",
+            _ => "elements are widened, computed with and narrowed in loops of their own",
+        };
+        let stretches = match dtype {
+            Dtype::Fp32 => "what stretches is written out first, block by block",
+            _ => limit,
+        };
+        let unary = |name, function| Case::new(name, dtype, &[x], Kernel::Unary(function), limit);
+        let add =
+            |other, limit| Case::new("add", dtype, &[x, other], Kernel::Binary(Binary::Add), limit);
         [
-            add(x),
-            add(&x[1..]),
-            add(&[4096, 1]),
+            add(x, limit),
+            add(&x[1..], limit),
+            add(&[4096, 1], stretches),
             unary("relu", Unary::Relu),
             unary("exp", Unary::Exp),
             unary("gelu", Unary::Gelu),
@@ -119,15 +126,16 @@ fn elements() -> Vec<Case> {
 
 fn reductions() -> Vec<Case> {
     let x: &[u64] = &[4096, 1024];
+    let lanes = "partial results of two vectors, which wait for the ones before";
     let sum = |name, axes: &[u8]| {
         let function = Reduction::Sum;
         let reduce = Reduce { function, axes: axes.to_vec(), keep: false };
-        Case::new(name, Dtype::Fp32, &[x], Kernel::Reduce(reduce), "memory")
+        Case::new(name, Dtype::Fp32, &[x], Kernel::Reduce(reduce), lanes)
     };
     let mut cases =
         vec![sum("sum", &[0, 1]), sum("sum of rows", &[1]), sum("sum of columns", &[0])];
     let max = Reduce { function: Reduction::Max, axes: vec![1], keep: false };
-    cases.push(Case::new("max of rows", Dtype::Fp32, &[x], Kernel::Reduce(max), "memory"));
+    cases.push(Case::new("max of rows", Dtype::Fp32, &[x], Kernel::Reduce(max), lanes));
     cases
 }
 
@@ -140,7 +148,7 @@ fn movements() -> Vec<Case> {
         Dtype::Fp32,
         &[&[32_768, 256], &[16_384]],
         Kernel::Gather(0),
-        "memory",
+        "rows are fetched one after the other",
     );
     vec![
         copy("copy, turned", Dtype::Fp32, &[2048, 2048], &[1, 0]),
@@ -174,7 +182,7 @@ fn orders() -> Vec<Case> {
     vec![
         of("cumulative sum", Kernel::CumulativeSum(1), "sums of FP64, one after the other"),
         of("sort", Kernel::Sort(sort), "comparisons"),
-        of("top-k", Kernel::TopK(top), "a key for each element"),
+        of("top-k", Kernel::TopK(top), "a key for each element is written and read again"),
         of("histogram", Kernel::Histogram(histogram), "one count after the other"),
         Case::new(
             "distances",

@@ -46,7 +46,7 @@ fn main() -> Result<()> {
          given back to the system, as our device keeps what was freed, too. Each operator runs again \
          and again for {} ms, ours and theirs in turn, {ROUNDS} rounds; times are medians of the \
          calls, and of the rounds. Answers are compared by the sum of their sizes. The aim is \
-         {AIM} × its speed; where that is missed, what limits it is said.\n\n",
+         {AIM} × its speed; where that is missed, what seems to limit it is said.\n\n",
         torch.version(),
         PERIOD.as_millis(),
     );

@@ -16,7 +16,7 @@ use super::{
 use crate::LaneError;
 use quern_operators::Norm;
 
-/// Elements of a row of which as they are computed with is kept for the time of the row.
+/// Elements of a row that is kept as it is computed with, for as long as that takes.
 const KEPT: usize = 1 << 14;
 
 /// Shares of the exponentials of each row, or their logarithms.
