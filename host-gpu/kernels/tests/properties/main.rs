@@ -202,7 +202,7 @@ fn ended(error: &LaneError) -> TestCaseResult {
             prop_assert!(u64::try_from(*index).map_or(true, |index| index >= *size));
         }
         LaneError::Memory { .. } => {}
-        LaneError::Lost { .. } => prop_assert!(false, "{error}"),
+        LaneError::Unsupported { .. } | LaneError::Lost { .. } => prop_assert!(false, "{error}"),
     }
     Ok(())
 }
