@@ -63,6 +63,10 @@ inline u32 atomicExch(u32* at, u32 value) {
     return __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);
 }
 
+template <typename T> inline T atomicAdd(T* at, T value) {
+    return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
+}
+
 struct f16;
 struct bf16;
 float widen(f16);

@@ -30,11 +30,13 @@ macro_rules! images {
 images! {
     Binary = "binary",
     Cast = "cast",
+    Histogram = "histogram",
     Indexing = "indexing",
     Matmul = "matmul",
     Movement = "movement",
     Reduction = "reduction",
     Rows = "rows",
+    Scan = "scan",
     Unary = "unary",
 }
 

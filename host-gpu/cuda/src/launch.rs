@@ -3,12 +3,14 @@
 
 mod elementwise;
 mod fault;
+mod histogram;
 mod indexing;
 mod matmul;
 mod movement;
 mod parameters;
 mod reduction;
 mod rows;
+mod scan;
 mod space;
 
 pub(crate) use fault::{FAULT_BYTES, Fault};
@@ -44,7 +46,10 @@ pub(crate) fn launch(launcher: &mut Launcher, step: &Step) -> Result<(), LaneErr
         Kernel::Clamp(clamp) => elementwise::clamp(launcher, clamp, &inputs[0], out),
         Kernel::Reduce(reduce) => reduction::reduce(launcher, reduce, &inputs[0], out),
         Kernel::ArgReduce(reduce) => reduction::arg_reduce(launcher, reduce, &inputs[0], out),
+        Kernel::CumulativeSum(axis) => scan::cumulative_sum(launcher, *axis, &inputs[0], out),
+        Kernel::Histogram(bins) => histogram::histogram(launcher, bins, &inputs[0], out),
         Kernel::Matmul => matmul::matmul(launcher, inputs, out),
+        Kernel::Distances(metric) => matmul::distances(launcher, *metric, inputs, out),
         Kernel::Softmax => rows::softmax(launcher, false, &inputs[0], out),
         Kernel::LogSoftmax => rows::softmax(launcher, true, &inputs[0], out),
         Kernel::LayerNorm(norm) => rows::norm(launcher, norm, inputs, out),
@@ -52,7 +57,6 @@ pub(crate) fn launch(launcher: &mut Launcher, step: &Step) -> Result<(), LaneErr
         Kernel::Concat(axis) => movement::concat(launcher, *axis, inputs, out),
         Kernel::Gather(axis) => indexing::gather(launcher, *axis, inputs, out),
         Kernel::ScatterAdd(axis) => indexing::scatter_add(launcher, *axis, inputs, out),
-        #[allow(unreachable_patterns, reason = "operators may be added without these kernels")]
         other => Err(LaneError::Unsupported { operator: other.name() }),
     }
 }

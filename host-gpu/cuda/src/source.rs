@@ -41,11 +41,13 @@ macro_rules! sources {
 sources! {
     Binary = "binary",
     Cast = "cast",
+    Histogram = "histogram",
     Indexing = "indexing",
     Matmul = "matmul",
     Movement = "movement",
     Reduction = "reduction",
     Rows = "rows",
+    Scan = "scan",
     Unary = "unary",
 }
 

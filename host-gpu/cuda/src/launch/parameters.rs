@@ -120,3 +120,32 @@ pub(super) struct Scatter {
     pub(super) sorted: u64,
     pub(super) out: u64,
 }
+
+/// `Scan` of scan.cu.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct Scan {
+    pub(super) lines: u64,
+    pub(super) length: u64,
+    pub(super) rank: u32,
+    pub(super) unused: u32,
+    pub(super) dims: [u64; MAX_RANK],
+    pub(super) strides: [u64; MAX_RANK],
+    pub(super) out_strides: [u64; MAX_RANK],
+    pub(super) stride: u64,
+    pub(super) out_stride: u64,
+    pub(super) data: u64,
+    pub(super) out: u64,
+}
+
+/// `Histogram` of histogram.cu.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct Histogram {
+    pub(super) each: Elementwise,
+    pub(super) min: f64,
+    pub(super) max: f64,
+    pub(super) density: f64,
+    pub(super) bins: u32,
+    pub(super) unused: u32,
+}
