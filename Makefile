@@ -13,7 +13,7 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all test-openapi test-conformance conformance clients check format lint documentation rules alerts bench bench-control bench-inference fuzz peers ort guests javascript wasm-target
+.PHONY: help demo test test-all check-cuda cuda-kernels test-openapi test-conformance conformance clients check format lint documentation rules alerts bench bench-control bench-device bench-inference fuzz peers ort guests javascript wasm-target
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,13 @@ conformance: clients ort ## Run ONNX's cases on each engine, and write docs/conf
 check: format lint documentation rules ## Check format, lints, documentation, licences and architecture
 	@echo "== all checks passed"
 
+check-cuda: ## Compile the kernels for GPUs, and run them without one under the address sanitizer
+	@echo "== compiling the kernels for every architecture"
+	@read -r library ptxas < <(tools/nvrtc.sh) && \
+	    LD_LIBRARY_PATH="$$library" cargo run -p quern-cuda --example compile_kernels -- "$$ptxas" --check
+	@echo "== running them on the processor, also under the address sanitizer"
+	QUERN_LONG_TESTS=1 cargo test -p quern-cuda
+
 bench: guests javascript ort peers ## Measure against peers, and write docs/benchmarks.md
 	@echo "== measuring functions beside wasmtime serve"
 	cargo bench $(MEASURED) --bench http -- --write
@@ -74,6 +81,7 @@ bench: guests javascript ort peers ## Measure against peers, and write docs/benc
 	cargo bench $(MEASURED) --bench capacity -- --write
 	@$(MAKE) bench-inference
 	@$(MAKE) bench-control
+	@$(MAKE) bench-device
 
 bench-inference: guests ort peers ## Measure models beside FastAPI, Triton, LitServe and MLServer (ONLY=small: one part)
 	@echo "== building the server for measuring"
@@ -87,6 +95,11 @@ bench-control: guests ort peers ## Measure what surrounds calls, beside RQ and C
 	@echo "== measuring what surrounds calls"
 	cargo bench $(MEASURED) --bench control -- --write $(if $(ONLY),--only $(ONLY))
 
+bench-device: ## Measure operators on device tensors beside PyTorch on the CPU (fetches 4 GB, once)
+	@benches/peers/install.sh torch
+	@echo "== measuring operators beside PyTorch"
+	cargo bench -p quern-kernels --bench device -- --write
+
 fuzz: SECONDS := 60
 fuzz: ## Fuzz the parsers of what strangers send, each for SECONDS (60)
 	@command -v cargo-fuzz >/dev/null || \
@@ -99,6 +112,11 @@ fuzz: ## Fuzz the parsers of what strangers send, each for SECONDS (60)
 	        -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 \
 	        -artifact_prefix=target/fuzz/found-$$target-; \
 	done
+
+cuda-kernels: ## Compile the kernels for GPUs anew, after their sources were changed
+	@echo "== compiling the kernels for every architecture"
+	@read -r library ptxas < <(tools/nvrtc.sh) && \
+	    LD_LIBRARY_PATH="$$library" cargo run -p quern-cuda --example compile_kernels -- "$$ptxas"
 
 ort: ## Fetch ONNX Runtime's library into .quern/ort
 	@echo "== fetching ONNX Runtime, if it is not there yet"

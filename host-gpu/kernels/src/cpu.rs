@@ -26,6 +26,7 @@ mod rows;
 mod scan;
 mod source;
 mod threads;
+mod turned;
 mod vector;
 
 use std::{

@@ -119,6 +119,9 @@ impl Trial<'_> {
                 Ok(outputs) => session.read(outputs[0]).map(|_| ()),
                 Err(error) => Err(error),
             };
+            if let Err(SessionError::Lane(error @ LaneError::Unsupported { .. })) = told {
+                return Err(error.to_string());
+            }
             let again = session.read(ids[0]).map(|_| ());
             let released = session.release(ids[0]);
             let failed = Err(SessionError::Lane(expected));

@@ -147,6 +147,12 @@ pub enum LaneError {
         /// The size of the dimension.
         size: u64,
     },
+    /// The device does not know the operator, though others do.
+    #[error("{operator}: not on this device yet; use another one")]
+    Unsupported {
+        /// The operator.
+        operator: &'static str,
+    },
     /// The device is gone, or could not be had.
     #[error("the device is lost: {reason}")]
     Lost {

@@ -60,7 +60,7 @@ fn compute<T: Element<Compute: Float + CastTo<f64>>>(
                 gradient.fill(T::zeroed());
                 continue;
             }
-            row.go_to(start + number);
+            row.turn_to(start + number);
             let compared = Target::new(parameters, label as usize, classes);
             *loss = narrow_one(compared.with(&mut row, gradient));
         }
@@ -92,9 +92,11 @@ where
         let max = row.fold(Largest, |left, right| left.larger(right));
         let sum = row.fold(SumOfExp { max }, |left, right| left.add(right));
         let function = Beyond { max, scale: sum.reciprocal(), spread: self.spread };
-        row.write_blocks(gradient, |at, x, out| {
+        row.write_blocks(gradient, |places, x, out| {
             vector::map(x, out, function);
-            if let Some(out) = self.label.checked_sub(at).and_then(|place| out.get_mut(place)) {
+            if let Some(out) =
+                self.label.checked_sub(places.start).and_then(|place| out.get_mut(place))
+            {
                 *out = out.sub(self.share);
             }
         });

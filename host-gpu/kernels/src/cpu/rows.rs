@@ -1,7 +1,8 @@
 //! Kernels of whole rows: a row is gone through several times, block by block, so that its length
-//! has no limit and its intermediate results need no memory.
+//! has no limit and its intermediate results need no memory. Those of short ones are kept, though.
 
 use super::{
+    attention::{ExpFrom, Scaled},
     dense::Dense,
     element::Element,
     elementwise::compute,
@@ -10,20 +11,22 @@ use super::{
     number::{CastTo, Number},
     reduction::{AddUp, Largest},
     source::{Scratch, Source},
-    vector::{self, BLOCK, Fold, Function, Function2},
+    vector::{self, BLOCK, Fold, Function, Function2, Function3},
 };
 use crate::LaneError;
 use quern_operators::Norm;
+
+/// Elements of a row that is kept as it is computed with, for as long as that takes.
+const KEPT: usize = 1 << 14;
 
 /// Shares of the exponentials of each row, or their logarithms.
 pub(super) fn softmax(launch: &Launch, log: bool, out: &mut [u8]) {
     with_float!(launch.description(0).dtype, T => {
         each_row::<T>(launch, bytemuck::cast_slice_mut(out), |row, out| {
             let max = row.fold(Largest, |left, right| left.larger(right));
-            let sum = row.fold(SumOfExp { max }, |left, right| left.add(right));
             match log {
-                false => row.write(out, Share { max, scale: sum.reciprocal() }),
-                true => row.write(out, LogShare { max, log: sum.ln() }),
+                false => row.write_shares(out, max),
+                true => row.write_logs(out, max),
             }
         });
     });
@@ -37,7 +40,7 @@ pub(super) fn layer_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result
             let mean = row.total(AddUp).div(Number::of_count(row.length)).cast();
             let variance = row.total(SquareFrom { mean }).div(Number::of_count(row.length));
             let factor = (variance + norm.epsilon).sqrt().recip().cast();
-            row.write_weighted(out, &scale, Some(&bias), Centre { mean, factor });
+            row.write_weighted(out, [&scale, &bias], Centre { mean, factor });
         });
     });
     Ok(())
@@ -51,7 +54,7 @@ pub(super) fn rms_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result<(
             let mean = Number::ZERO;
             let square = row.total(SquareFrom { mean }).div(Number::of_count(row.length));
             let factor = (square + norm.epsilon).sqrt().recip().cast();
-            row.write_weighted(out, &scale, None, Centre { mean, factor });
+            row.write_scaled(out, &scale, Centre { mean, factor });
         });
     });
     Ok(())
@@ -71,7 +74,7 @@ fn each_row<T: Element>(
     launch.threads.rows(out, length, 4, |start, chunk| {
         let mut row = Row::new(&source, length);
         for (number, out) in chunk.chunks_mut(length).enumerate() {
-            row.go_to(start + number);
+            row.turn_to(start + number);
             run(&mut row, out);
         }
     });
@@ -82,23 +85,40 @@ pub(super) struct Row<'a, T: Element> {
     source: &'a Source<'a, T>,
     begin: usize,
     length: usize,
+    /// Its elements to compute with, if it is short and they don't lie so.
+    kept: Vec<T::Compute>,
     scratch: Scratch<T>,
     results: Vec<T::Compute>,
 }
 
 impl<'a, T: Element> Row<'a, T> {
-    /// The first row of a source.
+    /// A row of a source, none yet.
     pub(super) fn new(source: &'a Source<'a, T>, length: usize) -> Self {
-        Self { source, begin: 0, length, scratch: Scratch::new(), results: Vec::new() }
+        let (kept, scratch, results) = (Vec::new(), Scratch::new(), Vec::new());
+        Self { source, begin: 0, length, kept, scratch, results }
     }
 
-    pub(super) fn go_to(&mut self, number: usize) {
-        self.begin = number * self.length;
+    /// Turns to another row.
+    pub(super) fn turn_to(&mut self, number: usize) {
+        let begin = number * self.length;
+        self.begin = begin;
+        // What is computed with as it lies needs no copy.
+        let lies = T::DIRECT && self.source.together(begin, self.length).is_some();
+        self.kept.clear();
+        if !lies && self.length <= KEPT {
+            let x = self.source.load(begin, self.length, &mut self.scratch);
+            self.kept.extend_from_slice(x);
+        }
     }
 
     fn block(&mut self, at: usize) -> &[T::Compute] {
-        let length = (self.length - at).min(BLOCK);
-        self.source.load(self.begin + at, length, &mut self.scratch)
+        block(
+            self.source,
+            self.begin,
+            at..(at + BLOCK).min(self.length),
+            &self.kept,
+            &mut self.scratch,
+        )
     }
 
     /// What becomes of all its elements.
@@ -127,20 +147,20 @@ impl<'a, T: Element> Row<'a, T> {
     }
 
     /// One of its elements.
-    pub(super) fn get(&mut self, index: usize) -> T::Compute {
-        self.source.load(self.begin + index, 1, &mut self.scratch)[0]
+    pub(super) fn get(&mut self, place: usize) -> T::Compute {
+        self.source.load(self.begin + place, 1, &mut self.scratch)[0]
     }
 
-    /// Writes what is computed of each block, which is told where in the row it begins.
+    /// Writes what is made of each block and its places.
     pub(super) fn write_blocks(
         &mut self,
         out: &mut [T],
-        run: impl Fn(usize, &[T::Compute], &mut [T::Compute]),
+        make: impl Fn(std::ops::Range<usize>, &[T::Compute], &mut [T::Compute]),
     ) {
         for (number, out) in out.chunks_mut(BLOCK).enumerate() {
-            let at = number * BLOCK;
-            let x = self.source.load(self.begin + at, out.len(), &mut self.scratch);
-            compute(out, &mut self.results, |out| run(at, x, out));
+            let places = number * BLOCK..number * BLOCK + out.len();
+            let x = block(self.source, self.begin, places.clone(), &self.kept, &mut self.scratch);
+            compute(out, &mut self.results, |out| make(places, x, out));
         }
     }
 
@@ -149,20 +169,75 @@ impl<'a, T: Element> Row<'a, T> {
         self.write_blocks(out, |_, x, out| vector::map(x, out, function));
     }
 
-    /// Writes a function of each element, times a scale of its place, plus a bias of its place.
-    fn write_weighted(
+    /// Writes a function of each element and the scale of its place.
+    fn write_scaled(
         &mut self,
         out: &mut [T],
         scale: &[T::Compute],
-        bias: Option<&[T::Compute]>,
         function: impl Function2<T::Compute, Out = T::Compute>,
     ) {
-        self.write_blocks(out, |at, x, out| {
-            vector::map2(x, &scale[at..at + x.len()], out, function);
-            if let Some(bias) = bias {
-                vector::accumulate(out, &bias[at..at + x.len()], AddUp);
-            }
+        self.write_blocks(out, |places, x, out| vector::map2(x, &scale[places], out, function));
+    }
+
+    /// Writes a function of each element and both weights of its place.
+    fn write_weighted(
+        &mut self,
+        out: &mut [T],
+        [scale, bias]: [&[T::Compute]; 2],
+        function: impl Function3<T::Compute, Out = T::Compute>,
+    ) {
+        self.write_blocks(out, |places, x, out| {
+            vector::map3([x, &scale[places.clone()], &bias[places]], out, function);
         });
+    }
+}
+
+impl<T: Element<Compute: Float + CastTo<f64>>> Row<'_, T>
+where
+    f64: CastTo<T::Compute>,
+{
+    /// Writes the logarithm of the share of each element's exponential.
+    fn write_logs(&mut self, out: &mut [T], max: T::Compute) {
+        let sum: T::Compute = self.total(SumOfExp { max }).cast();
+        self.write(out, LogShare { max, log: sum.ln() });
+    }
+
+    /// Writes the share of each element's exponential. Where there is room for them,
+    /// exponentials are computed once.
+    fn write_shares(&mut self, out: &mut [T], max: T::Compute) {
+        let exp = ExpFrom { max };
+        let mut total = 0.0;
+        if T::DIRECT {
+            let out: &mut [T::Compute] = bytemuck::cast_slice_mut(out);
+            for (number, out) in out.chunks_mut(BLOCK).enumerate() {
+                vector::map(self.block(number * BLOCK), out, exp);
+                total += vector::fold(out, AddUp).cast();
+            }
+            vector::replace(out, Scaled(total.recip().cast()));
+        } else if !self.kept.is_empty() {
+            for x in self.kept.chunks_mut(BLOCK) {
+                vector::replace(x, exp);
+                total += vector::fold(x, AddUp).cast();
+            }
+            self.write(out, Scaled(total.recip().cast()));
+        } else {
+            let scale = self.total(SumOfExp { max }).recip().cast();
+            self.write(out, Share { max, scale });
+        }
+    }
+}
+
+/// Some elements of a row to compute with: what is kept of it, or what lies there.
+fn block<'s, T: Element>(
+    source: &'s Source<T>,
+    begin: usize,
+    places: std::ops::Range<usize>,
+    kept: &'s [T::Compute],
+    scratch: &'s mut Scratch<T>,
+) -> &'s [T::Compute] {
+    match kept.is_empty() {
+        true => source.load(begin + places.start, places.len(), scratch),
+        false => &kept[places],
     }
 }
 
@@ -246,5 +321,14 @@ impl<C: Number> Function2<C> for Centre<C> {
     #[inline(always)]
     fn apply(self, x: C, scale: C) -> C {
         x.sub(self.mean).mul(self.factor).mul(scale)
+    }
+}
+
+impl<C: Number> Function3<C> for Centre<C> {
+    type Out = C;
+
+    #[inline(always)]
+    fn apply(self, x: C, scale: C, bias: C) -> C {
+        x.sub(self.mean).mul(self.factor).mul(scale).add(bias)
     }
 }

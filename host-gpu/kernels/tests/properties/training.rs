@@ -16,7 +16,7 @@ fn convolution() -> impl Strategy<Value = Convolution> {
     let same = Convolution { padding: Padding::even(1), ..Convolution::default() };
     let any = ([extent(), extent()], [extent(), extent()], padding(), extent());
     prop_oneof![
-        2 => Just(same),
+        4 => Just(same),
         1 => any.prop_map(|(strides, dilations, padding, groups)| {
             Convolution { strides, dilations, padding, groups }
         }),
@@ -32,8 +32,8 @@ fn pool() -> impl Strategy<Value = Pool> {
     let same = Pool { window: [3; 2], strides: [1; 2], padding: Padding::even(1) };
     let any = ([extent(), extent()], [extent(), extent()], padding());
     prop_oneof![
-        1 => Just(same),
-        1 => Just(Pool::squares(2)),
+        3 => Just(same),
+        2 => Just(Pool::squares(2)),
         1 => any.prop_map(|(window, strides, padding)| Pool { window, strides, padding }),
     ]
 }

@@ -46,7 +46,9 @@ pub(super) fn refusal(error: &SessionError) -> GuestError {
         }
         SessionError::Lane(LaneError::Memory { .. }) => GuestError::Overloaded(text),
         SessionError::Lane(LaneError::Index { .. }) => GuestError::Index(text),
-        SessionError::Lane(LaneError::Lost { .. }) => GuestError::Unavailable(text),
+        SessionError::Lane(LaneError::Unsupported { .. } | LaneError::Lost { .. }) => {
+            GuestError::Unavailable(text)
+        }
     }
 }
 
@@ -99,6 +101,7 @@ mod tests {
                 SessionError::Lane(LaneError::Index { operator: "gather", index: 2, size: 2 }),
                 "index",
             ),
+            (SessionError::Lane(LaneError::Unsupported { operator: "sort" }), "unavailable"),
             (SessionError::Lane(lost.clone()), "unavailable"),
         ];
         for (error, expected) in cases {
