@@ -39,8 +39,10 @@ use std::{
 
 use crate::{BufferId, Device, Lane, LaneError, Operand, Step};
 use launch::Launch;
+pub use memory::Buffer as HostBuffer;
 use memory::{Buffer, Memory};
 use threads::Threads;
+pub use threads::alone;
 
 /// The host's processors as a device.
 pub struct CpuDevice {
@@ -100,6 +102,12 @@ impl Lane for CpuLane {
         let mut fresh = self.memory.allocate(bytes.len() as u64)?;
         self.threads.copy(bytes, fresh.bytes_mut());
         self.memory.keep(buffer, fresh);
+        Ok(())
+    }
+
+    fn adopt(&mut self, buffer: BufferId, elements: Buffer) -> Result<(), LaneError> {
+        let adopted = self.memory.adopt(elements)?;
+        self.memory.keep(buffer, adopted);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Work on several processors: a slice of results is cut into chunks, the same ones however many
 //! threads there are, so that results never depend on that.
 
-use std::num::NonZeroUsize;
+use std::{cell::Cell, num::NonZeroUsize};
 
 use rayon::prelude::*;
 
@@ -84,6 +84,24 @@ fn divide<L: Divide>(lines: L, start: usize, grain: usize, run: &(impl Fn(usize,
     rayon::join(|| divide(before, start, grain, run), || divide(after, start + half, grain, run));
 }
 
+thread_local! {
+    /// Whether this thread computes without the others.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has the CPU device compute on the caller's thread alone, so that it waits for no other thread,
+/// which may be busy with something long. Without effect on other devices.
+pub fn alone<R>(run: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _before = Before(ALONE.replace(true));
+    run()
+}
+
 /// The threads of a device.
 pub(super) struct Threads {
     pool: rayon::ThreadPool,
@@ -98,13 +116,14 @@ impl Threads {
         Ok(Self { pool })
     }
 
+    /// How many may compute what this thread asks for.
     pub(super) fn count(&self) -> usize {
-        self.pool.current_num_threads()
+        if ALONE.get() { 1 } else { self.pool.current_num_threads() }
     }
 
     /// Runs something on the threads, so that what it starts in turn is theirs, too.
     pub(super) fn install<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(run)
+        if ALONE.get() { run() } else { self.pool.install(run) }
     }
 
     /// Runs on chunks of `out`, each with its first index. `cost` is how many elements are read
@@ -171,5 +190,22 @@ impl Threads {
     /// Copies bytes of the same length.
     pub(super) fn copy(&self, from: &[u8], to: &mut [u8]) {
         self.chunks(to, 1, |start, chunk| chunk.copy_from_slice(&from[start..][..chunk.len()]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_computed_alone_stays_on_its_thread() {
+        let threads = Threads::new(NonZeroUsize::new(2).expect("two")).expect("threads");
+        let here = std::thread::current().id();
+        let id = || std::thread::current().id();
+        assert_eq!(alone(|| (threads.count(), threads.install(id))), (1, here));
+        let failed = std::panic::catch_unwind(|| alone(|| panic!("a kernel fails")));
+        assert!(failed.is_err());
+        assert_eq!(threads.count(), 2, "only while it runs");
+        assert_ne!(threads.install(id), here);
     }
 }
