@@ -13,7 +13,7 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all check-cuda cuda-kernels test-openapi test-conformance conformance clients check format lint documentation rules alerts bench bench-control bench-inference fuzz peers ort guests javascript wasm-target
+.PHONY: help demo test test-all check-cuda cuda-kernels test-openapi test-conformance conformance clients check format lint documentation rules alerts bench bench-control bench-device bench-inference fuzz peers ort guests javascript wasm-target
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,7 @@ bench: guests javascript ort peers ## Measure against peers, and write docs/benc
 	cargo bench $(MEASURED) --bench capacity -- --write
 	@$(MAKE) bench-inference
 	@$(MAKE) bench-control
+	@$(MAKE) bench-device
 
 bench-inference: guests ort peers ## Measure models beside FastAPI, Triton, LitServe and MLServer (ONLY=small: one part)
 	@echo "== building the server for measuring"
@@ -93,6 +94,11 @@ bench-control: guests ort peers ## Measure what surrounds calls, beside RQ and C
 	cargo build --release $(MEASURED) --example mlp
 	@echo "== measuring what surrounds calls"
 	cargo bench $(MEASURED) --bench control -- --write $(if $(ONLY),--only $(ONLY))
+
+bench-device: ## Measure operators on device tensors beside PyTorch on the CPU (fetches 4 GB, once)
+	@benches/peers/install.sh torch
+	@echo "== measuring operators beside PyTorch"
+	cargo bench -p quern-kernels --bench device -- --write
 
 fuzz: SECONDS := 60
 fuzz: ## Fuzz the parsers of what strangers send, each for SECONDS (60)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the benches compare with, and the load generators, below .quern/peers/. Nothing
-# outside that folder is changed. What is there already is kept.
+# Installs what the benches compare with, and the load generators, below .quern/peers/; with the
+# argument `torch` PyTorch alone, which the other benches don't need. Nothing outside that folder is
+# changed. What is there already is kept.
 set -euo pipefail
 
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -118,6 +119,19 @@ EOF
     cp "$here/requirements-queues.txt" "$peers/queues/installed.txt"
 }
 
+install_torch() {
+    echo "== installing PyTorch (4 GB)"
+    install_environment torch requirements-torch.txt --no-deps
+    write_program torch-python <<EOF
+exec "$peers/torch/bin/python" "\$@"
+EOF
+    cp "$here/requirements-torch.txt" "$peers/torch/installed.txt"
+}
+
+if [ "${1:-}" = torch ]; then
+    is_installed torch requirements-torch.txt || install_torch
+    exit
+fi
 [ -x "$peers/bin/wrk" ] || install_debian wrk wrk libluajit-5.1-2 libluajit-5.1-common
 [ -x "$peers/bin/h2load" ] ||
     install_debian h2load nghttp2-client libnghttp2-14 libev4 libjansson4 libjemalloc2

@@ -110,6 +110,9 @@ impl Device for Cpu {
             lanes: self.lanes.count(),
             replicas: self.metrics.replicas(),
             engines: engine::statuses(ort),
+            residents: Vec::new(),
+            tensors: None,
+            down: None,
             worker: None,
         }
     }

@@ -4,7 +4,7 @@
 //! [`merge`] makes one ONNX file of a model whose weights lie in others, [`inspect`] reads its
 //! signature, [`trial`] finds out whether calls can share a run, [`Cpu`] is the device that loads
 //! and runs it, [`Worker`] the same device in a process of its own, and [`warm_up`] runs it before
-//! it is called.
+//! it is called. [`TensorDevice`] computes what functions ask for with kernels.
 
 mod batch;
 mod cpu;
@@ -19,6 +19,7 @@ mod refusals;
 mod relief;
 mod replica;
 mod sample;
+mod tensors;
 mod trial;
 mod warm_up;
 mod wire;
@@ -29,6 +30,7 @@ pub use external::{MergeError, external_files, merge};
 pub use outline::{BatchCandidate, InspectError, ModelOutline, inspect};
 pub use refusals::Refusal;
 pub use sample::sample;
+pub use tensors::{Account, LaneStatus, Opening, TensorConfig, TensorDevice, TensorDeviceError};
 pub use trial::trial;
 pub use warm_up::warm_up;
 pub use worker::{DeviceWorkerError, Worker, WorkerConfig, WorkerError, run_device_worker};

@@ -30,8 +30,10 @@
 mod catalogue;
 mod elements;
 mod error;
+mod ordering;
 mod session;
 mod tensor;
+mod training;
 
 pub use self::{
     elements::Element,
@@ -40,6 +42,8 @@ pub use self::{
     tensor::Tensor,
 };
 pub use crate::bindings::quern::ml::gpu::{
-    ArgReduce, Binary, Clamp, Comparison, Description, Dtype, Extreme, Fill, Logical, Norm,
-    Operator, Range, Reduce, Reduction, Scalar, Unary, Usage,
+    Adam, ArgReduce, Attention, AveragePoolGradient, Binary, Clamp, Comparison, Convolution,
+    ConvolutionInputGradient, ConvolutionWeightGradient, CrossEntropy, Description, Distribution,
+    Dtype, Extreme, Fill, Histogram, Logical, Metric, Norm, Operator, Padding, Pool, Random, Range,
+    Reduce, Reduction, Scalar, Sgd, Sort, TopK, Unary, Usage,
 };

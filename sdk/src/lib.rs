@@ -2,8 +2,8 @@
 //!
 //! A component is one function. [`inference!`] makes one that turns tensors into tensors, [`http!`]
 //! one that answers HTTP requests; both may call [`Model`]s that run on the host's devices, and
-//! compute on those devices themselves with [`gpu`]. Standard output and standard error go to the
-//! function's log.
+//! compute on those devices themselves with [`gpu`], and train with [`autograd`]. Standard output
+//! and standard error go to the function's log.
 //!
 //! ```
 //! use quern_sdk::{Error, Inputs, Model, Outputs, Tensor};
@@ -19,6 +19,7 @@
 //! # fn main() {}
 //! ```
 
+pub mod autograd;
 #[doc(hidden)]
 pub mod bindings;
 mod error;

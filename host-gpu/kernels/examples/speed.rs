@@ -1,5 +1,5 @@
-//! How fast the CPU device is, beside what this machine can do at most: products beside the bare
-//! multiplication, everything else beside copying memory, in the same run. Asserts nothing.
+//! How fast the CPU device is, beside what this machine can do at most: products and convolutions
+//! beside the bare multiplication, everything else beside copying memory, in the same run. Asserts nothing.
 //!
 //! `cargo run --release -p quern-kernels --example speed [THREADS]`
 
@@ -11,7 +11,9 @@ use std::{
 
 use quern_kernels::{CpuDevice, Session, SessionLimits, TensorId};
 use quern_operators::{
-    Binary, Description, Dtype, Kernel, Norm, Operator, Reduce, Reduction, Shape, Unary, View,
+    Adam, Binary, Convolution, ConvolutionInputGradient, ConvolutionWeightGradient, CrossEntropy,
+    Description, Distribution, Dtype, Kernel, Norm, Operator, Padding, Pool, Random, Reduce,
+    Reduction, Sgd, Shape, Unary, View,
 };
 
 /// How long each thing is repeated.
@@ -32,7 +34,9 @@ fn main() {
     println!("|---|---|---|---|---|");
     for dtype in [Dtype::Fp32, Dtype::Fp16, Dtype::Bf16] {
         streams(&mut session, dtype, copy);
+        training(&mut session, dtype, copy);
     }
+    convolutions(&mut session, threads);
 }
 
 /// The shortest time that something takes.
@@ -132,6 +136,92 @@ fn copy_rate(floats: usize, threads: NonZeroUsize) -> f64 {
         black_box(&mut to);
     });
     (8 * floats) as f64 / seconds / 1e9
+}
+
+/// Convolutions of a small network and of layers of ResNet-18, eight images at a time.
+fn convolutions(session: &mut Session, threads: NonZeroUsize) {
+    let bare = 2.0 * 1024f64.powi(3) / bare_gemm(1024, threads) / 1e9;
+    println!("\nGFLOP/s; bare gemm of 1024 in FP32: {bare:.0}\n");
+    println!("| images | weights | stride | dtype | forward | by images | by weights |");
+    println!("|---|---|---|---|---|---|---|");
+    let table = [
+        ([64, 1, 8, 8], [16, 1, 3, 3], 1),
+        ([64, 16, 8, 8], [32, 16, 3, 3], 1),
+        ([8, 64, 56, 56], [64, 64, 3, 3], 1),
+        ([8, 128, 28, 28], [128, 128, 3, 3], 1),
+        ([8, 256, 14, 14], [256, 256, 3, 3], 1),
+        ([1, 256, 14, 14], [256, 256, 3, 3], 1),
+        ([8, 512, 7, 7], [512, 512, 3, 3], 1),
+        ([8, 64, 56, 56], [128, 64, 3, 3], 2),
+        ([8, 256, 28, 28], [64, 256, 1, 1], 1),
+    ];
+    for (images, weights, stride) in table {
+        for dtype in [Dtype::Fp32, Dtype::Bf16] {
+            let padding = Padding::even(weights[2] as u32 / 2);
+            let convolution = Convolution { strides: [stride; 2], padding, ..Default::default() };
+            let (x, w) = (tensor(session, dtype, &images), tensor(session, dtype, &weights));
+            let forward = Kernel::Convolution(convolution).into();
+            let made = session.run(&forward, &[x, w]).expect("computed")[0];
+            let results = session.describe(made).expect("a tensor").shape.elements();
+            let work = 2.0 * (results * weights[1..].iter().product::<u64>()) as f64;
+            let by_input = ConvolutionInputGradient { convolution, image: [images[2], images[3]] };
+            let window = [weights[2], weights[3]];
+            let by_weights = ConvolutionWeightGradient { convolution, window };
+            let seconds = [
+                time(session, &forward, &[x, w]),
+                time(session, &Kernel::ConvolutionInputGradient(by_input).into(), &[made, w]),
+                time(session, &Kernel::ConvolutionWeightGradient(by_weights).into(), &[x, made]),
+            ];
+            let rates = seconds.map(|seconds| format!("{:.0}", work / seconds / 1e9)).join(" | ");
+            println!("| {images:?} | {weights:?} | {stride} | {dtype} | {rates} |");
+            [x, w, made].into_iter().for_each(|id| session.release(id).expect("a tensor"));
+        }
+    }
+}
+
+/// What trains a model and is mostly memory.
+fn training(session: &mut Session, dtype: Dtype, copy: f64) {
+    let dims = [4096, 4096];
+    let x = tensor(session, dtype, &dims);
+    let kept = if dtype.size() < 4 { Dtype::Fp32 } else { dtype };
+    let moment = tensor(session, kept, &dims);
+    let shape = Shape::new(&dims).expect("a shape");
+    let labels = Description::new(Dtype::Int64, Shape::new(&dims[..1]).expect("a shape"));
+    let labels = session.upload(labels, &[0; 8 * 4096]).expect("room");
+    let planes = View::Reshape(Shape::new(&[16, 16, 256, 256]).expect("a shape"));
+    let planes = session.run(&planes.into(), &[x]).expect("a view")[0];
+    let random =
+        |distribution| Kernel::Random(Random { distribution, dtype, shape, seed: 1, offset: 0 });
+    let sgd = Sgd { rate: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false };
+    let adam = Adam {
+        rate: 0.1,
+        betas: [0.9, 0.999],
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+        step: 10,
+    };
+    let (size, wide) = (dtype.size() as f64, kept.size() as f64);
+    let table: [(&str, Kernel, Vec<TensorId>, f64); 7] = [
+        (
+            "cross-entropy",
+            Kernel::CrossEntropy(CrossEntropy::default()),
+            vec![x, labels],
+            2.0 * size,
+        ),
+        ("SGD", Kernel::Sgd(sgd), vec![x, x, moment], 3.0 * size + 2.0 * wide),
+        ("Adam", Kernel::Adam(adam), vec![x, x, moment, moment], 3.0 * size + 4.0 * wide),
+        ("uniform", random(Distribution::Uniform), vec![], size),
+        ("normal", random(Distribution::Normal), vec![], size),
+        ("max-pool of 2", Kernel::MaxPool(Pool::squares(2)), vec![planes], 1.25 * size),
+        ("average-pool of 2", Kernel::AveragePool(Pool::squares(2)), vec![planes], 1.25 * size),
+    ];
+    for (name, kernel, inputs, bytes) in table {
+        let rate = bytes * (4096 * 4096) as f64 / time(session, &kernel.into(), &inputs) / 1e9;
+        println!("| {name} | {dtype} | 4096x4096 | {rate:.1} | {:.2} |", rate / copy);
+    }
+    let all = [x, moment, labels, planes];
+    all.into_iter().for_each(|id| session.release(id).expect("a tensor"));
 }
 
 /// Operators that are mostly memory.

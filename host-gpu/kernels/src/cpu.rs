@@ -2,23 +2,31 @@
 //! soon as they are asked for. Trusts steps, but for the bounds of memory.
 
 mod attention;
+mod convolution;
+mod cross_entropy;
+mod dense;
 mod distances;
 mod element;
 mod elementwise;
 mod float;
 mod histogram;
 mod indexing;
+mod integers;
 mod launch;
 mod matmul;
 mod memory;
 mod movement;
 mod number;
+mod optimizer;
 mod ordering;
+mod pooling;
+mod random;
 mod reduction;
 mod rows;
 mod scan;
 mod source;
 mod threads;
+mod turned;
 mod vector;
 
 use std::{
@@ -31,8 +39,10 @@ use std::{
 
 use crate::{BufferId, Device, Lane, LaneError, Operand, Step};
 use launch::Launch;
+pub use memory::Buffer as HostBuffer;
 use memory::{Buffer, Memory};
 use threads::Threads;
+pub use threads::alone;
 
 /// The host's processors as a device.
 pub struct CpuDevice {
@@ -92,6 +102,12 @@ impl Lane for CpuLane {
         let mut fresh = self.memory.allocate(bytes.len() as u64)?;
         self.threads.copy(bytes, fresh.bytes_mut());
         self.memory.keep(buffer, fresh);
+        Ok(())
+    }
+
+    fn adopt(&mut self, buffer: BufferId, elements: Buffer) -> Result<(), LaneError> {
+        let adopted = self.memory.adopt(elements)?;
+        self.memory.keep(buffer, adopted);
         Ok(())
     }
 

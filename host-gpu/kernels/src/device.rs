@@ -1,6 +1,7 @@
 //! What a device does for sessions: it carries out steps, in order. Never checks what it is asked
-//! for: a step exists only where its inputs fit, and [`Session`](crate::Session) counts memory.
+//! for: a step exists only where its inputs fit, and the [`Ledger`](crate::Ledger) counts memory.
 
+use crate::HostBuffer;
 use quern_operators::{Description, Dtype, Kernel, LaneError, Layout, OperatorError, Plan, Shape};
 
 /// Memory is charged in multiples of so many bytes, as devices allocate it.
@@ -21,6 +22,11 @@ pub trait Device: Send + Sync {
 pub trait Lane: Send {
     /// Makes a buffer of these bytes.
     fn write(&mut self, buffer: BufferId, bytes: &[u8]) -> Result<(), LaneError>;
+
+    /// The same of elements that it may keep, where that saves a copy.
+    fn adopt(&mut self, buffer: BufferId, elements: HostBuffer) -> Result<(), LaneError> {
+        self.write(buffer, elements.bytes())
+    }
 
     /// Makes the buffers of the step's outputs and computes every element of them.
     fn execute(&mut self, step: &Step) -> Result<(), LaneError>;
@@ -69,12 +75,13 @@ impl Operand {
     }
 }
 
-/// A computation that is known to fit: nothing else makes one.
-#[derive(Debug)]
+/// A computation that is known to fit: nothing but a [`Ledger`](crate::Ledger) makes one.
+#[derive(Debug, Clone)]
 pub struct Step {
     kernel: Kernel,
     inputs: Vec<Operand>,
     outputs: Vec<Operand>,
+    work: u64,
 }
 
 impl Step {
@@ -98,6 +105,7 @@ impl Step {
             kernel: kernel.clone(),
             inputs: inputs.iter().zip(&plan.inputs).map(stretch).collect(),
             outputs: plan.outputs.iter().zip(buffers).map(place).collect(),
+            work: plan.work,
         }
     }
 
@@ -114,6 +122,11 @@ impl Step {
     /// What comes out; dense, in buffers that don't exist yet.
     pub fn outputs(&self) -> &[Operand] {
         &self.outputs
+    }
+
+    /// What its time grows with, as [`Plan::work`].
+    pub fn work(&self) -> u64 {
+        self.work
     }
 }
 

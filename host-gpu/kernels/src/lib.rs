@@ -2,18 +2,21 @@
 //! there: the CPU. Never reads a clock, a file or the network, and knows no guest: what comes in is
 //! plain data from anywhere, and every bad operator, shape, index or id is an error.
 //!
-//! The way of an operator: a [`Session`] looks up its inputs, its
-//! [`Kernel`](quern_operators::Kernel) says what comes out or why it can't, the session counts
-//! memory and work, and hands a [`Step`], which nothing else can make, to the [`Lane`] of a
-//! [`Device`]. Tensors never change; views share memory with what they were made of. Whatever the
-//! device, [`suite`] holds it to the same answers.
+//! The way of an operator: a [`Ledger`] looks up its inputs, its
+//! [`Kernel`](quern_operators::Kernel) says what comes out or why it can't, the ledger counts
+//! memory and work, and makes a [`Step`], which nothing else can, for the [`Lane`] of a
+//! [`Device`]: at once, by a [`Session`], or later, by whoever keeps the ledger. Tensors never
+//! change; views share memory with what they were made of. Whatever the device, [`suite`] holds it
+//! to the same answers.
 
 mod cpu;
 mod device;
+mod ledger;
 mod session;
 pub mod suite;
 
-pub use cpu::{CpuDevice, CpuDeviceError};
+pub use cpu::{CpuDevice, CpuDeviceError, HostBuffer, alone};
 pub use device::{BufferId, Device, GRANULE_BYTES, Lane, Operand, Step};
+pub use ledger::{Ledger, Planned};
 pub use quern_operators::{LaneError, SessionError, SessionLimits, TensorId, Usage};
 pub use session::Session;

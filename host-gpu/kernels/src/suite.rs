@@ -4,18 +4,22 @@
 
 mod attention;
 mod compare;
+mod convolution;
 mod distances;
 mod elementwise;
 mod host;
 mod indexing;
 mod matmul;
 mod ordering;
+mod pooling;
+mod random;
 mod reduction;
 mod rows;
 mod scan;
 mod sessions;
+mod training;
 
-use crate::{Device, Session, SessionError, SessionLimits};
+use crate::{Device, LaneError, Session, SessionError, SessionLimits};
 use compare::Tolerance;
 use host::{Form, Host, Random};
 use quern_operators::{Description, Dtype, Kernel, Operator, Shape};
@@ -41,6 +45,10 @@ pub fn suite(device: &dyn Device) -> Report {
     attention::cases(&mut trial);
     rows::cases(&mut trial);
     indexing::cases(&mut trial);
+    convolution::cases(&mut trial);
+    pooling::cases(&mut trial);
+    training::cases(&mut trial);
+    random::cases(&mut trial);
     sessions::cases(&mut trial);
     trial.report
 }
@@ -96,6 +104,33 @@ impl Trial<'_> {
             0 => Ok(found),
             bytes => Err(format!("{bytes} bytes are in use when all was released")),
         }
+    }
+
+    /// An index out of range is told by the time the result is read, and ends the session.
+    fn out_of_range(&mut self, kernel: Kernel, inputs: &[&Host], index: i64, size: u64) {
+        let expected = LaneError::Index { operator: kernel.name(), index, size };
+        let outcome = self.session(1 << 20).and_then(|mut session| {
+            let mut ids = Vec::new();
+            for input in inputs {
+                ids.push(input.upload(&mut session, Form::Dense).map_err(|e| e.to_string())?);
+            }
+            let outputs = session.run(&Operator::Kernel(kernel.clone()), &ids);
+            let told = match outputs {
+                Ok(outputs) => session.read(outputs[0]).map(|_| ()),
+                Err(error) => Err(error),
+            };
+            if let Err(SessionError::Lane(error @ LaneError::Unsupported { .. })) = told {
+                return Err(error.to_string());
+            }
+            let again = session.read(ids[0]).map(|_| ());
+            let released = session.release(ids[0]);
+            let failed = Err(SessionError::Lane(expected));
+            match (told == failed, again == failed, released) {
+                (true, true, Ok(())) => Ok(()),
+                outcome => Err(format!("{told:?}, then {again:?}: {outcome:?}")),
+            }
+        });
+        self.note(format!("{kernel:?} with index {index}"), outcome);
     }
 
     fn session(&self, bytes: u64) -> Result<Session, String> {

@@ -124,14 +124,16 @@ fn what_a_kernel_computes_with_stays_within_the_budget() {
         (Kernel::ScatterAdd(0), [Dtype::Fp32, Dtype::Int32, Dtype::Fp32], 0, Some(512)),
         (Kernel::ScatterAdd(0), [Dtype::Fp32, Dtype::Int32, Dtype::Fp32], 512, Some(512)),
         (Kernel::ScatterAdd(0), [Dtype::Fp32, Dtype::Int32, Dtype::Fp32], 1024, None),
-        (norm(), [Dtype::Fp32; 3], 256, Some(256)),
-        (norm(), [Dtype::Fp32; 3], 512, None),
+        (norm(), [Dtype::Fp32; 3], 0, None),
+        (norm(), [Dtype::Fp16; 3], 512, Some(512)),
+        (norm(), [Dtype::Fp16; 3], 1024, None),
     ];
     for (kernel, dtypes, beside, missing) in table {
         let limits = SessionLimits::of_bytes(4 * 256 + beside);
         let mut session = Session::open(&device, limits).expect("opened");
         let inputs = dtypes.map(|dtype| {
-            session.upload(description(dtype, &[64]), &[0; 256]).expect("room for an input")
+            let description = description(dtype, &[256 / dtype.size()]);
+            session.upload(description, &[0; 256]).expect("room for an input")
         });
         let outcome = session.run(&kernel.clone().into(), &inputs).map(|_| ());
         let failed = missing.map(|bytes| SessionError::Lane(LaneError::Memory { bytes }));

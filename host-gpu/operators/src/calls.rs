@@ -83,8 +83,8 @@ pub trait KernelSession: Send {
 pub enum OpenError {
     /// No device could ever give so much.
     #[error(
-        "no device has {needed} bytes, the largest has {most}: lower grants.gpu.memory in the \
-         manifest"
+        "no device has {needed} bytes for one function, {most} at most: lower grants.gpu.memory in \
+         the manifest"
     )]
     NoDevice {
         /// Bytes that were asked for.

@@ -23,6 +23,10 @@
 //! | joining | concat | all |
 //! | indexing | gather (also an embedding) | all, by INT32 or INT64 |
 //! | | scatter-add | all but BOOL, by INT32 or INT64 |
+//! | images | convolution, max-pool, average-pool, and their gradients | floats |
+//! | training | cross-entropy with its gradient | floats, by labels of INT32 or INT64 |
+//! | | SGD, Adam, AdamW: one step | floats; what is kept of FP16 and BF16 is in FP32 |
+//! | random | uniform, normal, by Philox 4x32-10 | floats |
 //!
 //! Element types are BOOL, UINT8, INT32, INT64, FP16, BF16, FP32 and FP64; floats are the last
 //! four. FP16 and BF16 are computed in FP32 and rounded once. Both inputs of an operator have one
@@ -39,9 +43,10 @@ pub use calls::{KernelCalls, KernelSession, OpenError, SessionRequest};
 pub use dtype::{Accepts, Dtype, UnsupportedDtype};
 pub use layout::Layout;
 pub use operator::{
-    ArgReduce, Attention, Binary, Clamp, Comparison, Extreme, Fill, Histogram, Kernel, Logical,
-    Metric, Norm, Operator, OperatorError, Plan, Range, Reduce, Reduction, Scalar, Seen, Sort,
-    TopK, Unary, View,
+    Adam, ArgReduce, Attention, AveragePoolGradient, Binary, Clamp, Comparison, Convolution,
+    ConvolutionInputGradient, ConvolutionWeightGradient, CrossEntropy, Distribution, Extreme, Fill,
+    Histogram, Kernel, Logical, Metric, Norm, Operator, OperatorError, Padding, Plan, Pool, Random,
+    Range, Reduce, Reduction, Scalar, Seen, Sgd, Sort, TopK, Unary, View,
 };
 pub use session::{LaneError, SessionError, SessionLimits, TensorId, Usage};
 pub use shape::{Description, MAX_ELEMENTS, MAX_RANK, Shape, ShapeError};

@@ -4,6 +4,8 @@
 
 mod attention;
 mod check;
+mod convolution;
+mod cross_entropy;
 mod distances;
 mod elementwise;
 mod error;
@@ -11,20 +13,30 @@ mod histogram;
 mod indexing;
 mod joining;
 mod matmul;
+mod optimizer;
 mod ordering;
+mod pooling;
+mod random;
 mod reduction;
 mod rows;
 mod scan;
+mod sliding;
 mod view;
 
 pub use attention::Attention;
+pub use convolution::{Convolution, ConvolutionInputGradient, ConvolutionWeightGradient};
+pub use cross_entropy::CrossEntropy;
 pub use distances::Metric;
 pub use elementwise::{Binary, Clamp, Comparison, Fill, Logical, Scalar, Unary};
 pub use error::OperatorError;
 pub use histogram::Histogram;
+pub use optimizer::{Adam, Sgd};
 pub use ordering::{Sort, TopK};
+pub use pooling::{AveragePoolGradient, Pool};
+pub use random::{Distribution, Random};
 pub use reduction::{ArgReduce, Extreme, Reduce, Reduction};
 pub use rows::Norm;
+pub use sliding::Padding;
 pub use view::{Range, Seen, View};
 
 use serde::{Deserialize, Serialize};
@@ -107,6 +119,34 @@ pub enum Kernel {
     /// `(x, indices, updates)`: `x` with updates, shaped as what a gather gives, added to the
     /// slices that the indices name, in their order.
     ScatterAdd(u8),
+    /// `(x, weights)`: images, of which channels become others. Images are N×C×H×W: how many,
+    /// channels, rows, columns; weights are channels made × channels seen of a group × rows ×
+    /// columns.
+    Convolution(Convolution),
+    /// `(gradient, weights)`: what a gradient of the results is by the images.
+    ConvolutionInputGradient(ConvolutionInputGradient),
+    /// `(x, gradient)`: what a gradient of the results is by the weights.
+    ConvolutionWeightGradient(ConvolutionWeightGradient),
+    /// `(x)`: of images N×C×H×W the largest pixel of each window, or NaN.
+    MaxPool(Pool),
+    /// `(x, gradient)`: what a gradient of the results is by the images: it goes to the first of
+    /// the largest pixels of a window, or the first NaN.
+    MaxPoolGradient(Pool),
+    /// `(x)`: of images N×C×H×W the mean of the pixels of each window.
+    AveragePool(Pool),
+    /// `(gradient)`: what a gradient of the results is by the images.
+    AveragePoolGradient(AveragePoolGradient),
+    /// `(logits, labels)`: for each row the negative logarithm of its label's share of the
+    /// exponentials; and its gradient by the logits.
+    CrossEntropy(CrossEntropy),
+    /// `(parameter, gradient)`: the parameter after a step. With momentum `(parameter, gradient,
+    /// velocity)`: the parameter and the velocity.
+    Sgd(Sgd),
+    /// `(parameter, gradient, first moment, second moment)`: the parameter after a step, and both
+    /// moments.
+    Adam(Adam),
+    /// `()`: numbers of a random stream.
+    Random(Random),
 }
 
 /// What a kernel is going to do.
@@ -149,6 +189,17 @@ impl Kernel {
             Self::Concat(_) => "concat",
             Self::Gather(_) => "gather",
             Self::ScatterAdd(_) => "scatter-add",
+            Self::Convolution(_) => "convolution",
+            Self::ConvolutionInputGradient(_) => "convolution-input-gradient",
+            Self::ConvolutionWeightGradient(_) => "convolution-weight-gradient",
+            Self::MaxPool(_) => "max-pool",
+            Self::MaxPoolGradient(_) => "max-pool-gradient",
+            Self::AveragePool(_) => "average-pool",
+            Self::AveragePoolGradient(_) => "average-pool-gradient",
+            Self::CrossEntropy(_) => "cross-entropy",
+            Self::Sgd(_) => "sgd",
+            Self::Adam(_) => "adam",
+            Self::Random(_) => "random",
         }
     }
 
@@ -180,6 +231,16 @@ impl Kernel {
             Self::Concat(axis) => joining::concat(*axis, &check),
             Self::Gather(axis) => indexing::gather(*axis, &check),
             Self::ScatterAdd(axis) => indexing::scatter_add(*axis, &check),
+            Self::Convolution(convolution) => convolution.plan(&check),
+            Self::ConvolutionInputGradient(gradient) => gradient.plan(&check),
+            Self::ConvolutionWeightGradient(gradient) => gradient.plan(&check),
+            Self::MaxPool(pool) | Self::AveragePool(pool) => pool.plan(&check),
+            Self::MaxPoolGradient(pool) => pool.plan_gradient(&check),
+            Self::AveragePoolGradient(gradient) => gradient.plan(&check),
+            Self::CrossEntropy(loss) => loss.plan(&check),
+            Self::Sgd(sgd) => sgd.plan(&check),
+            Self::Adam(adam) => adam.plan(&check),
+            Self::Random(random) => random.plan(&check),
         }
     }
 }

@@ -194,13 +194,17 @@ impl Device for Worker {
     }
 
     fn describe(&self) -> DeviceDescription {
+        let worker = self.describe_worker();
         DeviceDescription {
             id: ID,
             name: self.name.clone(),
             lanes: self.shared.lanes,
             replicas: self.metrics.replicas(),
             engines: engine::statuses(self.ort_version.as_deref()),
-            worker: Some(self.describe_worker()),
+            residents: Vec::new(),
+            tensors: None,
+            down: worker.down.clone(),
+            worker: Some(worker),
         }
     }
 

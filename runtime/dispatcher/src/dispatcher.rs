@@ -17,7 +17,7 @@ use quern_types::{
 };
 
 use crate::{
-    Functions, Models,
+    Functions, Kernels, Models,
     drain::{Drain, Work},
     found::{Found, choose_function},
     functions::Invocation,
@@ -34,6 +34,7 @@ pub struct Dispatcher {
     store: Arc<Store>,
     pub(crate) models: Arc<Models>,
     pub(crate) functions: Functions,
+    kernels: Arc<Kernels>,
     drain: Drain,
     /// Whether models that are to be warm are still being loaded.
     warming: AtomicBool,
@@ -102,11 +103,17 @@ pub struct InferReply {
 
 impl Dispatcher {
     /// A dispatcher, and the task that keeps its house clean for as long as it lives.
-    pub fn new(store: Arc<Store>, models: Arc<Models>, functions: Functions) -> Arc<Self> {
+    pub fn new(
+        store: Arc<Store>,
+        models: Arc<Models>,
+        functions: Functions,
+        kernels: Arc<Kernels>,
+    ) -> Arc<Self> {
         let dispatcher = Arc::new(Self {
             store,
             models,
             functions,
+            kernels,
             drain: Drain::default(),
             warming: AtomicBool::new(false),
         });
@@ -187,9 +194,13 @@ impl Dispatcher {
         self.models.run_times(tenant, model)
     }
 
-    /// The devices that compute models.
+    /// The devices that compute models, and tensors of functions.
     pub fn devices(&self) -> Vec<DeviceDescription> {
-        self.models.devices()
+        let mut devices = self.models.devices();
+        for device in &mut devices {
+            device.tensors = self.kernels.describe(device.id);
+        }
+        devices
     }
 
     /// Loads the models that are to be warm, and the functions that were in use before the last
@@ -249,6 +260,9 @@ async fn sweep(dispatcher: Weak<Dispatcher>) {
         let Some(dispatcher) = dispatcher.upgrade() else { return };
         dispatcher.models.sweep();
         dispatcher.functions.sweep();
+        let routes = dispatcher.routes();
+        let own = |tenant: &TenantId| routes.tenant(tenant);
+        dispatcher.kernels.sweep(|tenant| own(tenant).is_some_and(|own| !own.functions.is_empty()));
         if sweep % SWEEPS_PER_NOTE == 0 {
             dispatcher.functions.remember().await;
         }

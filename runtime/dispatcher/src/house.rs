@@ -11,7 +11,7 @@ use quern_types::{
 };
 use tempfile::TempDir;
 
-use crate::{Functions, FunctionsConfig, Models, ModelsConfig};
+use crate::{Functions, FunctionsConfig, Kernels, KernelsConfig, Models, ModelsConfig};
 
 /// A device that never has anything loaded.
 struct Slow;
@@ -22,8 +22,17 @@ impl Device for Slow {
     }
 
     fn describe(&self) -> DeviceDescription {
-        let (id, engines) = (self.id(), Vec::new());
-        DeviceDescription { id, name: "slow".into(), lanes: 1, engines, replicas: 0, worker: None }
+        DeviceDescription {
+            id: self.id(),
+            name: "slow".into(),
+            lanes: 1,
+            engines: Vec::new(),
+            replicas: 0,
+            residents: Vec::new(),
+            tensors: None,
+            down: None,
+            worker: None,
+        }
     }
 
     fn preferred_engine(&self) -> Engine {
@@ -40,6 +49,7 @@ pub(crate) struct House {
     pub(crate) store: Arc<Store>,
     pub(crate) models: Arc<Models>,
     pub(crate) functions: Functions,
+    pub(crate) kernels: Arc<Kernels>,
     pub(crate) folder: TempDir,
 }
 
@@ -65,7 +75,10 @@ impl House {
         let sandbox = Arc::new(Sandbox::new(config, services, &registry).expect("a sandbox"));
         let config = FunctionsConfig::default();
         let functions = Functions::new(config, store.clone(), sandbox, &registry);
-        Self { store, models, functions: functions.expect("new metrics"), folder }
+        let functions = functions.expect("new metrics");
+        let kernels = Kernels::new(KernelsConfig::default(), Vec::new(), &registry);
+        let kernels = Arc::new(kernels.expect("new metrics"));
+        Self { store, models, functions, kernels, folder }
     }
 }
 

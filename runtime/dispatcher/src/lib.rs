@@ -9,6 +9,7 @@ mod found;
 mod functions;
 #[cfg(test)]
 mod house;
+mod kernels;
 mod logs;
 mod metrics;
 mod models;
@@ -31,6 +32,7 @@ pub use activity::{Distribution, FunctionActivity, ModelActivity};
 pub use dispatcher::{Dispatcher, HttpCall, HttpReply, InferReply, InferRequest};
 pub use found::Found;
 pub use functions::{Functions, FunctionsConfig};
+pub use kernels::{Kernels, KernelsConfig};
 pub use models::{Models, ModelsConfig};
 pub use repository::IndexEntry;
 pub use shadow::{ShadowConfig, ShadowExample, ShadowReport};

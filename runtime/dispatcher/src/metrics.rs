@@ -29,7 +29,7 @@ const FUNCTION: [&str; 2] = ["tenant", "function"];
 const OUTCOMES: [&str; 4] = ["ok", "failed", "cancelled", "refused"];
 
 /// Functions that have series of their own, and replicas of models; further ones share one.
-const MOST_LABELLED: usize = 20_000;
+pub(crate) const MOST_LABELLED: usize = 20_000;
 /// The tenant and the name of the shared one. No name begins like this.
 pub(crate) const OTHER: &str = "_other";
 

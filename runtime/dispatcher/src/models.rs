@@ -13,8 +13,8 @@ use quern_scheduler::BatcherConfig;
 use quern_store::Store;
 use quern_types::{
     BatchAxis, ByteSize, Call, Device, DeviceDescription, DeviceError, Engine, ModelCall,
-    ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked, Replica, RunTimes,
-    Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
+    ModelError, ModelReply, ModelSource, ModelSpec, Name, OutcomeCounts, Picked, Replica, Resident,
+    RunTimes, Served, Span, SpanKind, TenantId, Tensor, Version, VersionNumber,
 };
 
 use crate::{
@@ -167,7 +167,15 @@ impl Models {
 
     /// The devices that compute.
     pub(crate) fn devices(&self) -> Vec<DeviceDescription> {
-        vec![self.shared.device.describe()]
+        let mut device = self.shared.device.describe();
+        let loaded = self.shared.replicas.by_recency().into_iter();
+        let resident = |key: VersionKey| Resident {
+            tenant: key.tenant,
+            model: key.name,
+            version: key.version,
+        };
+        device.residents = loaded.map(resident).take(DeviceDescription::MOST_RESIDENTS).collect();
+        vec![device]
     }
 
     /// How long runs of a model's live version have taken; none while it is not loaded.

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus::Registry;
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
-use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
+use quern_dispatcher::{
+    Dispatcher, Functions, FunctionsConfig, Kernels, KernelsConfig, Models, ModelsConfig,
+};
 use quern_gateway::{
     CallerLimits, EdgeLimits, Gateway, GatewayConfig, GatewayServices, SharedMemoryConfig,
 };
@@ -63,7 +65,9 @@ impl Edge {
         let functions =
             Functions::new(FunctionsConfig::default(), store.clone(), sandbox.clone(), &registry)
                 .expect("registers");
-        let dispatcher = Dispatcher::new(store.clone(), models.clone(), functions);
+        let kernels = Kernels::new(KernelsConfig::default(), Vec::new(), &registry);
+        let kernels = Arc::new(kernels.expect("registers"));
+        let dispatcher = Dispatcher::new(store.clone(), models.clone(), functions, kernels);
         let deploy = DeployConfig {
             max_upload: ByteSize::mib(1),
             default_max_batch: 8,

@@ -7,6 +7,7 @@
 mod contract;
 mod convert;
 mod linker;
+mod operators;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,7 +21,8 @@ use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 pub(crate) use self::linker::add_to_linker;
 use self::{
     contract::{GuestDescription, GuestError, GuestOperator, GuestUsage},
-    convert::{description_to_guest, description_to_host, open_error, operator_to_host, refusal},
+    convert::{description_to_guest, description_to_host, open_error, refusal},
+    operators::operator_to_host,
 };
 
 /// Sessions that one request has at a time.

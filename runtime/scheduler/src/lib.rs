@@ -3,6 +3,7 @@
 
 mod batcher;
 mod event;
+mod leases;
 mod profile;
 #[cfg(test)]
 mod properties;
@@ -10,4 +11,5 @@ mod waiting;
 
 pub use batcher::Batcher;
 pub use event::{Action, Arrival, BatcherConfig, BucketId, CallId, Event, LaneId, Part, Refusal};
+pub use leases::{LeaseAction, LeaseEvent, LeaseId, LeaseRefusal, Leased, LeasedDevice, Leases};
 pub use profile::{LatencyProfile, Measured};

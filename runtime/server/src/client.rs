@@ -27,8 +27,8 @@ mod webhooks;
 
 pub(crate) use answer::{
     AcceptedCall, Answer, AuditLog, CallList, Deployment, DeviceList, Inference, Listed,
-    ListedCall, ListedMeasure, ListedWorker, LogLine, MadeToken, Metadata, RolledBack,
-    ScheduleList, ScheduleTimes, TensorMetadata, TokenList, VersionList,
+    ListedCall, ListedDevice, ListedMeasure, ListedTensors, ListedWorker, LogLine, MadeToken,
+    Metadata, RolledBack, ScheduleList, ScheduleTimes, TensorMetadata, TokenList, VersionList,
 };
 pub(crate) use background::CallFilter;
 pub(crate) use backup::BackupArchive;

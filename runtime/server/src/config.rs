@@ -22,7 +22,7 @@ use sections::{
     Background, Batches, Deploy, Gpu, Http, KeyValue, Logs, Outbound, Sandbox, Secrets,
     SharedMemory, Tenants, Traffic, Webhooks,
 };
-pub(crate) use sections::{LogFormat, ModelProcess, Models, Server, Tls};
+pub(crate) use sections::{Devices, LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
 use source::Source;
 
@@ -48,6 +48,7 @@ pub(crate) struct Options {
     pub(crate) keyvalue: KeyValue,
     pub(crate) secrets: Secrets,
     pub(crate) models: Models,
+    pub(crate) devices: Devices,
     pub(crate) traffic: Traffic,
     pub(crate) batches: Batches,
     pub(crate) deploy: Deploy,
@@ -280,6 +281,7 @@ impl Config {
             keyvalue,
             secrets,
             models,
+            devices,
             traffic,
             batches,
             deploy,
@@ -304,6 +306,7 @@ impl Config {
             keyvalue.section(),
             secrets.section(),
             models.section(),
+            devices.section(),
             traffic.section(),
             batches.section(),
             deploy.section(),

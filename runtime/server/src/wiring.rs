@@ -5,9 +5,9 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use anyhow::{Context as _, Result};
 use prometheus::{Registry, process_collector::ProcessCollector};
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
-use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Models, ModelsConfig};
+use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Kernels, Models, ModelsConfig};
 use quern_gateway::{Gateway, GatewayConfig, GatewayServices};
-use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig};
+use quern_host_gpu::{Cpu, CpuConfig, TensorConfig, TensorDevice, Worker, WorkerConfig};
 use quern_jobs::Jobs;
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_scoring::Scoring;
@@ -16,7 +16,7 @@ use quern_telemetry::Exporter;
 use quern_types::{Courier, Device, Digest, HealthSource, Tracer};
 
 use crate::{
-    config::{Config, ModelProcess, Models as ModelOptions, Options, Tracing},
+    config::{Config, Devices, ModelProcess, Models as ModelOptions, Options, Tracing},
     secrets_key,
 };
 
@@ -71,6 +71,7 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
         sandbox,
         outbound,
         models,
+        devices,
         traffic,
         deploy,
         ..
@@ -89,6 +90,7 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     let limits_of_models = ModelsConfig { shadow, ..models.limits() };
     let models = Models::new(limits_of_models, Arc::clone(&store), device.clone(), &registry)?;
     let models = Arc::new(models);
+    let kernels = Arc::new(kernels(&devices, &registry)?);
     let functions = FunctionsConfig { shadow, ..sandbox.functions() };
     let sandbox = SandboxConfig {
         artifacts: server.data.join("artifacts"),
@@ -99,12 +101,16 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
         gpu_memory: limits.gpu_memory,
         outbound: outbound.config(),
     };
-    let services = Services { models: models.clone(), key_value: store.key_value(), kernels: None };
+    let services = Services {
+        models: models.clone(),
+        key_value: store.key_value(),
+        kernels: Some(kernels.clone()),
+    };
     let sandbox = Arc::new(Sandbox::new(sandbox, services, &registry)?);
     sandbox.retain(&deployed_components(&store))?;
     let courier = sandbox.courier();
     let functions = Functions::new(functions, Arc::clone(&store), Arc::clone(&sandbox), &registry)?;
-    let dispatcher = Dispatcher::new(Arc::clone(&store), Arc::clone(&models), functions);
+    let dispatcher = Dispatcher::new(Arc::clone(&store), Arc::clone(&models), functions, kernels);
 
     let deploy =
         DeployConfig { max_upload: deploy.max_upload.0, default_max_batch: max_batch, limits };
@@ -205,6 +211,20 @@ async fn device(
     };
     let worker = Arc::new(Worker::start(worker, registry).await?);
     Ok((worker.clone(), Some(worker)))
+}
+
+/// Operations of one operator on the CPU: about half a second of one core.
+const CPU_WORK: u64 = 1 << 36;
+
+/// Tensors that a function has at a time.
+const TENSORS: usize = 1 << 16;
+
+/// The devices that compute tensors of functions.
+fn kernels(devices: &Devices, registry: &Registry) -> Result<Kernels> {
+    let (lanes, threads) = devices.cpu()?;
+    let config = TensorConfig { lanes, work: CPU_WORK, tensors: TENSORS, on_the_spot: true };
+    let cpu = TensorDevice::cpu(threads, config)?;
+    Ok(Kernels::new(devices.limits(), vec![cpu], registry)?)
 }
 
 /// The components of all kept versions of all functions.

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, ModelSpec, Tensor};
+use crate::{DeviceId, ModelSpec, Name, TenantId, Tensor, VersionNumber};
 
 /// A library that executes ONNX models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -53,8 +53,51 @@ pub struct DeviceDescription {
     pub engines: Vec<EngineStatus>,
     /// Models that are loaded.
     pub replicas: usize,
-    /// The process that computes; none: the server's own.
+    /// Which those are, the one that was called last first, and at most [`Self::MOST_RESIDENTS`].
+    pub residents: Vec<Resident>,
+    /// What it has for the tensors of functions; none: nothing.
+    pub tensors: Option<TensorDescription>,
+    /// Why it computes no models at the moment, where it does not.
+    pub down: Option<String>,
+    /// The process that computes models; none: the server's own.
     pub worker: Option<WorkerDescription>,
+}
+
+impl DeviceDescription {
+    /// Models that are listed of a device.
+    pub const MOST_RESIDENTS: usize = 1_000;
+}
+
+/// A model on a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Resident {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name.
+    pub model: Name,
+    /// Its version.
+    pub version: VersionNumber,
+}
+
+/// What a device has for the tensors of functions, and what is in use of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct TensorDescription {
+    /// Memory for all sessions together.
+    pub memory_bytes: u64,
+    /// Memory for the sessions of one tenant.
+    pub tenant_memory_bytes: u64,
+    /// Memory that the sessions there are may use.
+    pub leased_bytes: u64,
+    /// Memory that they hold.
+    pub held_bytes: u64,
+    /// Operators of different sessions that it computes at the same time.
+    pub lanes: usize,
+    /// Sessions that there are.
+    pub sessions: usize,
+    /// Sessions that there may be.
+    pub max_sessions: usize,
+    /// Operators that wait for a lane.
+    pub waiting: usize,
 }
 
 /// A process that computes for the server.

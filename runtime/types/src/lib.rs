@@ -55,7 +55,7 @@ pub use clock::{ClockJump, ClockWatch, Hesitation};
 pub use deadline::Deadline;
 pub use device::{
     Batch, BatchResult, Confinement, Device, DeviceDescription, DeviceError, Engine, EngineStatus,
-    ModelSource, Replica, WorkerDescription,
+    ModelSource, Replica, Resident, TensorDescription, WorkerDescription,
 };
 pub use difference::{Difference, difference};
 pub use digest::{Digest, DigestWriter, InvalidDigest};

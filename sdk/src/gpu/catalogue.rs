@@ -290,7 +290,9 @@ impl Tensor {
         let first = parts.first().ok_or_else(|| {
             Error::invalid("concat: there must be at least one tensor".to_owned())
         })?;
-        first.session().make(&Operator::Concat(first.axis(axis)?), parts)
+        let operator = Operator::Concat(first.axis(axis)?);
+        let [joined] = first.session().make(&operator, parts)?;
+        Ok(joined)
     }
 
     /// Slices along an axis, whose place the shape of the indices takes; along axis 0 of a table of

@@ -42,7 +42,7 @@ impl Error {
         &self.message
     }
 
-    pub(super) fn invalid(message: String) -> Self {
+    pub(crate) fn invalid(message: String) -> Self {
         Self { kind: ErrorKind::Invalid, message }
     }
 

@@ -3,7 +3,8 @@
 use std::{fmt, rc::Rc};
 
 use super::{
-    Description, Dtype, Element, Error, Fill, Operator, Scalar, Tensor, Usage, elements::dtype,
+    Description, Distribution, Dtype, Element, Error, Fill, Operator, Random, Scalar, Tensor,
+    Usage, elements::dtype,
 };
 use crate::bindings::quern::ml::gpu as contract;
 
@@ -81,7 +82,25 @@ impl Session {
         value: impl Into<Scalar>,
     ) -> Result<Tensor, Error> {
         let description = Description { dtype, shape: shape.into() };
-        self.make(&Operator::Fill(Fill { description, value: value.into() }), &[])
+        let [filled] =
+            self.make(&Operator::Fill(Fill { description, value: value.into() }), &[])?;
+        Ok(filled)
+    }
+
+    /// A tensor of random numbers, of floats. The same seed and offset make the same numbers; what
+    /// comes after four elements, of FP64 two, begins at the next offset.
+    pub fn random(
+        &self,
+        distribution: Distribution,
+        dtype: Dtype,
+        shape: impl Into<Vec<u64>>,
+        seed: u64,
+        offset: u64,
+    ) -> Result<Tensor, Error> {
+        let description = Description { dtype, shape: shape.into() };
+        let random = Random { distribution, description, seed, offset };
+        let [drawn] = self.make(&Operator::Random(random), &[])?;
+        Ok(drawn)
     }
 
     /// The results of an operator, perhaps before they are computed. All inputs must be of this
@@ -92,11 +111,16 @@ impl Session {
         Ok(outputs.into_iter().map(|handle| Tensor::new(handle, self)).collect())
     }
 
-    /// The result of an operator that has one.
-    pub(super) fn make(&self, operator: &Operator, inputs: &[&Tensor]) -> Result<Tensor, Error> {
-        let one = |mut outputs: Vec<Tensor>| if outputs.len() == 1 { outputs.pop() } else { None };
-        one(self.run(operator, inputs)?)
-            .ok_or_else(|| Error::invalid(format!("{operator:?} has not one result")))
+    /// The results of an operator that has so many.
+    pub(super) fn make<const N: usize>(
+        &self,
+        operator: &Operator,
+        inputs: &[&Tensor],
+    ) -> Result<[Tensor; N], Error> {
+        let made = self.run(operator, inputs)?;
+        made.try_into().map_err(|made: Vec<_>| {
+            Error::invalid(format!("{operator:?} has {} results, not {N}", made.len()))
+        })
     }
 
     /// Waits until everything that was asked for is computed.

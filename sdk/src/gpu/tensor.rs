@@ -97,7 +97,8 @@ impl Tensor {
 
     /// The result of an operator on this tensor.
     pub(super) fn apply(&self, operator: Operator) -> Result<Self, Error> {
-        self.session().make(&operator, &[self])
+        let [made] = self.session().make(&operator, &[self])?;
+        Ok(made)
     }
 
     /// The result of an operator on this tensor and others.
@@ -108,7 +109,8 @@ impl Tensor {
     ) -> Result<Self, Error> {
         let mut inputs = vec![self];
         inputs.extend(others);
-        self.session().make(&operator, &inputs)
+        let [made] = self.session().make(&operator, &inputs)?;
+        Ok(made)
     }
 
     /// An axis as operators count it: from the outermost. Negative ones count from the innermost.

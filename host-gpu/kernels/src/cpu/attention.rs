@@ -69,8 +69,8 @@ struct Room<T: Element> {
     query: Panel<T>,
     key: Panel<T>,
     value: Panel<T>,
+    /// Of queries by keys; in the end their weights.
     scores: Vec<T::Compute>,
-    weights: Vec<T::Compute>,
     seen: Scratch<u8>,
     added: Scratch<T>,
 }
@@ -82,7 +82,6 @@ impl<T: Element> Room<T> {
             key: Panel::new(),
             value: Panel::new(),
             scores: vec![T::Compute::ZERO; QUERIES * KEYS],
-            weights: vec![T::Compute::ZERO; QUERIES * KEYS],
             seen: Scratch::new(),
             added: Scratch::new(),
         }
@@ -137,10 +136,8 @@ impl<'a, T: Element<Compute: Float>> Heads<'a, T> {
         for begin in (0..end).step_by(KEYS) {
             let keys = begin..(begin + KEYS).min(end);
             self.score(&block, keys.clone(), room);
-            let scores =
-                room.scores.chunks_mut(keys.len()).zip(room.weights.chunks_mut(keys.len()));
             let rows = block.queries.clone().zip(out.chunks_mut(width)).zip(&mut softmax);
-            for ((scores, weights), ((query, out), softmax)) in scores.zip(rows) {
+            for (scores, ((query, out), softmax)) in room.scores.chunks_mut(keys.len()).zip(rows) {
                 let place = (block.head * self.query.dims[0] + query) * self.key.dims[0];
                 let masked = (place + keys.start, &mut *scores);
                 self.mask(masked, &mut room.seen, &mut room.added);
@@ -148,7 +145,7 @@ impl<'a, T: Element<Compute: Float>> Heads<'a, T> {
                     let seen = (query + 1).saturating_sub(keys.start).min(keys.len());
                     scores[seen..].fill(T::Compute::LOWEST);
                 }
-                let factor = softmax.take(scores, weights);
+                let factor = softmax.take(scores);
                 if factor != T::Compute::ONE {
                     vector::replace(out, Scaled(factor));
                 }
@@ -206,7 +203,7 @@ impl<'a, T: Element<Compute: Float>> Heads<'a, T> {
         let value = self.value.matrix(block.head);
         let (stride, factor) = (self.value.dims[1], T::Compute::ONE);
         let dims = [block.queries.len(), keys.len()];
-        let weights = Matrix::new(&room.weights, dims, [keys.len(), 1]);
+        let weights = Matrix::new(&room.scores, dims, [keys.len(), 1]);
         for begin in (0..stride).step_by(PANEL_DEPTH) {
             let columns = begin..(begin + PANEL_DEPTH).min(stride);
             let value = room.value.part(&value, keys.clone(), columns);
@@ -228,16 +225,17 @@ impl<C: Float> OnlineSoftmax<C> {
         Self { max: C::LOWEST, sum: C::ZERO }
     }
 
-    /// Makes weights of more scores. What was weighted before is to be multiplied by the result.
-    fn take(&mut self, scores: &[C], weights: &mut [C]) -> C {
+    /// Makes weights of more scores, in their place. What was weighted before is to be multiplied by the result.
+    fn take(&mut self, scores: &mut [C]) -> C {
         let before = self.max;
         self.max = before.larger(vector::fold(scores, Largest));
         if self.max == C::LOWEST {
-            weights.fill(C::ZERO);
+            scores.fill(C::ZERO);
             return C::ONE;
         }
         let exp = ExpFrom { max: self.max };
-        let sum = vector::map_fold(scores, weights, exp, AddUp);
+        vector::replace(scores, exp);
+        let sum = vector::fold(scores, AddUp);
         let factor = if before == C::LOWEST { C::ONE } else { before.sub(self.max).exp() };
         self.sum = self.sum.mul(factor).add(sum);
         factor

@@ -17,6 +17,9 @@ pub(super) trait Element: Pod + Send + Sync {
     /// Whether it is computed in itself.
     const DIRECT: bool;
 
+    /// One of them to compute with, without a branch or a call.
+    fn widen_one(self) -> Self::Compute;
+
     /// Many of them to compute with; both slices have one length.
     fn widen(from: &[Self], to: &mut [Self::Compute]);
 
@@ -37,6 +40,11 @@ macro_rules! direct {
             type Compute = Self;
             type Sum = $sum;
             const DIRECT: bool = true;
+
+            #[inline(always)]
+            fn widen_one(self) -> Self {
+                self
+            }
 
             fn widen(from: &[Self], to: &mut [Self]) {
                 to.copy_from_slice(from);
@@ -61,6 +69,11 @@ impl Element for f16 {
     type Sum = Self;
     const DIRECT: bool = false;
 
+    #[inline(always)]
+    fn widen_one(self) -> f32 {
+        vector::Function::apply(WidenHalf, self)
+    }
+
     fn widen(from: &[Self], to: &mut [f32]) {
         vector::map(from, to, WidenHalf);
     }
@@ -74,6 +87,11 @@ impl Element for bf16 {
     type Compute = f32;
     type Sum = Self;
     const DIRECT: bool = false;
+
+    #[inline(always)]
+    fn widen_one(self) -> f32 {
+        vector::Function::apply(Widen, self)
+    }
 
     fn widen(from: &[Self], to: &mut [f32]) {
         vector::map(from, to, Widen);
@@ -161,6 +179,8 @@ mod tests {
         let mut values = vec![0.0; halves.len()];
         f16::widen(&halves, &mut values);
         for (half, value) in halves.iter().zip(&values) {
+            let one = half.widen_one();
+            assert!(one.to_bits() == value.to_bits() || one.is_nan() && value.is_nan());
             let expected = half.to_f32();
             let same = value.to_bits() == expected.to_bits() || value.is_nan() && expected.is_nan();
             assert!(same, "{half:?} is {value}");

@@ -19,6 +19,9 @@ pub(super) trait Float: Number {
     fn powf(self, power: Self) -> Self;
     fn of_f64(value: f64) -> Self;
 
+    /// Cosine and sine of a part of a turn, from 0 to below 1.
+    fn circle(self) -> (Self, Self);
+
     #[inline(always)]
     fn reciprocal(self) -> Self {
         Self::ONE.div(self)
@@ -82,6 +85,10 @@ impl Float for f64 {
     fn of_f64(value: f64) -> Self {
         value
     }
+    fn circle(self) -> (Self, Self) {
+        let (sine, cosine) = (self * std::f64::consts::TAU).sin_cos();
+        (cosine, sine)
+    }
 }
 
 impl Float for f32 {
@@ -129,6 +136,10 @@ impl Float for f32 {
     #[inline(always)]
     fn of_f64(value: f64) -> Self {
         value as Self
+    }
+    #[inline(always)]
+    fn circle(self) -> (Self, Self) {
+        circle(self)
     }
 }
 
@@ -230,6 +241,22 @@ fn erf(x: f32) -> f32 {
     clamped * (polynomial(square, above) / polynomial(square, below))
 }
 
+/// Cephes, `cosf` and `sinf`: polynomials within an eighth of a turn of the nearest quarter.
+#[inline(always)]
+fn circle(turn: f32) -> (f32, f32) {
+    let quarter = (turn * 4.0 + 0.5) as i32;
+    let x = (turn - quarter as f32 * 0.25) * std::f32::consts::TAU;
+    let square = x * x;
+    let sine = polynomial(square, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]);
+    let sine = sine * square * x + x;
+    let cosine = polynomial(square, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]);
+    let cosine = cosine * square * square - 0.5 * square + 1.0;
+    let (near, far) = if quarter & 1 == 0 { (cosine, sine) } else { (sine, cosine) };
+    let near = if (quarter + 1) & 2 == 0 { near } else { -near };
+    let far = if quarter & 2 == 0 { far } else { -far };
+    (near, far)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,5 +285,17 @@ mod tests {
         check("ln", ln, f64::ln, 3e-7);
         check("tanh", tanh, f64::tanh, 4e-7);
         check("erf", erf, libm::erf, 6e-7);
+    }
+
+    #[test]
+    fn cosines_and_sines_of_turns_are_accurate() {
+        for step in 0..100_000 {
+            let turn = (step as f32 + 0.5) / 100_000.0;
+            let (sine, cosine) = (f64::from(turn) * std::f64::consts::TAU).sin_cos();
+            let found = circle(turn);
+            let far = (f64::from(found.0) - cosine).abs().max((f64::from(found.1) - sine).abs());
+            assert!(far < 2e-7, "of {turn}: {found:?}, not {cosine} and {sine}");
+        }
+        assert_eq!((circle(0.0), circle(0.25)), ((1.0, 0.0), (0.0, 1.0)));
     }
 }

@@ -4,6 +4,7 @@ use bytemuck::Pod;
 
 use super::{
     element::{Element, narrow_one},
+    integers::Integers,
     launch::{Launch, with_bytes, with_element},
     memory::Workspace,
     number::Number,
@@ -12,7 +13,7 @@ use super::{
     vector::{self, BLOCK},
 };
 use crate::LaneError;
-use quern_operators::{Description, Dtype, Layout};
+use quern_operators::Layout;
 
 /// A tensor as slices along an axis: how many lie before it, along it and within one.
 #[derive(Clone, Copy)]
@@ -29,85 +30,18 @@ impl Sliced {
     }
 }
 
-/// The second input: where in the dimension `size` to look. What is found there never changes, so
-/// that it is checked once and read again.
-struct Indices<'a> {
-    elements: Elements<'a>,
-    count: usize,
+/// The second input, each of which is in range.
+fn indices<'a>(
+    launch: &Launch<'a>,
     size: usize,
     operator: &'static str,
-}
-
-enum Elements<'a> {
-    Int32(Source<'a, i32>),
-    Int64(Source<'a, i64>),
-}
-
-impl<'a> Indices<'a> {
-    /// All of them are in range.
-    fn new(launch: &Launch<'a>, size: usize, operator: &'static str) -> Result<Self, LaneError> {
-        let Description { dtype, shape } = launch.description(1);
-        let elements = match dtype {
-            Dtype::Int32 => Elements::Int32(launch.source(1)),
-            _ => Elements::Int64(launch.source(1)),
-        };
-        let indices = Self { elements, count: shape.elements() as usize, size, operator };
-        let mut some = Vec::new();
-        for begin in (0..indices.count).step_by(BLOCK) {
-            indices.read(begin, &mut some)?;
-        }
-        Ok(indices)
-    }
-
-    /// A block of them.
-    fn read(&self, begin: usize, into: &mut Vec<usize>) -> Result<(), LaneError> {
-        let length = (self.count - begin).min(BLOCK);
-        into.clear();
-        match &self.elements {
-            Elements::Int32(source) => self.check(source, begin, length, into),
-            Elements::Int64(source) => self.check(source, begin, length, into),
-        }
-    }
-
-    fn check<T: Element + Into<i64>>(
-        &self,
-        source: &Source<T>,
-        begin: usize,
-        length: usize,
-        into: &mut Vec<usize>,
-    ) -> Result<(), LaneError> {
-        let mut elements = vector::block::<T>();
-        source.copy(begin, &mut elements[..length]);
-        for element in &elements[..length] {
-            let index: i64 = (*element).into();
-            let found = usize::try_from(index).ok().filter(|index| *index < self.size);
-            let (operator, size) = (self.operator, self.size as u64);
-            into.push(found.ok_or(LaneError::Index { operator, index, size })?);
-        }
-        Ok(())
-    }
-
-    fn cursor(&self) -> Cursor<'_> {
-        Cursor { indices: self, block: usize::MAX, read: Vec::with_capacity(BLOCK) }
-    }
-}
-
-/// Looks at indices block by block, so that no copy of them all is needed.
-struct Cursor<'a> {
-    indices: &'a Indices<'a>,
-    block: usize,
-    read: Vec<usize>,
-}
-
-impl Cursor<'_> {
-    fn get(&mut self, position: usize) -> usize {
-        let block = position / BLOCK;
-        if block != self.block {
-            self.indices.read(block * BLOCK, &mut self.read).expect("indices were checked");
-            self.block = block;
-        }
-        self.read[position % BLOCK]
-    }
+) -> Result<Integers<'a>, LaneError> {
+    let (indices, size) = (Integers::new(launch, 1), size as u64);
+    indices.check(|index| match u64::try_from(index) {
+        Ok(found) if found < size => Ok(()),
+        _ => Err(LaneError::Index { operator, index, size }),
+    })?;
+    Ok(indices)
 }
 
 pub(super) fn gather(
@@ -117,7 +51,7 @@ pub(super) fn gather(
     out: &mut [u8],
 ) -> Result<(), LaneError> {
     let sliced = Sliced::new(&launch.operand(0).layout, axis);
-    let indices = Indices::new(launch, sliced.size, name)?;
+    let indices = indices(launch, sliced.size, name)?;
     with_bytes!(launch.description(0).dtype, T => {
         let out: &mut [T] = bytemuck::cast_slice_mut(out);
         gather_elements(launch, sliced, &indices, out);
@@ -128,7 +62,7 @@ pub(super) fn gather(
 fn gather_elements<T: Pod + Send + Sync>(
     launch: &Launch,
     sliced: Sliced,
-    indices: &Indices,
+    indices: &Integers,
     out: &mut [T],
 ) {
     let Sliced { size, inner } = sliced;
@@ -137,10 +71,11 @@ fn gather_elements<T: Pod + Send + Sync>(
         let (mut at, mut cursor) = (start, indices.cursor());
         while !chunk.is_empty() {
             let (slice, inside) = (at / inner, at % inner);
-            let (outer, position) = (slice / indices.count, slice % indices.count);
+            let (outer, position) = (slice / indices.count(), slice % indices.count());
             let run = (inner - inside).min(chunk.len());
             let (now, later) = chunk.split_at_mut(run);
-            source.copy((outer * size + cursor.get(position)) * inner + inside, now);
+            let index = cursor.get(position) as usize;
+            source.copy((outer * size + index) * inner + inside, now);
             chunk = later;
             at += run;
         }
@@ -154,12 +89,12 @@ pub(super) fn scatter_add(
     out: &mut [u8],
 ) -> Result<(), LaneError> {
     let sliced = Sliced::new(&launch.operand(0).layout, axis);
-    let indices = Indices::new(launch, sliced.size, name)?;
+    let indices = indices(launch, sliced.size, name)?;
     if out.is_empty() {
         // The dimension may be larger than any memory when another one is 0.
         return Ok(());
     }
-    let order = Order::new(launch, &indices)?;
+    let order = Order::new(launch, &indices, sliced.size)?;
     with_element!(launch.description(0).dtype, T => {
         let out: &mut [T] = bytemuck::cast_slice_mut(out);
         add_elements(launch, sliced, &order, out);
@@ -175,19 +110,19 @@ struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    fn new(launch: &Launch<'a>, indices: &Indices) -> Result<Self, LaneError> {
-        let mut positions = launch.workspace(indices.count)?;
-        let mut ends = launch.workspace(indices.size)?;
+    fn new(launch: &Launch<'a>, indices: &Integers, size: usize) -> Result<Self, LaneError> {
+        let mut positions = launch.workspace(indices.count())?;
+        let mut ends = launch.workspace(size)?;
         let mut cursor = indices.cursor();
         ends.fill(0);
-        (0..indices.count).for_each(|position| ends[cursor.get(position)] += 1);
+        (0..indices.count()).for_each(|position| ends[cursor.get(position) as usize] += 1);
         let mut sum = 0;
         for end in ends.iter_mut() {
             // For now where the group begins; each position that is put in moves it on.
             sum += std::mem::replace(end, sum);
         }
-        for position in 0..indices.count {
-            let end = &mut ends[cursor.get(position)];
+        for position in 0..indices.count() {
+            let end = &mut ends[cursor.get(position) as usize];
             positions[*end] = position;
             *end += 1;
         }

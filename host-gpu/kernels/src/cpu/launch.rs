@@ -3,9 +3,9 @@
 use bytemuck::Pod;
 
 use super::{
-    attention, distances, elementwise, histogram, indexing, matmul,
+    attention, convolution, cross_entropy, distances, elementwise, histogram, indexing, matmul,
     memory::{Memory, Workspace},
-    movement, ordering, reduction, rows, scan,
+    movement, optimizer, ordering, pooling, random, reduction, rows, scan,
     source::Source,
     threads::Threads,
 };
@@ -112,6 +112,17 @@ impl<'a> Launch<'a> {
         match (kernel, out) {
             (Kernel::Sort(sort), [values, places]) => ordering::sort(self, sort, [values, places]),
             (Kernel::TopK(top), [values, places]) => ordering::top_k(self, top, [values, places]),
+            (Kernel::CrossEntropy(parameters), [loss, gradient]) => {
+                cross_entropy::cross_entropy(self, parameters, kernel.name(), loss, gradient)
+            }
+            (Kernel::Sgd(sgd), [parameter, velocity]) => {
+                optimizer::sgd(self, sgd, parameter, Some(velocity));
+                Ok(())
+            }
+            (Kernel::Adam(adam), [parameter, first, second]) => {
+                optimizer::adam(self, adam, parameter, [first, second]);
+                Ok(())
+            }
             (kernel, [out]) => self.run_one(kernel, out),
             (kernel, out) => unreachable!("{} has not {} outputs", kernel.name(), out.len()),
         }
@@ -133,7 +144,9 @@ impl<'a> Launch<'a> {
             Kernel::ArgReduce(reduce) => reduction::arg_reduce(self, reduce, out),
             Kernel::CumulativeSum(axis) => return scan::cumulative_sum(self, *axis, out),
             Kernel::Histogram(histogram) => return histogram::histogram(self, histogram, out),
-            Kernel::Sort(_) | Kernel::TopK(_) => unreachable!("they have two outputs"),
+            Kernel::Sort(_) | Kernel::TopK(_) | Kernel::CrossEntropy(_) | Kernel::Adam(_) => {
+                unreachable!("they have several outputs")
+            }
             Kernel::Matmul => matmul::matmul(self, out),
             Kernel::Distances(metric) => distances::distances(self, *metric, out),
             Kernel::Attention(attention) => return attention::attention(self, attention, out),
@@ -146,6 +159,21 @@ impl<'a> Launch<'a> {
             Kernel::ScatterAdd(axis) => {
                 return indexing::scatter_add(self, *axis, kernel.name(), out);
             }
+            Kernel::Convolution(by) => return convolution::forward(self, by, out),
+            Kernel::ConvolutionInputGradient(gradient) => {
+                return convolution::input_gradient(self, &gradient.convolution, out);
+            }
+            Kernel::ConvolutionWeightGradient(gradient) => {
+                return convolution::weight_gradient(self, &gradient.convolution, out);
+            }
+            Kernel::MaxPool(pool) => return pooling::max(self, pool, out),
+            Kernel::MaxPoolGradient(pool) => return pooling::max_gradient(self, pool, out),
+            Kernel::AveragePool(pool) => return pooling::average(self, pool, out),
+            Kernel::AveragePoolGradient(gradient) => {
+                return pooling::average_gradient(self, &gradient.pool, out);
+            }
+            Kernel::Sgd(sgd) => optimizer::sgd(self, sgd, out, None),
+            Kernel::Random(random) => random::random(self, random, out),
         }
         Ok(())
     }

@@ -23,14 +23,31 @@ const MAX_SPARE: usize = 64;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Memory for the elements of a tensor.
-pub(super) struct Buffer {
+/// Memory of the host for the elements of a tensor.
+#[derive(Default)]
+pub struct Buffer {
     lines: Vec<Line>,
     bytes: usize,
 }
 
 impl Buffer {
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// A copy of elements.
+    pub fn of(elements: &[u8]) -> Result<Self, LaneError> {
+        let mut buffer = Self::zeroed(elements.len() as u64)?;
+        buffer.bytes_mut().copy_from_slice(elements);
+        Ok(buffer)
+    }
+
+    /// Fresh memory, of which the system has not enough perhaps.
+    fn zeroed(bytes: u64) -> Result<Self, LaneError> {
+        let lines = bytemuck::allocation::try_zeroed_vec(lines(bytes)?);
+        let lines = lines.map_err(|()| LaneError::Memory { bytes })?;
+        // They are so many lines.
+        Ok(Self { lines, bytes: bytes as usize })
+    }
+
+    /// The elements.
+    pub fn bytes(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.lines)[..self.bytes]
     }
 
@@ -66,26 +83,43 @@ impl Memory {
 
     /// Memory whose content is zero, or what this lane left there: to be written as a whole.
     pub(super) fn allocate(&self, bytes: u64) -> Result<Buffer, LaneError> {
-        let too_much = || LaneError::Memory { bytes };
-        let length = usize::try_from(bytes).map_err(|_| too_much())?;
-        let lines = length.checked_next_multiple_of(GRANULE_BYTES as usize).ok_or_else(too_much)?
-            / size_of::<Line>();
+        let lines = lines(bytes)?;
         let mut pool = self.pool();
         let fits = |spare: &Buffer| spare.lines.len() == lines;
         if let Some(position) = pool.spare.iter().rposition(fits)
             && let Some(buffer) = pool.spare.remove(position)
         {
-            return Ok(Buffer { bytes: length, ..buffer });
+            return Ok(Buffer { bytes: bytes as usize, ..buffer });
         }
         let needed = (lines * size_of::<Line>()) as u64;
+        self.make_room(&mut pool, needed).ok_or(LaneError::Memory { bytes })?;
+        let buffer = Buffer::zeroed(bytes)?;
+        self.take(&mut pool, &buffer);
+        Ok(buffer)
+    }
+
+    /// Takes over memory that somebody else has filled, within the budget.
+    pub(super) fn adopt(&self, buffer: Buffer) -> Result<Buffer, LaneError> {
+        let mut pool = self.pool();
+        let bytes = buffer.bytes().len() as u64;
+        let room = self.make_room(&mut pool, buffer.held_bytes());
+        room.ok_or(LaneError::Memory { bytes })?;
+        self.take(&mut pool, &buffer);
+        Ok(buffer)
+    }
+
+    /// Gives up spare memory until there is room within the budget; none if there can't be.
+    fn make_room(&self, pool: &mut Pool, needed: u64) -> Option<()> {
         while pool.held_bytes.saturating_add(needed) > self.budget_bytes {
-            let spare = pool.spare.pop_front().ok_or_else(too_much)?;
-            self.give_back(&mut pool, spare);
+            let spare = pool.spare.pop_front()?;
+            self.give_back(pool, spare);
         }
-        let lines = bytemuck::allocation::try_zeroed_vec(lines).map_err(|()| too_much())?;
-        pool.held_bytes += needed;
-        self.device_bytes.fetch_add(needed, Ordering::Relaxed);
-        Ok(Buffer { lines, bytes: length })
+        Some(())
+    }
+
+    fn take(&self, pool: &mut Pool, buffer: &Buffer) {
+        pool.held_bytes += buffer.held_bytes();
+        self.device_bytes.fetch_add(buffer.held_bytes(), Ordering::Relaxed);
     }
 
     /// Room for so many elements, within the budget like tensors and as little known of; spare
@@ -164,6 +198,13 @@ impl<T> Drop for Workspace<'_, T> {
             self.memory.recycle(buffer);
         }
     }
+}
+
+/// As many lines as so many bytes take.
+fn lines(bytes: u64) -> Result<usize, LaneError> {
+    let length = usize::try_from(bytes).ok();
+    let length = length.and_then(|length| length.checked_next_multiple_of(GRANULE_BYTES as usize));
+    Ok(length.ok_or(LaneError::Memory { bytes })? / size_of::<Line>())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::{
     launch::{Launch, with_bytes},
     source::Source,
     threads::Threads,
+    turned::Turned,
 };
 use quern_operators::Shape;
 
@@ -17,7 +18,10 @@ pub(super) fn copy(launch: &Launch, out: &mut [u8]) {
 }
 
 fn copy_elements<T: Pod + Send + Sync>(threads: &Threads, source: &Source<T>, out: &mut [T]) {
-    threads.chunks(out, 1, |start, chunk| source.copy(start, chunk));
+    match Turned::new(source) {
+        Some(turned) => turned.copy(threads, out),
+        None => threads.chunks(out, 1, |start, chunk| source.copy(start, chunk)),
+    }
 }
 
 /// The inputs one after another along an axis.

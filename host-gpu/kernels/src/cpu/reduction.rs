@@ -12,7 +12,7 @@ use super::{
     launch::{Launch, with_element, with_float},
     source::{Scratch, Source},
     threads::Threads,
-    vector::{self, BLOCK},
+    vector::{self, BLOCK, Fold, ROWS},
 };
 use crate::Operand;
 use folds::{Any, Every, Mean, Product, Reducer, Smallest, Sum};
@@ -20,6 +20,13 @@ use quern_operators::{Layout, Reduce, Reduction};
 
 /// Elements of a row that are folded before the next ones: another thread may take those.
 const PIECE: usize = 1 << 16;
+
+/// Columns that are folded at a time.
+const ACROSS: usize = 4096;
+
+/// Rows whose elements lanes take before they are added to totals: lanes are only as precise as
+/// elements.
+const FLUSH: usize = 64;
 
 /// Columns from which on rows are added to each other, where that is how they lie.
 const MIN_COLUMNS: usize = 16;
@@ -142,6 +149,28 @@ fn fold_along<T, U, R>(
     });
 }
 
+/// A fold of elements as they lie in memory.
+#[derive(Clone, Copy)]
+struct Widened<F>(F);
+
+impl<T: Element, F: Fold<T::Compute>> Fold<T> for Widened<F> {
+    type Lane = F::Lane;
+
+    fn empty(self) -> F::Lane {
+        self.0.empty()
+    }
+
+    #[inline(always)]
+    fn step(self, lane: F::Lane, x: T) -> F::Lane {
+        self.0.step(lane, x.widen_one())
+    }
+
+    #[inline(always)]
+    fn join(self, left: F::Lane, right: F::Lane) -> F::Lane {
+        self.0.join(left, right)
+    }
+}
+
 /// Folds lines side by side: `source` gives the first element of each, then the second of each.
 fn fold_across<T, U, R>(
     threads: &Threads,
@@ -155,19 +184,31 @@ fn fold_across<T, U, R>(
     R: Reducer<T::Compute, Out = U::Compute>,
 {
     let lines = out.len();
-    let height = (PIECE / lines.min(BLOCK)).max(1);
+    let height = (PIECE / lines.min(ACROSS)).max(FLUSH);
     let pieces = length.div_ceil(height);
-    // Lanes are as precise as elements: they take few before they are added to a total.
-    const FLUSH: usize = 64;
     let fold_piece = |first: usize, width: usize, piece: usize| {
         let mut scratch = Scratch::new();
         let mut totals = vec![reducer.total(reducer.empty()); width];
         let (begin, end) = (piece * height, ((piece + 1) * height).min(length));
         for begin in (begin..end).step_by(FLUSH) {
             let mut lanes = vec![reducer.empty(); width];
-            for row in begin..(begin + FLUSH).min(end) {
-                let x = source.load(row * lines + first, width, &mut scratch);
-                vector::accumulate(&mut lanes, x, reducer);
+            let rows = begin..(begin + FLUSH).min(end);
+            let together = |row: usize| {
+                let lies = row < rows.end;
+                lies.then(|| source.together(row * lines + first, width)).flatten()
+            };
+            for begin in rows.clone().step_by(ROWS) {
+                if let [Some(first), Some(second), Some(third), Some(fourth)] =
+                    std::array::from_fn(|number| together(begin + number))
+                {
+                    let from = [first, second, third, fourth];
+                    vector::accumulate_rows(&mut lanes, from, Widened(reducer));
+                    continue;
+                }
+                for row in begin..(begin + ROWS).min(rows.end) {
+                    let x = source.load(row * lines + first, width, &mut scratch);
+                    vector::accumulate(&mut lanes, x, reducer);
+                }
             }
             for (total, lane) in totals.iter_mut().zip(lanes) {
                 *total = reducer.combine(*total, reducer.total(lane));
@@ -175,9 +216,9 @@ fn fold_across<T, U, R>(
         }
         totals
     };
-    for (number, block) in out.chunks_mut(BLOCK).enumerate() {
+    for (number, block) in out.chunks_mut(ACROSS).enumerate() {
         let empty = vec![reducer.total(reducer.empty()); block.len()];
-        let make = |piece| fold_piece(number * BLOCK, block.len(), piece);
+        let make = |piece| fold_piece(number * ACROSS, block.len(), piece);
         let totals = threads.join(pieces, empty, make, |mut all, totals| {
             all.iter_mut().zip(totals).for_each(|(all, total)| *all = reducer.combine(*all, total));
             all

@@ -1,29 +1,32 @@
 //! Kernels of whole rows: a row is gone through several times, block by block, so that its length
-//! has no limit and its intermediate results need no memory.
+//! has no limit and its intermediate results need no memory. Those of short ones are kept, though.
 
 use super::{
+    attention::{ExpFrom, Scaled},
+    dense::Dense,
     element::Element,
     elementwise::compute,
     float::Float,
     launch::{Launch, with_float},
-    memory::Workspace,
     number::{CastTo, Number},
     reduction::{AddUp, Largest},
     source::{Scratch, Source},
-    vector::{self, BLOCK, Fold, Function, Function2},
+    vector::{self, BLOCK, Fold, Function, Function2, Function3},
 };
 use crate::LaneError;
 use quern_operators::Norm;
+
+/// Elements of a row that is kept as it is computed with, for as long as that takes.
+const KEPT: usize = 1 << 14;
 
 /// Shares of the exponentials of each row, or their logarithms.
 pub(super) fn softmax(launch: &Launch, log: bool, out: &mut [u8]) {
     with_float!(launch.description(0).dtype, T => {
         each_row::<T>(launch, bytemuck::cast_slice_mut(out), |row, out| {
             let max = row.fold(Largest, |left, right| left.larger(right));
-            let sum = row.fold(SumOfExp { max }, |left, right| left.add(right));
             match log {
-                false => row.write(out, Share { max, scale: sum.reciprocal() }),
-                true => row.write(out, LogShare { max, log: sum.ln() }),
+                false => row.write_shares(out, max),
+                true => row.write_logs(out, max),
             }
         });
     });
@@ -32,12 +35,12 @@ pub(super) fn softmax(launch: &Launch, log: bool, out: &mut [u8]) {
 /// Mean 0 and variance 1 in each row, then a scale and a bias.
 pub(super) fn layer_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result<(), LaneError> {
     with_float!(launch.description(0).dtype, T => {
-        let (scale, bias) = (weights::<T>(launch, 1)?, weights::<T>(launch, 2)?);
+        let (scale, bias) = (Dense::new::<T>(launch, 1)?, Dense::new::<T>(launch, 2)?);
         each_row::<T>(launch, bytemuck::cast_slice_mut(out), |row, out| {
             let mean = row.total(AddUp).div(Number::of_count(row.length)).cast();
             let variance = row.total(SquareFrom { mean }).div(Number::of_count(row.length));
             let factor = (variance + norm.epsilon).sqrt().recip().cast();
-            row.write_weighted(out, &scale, Some(&bias), Centre { mean, factor });
+            row.write_weighted(out, [&scale, &bias], Centre { mean, factor });
         });
     });
     Ok(())
@@ -46,28 +49,15 @@ pub(super) fn layer_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result
 /// Root mean square 1 in each row, then a scale.
 pub(super) fn rms_norm(launch: &Launch, norm: &Norm, out: &mut [u8]) -> Result<(), LaneError> {
     with_float!(launch.description(0).dtype, T => {
-        let scale = weights::<T>(launch, 1)?;
+        let scale = Dense::new::<T>(launch, 1)?;
         each_row::<T>(launch, bytemuck::cast_slice_mut(out), |row, out| {
             let mean = Number::ZERO;
             let square = row.total(SquareFrom { mean }).div(Number::of_count(row.length));
             let factor = (square + norm.epsilon).sqrt().recip().cast();
-            row.write_weighted(out, &scale, None, Centre { mean, factor });
+            row.write_scaled(out, &scale, Centre { mean, factor });
         });
     });
     Ok(())
-}
-
-/// The elements of an input that is as long as a row, to compute with.
-fn weights<'a, T: Element>(
-    launch: &Launch<'a>,
-    input: usize,
-) -> Result<Workspace<'a, T::Compute>, LaneError> {
-    let (source, mut scratch) = (launch.source::<T>(input), Scratch::new());
-    let mut weights = launch.workspace(launch.description(input).shape.elements() as usize)?;
-    for (number, block) in weights.chunks_mut(BLOCK).enumerate() {
-        block.copy_from_slice(source.load(number * BLOCK, block.len(), &mut scratch));
-    }
-    Ok(weights)
 }
 
 /// Runs on each row of the first input with its place in `out`.
@@ -82,32 +72,57 @@ fn each_row<T: Element>(
     }
     let source = launch.source::<T>(0);
     launch.threads.rows(out, length, 4, |start, chunk| {
-        let mut row =
-            Row { source: &source, begin: 0, length, scratch: Scratch::new(), results: Vec::new() };
+        let mut row = Row::new(&source, length);
         for (number, out) in chunk.chunks_mut(length).enumerate() {
-            row.begin = (start + number) * length;
+            row.turn_to(start + number);
             run(&mut row, out);
         }
     });
 }
 
 /// One row, and room to compute with it.
-struct Row<'a, T: Element> {
+pub(super) struct Row<'a, T: Element> {
     source: &'a Source<'a, T>,
     begin: usize,
     length: usize,
+    /// Its elements to compute with, if it is short and they don't lie so.
+    kept: Vec<T::Compute>,
     scratch: Scratch<T>,
     results: Vec<T::Compute>,
 }
 
-impl<T: Element> Row<'_, T> {
+impl<'a, T: Element> Row<'a, T> {
+    /// A row of a source, none yet.
+    pub(super) fn new(source: &'a Source<'a, T>, length: usize) -> Self {
+        let (kept, scratch, results) = (Vec::new(), Scratch::new(), Vec::new());
+        Self { source, begin: 0, length, kept, scratch, results }
+    }
+
+    /// Turns to another row.
+    pub(super) fn turn_to(&mut self, number: usize) {
+        let begin = number * self.length;
+        self.begin = begin;
+        // What is computed with as it lies needs no copy.
+        let lies = T::DIRECT && self.source.together(begin, self.length).is_some();
+        self.kept.clear();
+        if !lies && self.length <= KEPT {
+            let x = self.source.load(begin, self.length, &mut self.scratch);
+            self.kept.extend_from_slice(x);
+        }
+    }
+
     fn block(&mut self, at: usize) -> &[T::Compute] {
-        let length = (self.length - at).min(BLOCK);
-        self.source.load(self.begin + at, length, &mut self.scratch)
+        block(
+            self.source,
+            self.begin,
+            at..(at + BLOCK).min(self.length),
+            &self.kept,
+            &mut self.scratch,
+        )
     }
 
     /// What becomes of all its elements.
-    fn fold<F: Fold<T::Compute>>(
+    pub(super) fn fold<F: Fold<T::Compute>>(
         &mut self,
         fold: F,
         join: impl Fn(F::Lane, F::Lane) -> F::Lane,
@@ -120,7 +135,7 @@ impl<T: Element> Row<'_, T> {
     }
 
     /// The sum of something of its elements, precise however many they are.
-    fn total<F: Fold<T::Compute, Lane = T::Compute>>(&mut self, fold: F) -> f64
+    pub(super) fn total<F: Fold<T::Compute, Lane = T::Compute>>(&mut self, fold: F) -> f64
     where
         T::Compute: CastTo<f64>,
     {
@@ -131,33 +146,98 @@ impl<T: Element> Row<'_, T> {
         total
     }
 
-    /// Writes a function of each element.
-    fn write(&mut self, out: &mut [T], function: impl Function<T::Compute, Out = T::Compute>) {
+    /// One of its elements.
+    pub(super) fn get(&mut self, place: usize) -> T::Compute {
+        self.source.load(self.begin + place, 1, &mut self.scratch)[0]
+    }
+
+    /// Writes what is made of each block and its places.
+    pub(super) fn write_blocks(
+        &mut self,
+        out: &mut [T],
+        make: impl Fn(std::ops::Range<usize>, &[T::Compute], &mut [T::Compute]),
+    ) {
         for (number, out) in out.chunks_mut(BLOCK).enumerate() {
-            let at = self.begin + number * BLOCK;
-            let x = self.source.load(at, out.len(), &mut self.scratch);
-            compute(out, &mut self.results, |out| vector::map(x, out, function));
+            let places = number * BLOCK..number * BLOCK + out.len();
+            let x = block(self.source, self.begin, places.clone(), &self.kept, &mut self.scratch);
+            compute(out, &mut self.results, |out| make(places, x, out));
         }
     }
 
-    /// Writes a function of each element, times a scale of its place, plus a bias of its place.
-    fn write_weighted(
+    /// Writes a function of each element.
+    fn write(&mut self, out: &mut [T], function: impl Function<T::Compute, Out = T::Compute>) {
+        self.write_blocks(out, |_, x, out| vector::map(x, out, function));
+    }
+
+    /// Writes a function of each element and the scale of its place.
+    fn write_scaled(
         &mut self,
         out: &mut [T],
         scale: &[T::Compute],
-        bias: Option<&[T::Compute]>,
         function: impl Function2<T::Compute, Out = T::Compute>,
     ) {
-        for (number, out) in out.chunks_mut(BLOCK).enumerate() {
-            let (at, length) = (number * BLOCK, out.len());
-            let x = self.source.load(self.begin + at, length, &mut self.scratch);
-            compute(out, &mut self.results, |out| {
-                vector::map2(x, &scale[at..at + length], out, function);
-                if let Some(bias) = bias {
-                    vector::accumulate(out, &bias[at..at + length], AddUp);
-                }
-            });
+        self.write_blocks(out, |places, x, out| vector::map2(x, &scale[places], out, function));
+    }
+
+    /// Writes a function of each element and both weights of its place.
+    fn write_weighted(
+        &mut self,
+        out: &mut [T],
+        [scale, bias]: [&[T::Compute]; 2],
+        function: impl Function3<T::Compute, Out = T::Compute>,
+    ) {
+        self.write_blocks(out, |places, x, out| {
+            vector::map3([x, &scale[places.clone()], &bias[places]], out, function);
+        });
+    }
+}
+
+impl<T: Element<Compute: Float + CastTo<f64>>> Row<'_, T>
+where
+    f64: CastTo<T::Compute>,
+{
+    /// Writes the logarithm of the share of each element's exponential.
+    fn write_logs(&mut self, out: &mut [T], max: T::Compute) {
+        let sum: T::Compute = self.total(SumOfExp { max }).cast();
+        self.write(out, LogShare { max, log: sum.ln() });
+    }
+
+    /// Writes the share of each element's exponential. Where there is room for them,
+    /// exponentials are computed once.
+    fn write_shares(&mut self, out: &mut [T], max: T::Compute) {
+        let exp = ExpFrom { max };
+        let mut total = 0.0;
+        if T::DIRECT {
+            let out: &mut [T::Compute] = bytemuck::cast_slice_mut(out);
+            for (number, out) in out.chunks_mut(BLOCK).enumerate() {
+                vector::map(self.block(number * BLOCK), out, exp);
+                total += vector::fold(out, AddUp).cast();
+            }
+            vector::replace(out, Scaled(total.recip().cast()));
+        } else if !self.kept.is_empty() {
+            for x in self.kept.chunks_mut(BLOCK) {
+                vector::replace(x, exp);
+                total += vector::fold(x, AddUp).cast();
+            }
+            self.write(out, Scaled(total.recip().cast()));
+        } else {
+            let scale = self.total(SumOfExp { max }).recip().cast();
+            self.write(out, Share { max, scale });
         }
+    }
+}
+
+/// Some elements of a row to compute with: what is kept of it, or what lies there.
+fn block<'s, T: Element>(
+    source: &'s Source<T>,
+    begin: usize,
+    places: std::ops::Range<usize>,
+    kept: &'s [T::Compute],
+    scratch: &'s mut Scratch<T>,
+) -> &'s [T::Compute] {
+    match kept.is_empty() {
+        true => source.load(begin + places.start, places.len(), scratch),
+        false => &kept[places],
     }
 }
 
@@ -185,8 +265,8 @@ macro_rules! sums {
 }
 
 #[derive(Clone, Copy)]
-struct SumOfExp<C> {
-    max: C,
+pub(super) struct SumOfExp<C> {
+    pub(super) max: C,
 }
 
 #[derive(Clone, Copy)]
@@ -241,5 +321,14 @@ impl<C: Number> Function2<C> for Centre<C> {
     #[inline(always)]
     fn apply(self, x: C, scale: C) -> C {
         x.sub(self.mean).mul(self.factor).mul(scale)
+    }
+}
+
+impl<C: Number> Function3<C> for Centre<C> {
+    type Out = C;
+
+    #[inline(always)]
+    fn apply(self, x: C, scale: C, bias: C) -> C {
+        x.sub(self.mean).mul(self.factor).mul(scale).add(bias)
     }
 }

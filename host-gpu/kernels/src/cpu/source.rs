@@ -8,11 +8,11 @@ use quern_operators::{Layout, MAX_RANK};
 
 /// The elements of an input.
 pub(super) struct Source<'a, T> {
-    elements: &'a [T],
-    offset: usize,
-    rank: usize,
-    dims: [usize; MAX_RANK],
-    strides: [usize; MAX_RANK],
+    pub(super) elements: &'a [T],
+    pub(super) offset: usize,
+    pub(super) rank: usize,
+    pub(super) dims: [usize; MAX_RANK],
+    pub(super) strides: [usize; MAX_RANK],
 }
 
 /// Room for a block of elements that don't lie together, or are computed in another type.

@@ -1,7 +1,7 @@
 //! Work on several processors: a slice of results is cut into chunks, the same ones however many
 //! threads there are, so that results never depend on that.
 
-use std::num::NonZeroUsize;
+use std::{cell::Cell, num::NonZeroUsize};
 
 use rayon::prelude::*;
 
@@ -13,6 +13,94 @@ pub(super) const GRAIN: usize = 1 << 15;
 
 /// Results that exist at a time before they are joined.
 const JOINED: usize = 256;
+
+/// Results that are computed together, line by line.
+pub(super) trait Divide: Send + Sized {
+    /// How many lines there are.
+    fn count(&self) -> usize;
+    /// The lines before one, and those from there on.
+    fn divide(self, line: usize) -> (Self, Self);
+}
+
+/// Lines of one result, all of one length.
+pub(super) struct Lines<'a, T> {
+    pub(super) elements: &'a mut [T],
+    length: usize,
+}
+
+impl<'a, T> Lines<'a, T> {
+    pub(super) fn new(elements: &'a mut [T], length: usize) -> Self {
+        Self { elements, length }
+    }
+}
+
+impl<T: Send> Divide for Lines<'_, T> {
+    fn count(&self) -> usize {
+        self.elements.len() / self.length
+    }
+
+    fn divide(self, line: usize) -> (Self, Self) {
+        let length = self.length;
+        let (before, after) = self.elements.split_at_mut(line * length);
+        (Self { elements: before, length }, Self { elements: after, length })
+    }
+}
+
+impl<A: Divide, B: Divide> Divide for (A, B) {
+    fn count(&self) -> usize {
+        self.0.count()
+    }
+
+    fn divide(self, line: usize) -> (Self, Self) {
+        let ((first, third), (second, fourth)) = (self.0.divide(line), self.1.divide(line));
+        ((first, second), (third, fourth))
+    }
+}
+
+impl<L: Divide, const N: usize> Divide for [L; N] {
+    fn count(&self) -> usize {
+        self.first().map_or(0, Divide::count)
+    }
+
+    fn divide(self, line: usize) -> (Self, Self) {
+        let mut after = Vec::with_capacity(N);
+        let before = self.map(|lines| {
+            let (before, rest) = lines.divide(line);
+            after.push(rest);
+            before
+        });
+        let mut after = after.into_iter();
+        (before, std::array::from_fn(|_| after.next().expect("as many as before")))
+    }
+}
+
+/// Chunks begin at multiples of `grain`, whatever thread takes them.
+fn divide<L: Divide>(lines: L, start: usize, grain: usize, run: &(impl Fn(usize, L) + Sync)) {
+    if lines.count() <= grain {
+        return run(start, lines);
+    }
+    let half = (lines.count() / 2).next_multiple_of(grain);
+    let (before, after) = lines.divide(half);
+    rayon::join(|| divide(before, start, grain, run), || divide(after, start + half, grain, run));
+}
+
+thread_local! {
+    /// Whether this thread computes without the others.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has the CPU device compute on the caller's thread alone, so that it waits for no other thread,
+/// which may be busy with something long. Without effect on other devices.
+pub fn alone<R>(run: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _before = Before(ALONE.replace(true));
+    run()
+}
 
 /// The threads of a device.
 pub(super) struct Threads {
@@ -28,13 +116,14 @@ impl Threads {
         Ok(Self { pool })
     }
 
+    /// How many may compute what this thread asks for.
     pub(super) fn count(&self) -> usize {
-        self.pool.current_num_threads()
+        if ALONE.get() { 1 } else { self.pool.current_num_threads() }
     }
 
     /// Runs something on the threads, so that what it starts in turn is theirs, too.
     pub(super) fn install<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(run)
+        if ALONE.get() { run() } else { self.pool.install(run) }
     }
 
     /// Runs on chunks of `out`, each with its first index. `cost` is how many elements are read
@@ -69,6 +158,16 @@ impl Threads {
         });
     }
 
+    /// Runs on chunks of whole lines of several results at once, each with the number of its first
+    /// line. `cost` is how many elements are read for a line.
+    pub(super) fn together<L: Divide>(&self, lines: L, cost: usize, run: impl Fn(usize, L) + Sync) {
+        let (count, cost) = (lines.count(), cost.max(1));
+        if count <= 1 || count.saturating_mul(cost) <= SERIAL || self.count() == 1 {
+            return run(0, lines);
+        }
+        self.install(|| divide(lines, 0, (GRAIN / cost).max(1), &run));
+    }
+
     /// What is made of each number below `count`, joined in order; only a few results exist at a
     /// time.
     pub(super) fn join<R: Send>(
@@ -91,5 +190,22 @@ impl Threads {
     /// Copies bytes of the same length.
     pub(super) fn copy(&self, from: &[u8], to: &mut [u8]) {
         self.chunks(to, 1, |start, chunk| chunk.copy_from_slice(&from[start..][..chunk.len()]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_computed_alone_stays_on_its_thread() {
+        let threads = Threads::new(NonZeroUsize::new(2).expect("two")).expect("threads");
+        let here = std::thread::current().id();
+        let id = || std::thread::current().id();
+        assert_eq!(alone(|| (threads.count(), threads.install(id))), (1, here));
+        let failed = std::panic::catch_unwind(|| alone(|| panic!("a kernel fails")));
+        assert!(failed.is_err());
+        assert_eq!(threads.count(), 2, "only while it runs");
+        assert_ne!(threads.install(id), here);
     }
 }

@@ -12,10 +12,18 @@ use super::number::Number;
 /// cache.
 pub(super) const BLOCK: usize = 1024;
 
+/// Rows that are accumulated at once, so that lanes are loaded and stored less often.
+pub(super) const ROWS: usize = 4;
+
 /// Partial results side by side, so that none waits for the one before.
 const LANES: usize = 32;
 
 static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
+
+/// Runs loops with the widest vectors.
+pub(super) fn dispatch<R>(run: impl NullaryFnOnce<Output = R>) -> R {
+    ARCH.dispatch(run)
+}
 
 /// A function of one element.
 pub(super) trait Function<A>: Copy + Send + Sync {
@@ -29,12 +37,23 @@ pub(super) trait Function2<A>: Copy + Send + Sync {
     fn apply(self, left: A, right: A) -> Self::Out;
 }
 
+/// A function of three elements.
+pub(super) trait Function3<A>: Copy + Send + Sync {
+    type Out;
+    fn apply(self, first: A, second: A, third: A) -> Self::Out;
+}
+
 /// How many elements become one: in lanes side by side, which are joined at the end.
 pub(super) trait Fold<A>: Copy + Send + Sync {
     type Lane: Copy + Send + Sync;
     fn empty(self) -> Self::Lane;
     fn step(self, lane: Self::Lane, x: A) -> Self::Lane;
     fn join(self, left: Self::Lane, right: Self::Lane) -> Self::Lane;
+}
+
+/// Runs a loop that is none of the usual ones.
+pub(super) fn run<F: NullaryFnOnce>(run: F) -> F::Output {
+    ARCH.dispatch(run)
 }
 
 struct Map<'a, A, F: Function<A>> {
@@ -108,6 +127,29 @@ pub(super) fn map2<A: Copy, F: Function2<A>>(
     ARCH.dispatch(Map2 { left, right, to, function });
 }
 
+struct Map3<'a, A, F: Function3<A>> {
+    from: [&'a [A]; 3],
+    to: &'a mut [F::Out],
+    function: F,
+}
+
+impl<A: Copy, F: Function3<A>> NullaryFnOnce for Map3<'_, A, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let [first, second, third] = self.from;
+        for (((to, first), second), third) in self.to.iter_mut().zip(first).zip(second).zip(third) {
+            *to = self.function.apply(*first, *second, *third);
+        }
+    }
+}
+
+/// Applies a function to each three elements.
+pub(super) fn map3<A: Copy, F: Function3<A>>(from: [&[A]; 3], to: &mut [F::Out], function: F) {
+    ARCH.dispatch(Map3 { from, to, function });
+}
+
 struct Folding<'a, A, F> {
     from: &'a [A],
     fold: F,
@@ -128,67 +170,20 @@ impl<A: Copy, F: Fold<A>> NullaryFnOnce for Folding<'_, A, F> {
         for (lane, x) in lanes.iter_mut().zip(chunks.remainder()) {
             *lane = self.fold.step(*lane, *x);
         }
-        joined(lanes, self.fold)
-    }
-}
-
-#[inline(always)]
-fn joined<A, F: Fold<A>>(mut lanes: [F::Lane; LANES], fold: F) -> F::Lane {
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for lane in 0..width {
-            lanes[lane] = fold.join(lanes[lane], lanes[lane + width]);
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for lane in 0..width {
+                lanes[lane] = self.fold.join(lanes[lane], lanes[lane + width]);
+            }
         }
+        lanes[0]
     }
-    lanes[0]
 }
 
 /// What becomes of all elements.
 pub(super) fn fold<A: Copy, F: Fold<A>>(from: &[A], fold: F) -> F::Lane {
     ARCH.dispatch(Folding { from, fold })
-}
-
-struct MapFold<'a, A, F: Function<A>, G> {
-    from: &'a [A],
-    to: &'a mut [F::Out],
-    function: F,
-    fold: G,
-}
-
-impl<A: Copy, F: Function<A, Out: Copy>, G: Fold<F::Out>> NullaryFnOnce for MapFold<'_, A, F, G> {
-    type Output = G::Lane;
-
-    #[inline(always)]
-    fn call(self) -> G::Lane {
-        let mut lanes = [self.fold.empty(); LANES];
-        let mut from = self.from.chunks_exact(LANES);
-        let mut to = self.to.chunks_exact_mut(LANES);
-        for (from, to) in (&mut from).zip(&mut to) {
-            for ((lane, from), to) in lanes.iter_mut().zip(from).zip(to) {
-                *to = self.function.apply(*from);
-                *lane = self.fold.step(*lane, *to);
-            }
-        }
-        let rest = from.remainder().iter().zip(to.into_remainder());
-        for (lane, (from, to)) in lanes.iter_mut().zip(rest) {
-            *to = self.function.apply(*from);
-            *lane = self.fold.step(*lane, *to);
-        }
-        joined(lanes, self.fold)
-    }
-}
-
-/// Applies a function to each element, and says what becomes of all results. Both slices have one
-/// length.
-pub(super) fn map_fold<A, F, G>(from: &[A], to: &mut [F::Out], function: F, fold: G) -> G::Lane
-where
-    A: Copy,
-    F: Function<A, Out: Copy>,
-    G: Fold<F::Out>,
-{
-    assert_eq!(from.len(), to.len(), "a place for each element");
-    ARCH.dispatch(MapFold { from, to, function, fold })
 }
 
 struct Sums<'a, A, F, const SIDE: usize> {
@@ -243,6 +238,35 @@ impl<A: Copy, F: Fold<A>> NullaryFnOnce for Accumulate<'_, A, F> {
 /// Adds each element to a lane of its own.
 pub(super) fn accumulate<A: Copy, F: Fold<A>>(lanes: &mut [F::Lane], from: &[A], fold: F) {
     ARCH.dispatch(Accumulate { lanes, from, fold });
+}
+
+struct AccumulateRows<'a, A, F: Fold<A>> {
+    lanes: &'a mut [F::Lane],
+    from: [&'a [A]; ROWS],
+    fold: F,
+}
+
+impl<A: Copy, F: Fold<A>> NullaryFnOnce for AccumulateRows<'_, A, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let [first, second, third, fourth] = self.from;
+        let rows = first.iter().zip(second).zip(third).zip(fourth);
+        for (lane, (((first, second), third), fourth)) in self.lanes.iter_mut().zip(rows) {
+            let both = self.fold.step(self.fold.step(*lane, *first), *second);
+            *lane = self.fold.step(self.fold.step(both, *third), *fourth);
+        }
+    }
+}
+
+/// Adds each element of several rows to a lane of its own.
+pub(super) fn accumulate_rows<A: Copy, F: Fold<A>>(
+    lanes: &mut [F::Lane],
+    from: [&[A]; ROWS],
+    fold: F,
+) {
+    ARCH.dispatch(AccumulateRows { lanes, from, fold });
 }
 
 /// A block of elements that nothing is known of yet.

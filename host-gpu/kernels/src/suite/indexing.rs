@@ -1,8 +1,7 @@
 //! Cases of operators that join tensors, or are told by indices where to look.
 
-use super::{Form, Host, Tolerance, Trial, host::each_index};
-use crate::{LaneError, SessionError};
-use quern_operators::{Dtype, Kernel, Operator, Shape};
+use super::{Host, Tolerance, Trial, host::each_index};
+use quern_operators::{Dtype, Kernel, Shape};
 
 /// A tensor, an axis of it, and the shape of indices.
 const CASES: [(&[u64], u8, &[u64]); 8] = [
@@ -91,7 +90,6 @@ fn concat(trial: &mut Trial, dtype: Dtype) {
     }
 }
 
-/// An index out of range is told by the time the result is read, and ends the session.
 fn out_of_range(trial: &mut Trial, index: f64) {
     let x = trial.random(Dtype::Fp32, &[3, 2]);
     let indices = Host::of(Dtype::Int64, &[2], vec![0.0, index]);
@@ -100,25 +98,6 @@ fn out_of_range(trial: &mut Trial, index: f64) {
         (Kernel::Gather(0), vec![&x, &indices]),
         (Kernel::ScatterAdd(0), vec![&x, &indices, &updates]),
     ] {
-        let expected = LaneError::Index { operator: kernel.name(), index: index as i64, size: 3 };
-        let outcome = trial.session(1 << 20).and_then(|mut session| {
-            let mut ids = Vec::new();
-            for input in inputs {
-                ids.push(input.upload(&mut session, Form::Dense).map_err(|e| e.to_string())?);
-            }
-            let outputs = session.run(&Operator::Kernel(kernel.clone()), &ids);
-            let told = match outputs {
-                Ok(outputs) => session.read(outputs[0]).map(|_| ()),
-                Err(error) => Err(error),
-            };
-            let again = session.read(ids[0]).map(|_| ());
-            let released = session.release(ids[0]);
-            let failed = Err(SessionError::Lane(expected));
-            match (told == failed, again == failed, released) {
-                (true, true, Ok(())) => Ok(()),
-                outcome => Err(format!("{told:?}, then {again:?}: {outcome:?}")),
-            }
-        });
-        trial.note(format!("{kernel:?} with index {index}"), outcome);
+        trial.out_of_range(kernel, &inputs, index as i64, 3);
     }
 }

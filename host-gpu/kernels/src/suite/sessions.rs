@@ -77,6 +77,7 @@ fn drops(trial: &Trial) -> Result<(), String> {
     let before = trial.device.held_bytes();
     let mut session = trial.session(1 << 20)?;
     let id = fill(&mut session, 1_000, 7.0).map_err(|e| e.to_string())?;
+    session.finish().map_err(|e| e.to_string())?;
     let held = trial.device.held_bytes() >= before + 4_000;
     let mut other = trial.session(1 << 20)?;
     let foreign = other.read(id) == Err(SessionError::Foreign(id));

@@ -3,8 +3,9 @@
 
 use quern_kernels::{Session, TensorId};
 use quern_operators::{
-    ArgReduce, Attention, Clamp, Description, Dtype, Fill, Histogram, Kernel, Norm, Operator,
-    Range, Reduce, Scalar, Shape, Sort, TopK, View,
+    ArgReduce, Attention, AveragePoolGradient, Clamp, ConvolutionInputGradient, Description, Dtype,
+    Fill, Histogram, Kernel, Norm, Operator, Random, Range, Reduce, Scalar, Shape, Sort, TopK,
+    View,
 };
 
 /// How often inputs are drawn before those that were drawn last are taken.
@@ -82,7 +83,7 @@ fn inputs(
 
 fn arity(kernel: &Kernel, draw: &mut Draw) -> usize {
     match kernel {
-        Kernel::Fill(_) => 0,
+        Kernel::Fill(_) | Kernel::Random(_) => 0,
         Kernel::Copy | Kernel::Cast(_) | Kernel::Unary(_) | Kernel::Clamp(_) => 1,
         Kernel::Reduce(_) | Kernel::ArgReduce(_) | Kernel::Softmax | Kernel::LogSoftmax => 1,
         Kernel::CumulativeSum(_) | Kernel::Histogram(_) | Kernel::Sort(_) | Kernel::TopK(_) => 1,
@@ -91,15 +92,28 @@ fn arity(kernel: &Kernel, draw: &mut Draw) -> usize {
         Kernel::Where | Kernel::LayerNorm(_) | Kernel::ScatterAdd(_) => 3,
         Kernel::Attention(_) => 3 + draw.below(2) as usize,
         Kernel::Concat(_) => 1 + draw.below(3) as usize,
+        Kernel::MaxPool(_) | Kernel::AveragePool(_) | Kernel::AveragePoolGradient(_) => 1,
+        Kernel::Convolution(_)
+        | Kernel::ConvolutionInputGradient(_)
+        | Kernel::ConvolutionWeightGradient(_)
+        | Kernel::MaxPoolGradient(_)
+        | Kernel::CrossEntropy(_) => 2,
+        Kernel::Sgd(sgd) => 2 + usize::from(sgd.momentum != 0.0),
+        Kernel::Adam(_) => 4,
     }
 }
 
 /// The kernel with what else it is given in the range of its first input.
 fn within(kernel: &Kernel, first: Option<&Description>, draw: &mut Draw) -> Kernel {
     let Some(x) = first else {
-        let Kernel::Fill(fill) = kernel else { return kernel.clone() };
-        let (shape, dtype) = (small(draw), fill.dtype);
-        return Kernel::Fill(Fill { dtype, shape, value: value(fill.value, dtype) });
+        let shape = small(draw);
+        return match kernel {
+            Kernel::Fill(Fill { dtype, value: given, .. }) => {
+                Kernel::Fill(Fill { dtype: *dtype, shape, value: value(*given, *dtype) })
+            }
+            Kernel::Random(random) => Kernel::Random(Random { shape, ..*random }),
+            kernel => kernel.clone(),
+        };
     };
     let rank = x.shape.rank().max(1) as u8;
     match kernel {
@@ -140,8 +154,22 @@ fn within(kernel: &Kernel, first: Option<&Description>, draw: &mut Draw) -> Kern
         Kernel::Concat(axis) => Kernel::Concat(axis % rank),
         Kernel::Gather(axis) => Kernel::Gather(axis % rank),
         Kernel::ScatterAdd(axis) => Kernel::ScatterAdd(axis % rank),
+        Kernel::ConvolutionInputGradient(gradient) => {
+            let image = pixels(x);
+            Kernel::ConvolutionInputGradient(ConvolutionInputGradient { image, ..*gradient })
+        }
+        Kernel::AveragePoolGradient(gradient) => {
+            let image = pixels(x);
+            Kernel::AveragePoolGradient(AveragePoolGradient { image, ..*gradient })
+        }
         kernel => kernel.clone(),
     }
+}
+
+/// Rows and columns of images, as many as there are: windows of three with a padding of one
+/// leave them so.
+fn pixels(x: &Description) -> [u64; 2] {
+    x.shape.dims().last_chunk().copied().unwrap_or([1; 2])
 }
 
 fn above(left: Scalar, right: Scalar) -> bool {

@@ -101,6 +101,14 @@ impl<'a> Check<'a> {
         OperatorError::Shapes { operator: self.operator, shapes: self.all_shapes(), problem }
     }
 
+    /// An error unless a number that was given is finite and not negative.
+    pub(super) fn not_negative(&self, name: &str, value: f64) -> Result<(), OperatorError> {
+        if value.is_finite() && value >= 0.0 {
+            return Ok(());
+        }
+        Err(self.attribute(format!("{name} {value} is not finite and at least 0")))
+    }
+
     /// An error about something else that was given.
     pub(super) fn attribute(&self, problem: String) -> OperatorError {
         OperatorError::Attribute { operator: self.operator, problem }

@@ -29,10 +29,7 @@ impl Norm {
                 return Err(check.shapes(format!("{} is not as long as a row", weight.shape)));
             }
         }
-        if !self.epsilon.is_finite() || self.epsilon < 0.0 {
-            let problem = format!("epsilon {} is not finite and at least 0", self.epsilon);
-            return Err(check.attribute(problem));
-        }
+        check.not_negative("epsilon", self.epsilon)?;
         Ok(check.plan(x, x.shape.elements()))
     }
 }

@@ -1,5 +1,7 @@
 //! What operators refuse, and in which words.
 
+mod training;
+
 use super::*;
 use crate::Layout;
 

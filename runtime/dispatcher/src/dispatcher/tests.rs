@@ -65,9 +65,9 @@ fn call(routes: &Arc<Routes>) -> HttpCall {
 /// deployed then is nobody's to call yet.
 #[tokio::test]
 async fn what_was_let_in_is_what_is_called_whatever_is_deployed_meanwhile() {
-    let House { store, models, functions, folder: _folder } = House::new().await;
+    let House { store, models, functions, kernels, folder: _folder } = House::new().await;
     let (then, now) = (routes(), store.catalog().routes());
-    let dispatcher = Dispatcher::new(store, models, functions);
+    let dispatcher = Dispatcher::new(store, models, functions, kernels);
     abandon(dispatcher.infer(inference("m", &then)));
     for target in ["m", "i"] {
         let absent = dispatcher.infer(inference(target, &now)).await.expect_err("not there");

@@ -157,7 +157,7 @@ pub(crate) struct VersionEntry {
     pub(super) live: bool,
 }
 
-/// The devices that compute models.
+/// What computes: models, and the tensors of functions.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct DeviceList {
     pub(super) devices: Vec<DeviceDescription>,

@@ -48,7 +48,7 @@ pub(super) fn operations() -> Vec<Operation> {
     let mut all = functions();
     all.extend(models());
     all.push(
-        Operation::get("/v1/devices", "listDevices", "What computes models")
+        Operation::get("/v1/devices", "listDevices", "What computes, and what is in use of it")
             .replies::<DeviceList>(200, "The devices."),
     );
     all

@@ -183,6 +183,9 @@ mod tests {
             lanes,
             engines: vec![],
             replicas: 0,
+            residents: vec![],
+            tensors: None,
+            down: None,
             worker: None,
         };
         let devices = [device(DeviceId::Cpu(0), 2), device(DeviceId::Cuda(1), 4)];

@@ -14,7 +14,6 @@ wasmtime::component::bindgen!({
 });
 
 pub(super) use self::quern::ml::gpu::{
-    Binary, Comparison, Description as GuestDescription, Dtype as GuestDtype, Error as GuestError,
-    Extreme, Logical, Operator as GuestOperator, Range as GuestRange, Reduction,
-    Scalar as GuestScalar, Unary, Usage as GuestUsage,
+    self as types, Description as GuestDescription, Dtype as GuestDtype, Error as GuestError,
+    Operator as GuestOperator, Usage as GuestUsage,
 };

@@ -1,36 +1,8 @@
-//! The way between operators, descriptions and errors of `quern:ml/gpu` and those of the catalogue.
-//! Decides only what is no value of the catalogue at all; the rest is the session's to refuse.
+//! The way between descriptions and errors of `quern:ml/gpu` and those of the catalogue.
 
-use quern_operators::{
-    ArgReduce, Binary, Clamp, Comparison, Description, Dtype, Extreme, Fill, Kernel, LaneError,
-    Logical, Norm, OpenError, Operator, Range, Reduce, Reduction, Scalar, SessionError, Shape,
-    Unary, View,
-};
+use quern_operators::{Description, Dtype, LaneError, OpenError, SessionError, Shape};
 
-use super::contract::{
-    self as guest, GuestDescription, GuestDtype, GuestError, GuestOperator, GuestRange, GuestScalar,
-};
-
-/// Writes the way from an enumeration of the guest to the catalogue's of the same cases.
-macro_rules! same_cases {
-    ($($way:ident $guest:ty => $host:ident: $($case:ident)*;)*) => {$(
-        fn $way(value: $guest) -> $host {
-            match value { $(<$guest>::$case => $host::$case,)* }
-        }
-    )*};
-}
-
-same_cases! {
-    dtype_to_host GuestDtype => Dtype: Bool Uint8 Int32 Int64 Fp16 Bf16 Fp32 Fp64;
-    unary guest::Unary => Unary:
-        Neg Abs Sign Square Relu Exp Log Sqrt Rsqrt Reciprocal Sin Cos Tanh Erf Sigmoid Silu Gelu
-        GeluTanh Floor Ceil Round Not;
-    binary guest::Binary => Binary: Add Sub Mul Div Pow Min Max;
-    comparison guest::Comparison => Comparison: Eq Ne Lt Le Gt Ge;
-    logical guest::Logical => Logical: And Or Xor;
-    reduction guest::Reduction => Reduction: Sum Mean Product Max Min Any All;
-    extreme guest::Extreme => Extreme: Max Min;
-}
+use super::contract::{GuestDescription, GuestDtype, GuestError};
 
 fn dtype_to_guest(dtype: Dtype) -> GuestDtype {
     match dtype {
@@ -45,82 +17,16 @@ fn dtype_to_guest(dtype: Dtype) -> GuestDtype {
     }
 }
 
-fn scalar(value: GuestScalar) -> Scalar {
-    match value {
-        GuestScalar::Bool(value) => Scalar::Bool(value),
-        GuestScalar::Int(value) => Scalar::Int(value),
-        GuestScalar::Float(value) => Scalar::Float(value),
-    }
-}
-
-fn range(GuestRange { start, end, step }: GuestRange) -> Range {
-    Range { start, end, step }
-}
-
-fn shape(dims: &[u64]) -> Result<Shape, String> {
-    Shape::new(dims).map_err(|error| error.to_string())
-}
-
 /// A description of a guest; otherwise what is wrong with it.
 pub(super) fn description_to_host(description: &GuestDescription) -> Result<Description, String> {
-    Ok(Description::new(dtype_to_host(description.dtype), shape(&description.shape)?))
+    let shape = Shape::new(&description.shape).map_err(|error| error.to_string())?;
+    Ok(Description::new(description.dtype.into(), shape))
 }
 
 /// A description for a guest.
 pub(super) fn description_to_guest(description: &Description) -> GuestDescription {
     let dtype = dtype_to_guest(description.dtype);
     GuestDescription { dtype, shape: description.shape.dims().to_vec() }
-}
-
-/// An operator of a guest; refused if it names a shape that is none.
-pub(super) fn operator_to_host(operator: GuestOperator) -> Result<Operator, GuestError> {
-    let shaped = |operator: &str, dims: &[u64]| {
-        shape(dims).map_err(|problem| GuestError::Invalid(format!("{operator}: {problem}")))
-    };
-    let kernel = match operator {
-        GuestOperator::Permute(axes) => return Ok(View::Permute(axes).into()),
-        GuestOperator::Reshape(dims) => return Ok(View::Reshape(shaped("reshape", &dims)?).into()),
-        GuestOperator::Broadcast(dims) => {
-            return Ok(View::Broadcast(shaped("broadcast", &dims)?).into());
-        }
-        GuestOperator::Slice(ranges) => {
-            return Ok(View::Slice(ranges.into_iter().map(range).collect()).into());
-        }
-        GuestOperator::Fill(fill) => Kernel::Fill(Fill {
-            dtype: dtype_to_host(fill.description.dtype),
-            shape: shaped("fill", &fill.description.shape)?,
-            value: scalar(fill.value),
-        }),
-        GuestOperator::Copy => Kernel::Copy,
-        GuestOperator::Cast(dtype) => Kernel::Cast(dtype_to_host(dtype)),
-        GuestOperator::Unary(function) => Kernel::Unary(unary(function)),
-        GuestOperator::Binary(function) => Kernel::Binary(binary(function)),
-        GuestOperator::Compare(how) => Kernel::Compare(comparison(how)),
-        GuestOperator::Logical(function) => Kernel::Logical(logical(function)),
-        GuestOperator::Where => Kernel::Where,
-        GuestOperator::Clamp(bounds) => {
-            Kernel::Clamp(Clamp { min: bounds.min.map(scalar), max: bounds.max.map(scalar) })
-        }
-        GuestOperator::Reduce(reduce) => Kernel::Reduce(Reduce {
-            function: reduction(reduce.function),
-            axes: reduce.axes,
-            keep: reduce.keep,
-        }),
-        GuestOperator::ArgReduce(reduce) => Kernel::ArgReduce(ArgReduce {
-            extreme: extreme(reduce.extreme),
-            axis: reduce.axis,
-            keep: reduce.keep,
-        }),
-        GuestOperator::Matmul => Kernel::Matmul,
-        GuestOperator::Softmax => Kernel::Softmax,
-        GuestOperator::LogSoftmax => Kernel::LogSoftmax,
-        GuestOperator::LayerNorm(norm) => Kernel::LayerNorm(Norm { epsilon: norm.epsilon }),
-        GuestOperator::RmsNorm(norm) => Kernel::RmsNorm(Norm { epsilon: norm.epsilon }),
-        GuestOperator::Concat(axis) => Kernel::Concat(axis),
-        GuestOperator::Gather(axis) => Kernel::Gather(axis),
-        GuestOperator::ScatterAdd(axis) => Kernel::ScatterAdd(axis),
-    };
-    Ok(kernel.into())
 }
 
 /// What a session refuses, for the guest that asked.
@@ -159,7 +65,7 @@ pub(super) fn open_error(error: &OpenError) -> GuestError {
 
 #[cfg(test)]
 mod tests {
-    use quern_operators::TensorId;
+    use quern_operators::{Kernel, TensorId};
 
     use super::*;
 
@@ -214,16 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_shape_is_refused_with_the_operator() {
-        let refused = operator_to_host(GuestOperator::Reshape(vec![1; 9]));
-        let Err(GuestError::Invalid(problem)) = refused else { panic!("refused") };
-        assert_eq!(problem, "reshape: 9 dimensions are more than 8");
-    }
-
-    #[test]
     fn element_types_survive_the_way_there_and_back() {
         for dtype in Dtype::ALL {
-            assert_eq!(dtype_to_host(dtype_to_guest(dtype)), dtype);
+            assert_eq!(Dtype::from(dtype_to_guest(dtype)), dtype);
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::function::Guest;
 
 /// The guest's inputs.
-const X: [f64; 6] = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0];
+pub(crate) const X: [f64; 6] = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0];
 const SMALL: [f64; 3] = [0.75, 2.5, 4.0];
 /// The standard normal distribution and the error function there, to ten digits.
 const NORMAL: [f64; 3] = [0.773_372_647_6, 0.993_790_334_7, 0.999_968_328_8];
@@ -19,16 +19,16 @@ fn of_small(function: impl Fn(f64) -> f64) -> Value {
     fp32(&[3], &SMALL.map(function))
 }
 
-fn fp32(shape: &[u64], values: &[f64]) -> Value {
+pub(crate) fn fp32(shape: &[u64], values: &[f64]) -> Value {
     json!({ "dtype": "FP32", "shape": shape, "values": values })
 }
 
-fn truths(shape: &[u64], values: &[u8]) -> Value {
+pub(crate) fn truths(shape: &[u64], values: &[u8]) -> Value {
     let values: Vec<_> = values.iter().map(|value| *value == 1).collect();
     json!({ "dtype": "BOOL", "shape": shape, "values": values })
 }
 
-fn int64(shape: &[u64], values: &[i64]) -> Value {
+pub(crate) fn int64(shape: &[u64], values: &[i64]) -> Value {
     json!({ "dtype": "INT64", "shape": shape, "values": values })
 }
 
@@ -162,16 +162,21 @@ fn agree(actual: &Value, expected: &Value) -> bool {
     }
 }
 
-#[tokio::test]
-async fn every_operator_is_that_of_its_name() {
+/// Has the guest compute each, and compares.
+pub(crate) async fn assert_computed(cases: &[(&str, Value)]) {
     let guest = Guest::new();
-    for (name, expected) in [views(), unary(), pairs(), reductions(), others()].concat() {
+    for (name, expected) in cases {
         let actual = guest.ok(&format!("operator/{name}")).await;
         for part in ["dtype", "shape", "values"] {
             assert!(agree(&actual[part], &expected[part]), "{name}: {actual}, not {expected}");
         }
     }
     assert_eq!(guest.kernels.held_bytes(), 0);
+}
+
+#[tokio::test]
+async fn every_operator_is_that_of_its_name() {
+    assert_computed(&[views(), unary(), pairs(), reductions(), others()].concat()).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Request;
+use bytes::Bytes;
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use quern_sandbox::{Function, HttpFunction, Report, Sandbox, SandboxConfig, Services};
 use quern_types::{
@@ -48,9 +49,17 @@ impl Guest {
 
     /// A guest of this specification, on a node whose operator allows so much of the device.
     pub(crate) fn with(spec: &FunctionSpec, ceiling: ByteSize, patience: Patience) -> Self {
-        let guests =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/guests/wasm32-wasip2/release");
-        let path = PathBuf::from(guests).join("tensors.wasm");
+        Self::of("guests/wasm32-wasip2/release/tensors.wasm", spec, ceiling, patience)
+    }
+
+    /// Another component, by its file in the folder of what is built.
+    pub(crate) fn built(file: &str) -> Self {
+        Self::of(file, &granting(ByteSize::mib(64)), GpuGrant::CEILING, Patience::Prompt)
+    }
+
+    fn of(file: &str, spec: &FunctionSpec, ceiling: ByteSize, patience: Patience) -> Self {
+        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target");
+        let path = PathBuf::from(target).join(file);
         let component = std::fs::read(&path)
             .unwrap_or_else(|error| panic!("{}: {error}; `make guests` builds it", path.display()));
         let folder = TempDir::new().expect("a folder");
@@ -83,18 +92,36 @@ impl Guest {
         patience: Duration,
         path: &str,
     ) -> (Result<Value, InvokeError>, Report) {
+        let (answer, report) = self.send(Method::GET, patience, path).await;
+        let json = |answer: Response<Bytes>| serde_json::from_slice(answer.body()).expect("JSON");
+        (answer.map(json), report)
+    }
+
+    /// The whole answer to a request of another method.
+    pub(crate) async fn post(&self, path: &str) -> Response<Bytes> {
+        self.send(Method::POST, PATIENCE, path).await.0.expect(path)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        patience: Duration,
+        path: &str,
+    ) -> (Result<Response<Bytes>, InvokeError>, Report) {
         let id: InvocationId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
         let deadline = Deadline::after(Instant::now(), patience);
         let (tenant, priority, trace) = Default::default();
         let call = Call { id, tenant, deadline, priority, trace, settings: None };
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
-        let request = Request::get(format!("http://host/{path}")).body(body).expect("a request");
+        let request = Request::builder().method(method).uri(format!("http://host/{path}"));
+        let request = request.body(body).expect("a request");
         let (sender, reported) = tokio::sync::oneshot::channel::<Report>();
         let deliver = move |report| drop(sender.send(report));
         let answer = match self.function.call(call, request, deliver).await {
             Ok(response) => {
-                let body = response.into_body().collect().await.expect("all of it").to_bytes();
-                Ok(serde_json::from_slice(&body).expect("JSON"))
+                let (head, body) = response.into_parts();
+                let body = body.collect().await.expect("all of it").to_bytes();
+                Ok(Response::from_parts(head, body))
             }
             Err(error) => Err(error),
         };

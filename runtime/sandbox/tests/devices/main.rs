@@ -6,6 +6,9 @@ mod support;
 
 mod catalogue;
 mod function;
+mod gradients;
 mod kernels;
 mod limits;
 mod refusals;
+mod trained;
+mod training;

@@ -194,8 +194,30 @@ pub(crate) struct ListedDevice {
     pub(crate) name: String,
     pub(crate) lanes: u64,
     pub(crate) replicas: u64,
+    pub(crate) residents: Vec<ListedResident>,
+    pub(crate) tensors: Option<ListedTensors>,
+    pub(crate) down: Option<String>,
     pub(crate) engines: Vec<ListedEngine>,
     pub(crate) worker: Option<ListedWorker>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedResident {
+    pub(crate) tenant: String,
+    pub(crate) model: String,
+    pub(crate) version: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedTensors {
+    pub(crate) memory_bytes: u64,
+    pub(crate) tenant_memory_bytes: u64,
+    pub(crate) leased_bytes: u64,
+    pub(crate) held_bytes: u64,
+    pub(crate) lanes: u64,
+    pub(crate) sessions: u64,
+    pub(crate) max_sessions: u64,
+    pub(crate) waiting: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -55,8 +55,10 @@ macro_rules! section {
 pub(super) use section;
 
 mod background;
+mod devices;
 mod tenants;
 pub(crate) use background::{Background, Webhooks};
+pub(crate) use devices::Devices;
 pub(crate) use tenants::Tenants;
 
 section! {

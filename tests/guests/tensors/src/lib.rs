@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod faults;
+mod training;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,13 +17,13 @@ quern_sdk::http!(drive);
 
 type Outcome = Result<Value, gpu::Error>;
 
-fn drive(request: Request) -> Result<Response, Error> {
+fn drive(mut request: Request) -> Result<Response, Error> {
     let number = |name: &str, default: u64| match request.query(name) {
         Some(text) => text.parse().map_err(|_| Error::invalid_input(format!("{name} = {text}"))),
         None => Ok(default),
     };
-    let path = request.path().trim_start_matches('/');
-    let outcome = match path {
+    let path = request.path().trim_start_matches('/').to_owned();
+    let outcome = match &path[..] {
         "layer" => layer(),
         "device" => Session::open().map(|session| json!(session.device())),
         "upload" => upload(number("bytes", 4)?),
@@ -30,6 +31,7 @@ fn drive(request: Request) -> Result<Response, Error> {
         "work" => work(number("size", 256)?, number("times", 1)?),
         "requests" => Ok(json!(count_requests())),
         "keep" => keep(),
+        "hold" => return hold(&mut request),
         "trap" => trap(number("bytes", 1 << 20)?),
         path => match path.split_once('/') {
             Some(("operator", name)) => operator(name),
@@ -57,7 +59,8 @@ fn layer() -> Outcome {
 
 fn operator(name: &str) -> Outcome {
     let session = Session::open()?;
-    match catalogue::run(name, &session) {
+    let result = catalogue::run(name, &session).or_else(|| training::run(name, &session));
+    match result {
         Some(result) => describe(&result?),
         None => Ok(Value::Null),
     }
@@ -120,6 +123,15 @@ fn keep() -> Outcome {
     let session = Session::open()?;
     std::mem::forget(session.full([1_024], 1u8)?);
     Ok(json!(count_requests()))
+}
+
+/// Has a session and a tensor until the end of the request's body, which it answers with.
+fn hold(request: &mut Request) -> Result<Response, Error> {
+    let session = Session::open()?;
+    let held = session.full([1_024], 1u8)?;
+    let body = request.body().read_whole(1_024)?;
+    let sum = held.sum_all()?.item::<i64>()?;
+    Response::json(&json!({ "ok": sum, "body": String::from_utf8_lossy(&body) }))
 }
 
 /// Ends in the middle of it.

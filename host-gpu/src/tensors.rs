@@ -1,0 +1,172 @@
+//! Device tensors for functions: devices whose lanes are threads, each of which computes for the
+//! sessions given to it, in turns. Which session is given to which lane, and what it may use, is
+//! decided elsewhere.
+
+mod account;
+mod command;
+mod lane;
+mod session;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+use std::{
+    any::Any,
+    io,
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock},
+    thread::{self, JoinHandle},
+};
+
+use quern_kernels::{CpuDevice, CpuDeviceError, Device, Ledger};
+use quern_operators::{KernelSession, LaneError, SessionLimits};
+use quern_types::{DeviceId, TenantId};
+
+pub use account::Account;
+use command::Held;
+pub use lane::LaneStatus;
+use lane::{Entry, Failure, Lane};
+use session::LaneSession;
+
+/// How a device computes tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TensorConfig {
+    /// Lanes: operators of different sessions that are computed at the same time.
+    pub lanes: NonZeroUsize,
+    /// Operations of one operator, as its plan counts them; more are refused.
+    pub work: u64,
+    /// Tensors that a session has at a time.
+    pub tensors: usize,
+    /// Whether a short operator may be computed on the thread that asks for it, if the lane is
+    /// idle: not where the device makes that thread wait.
+    pub on_the_spot: bool,
+}
+
+/// A device for tensors. Dropping it ends all its sessions, and waits for what is computed.
+pub struct TensorDevice {
+    id: DeviceId,
+    name: Arc<str>,
+    config: TensorConfig,
+    device: Box<dyn Device>,
+    lanes: Vec<Arc<Lane>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What a session is opened with.
+pub struct Opening {
+    /// The lane, from 0.
+    pub lane: usize,
+    /// Whose session it is.
+    pub tenant: TenantId,
+    /// How it counts where sessions take turns, in thousandths.
+    pub share_milli: u32,
+    /// Memory of all its tensors.
+    pub bytes: u64,
+    /// What its tenant has used.
+    pub account: Arc<Account>,
+    /// Dropped once all that the session had is given back.
+    pub lease: Box<dyn Any + Send>,
+}
+
+/// Why tensors can't be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorDeviceError {
+    /// The device does not start.
+    #[error(transparent)]
+    Cpu(#[from] CpuDeviceError),
+    /// The system gives no threads.
+    #[error("can't start the threads of {lanes} lanes for tensors: {error}")]
+    Threads {
+        /// How many were asked for.
+        lanes: NonZeroUsize,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl TensorDevice {
+    /// The host's processors, of which an operator uses up to so many at a time.
+    pub fn cpu(threads: NonZeroUsize, config: TensorConfig) -> Result<Self, TensorDeviceError> {
+        Self::start(crate::cpu::ID, Box::new(CpuDevice::new(threads)?), config)
+    }
+
+    /// A device, with a thread for each lane.
+    pub fn start(
+        id: DeviceId,
+        device: Box<dyn Device>,
+        config: TensorConfig,
+    ) -> Result<Self, TensorDeviceError> {
+        let (lanes, threads) = (Vec::new(), Vec::new());
+        let name = id.to_string().into();
+        let mut started = Self { id, name, config, device, lanes, threads };
+        for number in 0..config.lanes.get() {
+            let lane = Arc::new(Lane::default());
+            let works = Arc::clone(&lane);
+            let thread = thread::Builder::new().name(format!("tensors-{number}"));
+            let thread = thread.spawn(move || works.work());
+            let no_thread = |error| TensorDeviceError::Threads { lanes: config.lanes, error };
+            started.threads.push(thread.map_err(no_thread)?);
+            started.lanes.push(lane);
+        }
+        Ok(started)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> DeviceId {
+        self.id
+    }
+
+    /// How many lanes it has.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Memory that its sessions hold, in use or kept for their next tensors.
+    pub fn held_bytes(&self) -> u64 {
+        self.device.held_bytes()
+    }
+
+    /// What its lanes are doing.
+    pub fn status(&self) -> Vec<LaneStatus> {
+        self.lanes.iter().map(|lane| lane.status()).collect()
+    }
+
+    /// A session on a lane.
+    pub fn open(&self, opening: Opening) -> Result<Box<dyn KernelSession>, LaneError> {
+        let Opening { lane, tenant, share_milli, bytes, account, lease } = opening;
+        let no_lane = || LaneError::Lost { reason: format!("it has no lane {lane}") };
+        let lane = Arc::clone(self.lanes.get(lane).ok_or_else(no_lane)?);
+        let failure: Failure = Arc::new(OnceLock::new());
+        let held = Held { computer: self.device.open(bytes)?, lease };
+        let key = lane.enter(Entry {
+            tenant,
+            share_milli,
+            held,
+            account: Arc::clone(&account),
+            failure: Arc::clone(&failure),
+        })?;
+        let TensorConfig { work, tensors, on_the_spot, .. } = self.config;
+        Ok(Box::new(LaneSession {
+            device: Arc::clone(&self.name),
+            ledger: Ledger::new(SessionLimits { bytes, tensors, work }),
+            lane,
+            key,
+            failure,
+            account,
+            noted_bytes: 0,
+            most_bytes: 0,
+            on_the_spot,
+        }))
+    }
+}
+
+impl Drop for TensorDevice {
+    fn drop(&mut self) {
+        self.lanes.iter().for_each(|lane| lane.close());
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a lane's thread panicked");
+            }
+        }
+    }
+}

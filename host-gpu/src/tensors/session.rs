@@ -1,0 +1,190 @@
+//! A session of a function on a lane: plans and counts where it is asked, and leaves computing to
+//! the lane. Never blocks.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use quern_kernels::{HostBuffer, Ledger, Planned, Step};
+use quern_operators::{
+    Description, Kernel, KernelSession, LaneError, Operator, SessionError, TensorId, Usage,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    account::Account,
+    command::Command,
+    lane::{Failure, Lane},
+    turns::SessionKey,
+};
+
+/// Work that is done where it is asked for, if the lane is idle: mostly some microseconds, less than
+/// it takes to hand it to another thread and to be woken by that; 160 µs where each element takes
+/// 20 ns, as with the slowest functions of FP64.
+const SPOT_WORK: u64 = 1 << 13;
+
+/// The same of products of matrices, where a multiplication costs a hundredth of what an element
+/// does elsewhere.
+const SPOT_PRODUCTS: u64 = 1 << 19;
+
+/// Elements that are read where it is asked for them.
+const SPOT_ELEMENTS: u64 = 1 << 15;
+
+/// Tensors of a function, computed by a lane.
+pub(super) struct LaneSession {
+    pub(super) device: Arc<str>,
+    pub(super) ledger: Ledger,
+    pub(super) lane: Arc<Lane>,
+    pub(super) key: SessionKey,
+    pub(super) failure: Failure,
+    pub(super) account: Arc<Account>,
+    /// What the account was last told.
+    pub(super) noted_bytes: u64,
+    /// The most that it was ever told: the device may hold as much, for the next tensors.
+    pub(super) most_bytes: u64,
+    /// Whether callers may compute.
+    pub(super) on_the_spot: bool,
+}
+
+impl LaneSession {
+    fn check(&self) -> Result<(), SessionError> {
+        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone().into()))
+    }
+
+    /// Tells the account what there is by now.
+    fn note(&mut self) {
+        let now_bytes = self.ledger.usage().bytes;
+        self.account.used(self.noted_bytes, now_bytes);
+        self.noted_bytes = now_bytes;
+        self.most_bytes = self.most_bytes.max(now_bytes);
+    }
+
+    /// What was asked for is under way, or has failed: then its tensors don't come to be.
+    fn commit(&mut self, tensors: &[TensorId]) -> Result<(), SessionError> {
+        if self.failure.get().is_some() {
+            for tensor in tensors {
+                self.give_up(*tensor)?;
+            }
+        }
+        self.note();
+        self.check()
+    }
+
+    fn give_up(&mut self, tensor: TensorId) -> Result<(), SessionError> {
+        if let Some((buffer, bytes)) = self.ledger.release(tensor)? {
+            self.lane.free(self.key, buffer, bytes);
+        }
+        Ok(())
+    }
+
+    /// What the lane may still have to free when an upload begins, so that all of it together is
+    /// within the budget.
+    fn most_owed(&self, used_bytes: u64) -> u64 {
+        self.ledger.limits().bytes.saturating_sub(used_bytes)
+    }
+}
+
+impl KernelSession for LaneSession {
+    fn device(&self) -> &str {
+        &self.device
+    }
+
+    fn room(&mut self, upload_bytes: u64) -> Option<BoxFuture<'static, ()>> {
+        let owed_bytes = match upload_bytes {
+            0 => u64::MAX,
+            bytes => self.most_owed(self.ledger.usage().bytes.saturating_add(bytes)),
+        };
+        let told = self.lane.room(self.key, owed_bytes)?;
+        Some(Box::pin(async {
+            // There is room as well once the session has ended.
+            _ = told.await;
+        }))
+    }
+
+    fn upload(
+        &mut self,
+        description: Description,
+        elements: &[u8],
+    ) -> Result<TensorId, SessionError> {
+        self.check()?;
+        let (buffer, tensor) = self.ledger.upload(description, elements)?;
+        let owed_bytes = self.lane.owed_bytes(self.key);
+        let fits = owed_bytes <= self.most_owed(self.ledger.usage().bytes);
+        // Nothing that waits knows the buffer, so that it need not wait for that.
+        if !fits || !self.lane.write_early(self.key, buffer, elements) {
+            match HostBuffer::of(elements) {
+                Ok(copy) => self.lane.submit(self.key, Command::Write(buffer, copy), false),
+                Err(error) => _ = self.failure.set(error),
+            }
+        }
+        self.commit(&[tensor])?;
+        Ok(tensor)
+    }
+
+    fn run(
+        &mut self,
+        operator: &Operator,
+        inputs: &[TensorId],
+    ) -> Result<Vec<TensorId>, SessionError> {
+        self.check()?;
+        let Planned { step, outputs } = self.ledger.run(operator, inputs)?;
+        let Some(step) = step else { return Ok(outputs) };
+        let here = self.on_the_spot && is_short(&step);
+        self.lane.submit(self.key, Command::Execute(Box::new(step)), here);
+        self.commit(&outputs)?;
+        Ok(outputs)
+    }
+
+    fn read(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Vec<u8>, SessionError>> {
+        let operand = match self.check().and_then(|()| self.ledger.operand(tensor)) {
+            Ok(operand) => operand,
+            Err(error) => return Box::pin(async { Err(error) }),
+        };
+        let here = self.on_the_spot && operand.description().shape.elements() <= SPOT_ELEMENTS;
+        let (reply, answer) = oneshot::channel();
+        self.lane.submit(self.key, Command::Read(operand, reply), here);
+        Box::pin(async { Ok(answer.await.unwrap_or_else(|_| Err(dropped()))?) })
+    }
+
+    fn finish(&mut self) -> BoxFuture<'static, Result<(), SessionError>> {
+        if let Err(error) = self.check() {
+            return Box::pin(async { Err(error) });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.lane.submit(self.key, Command::Finish(reply), self.on_the_spot);
+        Box::pin(async { Ok(answer.await.unwrap_or_else(|_| Err(dropped()))?) })
+    }
+
+    fn describe(&self, tensor: TensorId) -> Result<Description, SessionError> {
+        Ok(self.ledger.operand(tensor)?.description())
+    }
+
+    fn release(&mut self, tensor: TensorId) -> Result<(), SessionError> {
+        self.give_up(tensor)?;
+        self.note();
+        Ok(())
+    }
+
+    fn usage(&self) -> Usage {
+        self.ledger.usage()
+    }
+}
+
+impl Drop for LaneSession {
+    fn drop(&mut self) {
+        self.account.used(self.noted_bytes, 0);
+        self.lane.leave(self.key, self.most_bytes);
+    }
+}
+
+/// Whether handing a step to another thread would take longer than it does.
+fn is_short(step: &Step) -> bool {
+    let most = match step.kernel() {
+        Kernel::Matmul => SPOT_PRODUCTS,
+        _ => SPOT_WORK,
+    };
+    step.work() <= most
+}
+
+fn dropped() -> LaneError {
+    LaneError::Lost { reason: "the session has ended".to_owned() }
+}

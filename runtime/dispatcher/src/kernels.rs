@@ -1,0 +1,191 @@
+//! Device tensors of functions: asks the scheduler for a place, opens the session there, and knows
+//! who uses how much. Never computes, and never decides who gets what.
+
+mod accounts;
+mod collector;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use prometheus::{IntCounterVec, Opts, Registry};
+use quern_host_gpu::{Opening, TensorDevice};
+use quern_operators::{KernelCalls, KernelSession, OpenError, SessionRequest};
+use quern_scheduler::{LeaseAction, LeaseEvent, LeaseId, LeaseRefusal, LeasedDevice, Leases};
+use quern_types::{ByteSize, DeviceId, TenantId, TensorDescription};
+
+use accounts::Accounts;
+use collector::KernelsCollector;
+
+/// Why a session may be refused.
+const REFUSALS: [&str; 5] = ["too-large", "tenant", "memory", "sessions", "lost"];
+
+/// What functions may have of each device for tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelsConfig {
+    /// Memory of all sessions together.
+    pub memory: ByteSize,
+    /// Memory of the sessions of one tenant.
+    pub tenant_memory: ByteSize,
+    /// Sessions at a time.
+    pub sessions: usize,
+}
+
+impl Default for KernelsConfig {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mib(1 << 10),
+            tenant_memory: ByteSize::mib(1 << 10),
+            sessions: 1_024,
+        }
+    }
+}
+
+/// The devices of this node, for the tensors of functions.
+pub struct Kernels {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    devices: Vec<TensorDevice>,
+    leases: Arc<Mutex<Leases>>,
+    next: AtomicU64,
+    accounts: Accounts,
+    refused: IntCounterVec,
+}
+
+/// A lease, given back with its drop. A lane may be what drops it, so that it keeps no device.
+struct Lease {
+    id: LeaseId,
+    leases: Arc<Mutex<Leases>>,
+}
+
+impl Kernels {
+    /// These devices, nothing of which is in use.
+    pub fn new(
+        config: KernelsConfig,
+        devices: Vec<TensorDevice>,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let leased = devices.iter().map(|device| LeasedDevice {
+            id: device.id(),
+            memory_bytes: config.memory.0,
+            tenant_bytes: config.tenant_memory.0.min(config.memory.0),
+            sessions: config.sessions,
+            lanes: device.lanes(),
+        });
+        let refused = IntCounterVec::new(
+            Opts::new("quern_device_refused_sessions_total", "Sessions of tensors refused"),
+            &["reason"],
+        )?;
+        for reason in REFUSALS {
+            refused.with_label_values(&[reason]);
+        }
+        registry.register(Box::new(refused.clone()))?;
+        let leases = Arc::new(Mutex::new(Leases::new(leased)));
+        let (next, accounts) = (AtomicU64::new(0), Accounts::default());
+        let shared = Arc::new(Shared { devices, leases, next, accounts, refused });
+        registry.register(Box::new(KernelsCollector::new(Arc::downgrade(&shared))?))?;
+        Ok(Self { shared })
+    }
+
+    /// What a device has for tensors; none: nothing.
+    pub(crate) fn describe(&self, id: DeviceId) -> Option<TensorDescription> {
+        let device = self.shared.devices.iter().find(|device| device.id() == id)?;
+        let leases = self.shared.leases();
+        let leased = leases.leased().find(|leased| leased.device.id == id)?;
+        drop(leases);
+        Some(TensorDescription {
+            memory_bytes: leased.device.memory_bytes,
+            tenant_memory_bytes: leased.device.tenant_bytes,
+            leased_bytes: leased.bytes,
+            held_bytes: device.held_bytes(),
+            lanes: device.lanes(),
+            sessions: leased.leases,
+            max_sessions: leased.device.sessions,
+            waiting: device.status().iter().map(|lane| lane.waiting).sum(),
+        })
+    }
+
+    /// Forgets what was counted of tenants that have no function.
+    pub(crate) fn sweep(&self, exists: impl Fn(&TenantId) -> bool) {
+        self.shared.accounts.retain(exists);
+    }
+}
+
+impl KernelCalls for Kernels {
+    fn open(
+        &self,
+        request: SessionRequest,
+    ) -> BoxFuture<'static, Result<Box<dyn KernelSession>, OpenError>> {
+        let opened = self.shared.open(&request);
+        if let Err((reason, error)) = &opened {
+            self.shared.refused.with_label_values(&[*reason]).inc();
+            let SessionRequest { tenant, function, .. } = &request;
+            tracing::debug!(%tenant, %function, %error, "no session of a device");
+        }
+        futures::future::ready(opened.map_err(|(_, error)| error)).boxed()
+    }
+}
+
+impl Shared {
+    /// A session, or why there is none, also as metrics call it.
+    fn open(
+        &self,
+        request: &SessionRequest,
+    ) -> Result<Box<dyn KernelSession>, (&'static str, OpenError)> {
+        let bytes = request.memory_bytes;
+        let share_milli = request.share_milli.max(1);
+        let id = LeaseId(self.next.fetch_add(1, Relaxed));
+        let tenant = request.tenant.clone();
+        let asked = LeaseEvent::Request { lease: id, tenant, bytes, share_milli };
+        let (device, lane) = match self.leases().step(asked) {
+            Some(LeaseAction::Grant { device, lane }) => (device, lane),
+            Some(LeaseAction::Refuse(refusal)) => return Err(refused(bytes, refusal)),
+            None => return Err(refused(bytes, LeaseRefusal::TooLarge { most_bytes: 0 })),
+        };
+        let lease = Box::new(Lease { id, leases: Arc::clone(&self.leases) });
+        let named = self.devices.iter().find(|named| named.id() == device);
+        let named = named.expect("what is leased are these devices");
+        let tenant = request.tenant.clone();
+        let account = self.accounts.of(&tenant, device);
+        let opening = Opening { lane, tenant, share_milli, bytes, account, lease };
+        named
+            .open(opening)
+            .map_err(|error| ("lost", OpenError::Lost { device: device.to_string(), error }))
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        lock(&self.leases)
+    }
+}
+
+fn lock(leases: &Mutex<Leases>) -> MutexGuard<'_, Leases> {
+    leases.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let released = lock(&self.leases).step(LeaseEvent::Release { lease: self.id });
+        debug_assert_eq!(released, None, "there is nothing to do about it");
+    }
+}
+
+/// What is said of a refusal, and as what it is counted.
+fn refused(needed: u64, refusal: LeaseRefusal) -> (&'static str, OpenError) {
+    match refusal {
+        LeaseRefusal::TooLarge { most_bytes: most } => {
+            ("too-large", OpenError::NoDevice { needed, most })
+        }
+        LeaseRefusal::Tenant { left_bytes: left, limit_bytes: limit } => {
+            ("tenant", OpenError::Budget { needed, left, limit })
+        }
+        LeaseRefusal::Memory { left_bytes: left } => ("memory", OpenError::Busy { needed, left }),
+        LeaseRefusal::Sessions { limit } => ("sessions", OpenError::Sessions { limit }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

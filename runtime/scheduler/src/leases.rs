@@ -1,0 +1,265 @@
+//! Which device a session of tensors gets, which lane of it, and whether it gets one at all. Never
+//! gives out more memory than there is, to all together or to one tenant.
+
+use std::collections::BTreeMap;
+
+use quern_types::{DeviceId, TenantId};
+
+/// What a device has for sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeasedDevice {
+    /// Its id.
+    pub id: DeviceId,
+    /// Memory for all sessions together.
+    pub memory_bytes: u64,
+    /// Memory for the sessions of one tenant.
+    pub tenant_bytes: u64,
+    /// Sessions that it has at a time.
+    pub sessions: usize,
+    /// Lanes, which compute at the same time.
+    pub lanes: usize,
+}
+
+/// Names a lease; the caller never uses one again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub u64);
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseEvent {
+    /// Somebody asks for memory of a device.
+    Request {
+        /// What the lease would be called.
+        lease: LeaseId,
+        /// Whose budget it is.
+        tenant: TenantId,
+        /// Memory, in bytes.
+        bytes: u64,
+        /// Weight beside the others of a lane, in thousandths.
+        share_milli: u32,
+    },
+    /// All memory of a lease is free again. Without effect on one that there is not.
+    Release {
+        /// The lease.
+        lease: LeaseId,
+    },
+}
+
+/// What is to be done about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseAction {
+    /// It gets a place.
+    Grant {
+        /// The device.
+        device: DeviceId,
+        /// The lane, from 0.
+        lane: usize,
+    },
+    /// It gets none.
+    Refuse(LeaseRefusal),
+}
+
+/// Why a request gets no place, by the device that is nearest to having one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseRefusal {
+    /// No device has so much, or may give so much to a tenant, however little is in use.
+    TooLarge {
+        /// The most that could be had; 0: there is no device.
+        most_bytes: u64,
+    },
+    /// The tenant has used up its memory.
+    Tenant {
+        /// Memory that it has left on a device.
+        left_bytes: u64,
+        /// What it may have there.
+        limit_bytes: u64,
+    },
+    /// The devices are full.
+    Memory {
+        /// The most that one has left.
+        left_bytes: u64,
+    },
+    /// They have as many sessions as they may.
+    Sessions {
+        /// How many one may have.
+        limit: usize,
+    },
+}
+
+/// What is leased of one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leased {
+    /// The device.
+    pub device: LeasedDevice,
+    /// Memory that is leased.
+    pub bytes: u64,
+    /// Leases.
+    pub leases: usize,
+}
+
+/// All leases of all devices.
+#[derive(Debug, Clone)]
+pub struct Leases {
+    devices: Vec<Device>,
+    leases: BTreeMap<LeaseId, Lease>,
+}
+
+#[derive(Debug, Clone)]
+struct Device {
+    of: LeasedDevice,
+    bytes: u64,
+    leases: usize,
+    tenants: BTreeMap<TenantId, u64>,
+    /// The shares of each lane's leases.
+    lanes: Vec<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Lease {
+    tenant: TenantId,
+    bytes: u64,
+    share_milli: u32,
+    /// Where it is among the devices.
+    device: usize,
+    lane: usize,
+}
+
+impl Leases {
+    /// Nothing is leased of these devices. A GPU comes before a CPU, whatever their order.
+    pub fn new(devices: impl IntoIterator<Item = LeasedDevice>) -> Self {
+        let mut devices: Vec<_> = devices.into_iter().map(Device::new).collect();
+        devices.sort_by_key(|device| (matches!(device.of.id, DeviceId::Cpu(_)), device.of.id));
+        Self { devices, leases: BTreeMap::new() }
+    }
+
+    /// Takes in an event and says what to do about it, if it is a request.
+    #[must_use = "a lease that is granted stays until it is released"]
+    pub fn step(&mut self, event: LeaseEvent) -> Option<LeaseAction> {
+        match event {
+            LeaseEvent::Request { lease, tenant, bytes, share_milli } => {
+                let (device, lane) = match self.place(&tenant, bytes) {
+                    Ok(place) => place,
+                    Err(refusal) => return Some(LeaseAction::Refuse(refusal)),
+                };
+                let granted = Lease { tenant, bytes, share_milli, device, lane };
+                let device = &mut self.devices[device];
+                device.take(&granted);
+                self.leases.insert(lease, granted);
+                Some(LeaseAction::Grant { device: device.of.id, lane })
+            }
+            LeaseEvent::Release { lease } => {
+                if let Some(lease) = self.leases.remove(&lease) {
+                    self.devices[lease.device].give_back(&lease);
+                }
+                None
+            }
+        }
+    }
+
+    /// What is leased of each device.
+    pub fn leased(&self) -> impl Iterator<Item = Leased> + '_ {
+        self.devices.iter().map(|device| Leased {
+            device: device.of,
+            bytes: device.bytes,
+            leases: device.leases,
+        })
+    }
+
+    /// What each tenant that has leases has of each device.
+    pub fn of_tenants(&self) -> impl Iterator<Item = (DeviceId, &TenantId, u64)> + '_ {
+        self.devices.iter().flat_map(|device| {
+            device.tenants.iter().map(|(tenant, bytes)| (device.of.id, tenant, *bytes))
+        })
+    }
+
+    /// The place for a lease: GPUs first; of a kind the device that has the most memory left, and
+    /// the lane whose leases weigh least; the first where they are even.
+    fn place(&self, tenant: &TenantId, bytes: u64) -> Result<(usize, usize), LeaseRefusal> {
+        let mut refusal = LeaseRefusal::TooLarge { most_bytes: 0 };
+        let mut best: Option<(usize, (bool, u64))> = None;
+        for (place, device) in self.devices.iter().enumerate() {
+            match device.check(tenant, bytes) {
+                Ok(()) => {
+                    let is_gpu = matches!(device.of.id, DeviceId::Cuda(_));
+                    let rank = (is_gpu, device.left_bytes());
+                    if best.is_none_or(|(_, other)| rank > other) {
+                        best = Some((place, rank));
+                    }
+                }
+                Err(other) => refusal = refusal.nearest(other),
+            }
+        }
+        let (place, _) = best.ok_or(refusal)?;
+        let lanes = self.devices[place].lanes.iter().enumerate();
+        let lane = lanes.min_by_key(|(_, shares)| **shares).map_or(0, |(lane, _)| lane);
+        Ok((place, lane))
+    }
+}
+
+impl Device {
+    fn new(of: LeasedDevice) -> Self {
+        let lanes = vec![0; of.lanes.max(1)];
+        Self { of, bytes: 0, leases: 0, tenants: BTreeMap::new(), lanes }
+    }
+
+    fn left_bytes(&self) -> u64 {
+        self.of.memory_bytes - self.bytes
+    }
+
+    fn check(&self, tenant: &TenantId, bytes: u64) -> Result<(), LeaseRefusal> {
+        let most_bytes = self.of.memory_bytes.min(self.of.tenant_bytes);
+        if bytes > most_bytes {
+            return Err(LeaseRefusal::TooLarge { most_bytes });
+        }
+        let limit_bytes = self.of.tenant_bytes;
+        let has = self.tenants.get(tenant).copied().unwrap_or(0);
+        let left_bytes = limit_bytes - has;
+        if bytes > left_bytes {
+            return Err(LeaseRefusal::Tenant { left_bytes, limit_bytes });
+        }
+        let left_bytes = self.left_bytes();
+        if bytes > left_bytes {
+            return Err(LeaseRefusal::Memory { left_bytes });
+        }
+        match self.leases < self.of.sessions {
+            true => Ok(()),
+            false => Err(LeaseRefusal::Sessions { limit: self.of.sessions }),
+        }
+    }
+
+    fn take(&mut self, lease: &Lease) {
+        self.bytes += lease.bytes;
+        self.leases += 1;
+        *self.tenants.entry(lease.tenant.clone()).or_default() += lease.bytes;
+        self.lanes[lease.lane] += u64::from(lease.share_milli);
+    }
+
+    fn give_back(&mut self, lease: &Lease) {
+        self.bytes -= lease.bytes;
+        self.leases -= 1;
+        self.lanes[lease.lane] -= u64::from(lease.share_milli);
+        if let Some(bytes) = self.tenants.get_mut(&lease.tenant) {
+            *bytes -= lease.bytes;
+            if *bytes == 0 {
+                self.tenants.remove(&lease.tenant);
+            }
+        }
+    }
+}
+
+impl LeaseRefusal {
+    /// Of two devices' the one that tells best what would help: another time before less of one's
+    /// own before less at all; of the same kind the one that has more.
+    fn nearest(self, other: Self) -> Self {
+        let rank = |refusal: &Self| match *refusal {
+            Self::TooLarge { most_bytes } => (0, most_bytes),
+            Self::Tenant { left_bytes, .. } => (1, left_bytes),
+            Self::Memory { left_bytes } => (2, left_bytes),
+            Self::Sessions { limit } => (3, limit as u64),
+        };
+        if rank(&other) > rank(&self) { other } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests;

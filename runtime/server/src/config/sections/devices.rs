@@ -1,0 +1,76 @@
+//! What functions may use of devices. Counts nothing.
+
+use std::{io, num::NonZeroUsize};
+
+use quern_dispatcher::KernelsConfig;
+use quern_types::ByteSize;
+use serde::Deserialize;
+
+use super::{Count, OptionText, Section, Size, TIB, Written};
+use crate::machine;
+
+section! {
+    /// What functions may use of the devices for tensors of their own. So much is bounded; what it
+    /// takes is taken as they ask for it.
+    Devices in "devices" {
+        /// Memory for the tensors of all functions together, on each device; functions that find
+        /// none are refused. Not set: a quarter of the machine's or the container's memory, or 1 GiB
+        /// where the system does not tell that.
+        memory: Option<Size<1_048_576, TIB>> = None;
+        /// Memory for those of one tenant. Not set: all of it.
+        tenant_memory: Option<Size<65_536, TIB>> = None;
+        /// Functions that have tensors on a device at a time.
+        sessions: Count<1, 65_536> = Count(1_024);
+        /// Operators of different functions that the CPU computes at the same time. Not set: the
+        /// number of cores.
+        lanes: Option<Count<1, 1_024>> = None;
+        /// Threads that one operator may use, if it is large. Not set: the number of cores.
+        threads: Option<Count<1, 1_024>> = None;
+    }
+}
+
+impl Devices {
+    pub(crate) fn limits(&self) -> KernelsConfig {
+        let usual = KernelsConfig::default();
+        let quarter = || machine::memory().map_or(usual.memory, |memory| ByteSize(memory.0 / 4));
+        let memory = self.memory.map_or_else(quarter, |size| size.0);
+        KernelsConfig {
+            memory,
+            tenant_memory: self.tenant_memory.map_or(memory, |size| size.0),
+            sessions: usize::try_from(self.sessions.0).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Lanes and threads of the CPU: as given, or one for each core.
+    pub(crate) fn cpu(&self) -> io::Result<(NonZeroUsize, NonZeroUsize)> {
+        let cores = std::thread::available_parallelism()?;
+        let given = |count: Option<Count<1, 1_024>>| {
+            let count = count.and_then(|count| usize::try_from(count.0).ok());
+            count.and_then(NonZeroUsize::new).unwrap_or(cores)
+        };
+        Ok((given(self.lanes), given(self.threads)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_follows_what_is() {
+        let (devices, usual) = (Devices::default(), KernelsConfig::default());
+        let limits = devices.limits();
+        assert_eq!((limits.tenant_memory, limits.sessions), (limits.memory, usual.sessions));
+        let devices = Devices { memory: Some(Size(ByteSize::mib(64))), ..devices };
+        assert_eq!(devices.limits().tenant_memory, ByteSize::mib(64));
+        let devices = Devices {
+            tenant_memory: Some(Size(ByteSize::mib(8))),
+            lanes: Some(Count(3)),
+            ..devices
+        };
+        assert_eq!(devices.limits().tenant_memory, ByteSize::mib(8));
+        let (lanes, threads) = devices.cpu().expect("the system tells");
+        assert_eq!(lanes.get(), 3);
+        assert_eq!(threads, std::thread::available_parallelism().expect("the system tells"));
+    }
+}
