@@ -42,6 +42,7 @@ mod tenants;
 mod tls;
 mod traces;
 mod traffic;
+mod training;
 mod traps;
 mod worker;
 
@@ -62,5 +63,6 @@ const MODEL_CALLS: Guest = Guest::test("model-calls");
 const OUTBOUND: Guest = Guest::test("outbound");
 const STREAM_TOKENS: Guest = Guest::function("stream-tokens");
 const TENSORS: Guest = Guest::test("tensors");
+const TRAIN_DIGITS: Guest = Guest::function("train-digits");
 const UNKNOWN_IMPORT: Guest = Guest::test("unknown-import");
 const WRONG_OUTPUT: Guest = Guest::test("wrong-output");

@@ -43,7 +43,7 @@ fn row(columns: usize) -> Value {
 }
 
 /// The engines of this machine.
-async fn engines(server: &Server) -> Vec<String> {
+pub(crate) async fn engines(server: &Server) -> Vec<String> {
     let devices = server.get("/v1/devices").await.json();
     let engines = devices["devices"][0]["engines"].as_array().expect("a list");
     let (present, absent): (Vec<_>, Vec<_>) =
