@@ -308,7 +308,7 @@ fn results_are_described_before_anything_is_computed() {
 
 #[test]
 fn shapes_that_load_more_than_they_multiply_count_what_they_load() {
-    const SECOND: u64 = 1 << 37;
+    const LIMIT: u64 = 1 << 36;
     let half = |dims: &[u64]| tensor(Dtype::Fp16, dims);
     let side = 1 << 12;
     let attention = Attention { scale: None, causal: false };
@@ -321,7 +321,7 @@ fn shapes_that_load_more_than_they_multiply_count_what_they_load() {
     };
     let channels = half(&[1, 1 << 21, 1, 1]);
     let filters = half(&[1 << 21, 1, 1, 1]);
-    // In products alone each of these would be done in half a second, by far.
+    // In products alone each of these would be within the limit of servers.
     let cases = [
         (Kernel::Matmul, vec![half(&[side, 1, 1, side]), half(&[1, side, side, 1])]),
         (Kernel::Matmul, vec![half(&[1 << 22, 1, 1]), half(&[1 << 22, 1, 1])]),
@@ -343,14 +343,14 @@ fn shapes_that_load_more_than_they_multiply_count_what_they_load() {
     ];
     for (kernel, inputs) in cases {
         let work = kernel.plan(&inputs).expect("planned").work;
-        assert!(work >= SECOND / 2 + 1, "{}: {work}", kernel.name());
+        assert!(work > LIMIT, "{}: {work}", kernel.name());
     }
     // What multiplies in earnest counts little else.
     let square = half(&[side, side]);
     let work = Kernel::Matmul.plan(&[square, square]).expect("planned").work;
     assert!(work < side * side * side * 17 / 16, "{work}");
     let work = Kernel::Convolution(depthwise).plan(&[channels, filters]).expect("planned").work;
-    assert!(work <= SECOND / 2 + (1 << 28), "{work}");
+    assert!(work <= LIMIT + (1 << 28), "{work}");
 }
 
 #[test]
