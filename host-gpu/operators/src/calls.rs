@@ -105,6 +105,15 @@ pub enum OpenError {
         /// Bytes that its sessions may have together.
         limit: u64,
     },
+    /// The tenant has as many sessions as it may.
+    #[error(
+        "the tenant has {limit} sessions on the devices, its limit: end other sessions, or try \
+         again later"
+    )]
+    TenantSessions {
+        /// How many it may have on a device.
+        limit: usize,
+    },
     /// The devices are full of the sessions of others.
     #[error("the devices have no {needed} bytes left, {left} at most: try again later")]
     Busy {

@@ -5,6 +5,7 @@
 mod attention;
 mod check;
 mod convolution;
+mod cost;
 mod cross_entropy;
 mod distances;
 mod elementwise;
@@ -156,7 +157,8 @@ pub struct Plan {
     pub inputs: Vec<Shape>,
     /// What comes out.
     pub outputs: Vec<Description>,
-    /// Elements touched, or multiplied and added: what its time grows with.
+    /// Elements touched, or multiplied and added: what its time grows with. Products of matrices
+    /// count what they load, too.
     pub work: u64,
 }
 

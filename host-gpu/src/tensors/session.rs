@@ -23,8 +23,12 @@ use super::{
 const SPOT_WORK: u64 = 1 << 13;
 
 /// The same of products of matrices, where a multiplication costs a hundredth of what an element
-/// does elsewhere.
-const SPOT_PRODUCTS: u64 = 1 << 19;
+/// does elsewhere, and what is loaded for it and every matrix to begin with count as many: 64 at
+/// most.
+const SPOT_PRODUCTS: u64 = 1 << 21;
+
+/// The same of what multiplies beside other things.
+const SPOT_BLOCKS: u64 = 1 << 19;
 
 /// Elements that are read where it is asked for them.
 const SPOT_ELEMENTS: u64 = 1 << 15;
@@ -180,6 +184,11 @@ impl Drop for LaneSession {
 fn is_short(step: &Step) -> bool {
     let most = match step.kernel() {
         Kernel::Matmul => SPOT_PRODUCTS,
+        Kernel::Attention(_)
+        | Kernel::Convolution(_)
+        | Kernel::ConvolutionInputGradient(_)
+        | Kernel::ConvolutionWeightGradient(_)
+        | Kernel::Distances(_) => SPOT_BLOCKS,
         _ => SPOT_WORK,
     };
     step.work() <= most

@@ -182,6 +182,9 @@ fn refused(needed: u64, refusal: LeaseRefusal) -> (&'static str, OpenError) {
         LeaseRefusal::Tenant { left_bytes: left, limit_bytes: limit } => {
             ("tenant", OpenError::Budget { needed, left, limit })
         }
+        LeaseRefusal::TenantSessions { limit } => {
+            ("tenant-sessions", OpenError::TenantSessions { limit })
+        }
         LeaseRefusal::Memory { left_bytes: left } => ("memory", OpenError::Busy { needed, left }),
         LeaseRefusal::Sessions { limit } => ("sessions", OpenError::Sessions { limit }),
     }

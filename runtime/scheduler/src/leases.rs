@@ -1,5 +1,5 @@
 //! Which device a session of tensors gets, which lane of it, and whether it gets one at all. Never
-//! gives out more memory than there is, to all together or to one tenant.
+//! gives out more memory than there is, to all together or to one tenant, nor more sessions.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,8 @@ pub struct LeasedDevice {
     pub memory_bytes: u64,
     /// Memory for the sessions of one tenant.
     pub tenant_bytes: u64,
-    /// Sessions that it has at a time.
+    /// Sessions that it has at a time; of one tenant as large a part of them as it may have of the
+    /// memory, and at least one.
     pub sessions: usize,
     /// Lanes, which compute at the same time.
     pub lanes: usize,
@@ -74,6 +75,11 @@ pub enum LeaseRefusal {
         /// What it may have there.
         limit_bytes: u64,
     },
+    /// The tenant has as many sessions as it may.
+    TenantSessions {
+        /// How many it may have on a device.
+        limit: usize,
+    },
     /// The devices are full.
     Memory {
         /// The most that one has left.
@@ -109,9 +115,16 @@ struct Device {
     of: LeasedDevice,
     bytes: u64,
     leases: usize,
-    tenants: BTreeMap<TenantId, u64>,
+    tenants: BTreeMap<TenantId, Held>,
     /// The shares of each lane's leases.
     lanes: Vec<u64>,
+}
+
+/// What a tenant has of a device.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    bytes: u64,
+    leases: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -168,7 +181,7 @@ impl Leases {
     /// What each tenant that has leases has of each device.
     pub fn of_tenants(&self) -> impl Iterator<Item = (DeviceId, &TenantId, u64)> + '_ {
         self.devices.iter().flat_map(|device| {
-            device.tenants.iter().map(|(tenant, bytes)| (device.of.id, tenant, *bytes))
+            device.tenants.iter().map(|(tenant, held)| (device.of.id, tenant, held.bytes))
         })
     }
 
@@ -196,6 +209,16 @@ impl Leases {
     }
 }
 
+impl LeasedDevice {
+    /// Sessions that one tenant may have.
+    fn tenant_sessions(&self) -> usize {
+        let (all, memory_bytes) = (self.sessions as u128, u128::from(self.memory_bytes.max(1)));
+        let part = all * u128::from(self.tenant_bytes) / memory_bytes;
+        // No more than there are, so that it fits.
+        (part.min(all) as usize).max(1)
+    }
+}
+
 impl Device {
     fn new(of: LeasedDevice) -> Self {
         let lanes = vec![0; of.lanes.max(1)];
@@ -212,10 +235,14 @@ impl Device {
             return Err(LeaseRefusal::TooLarge { most_bytes });
         }
         let limit_bytes = self.of.tenant_bytes;
-        let has = self.tenants.get(tenant).copied().unwrap_or(0);
-        let left_bytes = limit_bytes - has;
+        let held = self.tenants.get(tenant).copied().unwrap_or_default();
+        let left_bytes = limit_bytes - held.bytes;
         if bytes > left_bytes {
             return Err(LeaseRefusal::Tenant { left_bytes, limit_bytes });
+        }
+        let limit = self.of.tenant_sessions();
+        if held.leases >= limit {
+            return Err(LeaseRefusal::TenantSessions { limit });
         }
         let left_bytes = self.left_bytes();
         if bytes > left_bytes {
@@ -230,7 +257,9 @@ impl Device {
     fn take(&mut self, lease: &Lease) {
         self.bytes += lease.bytes;
         self.leases += 1;
-        *self.tenants.entry(lease.tenant.clone()).or_default() += lease.bytes;
+        let held = self.tenants.entry(lease.tenant.clone()).or_default();
+        held.bytes += lease.bytes;
+        held.leases += 1;
         self.lanes[lease.lane] += u64::from(lease.share_milli);
     }
 
@@ -238,9 +267,10 @@ impl Device {
         self.bytes -= lease.bytes;
         self.leases -= 1;
         self.lanes[lease.lane] -= u64::from(lease.share_milli);
-        if let Some(bytes) = self.tenants.get_mut(&lease.tenant) {
-            *bytes -= lease.bytes;
-            if *bytes == 0 {
+        if let Some(held) = self.tenants.get_mut(&lease.tenant) {
+            held.bytes -= lease.bytes;
+            held.leases -= 1;
+            if held.leases == 0 {
                 self.tenants.remove(&lease.tenant);
             }
         }
@@ -254,8 +284,9 @@ impl LeaseRefusal {
         let rank = |refusal: &Self| match *refusal {
             Self::TooLarge { most_bytes } => (0, most_bytes),
             Self::Tenant { left_bytes, .. } => (1, left_bytes),
-            Self::Memory { left_bytes } => (2, left_bytes),
-            Self::Sessions { limit } => (3, limit as u64),
+            Self::TenantSessions { limit } => (2, limit as u64),
+            Self::Memory { left_bytes } => (3, left_bytes),
+            Self::Sessions { limit } => (4, limit as u64),
         };
         if rank(&other) > rank(&self) { other } else { self }
     }

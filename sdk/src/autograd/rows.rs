@@ -5,7 +5,7 @@ use super::{
     elementwise::sum_to,
     reductions::{mean_of_rows, sum_of_rows},
 };
-use crate::gpu::{Error, Tensor};
+use crate::gpu::{Dtype, Error, Tensor};
 
 impl Variable {
     /// Shares of the exponentials.
@@ -36,16 +36,19 @@ impl Variable {
         let by_scale = {
             let x = x.clone();
             move |gradient: &Tensor| {
+                let x = wide(&x)?;
                 let centred = x.sub(&mean_of_rows(&x)?)?;
                 let normed = centred.mul(&one_by_root(&centred, epsilon)?)?;
-                sum_to(&gradient.mul(&normed)?, &of_scale)
+                as_of(gradient, sum_to(&wide(gradient)?.mul(&normed)?, &of_scale)?)
             }
         };
         let by_x = move |gradient: &Tensor| {
+            let x = wide(&x)?;
             let centred = x.sub(&mean_of_rows(&x)?)?;
-            let inner = by_normed(&centred, &gradient.mul(&weights)?, epsilon)?;
+            let weighted = wide(gradient)?.mul(&wide(&weights)?)?;
+            let inner = by_normed(&centred, &weighted, epsilon)?;
             // Each element moves the mean of its row.
-            inner.sub(&mean_of_rows(&inner)?)
+            as_of(gradient, inner.sub(&mean_of_rows(&inner)?)?)
         };
         let by_bias = move |gradient: &Tensor| sum_to(gradient, &of_bias);
         Self::computed(value, [self.edge(by_x), scale.edge(by_scale), bias.edge(by_bias)])
@@ -59,13 +62,31 @@ impl Variable {
         let by_scale = {
             let x = x.clone();
             move |gradient: &Tensor| {
+                let x = wide(&x)?;
                 let normed = x.mul(&one_by_root(&x, epsilon)?)?;
-                sum_to(&gradient.mul(&normed)?, &of_scale)
+                as_of(gradient, sum_to(&wide(gradient)?.mul(&normed)?, &of_scale)?)
             }
         };
-        let by_x = move |gradient: &Tensor| by_normed(&x, &gradient.mul(&weights)?, epsilon);
+        let by_x = move |gradient: &Tensor| {
+            let weighted = wide(gradient)?.mul(&wide(&weights)?)?;
+            as_of(gradient, by_normed(&wide(&x)?, &weighted, epsilon)?)
+        };
         Self::computed(value, [self.edge(by_x), scale.edge(by_scale)])
     }
+}
+
+/// FP16 and BF16 as FP32, which the device norms in, too: the squares are too large for FP16.
+fn wide(x: &Tensor) -> Result<Tensor, Error> {
+    match x.dtype()? {
+        Dtype::Fp16 | Dtype::Bf16 => x.cast(Dtype::Fp32),
+        _ => Ok(x.clone()),
+    }
+}
+
+/// What was computed in FP32, as the type of a gradient.
+fn as_of(gradient: &Tensor, computed: Tensor) -> Result<Tensor, Error> {
+    let dtype = gradient.dtype()?;
+    if computed.dtype()? == dtype { Ok(computed) } else { computed.cast(dtype) }
 }
 
 /// `1 / √(mean(x²) + ε)` of rows.

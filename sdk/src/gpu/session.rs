@@ -15,7 +15,7 @@ pub struct Session(Rc<contract::Session>);
 
 impl Session {
     /// Opens a session with all of the granted memory that other sessions of this request leave.
-    /// Waits while the device is busy.
+    /// Answers at once, with [`ErrorKind::Overloaded`](super::ErrorKind::Overloaded) where there is no room for it at present.
     pub fn open() -> Result<Self, Error> {
         Self::open_within(None)
     }

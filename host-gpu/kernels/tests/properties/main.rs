@@ -158,7 +158,7 @@ fn begin(session: &mut Session, bytes: &[u8]) -> Vec<TensorId> {
 fn carry_out(program: &[Request], bytes: &[u8]) -> Result<usize, TestCaseError> {
     let two = NonZeroUsize::new(2).expect("two");
     let device = CpuDevice::new(two).expect("threads");
-    let limits = SessionLimits { bytes: 1 << 20, tensors: 200, work: 1 << 22 };
+    let limits = SessionLimits { bytes: 1 << 20, tensors: 200, work: 1 << 26 };
     let mut session = Session::open(&device, limits).expect("opened");
     let mut ids = begin(&mut session, bytes);
     let mut computed = 0;

@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Plan};
+use super::{Check, Plan, cost};
 use crate::{Accepts, Description, Dtype, OperatorError};
+
+/// Queries and keys that devices let meet at a time.
+const QUERIES: u64 = 64;
+const KEYS: u64 = 256;
 
 /// How queries attend to keys.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -61,8 +65,14 @@ impl Attention {
         }
         let output =
             Description::new(query.dtype, check.with_batch(&batch, [queries, value_width])?);
-        let products = scores.elements().saturating_mul(width.saturating_add(value_width).max(1));
-        let work = products.saturating_add(output.shape.elements());
+        let (widths, blocks) = (width.saturating_add(value_width), queries.div_ceil(QUERIES));
+        let work = cost::sum(&[
+            cost::times(&[scores.elements(), widths.saturating_add(cost::EXPONENTIAL)]),
+            cost::times(&[batch.elements(), queries, width, cost::LOADED]),
+            cost::times(&[batch.elements(), blocks, keys, widths, cost::LOADED]),
+            cost::times(&[batch.elements(), blocks, keys.div_ceil(KEYS).max(1), cost::BEGUN]),
+            output.shape.elements(),
+        ]);
         Ok(Plan { inputs: stretched, outputs: vec![output], work })
     }
 }

@@ -3,10 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Check, Plan,
+    Check, Plan, cost,
     sliding::{Padding, Sliding, images},
 };
 use crate::{Accepts, Description, OperatorError};
+
+/// Places that devices compute at a time, and lines of what windows see that they sum up at a time.
+const PLACES: u64 = 256;
+const LINES: u64 = 24;
 
 /// How weights go over images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +63,13 @@ impl Convolution {
         }
         let [down, across] = self.places([rows, columns], [height, width], check)?;
         let output = Description::new(x.dtype, check.shape(&[count, made, down, across])?);
-        let work = self.work(&output, &weights);
-        Ok(check.plan(output, work.max(output.shape.elements())))
+        let lowered = Lowered {
+            places: cost::times(&[count, down, across]),
+            groups: self.groups.into(),
+            made,
+            depth: cost::times(&[seen, height, width]),
+        };
+        Ok(check.plan(output, lowered.work().saturating_add(output.shape.elements())))
     }
 
     /// The dimensions of weights: channels made, channels seen, rows and columns.
@@ -95,12 +104,6 @@ impl Convolution {
         Sliding { window, strides, dilations, padding }.places(image, check)
     }
 
-    /// What is multiplied and added for results of such a shape.
-    fn work(&self, output: &Description, weights: &Description) -> u64 {
-        let each = weights.shape.dims()[1..].iter().product::<u64>();
-        output.shape.elements().saturating_mul(each)
-    }
-
     /// An error unless a gradient is shaped as what comes out.
     fn check_gradient(
         &self,
@@ -128,10 +131,14 @@ impl ConvolutionInputGradient {
         let [rows, columns] = self.image;
         let shape = check.shape(&[count, channels, rows, columns])?;
         let output = Description::new(gradient.dtype, shape);
-        // Each element looks at all weights of its channel, also where strides leave it out.
-        let each = [made / u64::from(convolution.groups), height, width];
-        let each = each.iter().fold(1u64, |each, dim| each.saturating_mul(*dim));
-        let work = shape.elements().saturating_mul(each).max(shape.elements());
+        // Each pixel looks at all weights of its channel, also where strides leave it out.
+        let lowered = Lowered {
+            places: cost::times(&[count, rows, columns]),
+            groups: convolution.groups.into(),
+            made: channels,
+            depth: cost::times(&[made / u64::from(convolution.groups), height, width]),
+        };
+        let work = lowered.work().saturating_add(shape.elements());
         Ok(check.plan(output, work))
     }
 }
@@ -153,8 +160,54 @@ impl ConvolutionWeightGradient {
         let [height, width] = self.window;
         let shape = check.shape(&[made, channels / groups, height, width])?;
         let output = Description::new(x.dtype, shape);
-        let work = convolution.work(&gradient, &output);
-        Ok(check.plan(output, work.max(shape.elements())))
+        let lowered = Lowered {
+            places: cost::times(&[count, down, across]),
+            groups,
+            made,
+            depth: cost::times(&[channels / groups, height, width]),
+        };
+        Ok(check.plan(output, lowered.weights_work().saturating_add(shape.elements())))
+    }
+}
+
+/// What windows see as matrices, one for each group, that weights or gradients are multiplied with.
+struct Lowered {
+    /// Windows of all images.
+    places: u64,
+    groups: u64,
+    /// Channels of the other factor, of all groups.
+    made: u64,
+    /// What a window sees in a group.
+    depth: u64,
+}
+
+impl Lowered {
+    /// What it takes to multiply it by weights: they are loaded for some places at a time.
+    fn work(&self) -> u64 {
+        let tiles = self.places.div_ceil(PLACES);
+        cost::sum(&[
+            self.products(),
+            cost::times(&[tiles, self.made, self.depth, cost::LOADED]),
+            cost::times(&[tiles, self.groups, cost::BEGUN]),
+        ])
+    }
+
+    /// What it takes to multiply it by gradients: they are loaded for some lines at a time.
+    fn weights_work(&self) -> u64 {
+        let (tiles, blocks) = (self.places.div_ceil(PLACES), self.depth.div_ceil(LINES));
+        cost::sum(&[
+            self.products(),
+            cost::times(&[self.places, self.made, blocks, cost::LOADED]),
+            cost::times(&[tiles, self.groups, blocks, cost::BEGUN]),
+        ])
+    }
+
+    /// Products, and the pixels that are looked up for them.
+    fn products(&self) -> u64 {
+        cost::sum(&[
+            cost::times(&[self.places, self.made, self.depth]),
+            cost::times(&[self.places, self.groups, self.depth, cost::LOADED]),
+        ])
     }
 }
 

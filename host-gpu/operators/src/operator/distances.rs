@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Plan};
+use super::{Check, Plan, cost};
 use crate::{Accepts, Description, OperatorError};
+
+/// Rows of each matrix that devices compare at a time: fewer take as long.
+const ROWS: u64 = 32;
+const COLUMNS: u64 = 64;
 
 /// What a distance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +42,13 @@ impl Metric {
             check.with_batch(&batch, [rows, width])?,
             check.with_batch(&batch, [columns, width])?,
         ];
-        let work = output.shape.elements().saturating_mul(width.max(1));
+        let blocks = [rows.div_ceil(ROWS), columns.div_ceil(COLUMNS)];
+        let work = cost::sum(&[
+            cost::times(&[batch.elements(), rows, blocks[1], COLUMNS, width.max(1)]),
+            cost::times(&[batch.elements(), rows, blocks[1], width, cost::LOADED]),
+            cost::times(&[batch.elements(), blocks[0], columns, width, cost::LOADED]),
+            cost::times(&[batch.elements(), blocks[0], blocks[1], cost::BEGUN]),
+        ]);
         Ok(Plan { inputs, outputs: vec![output], work })
     }
 }

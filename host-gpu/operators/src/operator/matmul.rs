@@ -1,6 +1,6 @@
 //! Products of matrices: what they take and give.
 
-use super::{Check, Plan};
+use super::{Check, Plan, cost};
 use crate::{Accepts, Description, OperatorError};
 
 pub(super) fn plan(check: &Check) -> Result<Plan, OperatorError> {
@@ -16,6 +16,11 @@ pub(super) fn plan(check: &Check) -> Result<Plan, OperatorError> {
     let output = Description::new(left.dtype, check.with_batch(&batch, [rows, columns])?);
     let inputs =
         vec![check.with_batch(&batch, [rows, inner])?, check.with_batch(&batch, [inner, columns])?];
-    let work = output.shape.elements().saturating_mul(inner.max(1));
+    let matrices = batch.elements();
+    let work = cost::sum(&[
+        cost::times(&[output.shape.elements(), inner.max(1)]),
+        cost::times(&[matrices, rows.saturating_add(columns), inner, cost::LOADED]),
+        cost::times(&[matrices, cost::BEGUN]),
+    ]);
     Ok(Plan { inputs, outputs: vec![output], work })
 }

@@ -274,7 +274,7 @@ fn results_are_described_before_anything_is_computed() {
     };
     assert_eq!(
         plan(Kernel::Matmul, &[f32s(&[5, 1, 2, 3]), f32s(&[4, 3, 7])]),
-        (f32s(&[5, 4, 2, 7]), 5 * 4 * 2 * 7 * 3)
+        (f32s(&[5, 4, 2, 7]), 20 * (2 * 7 * 3 + (2 + 7) * 3 * 16 + (1 << 15)))
     );
     assert_eq!(
         plan(Kernel::Gather(1), &[f32s(&[2, 3, 4]), ints(&[5, 6])]),
@@ -287,11 +287,14 @@ fn results_are_described_before_anything_is_computed() {
     let attention = Kernel::Attention(Attention { scale: None, causal: true });
     assert_eq!(
         plan(attention, &[f32s(&[4, 1, 2, 3]), f32s(&[5, 7, 3]), f32s(&[7, 6]), mask]),
-        (f32s(&[4, 5, 2, 6]), 4 * 5 * 2 * (7 * (3 + 6) + 6))
+        (f32s(&[4, 5, 2, 6]), {
+            let loaded = 2 * 3 + 7 * (3 + 6);
+            20 * (2 * 7 * (3 + 6 + 64) + loaded * 16 + (1 << 15) + 2 * 6)
+        })
     );
     assert_eq!(
         plan(Kernel::Distances(Metric::Cosine), &[f32s(&[5, 1, 2, 3]), f32s(&[4, 7, 3])]),
-        (f32s(&[5, 4, 2, 7]), 5 * 4 * 2 * 7 * 3)
+        (f32s(&[5, 4, 2, 7]), 20 * (2 * 64 * 3 + (2 + 7) * 3 * 16 + (1 << 15)))
     );
     let histogram = Histogram { bins: 5, min: 0.0, max: 1.0 };
     assert_eq!(plan(Kernel::Histogram(histogram), &[f32s(&[2, 3])]), (ints(&[5]), 11));
@@ -301,6 +304,53 @@ fn results_are_described_before_anything_is_computed() {
     assert_eq!((top.outputs, top.work), (vec![f32s(&[2, 3]), ints(&[2, 3])], 15 * 3));
     let empty = reduce(Reduction::Max, &[0]);
     assert_eq!(plan(empty, &[f32s(&[0, 0])]), (f32s(&[0]), 0));
+}
+
+#[test]
+fn shapes_that_load_more_than_they_multiply_count_what_they_load() {
+    const LIMIT: u64 = 1 << 36;
+    let half = |dims: &[u64]| tensor(Dtype::Fp16, dims);
+    let side = 1 << 12;
+    let attention = Attention { scale: None, causal: false };
+    let depthwise = Convolution { groups: 1 << 21, ..Convolution::default() };
+    let gradient = |convolution| {
+        Kernel::ConvolutionInputGradient(ConvolutionInputGradient { convolution, image: [1, 1] })
+    };
+    let by_weights = |convolution| {
+        Kernel::ConvolutionWeightGradient(ConvolutionWeightGradient { convolution, window: [1, 1] })
+    };
+    let channels = half(&[1, 1 << 21, 1, 1]);
+    let filters = half(&[1 << 21, 1, 1, 1]);
+    // In products alone each of these would be within the limit of servers.
+    let cases = [
+        (Kernel::Matmul, vec![half(&[side, 1, 1, side]), half(&[1, side, side, 1])]),
+        (Kernel::Matmul, vec![half(&[1 << 22, 1, 1]), half(&[1 << 22, 1, 1])]),
+        (
+            Kernel::Distances(Metric::Cosine),
+            vec![half(&[side, 1, 1, side]), half(&[1, side, 1, side])],
+        ),
+        (
+            Kernel::Distances(Metric::Euclidean),
+            vec![half(&[1 << 22, 1, 1]), half(&[1 << 22, 1, 1])],
+        ),
+        (
+            Kernel::Attention(attention),
+            vec![half(&[side, 1, 1, side]), half(&[1, side / 2, 1, side]), half(&[1, 1])],
+        ),
+        (Kernel::Convolution(depthwise), vec![half(&[257, 1 << 21, 1, 1]), filters]),
+        (gradient(depthwise), vec![half(&[257, 1 << 21, 1, 1]), filters]),
+        (by_weights(depthwise), vec![half(&[257, 1 << 21, 1, 1]), half(&[257, 1 << 21, 1, 1])]),
+    ];
+    for (kernel, inputs) in cases {
+        let work = kernel.plan(&inputs).expect("planned").work;
+        assert!(work > LIMIT, "{}: {work}", kernel.name());
+    }
+    // What multiplies in earnest counts little else.
+    let square = half(&[side, side]);
+    let work = Kernel::Matmul.plan(&[square, square]).expect("planned").work;
+    assert!(work < side * side * side * 17 / 16, "{work}");
+    let work = Kernel::Convolution(depthwise).plan(&[channels, filters]).expect("planned").work;
+    assert!(work <= LIMIT + (1 << 28), "{work}");
 }
 
 #[test]

@@ -113,12 +113,18 @@ fn whoever_gets_no_session_is_told_why() {
         "the devices have no 3145728 bytes left, 2097152 at most: try again later"
     );
     let _others = [(); 2].map(|()| open(&kernels, "b", 0).expect("room"));
+    let many = refusal(open(&kernels, "b", 0));
+    assert_eq!(many, OpenError::TenantSessions { limit: 2 });
+    assert_eq!(
+        many.to_string(),
+        "the tenant has 2 sessions on the devices, its limit: end other sessions, or try again later"
+    );
     let full = refusal(open(&kernels, "c", 0));
     assert_eq!(full, OpenError::Sessions { limit: 3 });
     assert_eq!(full.to_string(), "the devices have 3 sessions, their limit: try again later");
     let shown = metrics(&registry);
-    for (reason, count) in [("too-large", 1), ("tenant", 1), ("memory", 1), ("sessions", 1)] {
-        let line = format!("quern_device_refused_sessions_total{{reason=\"{reason}\"}} {count}");
+    for reason in ["too-large", "tenant", "memory", "tenant-sessions", "sessions"] {
+        let line = format!("quern_device_refused_sessions_total{{reason=\"{reason}\"}} 1");
         assert!(shown.contains(&line), "{line} is not in\n{shown}");
     }
 }

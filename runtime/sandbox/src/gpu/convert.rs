@@ -57,9 +57,10 @@ pub(super) fn open_error(error: &OpenError) -> GuestError {
     let text = error.to_string();
     match error {
         OpenError::NoDevice { .. } | OpenError::Lost { .. } => GuestError::Unavailable(text),
-        OpenError::Budget { .. } | OpenError::Busy { .. } | OpenError::Sessions { .. } => {
-            GuestError::Overloaded(text)
-        }
+        OpenError::Budget { .. }
+        | OpenError::Busy { .. }
+        | OpenError::Sessions { .. }
+        | OpenError::TenantSessions { .. } => GuestError::Overloaded(text),
     }
 }
 
@@ -113,6 +114,7 @@ mod tests {
             (OpenError::Budget { needed: 2, left: 1, limit: 3 }, "overloaded"),
             (OpenError::Busy { needed: 2, left: 1 }, "overloaded"),
             (OpenError::Sessions { limit: 1 }, "overloaded"),
+            (OpenError::TenantSessions { limit: 1 }, "overloaded"),
         ];
         for (error, expected) in cases {
             assert_eq!(case(&open_error(&error)), expected, "{error}");

@@ -28,6 +28,12 @@ async fn gradients_are_what_differences_say() {
 }
 
 #[tokio::test]
+async fn rows_are_normed_in_fp32_on_the_way_back_too() {
+    // Of FP16, which rounds to one in two thousand.
+    assert_eq!(beyond(4e-3, &answer("halves").await), (2, vec![]));
+}
+
+#[tokio::test]
 async fn optimizers_go_as_their_formulas_do() {
     let distances = answer("optimizers").await;
     assert_eq!(beyond(1e-12, &distances), (4, vec![]));

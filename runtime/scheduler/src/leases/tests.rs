@@ -61,11 +61,37 @@ fn a_tenant_gets_no_more_than_its_budget() {
 #[test]
 fn sessions_are_counted_even_if_they_want_no_memory() {
     let mut leases = Leases::new([CPU]);
-    for lease in 0..4 {
-        assert_eq!(leases.step(request(lease, "a", 0)), granted(CPU.id, lease as usize % 2));
+    for (lease, tenant) in (0..).zip(["a", "b", "a", "b"]) {
+        assert_eq!(leases.step(request(lease, tenant, 0)), granted(CPU.id, lease as usize % 2));
     }
     let full = LeaseRefusal::Sessions { limit: 4 };
-    assert_eq!(leases.step(request(4, "a", 0)), refused(full));
+    assert_eq!(leases.step(request(4, "c", 0)), refused(full));
+}
+
+#[test]
+fn a_tenant_gets_as_large_a_part_of_the_sessions_as_of_the_memory() {
+    // Bytes for a tenant, of 100, and how many of 4 sessions it may have.
+    for (tenant_bytes, limit) in [(1, 1), (49, 1), (60, 2), (75, 3), (100, 4), (1_000, 4)] {
+        let mut leases = Leases::new([LeasedDevice { tenant_bytes, ..CPU }]);
+        for lease in 0..limit {
+            let action = leases.step(request(lease, "a", 0));
+            assert!(
+                matches!(action, Some(LeaseAction::Grant { .. })),
+                "{tenant_bytes}: {action:?}"
+            );
+        }
+        let limit = limit as usize;
+        let refusal = leases.step(request(9, "a", 0));
+        assert_eq!(refusal, refused(LeaseRefusal::TenantSessions { limit }));
+        if limit < 4 {
+            let other = leases.step(request(10, "b", 0));
+            assert!(matches!(other, Some(LeaseAction::Grant { .. })), "{other:?}");
+            assert_eq!(leases.step(release(0)), None);
+            assert_eq!(leases.of_tenants().count(), if limit > 1 { 2 } else { 1 });
+            let again = leases.step(request(11, "a", 0));
+            assert!(matches!(again, Some(LeaseAction::Grant { .. })), "{again:?}");
+        }
+    }
 }
 
 #[test]
@@ -94,7 +120,7 @@ fn gpus_come_first_and_then_what_has_most_left() {
 
 #[test]
 fn a_lane_with_smaller_shares_gets_more_leases() {
-    let mut leases = Leases::new([CPU]);
+    let mut leases = Leases::new([LeasedDevice { tenant_bytes: 100, ..CPU }]);
     let mut lane = |lease, share_milli| {
         let event = LeaseEvent::Request {
             lease: LeaseId(lease),

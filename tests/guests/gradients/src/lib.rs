@@ -5,6 +5,7 @@ mod cases;
 mod differences;
 mod faults;
 mod graphs;
+mod halves;
 mod optimizers;
 
 use quern_sdk::{Error, Request, Response};
@@ -17,6 +18,7 @@ fn drive(request: Request) -> Result<Response, Error> {
         "differences" => Response::json(&differences::largest()?),
         "optimizers" => Response::json(&optimizers::largest()?),
         "faults" => Response::json(&faults::messages()?),
+        "halves" => Response::json(&halves::largest()?),
         "graphs" => Response::json(&graphs::leftovers()?),
         _ => Ok(Response::new(404)),
     }

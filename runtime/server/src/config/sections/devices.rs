@@ -19,7 +19,8 @@ section! {
         memory: Option<Size<1_048_576, TIB>> = None;
         /// Memory for those of one tenant. Not set: all of it.
         tenant_memory: Option<Size<65_536, TIB>> = None;
-        /// Functions that have tensors on a device at a time.
+        /// Functions that have tensors on a device at a time; of one tenant as large a part of
+        /// them as it may have of the memory.
         sessions: Count<1, 65_536> = Count(1_024);
         /// Operators of different functions that the CPU computes at the same time. Not set: the
         /// number of cores.
