@@ -251,6 +251,19 @@ async fn until_full(pipe: &ChildStdout) {
     until("the pipe is full", async || waiting() > 60_000).await;
 }
 
+/// Asserts what is said of a backup that was interrupted, and that what the pipe has of it is refused.
+fn assert_incomplete(ended: &Output, mut pipe: ChildStdout) {
+    let told = said(ended);
+    assert!(!ended.status.success() && told.contains("was interrupted"), "{told}");
+    assert!(told.contains("incomplete, and quern restore --verify refuses it"), "{told}");
+    let place = folder();
+    let file = place.path().join("part.tar");
+    let mut part = File::create(&file).expect("a file");
+    assert!(std::io::copy(&mut pipe, &mut part).expect("written") > 0);
+    let refused = fail(&["restore", text(&file), "--verify"]);
+    assert!(refused.contains("is not good"), "{refused}");
+}
+
 #[tokio::test]
 async fn a_backup_that_nobody_takes_ends_with_an_interrupt() {
     let server = with_much_to_save().await;
@@ -258,15 +271,10 @@ async fn a_backup_that_nobody_takes_ends_with_an_interrupt() {
     let pipe = saving.stdout.take().expect("is piped");
     until_full(&pipe).await;
     let ended = interrupt(saving, Signal::INT).await;
-    assert!(
-        !ended.status.success() && said(&ended).contains("was interrupted"),
-        "{}",
-        said(&ended)
-    );
+    assert_incomplete(&ended, pipe);
     let kept = server.data().join("backups");
     let is_gone = async || std::fs::read_dir(&kept).expect("a folder").count() == 0;
     until("the server has nothing left of it", is_gone).await;
-    drop(pipe);
 
     let data = server.kill();
     let folder = data.path().join("data");
@@ -275,11 +283,7 @@ async fn a_backup_that_nobody_takes_ends_with_an_interrupt() {
     until_full(&pipe).await;
     assert_eq!(std::fs::read_dir(folder.join("backups")).expect("a folder").count(), 1);
     let ended = interrupt(saving, Signal::TERM).await;
-    assert!(
-        !ended.status.success() && said(&ended).contains("was interrupted"),
-        "{}",
-        said(&ended)
-    );
+    assert_incomplete(&ended, pipe);
     assert!(!folder.join("backups").exists(), "the copies are gone");
 }
 

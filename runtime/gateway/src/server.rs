@@ -26,7 +26,7 @@ use crate::{
     activity::{Activity, Mark, Pulse, Watched},
     expecting::Expecting,
     self_woken::SelfWoken,
-    stall::Progressing,
+    stall::{PIECE, Progressing},
     tls::{HandshakeError, Place},
     uptake::Streams,
 };
@@ -287,6 +287,8 @@ fn protocols(limits: &EdgeLimits) -> auto::Builder<Streams> {
         .keep_alive_interval(limits.head_timeout)
         .keep_alive_timeout(PING_TIMEOUT)
         .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
+        // What waits for the socket is neither taken yet nor free: no more of it than is seen.
+        .max_send_buf_size(PIECE)
         .max_concurrent_streams(limits.streams);
     builder
 }
@@ -324,3 +326,6 @@ fn ended_well(ended: Result<(), tokio::task::JoinError>) {
         tracing::error!(%error, "connection was lost to a fault of the server");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,8 @@ struct Uptake {
     /// Bytes of the last piece that the body has given, until it is asked for more: what is waited
     /// for is the client, and not whoever makes the answer.
     given: Cell<Option<u64>>,
+    /// Whether that piece is the end of the body, which is not asked for more then.
+    is_last: Cell<bool>,
     /// Bytes that the client has taken.
     taken: Cell<u64>,
 }
@@ -41,7 +43,12 @@ struct Uptake {
 impl Uptake {
     fn new(connection: Arc<Connection>) -> Self {
         connection.stream_begins();
-        Self { connection, given: Cell::default(), taken: Cell::default() }
+        Self {
+            connection,
+            given: Cell::default(),
+            is_last: Cell::default(),
+            taken: Cell::default(),
+        }
     }
 
     /// Notes that there was room for the last piece.
@@ -93,7 +100,10 @@ async fn taken(stream: impl Future<Output = ()>, allowed: Duration) {
         let is_over = stream.as_mut().poll(context).is_ready();
         STREAM.with(|stream| {
             if is_over {
-                stream.is_asked();
+                // One that its client has reset is over as well, and nobody took what it had left.
+                if stream.is_last.get() {
+                    stream.is_asked();
+                }
                 return Poll::Ready(());
             }
             let (waits, taken) = (stream.given.get().is_some(), stream.taken.get());
@@ -150,7 +160,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Pieces<B> {
         // A body that is looked at outside of its stream's task waits for nobody.
         let _ = STREAM.try_with(Uptake::is_asked);
         let mut frame = match rest.is_empty() {
-            true => Pin::new(body).poll_frame(context),
+            true => Pin::new(&mut *body).poll_frame(context),
             false => Poll::Ready(Some(Ok(Frame::data(mem::take(rest))))),
         };
         let mut given = None;
@@ -162,7 +172,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Pieces<B> {
             }
             given = Some(piece.len() as u64);
         }
-        let _ = STREAM.try_with(|stream| stream.given.set(given));
+        let is_last = rest.is_empty() && body.is_end_stream();
+        let _ = STREAM.try_with(|stream| {
+            stream.given.set(given);
+            stream.is_last.set(is_last);
+        });
         frame
     }
 
@@ -241,6 +255,22 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         ending.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn the_last_piece_of_a_stream_counts_and_that_of_one_that_is_reset_does_not() {
+        for (pieces, verdict) in [(1, Verdict::Waits), (2, Verdict::Ends)] {
+            let connection = Arc::<Connection>::default();
+            let mut other = connection.wait();
+            // It is over with its first piece, of all that there are.
+            let stream = async move {
+                let whole = Full::new(Bytes::from(vec![0; PIECE * pieces]));
+                let piece = Pieces::new(whole, true).frame().await;
+                assert!(matches!(piece, Some(Ok(_))));
+            };
+            STREAM.scope(Uptake::new(connection.clone()), taken(stream, ALLOWED)).await;
+            assert_eq!(connection.judge(&mut other), verdict, "one of {pieces} pieces was taken");
+        }
     }
 
     #[tokio::test]

@@ -164,9 +164,14 @@ fn is_excess((bad, all): (u64, u64), (old_bad, old_all): (u64, u64)) -> bool {
 
 /// Whether the first of two counts of failures among so many requests is higher than this share by
 /// more than chance. Where the second one is as well, as far as that is known, this says nothing: an old
-/// version that fails so often is nothing to go back to, and the two are compared instead.
+/// version that fails so often is nothing to go back to, and the two are compared instead. Nor is one
+/// that has failed as often so far, and more than once.
 fn is_beyond(most: f64, (bad, all): (u64, u64), (old_bad, old_all): (u64, u64)) -> bool {
-    at_least(bad, all, most) < CHANCE && at_least(old_bad, old_all, most) >= EXCUSE
+    let product = |count: u64, requests: u64| u128::from(count) * u128::from(requests);
+    let fails_as_often = old_bad > 1 && product(bad, old_all) <= product(old_bad, all);
+    !fails_as_often
+        && at_least(bad, all, most) < CHANCE
+        && at_least(old_bad, old_all, most) >= EXCUSE
 }
 
 /// How likely at least `count` of the `failed` ones among `total` requests are among `all` of them.

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::stall::PIECE;
 
 /// Pieces for each of its streams that a connection takes at most until all have had their turn: h2
-/// shares the window out in turns of a piece. Two more are on their way when they are counted, and one
-/// is for good measure.
+/// shares the window out in turns of a piece, if the window opens by that much at once. Two more are on
+/// their way when they are counted, and one is for good measure.
 const TURN: u64 = 4;
 
 /// A connection, as its streams see it together.

@@ -32,6 +32,10 @@ const WAITING: usize = 16;
 /// Said with every backup, as nobody should find it out with a lost key.
 const KEY: &str = "secrets are in it as they are sealed, and the key that opens them is not: keep \
                    that elsewhere";
+/// Said of a backup that is interrupted, where its file is gone.
+const NOTHING: &str = "nothing is left of it here";
+/// The same where nobody can take back what was written.
+const PART: &str = "what was written of it is incomplete, and quern restore --verify refuses it";
 
 /// Save to a file what is deployed and stored on a server, while it serves
 ///
@@ -90,7 +94,7 @@ fn default_name() -> PathBuf {
 /// Writes a backup to standard output. Whether all of it arrives is for the next program to see.
 async fn print(source: &Source, logs: bool, mut interrupts: Interrupts) -> Result<()> {
     let printed = interrupts.unless(source.write(logs, io::stdout())).await;
-    printed.unwrap_or_else(|| Err(source.give_up()))?;
+    printed.unwrap_or_else(|| Err(source.give_up(PART)))?;
     eprintln!("{KEY}");
     Ok(())
 }
@@ -116,7 +120,7 @@ async fn save(
         let path = draft.path().to_owned();
         on_a_thread(move || check(&path)).await.with_context(failed)
     });
-    let description = written.await.unwrap_or_else(|| Err(source.give_up()))?;
+    let description = written.await.unwrap_or_else(|| Err(source.give_up(NOTHING)))?;
     draft.persist_noclobber(file).map_err(|error| error.error).with_context(failed)?;
     let named = interrupts.unless(on_a_thread(move || Ok(File::open(folder)?.sync_all()?)));
     let late = || Failure {
@@ -152,14 +156,16 @@ impl Source {
         }
     }
 
-    /// What to say of a backup that the user has interrupted. The server sees that its client leaves;
-    /// here nobody else removes what was copied.
-    fn give_up(&self) -> anyhow::Error {
+    /// What to say of a backup that the user has interrupted, and of what was written. The server sees
+    /// that its client leaves; here nobody else removes what was copied.
+    fn give_up(&self, written: &str) -> anyhow::Error {
         let hint = match self {
-            Self::Server(_) => "nothing is left of it, here or on the server".into(),
+            Self::Server(_) => format!("{written}; nor is anything left on the server"),
             Self::Stopped(folder) => match folder.remove_copies() {
-                Ok(()) => "nothing is left of it".into(),
-                Err(error) => format!("{error}; what is left of it goes when a server starts"),
+                Ok(()) => written.into(),
+                Err(error) => {
+                    format!("{written}; {error}: what was copied goes when a server starts")
+                }
             },
         };
         Failure { message: "the backup was interrupted".into(), hint }.into()

@@ -86,6 +86,13 @@ fn what_has_nothing_to_be_compared_with_is_held_to_a_bound() {
         ("the old one fails, too", counts(3, 3, 3, 5), counts(57, 30, 30, 5), false),
         ("the old one fails as often", counts(40, 15, 0, 5), counts(800, 300, 0, 5), false),
         ("the old one traps as often", counts(20, 3, 3, 5), counts(400, 60, 60, 5), false),
+        (
+            "two traps of the old one are as many",
+            counts(49, 2, 2, 5),
+            counts(1_000, 40, 40, 5),
+            false,
+        ),
+        ("two traps of the old one are fewer", counts(49, 2, 2, 5), counts(1_000, 41, 41, 5), true),
         ("there is enough to compare with", counts(50, 10, 10, 5), counts(950, 200, 200, 5), false),
     ] {
         assert_eq!(rolls_back(old, new), expected, "{case}");
