@@ -34,7 +34,7 @@ struct Watched {
     last: SystemTime,
     /// When to look at it next; none if no time ever comes.
     next: Option<SystemTime>,
-    /// Whether `last` is on the disk, if it is before what is there.
+    /// Whether `last` is on the disk, if it is before what is there and is to be.
     is_noted: bool,
 }
 
@@ -161,15 +161,15 @@ impl Watched {
         if self.last > now {
             self.last = self.timetable.last_until(now, true).unwrap_or(now);
             self.next = self.timetable.next_after(now);
-            self.is_noted = false;
+            // No time before it was made or changed counts as missed, wherever the clock has gone.
+            self.is_noted = self.last < self.schedule.created;
         }
     }
 
     /// Writes down how far a clock has gone back, so that after a restart the times count as missed that
     /// come until then.
     async fn note(&mut self, jobs: &Jobs) {
-        let back = self.fire(self.last, self.last, Vec::new());
-        match jobs.queue.fire(back, jobs.config.waiting).await {
+        match jobs.queue.fire(self.fire(), jobs.config.waiting).await {
             Ok(_) => self.is_noted = true,
             Err(error) => {
                 let Schedule { tenant, name, .. } = &*self.schedule;
@@ -178,16 +178,20 @@ impl Watched {
         }
     }
 
-    fn fire(
-        &self,
-        until: SystemTime,
-        complete_since: SystemTime,
-        calls: Vec<(SystemTime, NewCall)>,
-    ) -> Fire {
+    /// What the queue is told where no time has come.
+    fn fire(&self) -> Fire {
         let Schedule { tenant, name, spec, created } = &*self.schedule;
-        let (tenant, name, overlap) = (tenant.clone(), name.clone(), spec.overlap);
-        let (created, after) = (*created, self.last);
-        Fire { tenant, name, created, after, until, complete_since, calls, overlap }
+        Fire {
+            tenant: tenant.clone(),
+            name: name.clone(),
+            created: *created,
+            times: format!("{} {}", spec.cron, spec.time_zone),
+            after: self.last,
+            until: self.last,
+            complete_since: self.last,
+            calls: Vec::new(),
+            overlap: spec.overlap,
+        }
     }
 
     /// Calls what has come due.
@@ -199,15 +203,23 @@ impl Watched {
         };
         let calls =
             plan.fire.into_iter().filter_map(|time| Some((time, self.call(jobs, time, now)?)));
-        let fire = self.fire(until, plan.complete_since, calls.collect());
+        let complete_since = plan.complete_since;
+        let fire = Fire { until, complete_since, calls: calls.collect(), ..self.fire() };
         let Schedule { tenant, name, .. } = &*self.schedule;
         match jobs.queue.fire(fire, jobs.config.waiting).await {
-            Ok(Fired { calls, until, refusal }) => {
+            Ok(Fired { calls, known, until, refusal }) => {
                 (self.last, self.is_noted) = (until, true);
                 self.next = self.timetable.next_after(until);
                 jobs.metrics.fired.inc_by(calls as u64);
                 jobs.news.notify_one();
                 tracing::debug!(schedule = %name, calls, "schedule was due");
+                if known > 0 {
+                    tracing::info!(
+                        schedule = %name, %tenant, times = known,
+                        "schedule was due at times that were called before the clock was set back: \
+                         they are not called again"
+                    );
+                }
                 if let Some(error) = refusal {
                     jobs.metrics.unfired.inc();
                     tracing::warn!(schedule = %name, %tenant, %error, "schedule is behind its times");
@@ -317,6 +329,30 @@ mod tests {
             ("/f/", None),
         ] {
             assert_eq!(callee(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn that_the_clock_was_set_back_is_noted_where_times_of_the_schedule_come_again() {
+        let at = |time: &str| -> SystemTime {
+            let time = format!("2026-11-21T{time}:00Z");
+            time.parse::<jiff::Timestamp>().expect("a time").into()
+        };
+        let spec = r#"{"cron": "0 * * * *", "path": "/f/hello/"}"#;
+        let schedule = Arc::new(Schedule {
+            tenant: TenantId::new("a"),
+            name: "hourly".parse().expect("a name"),
+            spec: serde_json::from_str(spec).expect("a schedule"),
+            created: at("09:30"),
+        });
+        for (last, now, back_to, is_noted) in [
+            ("12:00", "12:10", "12:00", true),
+            ("12:00", "11:10", "11:00", false),
+            ("12:00", "09:10", "09:00", true),
+            ("09:30", "09:10", "09:00", true),
+        ] {
+            let watched = Watched::new(schedule.clone(), at(last), at(now)).expect("a timetable");
+            assert_eq!((watched.last, watched.is_noted), (at(back_to), is_noted), "{last} {now}");
         }
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn too_late(progress: &Progress, backoff: Backoff, moment: Moment) ->
         return Some(Verdict::GivenUp("its time was over before it could be begun".into()));
     }
     let pause = backoff.pause(progress.refusals.saturating_add(1), random);
-    let reason = "its time is over by a clock that was set forward a short while ago".to_owned();
+    let reason = "its time is over, unless the clock is ahead: that is waited for".to_owned();
     Some(Verdict::Again { pause, counts: false, reason })
 }
 
@@ -236,7 +236,7 @@ mod tests {
         let moment = Moment { hesitates: true, ..at(1 << 30) };
         let old = Progress { lapses: true, refusals: 2, ..progress(1) };
         let waits =
-            again(16, false, "its time is over by a clock that was set forward a short while ago");
+            again(16, false, "its time is over, unless the clock is ahead: that is waited for");
         assert_eq!(too_late(&old, BACKOFF, moment), Some(waits));
         assert_eq!(too_late(&progress(1), BACKOFF, moment), None);
         let failed = judge(answered(500, None, None), &old, BACKOFF, moment);

@@ -66,6 +66,8 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("queue/schema/06_held_deliveries.sql"),
     include_str!("queue/schema/07_lapsing_calls.sql"),
     include_str!("queue/schema/08_called_times.sql"),
+    include_str!("queue/schema/09_times_of_schedules.sql"),
+    include_str!("queue/schema/10_waiting_of_webhooks.sql"),
 ];
 
 /// Why the queue can't be read or written; nothing was changed.
@@ -438,7 +440,10 @@ mod tests {
         let insert = "INSERT INTO deliveries (id, tenant, webhook, call, body, state, created_us,
              expires_us, due_us) VALUES (?1, 'a', 'shop', ?1, '{}', 'waiting', 1, 1, 1)";
         queue.execute(insert, [id.as_bytes()]).expect("inserts");
-        queue.execute("INSERT INTO fires VALUES ('a', 'hourly', 1, 2, NULL)", []).expect("inserts");
+        for (name, last) in [("hourly", 2), ("new", 1)] {
+            let insert = "INSERT INTO fires VALUES ('a', ?1, 1, ?2, NULL)";
+            queue.execute(insert, (name, last)).expect("inserts");
+        }
         migrate(&MIGRATIONS[4..]);
         let (_, progress) = claim::stranded(&queue, 1).expect("reads")[0];
         assert!(progress.lapses, "as it was taken in");
@@ -452,6 +457,15 @@ mod tests {
         };
         let due = delivery::due(&queue, &query).expect("reads").deliveries;
         assert_eq!((due[0].webhook.name.as_str(), due[0].webhook.created), ("shop", None));
-        assert_eq!(fires::load(&queue).expect("reads").len(), 1);
+        assert_eq!(fires::load(&queue).expect("reads").len(), 2);
+        let called: Vec<_> = queue
+            .prepare("SELECT called FROM fires ORDER BY name")
+            .and_then(|mut rows| rows.query_map([], |row| spans::read(row, 0))?.collect())
+            .expect("reads");
+        assert_eq!(
+            called,
+            [vec![spans::Span(1, 2)], vec![]],
+            "what was called is not called again"
+        );
     }
 }

@@ -131,6 +131,15 @@ pub(super) fn settle(
         .map(drop)
 }
 
+/// By an index of those that wait, which those that are given up leave.
+const GIVE_UP: &str = "UPDATE deliveries
+    SET state = 'failed', reason = ?4, ended_us = ?5, keep_until_us = ?6, held = 0
+    WHERE sequence IN
+        (SELECT sequence FROM deliveries
+         WHERE tenant = ?1 AND state = 'waiting' AND webhook = ?2
+             AND (webhook_created_us IS NULL OR webhook_created_us IS ?3)
+         LIMIT ?7)";
+
 /// Gives up messages that wait for a webhook, one that is under way among them; returns how many.
 pub(super) fn give_up(
     connection: &Connection,
@@ -138,26 +147,15 @@ pub(super) fn give_up(
     webhook: &NamedWebhook,
     end: &GivingUp,
 ) -> rusqlite::Result<usize> {
-    // By the index of states, which those that are given up leave.
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET state = 'failed', reason = ?4, ended_us = ?5,
-                 keep_until_us = ?6, held = 0
-             WHERE sequence IN
-                 (SELECT sequence FROM deliveries
-                  WHERE tenant = ?1 AND state = 'waiting' AND +webhook = ?2
-                      AND (webhook_created_us IS NULL OR webhook_created_us IS ?3)
-                  LIMIT ?7)",
-        )?
-        .execute(params![
-            tenant.as_str(),
-            webhook.name.as_str(),
-            webhook.created.map(microseconds),
-            end.reason,
-            microseconds(end.at),
-            microseconds(end.kept_until),
-            end.most as i64,
-        ])
+    connection.prepare_cached(GIVE_UP)?.execute(params![
+        tenant.as_str(),
+        webhook.name.as_str(),
+        webhook.created.map(microseconds),
+        end.reason,
+        microseconds(end.at),
+        microseconds(end.kept_until),
+        end.most as i64,
+    ])
 }
 
 /// Has a message sent again that was given up.
@@ -228,4 +226,23 @@ pub(super) fn sweep(
             .execute(params![tenant, (count - most).min(room)])?;
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::MIGRATIONS;
+
+    #[test]
+    fn giving_up_reads_only_what_waits_for_the_webhook() {
+        let queue = Connection::open_in_memory().expect("opens");
+        MIGRATIONS.iter().for_each(|step| queue.execute_batch(step).expect("migrates"));
+        let plan: Vec<String> = queue
+            .prepare(&format!("EXPLAIN QUERY PLAN {GIVE_UP}"))
+            .and_then(|mut plan| plan.raw_query().mapped(|row| row.get(3)).collect())
+            .expect("a plan");
+        let used = "USING INDEX deliveries_waiting_of_webhook (tenant=? AND webhook=?)";
+        assert!(plan.iter().any(|step| step.contains(used)), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.starts_with("SCAN")), "{plan:?}");
+    }
 }

@@ -23,6 +23,9 @@ pub struct Fire {
     pub name: Name,
     /// When it was made or changed, which tells it from another one of its name.
     pub created: SystemTime,
+    /// Which times it has, in words: what was called at the same ones by another one of its name, is
+    /// not called again.
+    pub times: String,
     /// The times are all those after this one. It is before the last one that is noted where the
     /// clock was set back in between.
     pub after: SystemTime,
@@ -41,6 +44,8 @@ pub struct Fire {
 pub struct Fired {
     /// Calls that were taken in.
     pub calls: usize,
+    /// Times that were called before the clock was set back, and were not called again.
+    pub known: usize,
     /// The last time that was called or left out.
     pub until: SystemTime,
     /// Why the times behind that one were not called yet; none if all were.
@@ -73,14 +78,17 @@ pub(super) fn fire(
     let Noted { last, called, mut call } = noted(connection, fire)?;
     // Times that were called before the clock was set back come again, and are not called again.
     let last = last.min(microseconds(fire.after));
-    let (mut calls, mut until, mut refusal) = (0, microseconds(fire.until), None);
+    let (mut calls, mut known) = (0, 0);
+    let (mut until, mut refusal) = (microseconds(fire.until), None);
     let mut passed = last;
     for (time, new) in &fire.calls {
         let time = microseconds(*time);
         if time <= last {
             continue;
         }
-        if !spans::hold(&called, time) && !is_left_out(connection, fire.overlap, call.as_deref())? {
+        if spans::hold(&called, time) {
+            known += 1;
+        } else if !is_left_out(connection, fire.overlap, call.as_deref())? {
             match enqueue::enqueue(connection, new, limits)? {
                 Ok(enqueued) => {
                     call = Some(id_bytes(enqueued.id).to_vec());
@@ -98,11 +106,19 @@ pub(super) fn fire(
     let called = spans::add(called, Span(microseconds(fire.complete_since), until));
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO fires (tenant, name, created_us, last_us, call, called)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO fires (tenant, name, created_us, last_us, call, called, times)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![tenant, name, created, until, call, spans::written(&called)])?;
-    Ok(Ok(Fired { calls, until: rows::time(until), refusal }))
+        .execute(params![
+            tenant,
+            name,
+            created,
+            until,
+            call,
+            spans::written(&called),
+            fire.times
+        ])?;
+    Ok(Ok(Fired { calls, known, until: rows::time(until), refusal }))
 }
 
 /// What is noted of a schedule.
@@ -115,21 +131,25 @@ struct Noted {
 fn noted(connection: &Connection, fire: &Fire) -> rusqlite::Result<Noted> {
     let found = connection
         .prepare_cached(
-            "SELECT created_us, last_us, called, call FROM fires WHERE tenant = ?1 AND name = ?2",
+            "SELECT created_us, last_us, called, call, times FROM fires
+             WHERE tenant = ?1 AND name = ?2",
         )?
         .query_row(params![fire.tenant.as_str(), fire.name.as_str()], |row| {
             let called = spans::read(row, 2)?;
-            Ok((row.get::<_, i64>(0)?, Noted { last: row.get(1)?, called, call: row.get(3)? }))
+            let noted = Noted { last: row.get(1)?, called, call: row.get(3)? };
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(4)?, noted))
         })
         .optional()?;
     let created = microseconds(fire.created);
     Ok(match found {
-        Some((of, noted)) if of == created => noted,
-        // Another one had its name before.
-        found => {
-            let call = found.and_then(|(_, noted)| noted.call);
-            Noted { last: created, called: Vec::new(), call }
+        Some((of, _, noted)) if of == created => noted,
+        // It was changed, and what was called is known of the same times only. One that was deleted is
+        // forgotten, unless it was made anew at once, which is a change like any other.
+        Some((_, times, noted)) => {
+            let called = if times == fire.times { noted.called } else { Vec::new() };
+            Noted { last: created, called, call: noted.call }
         }
+        None => Noted { last: created, called: Vec::new(), call: None },
     })
 }
 

@@ -4,7 +4,7 @@
 use rusqlite::{Row, types::Type};
 use serde::{Deserialize, Serialize};
 
-/// Most spans that are remembered of a schedule: each is a clock that was set.
+/// Most spans that are remembered of a schedule: between two of them times were left out.
 const MOST: usize = 8;
 
 /// All times after the first and up to the second.
@@ -16,7 +16,8 @@ pub(super) fn hold(spans: &[Span], time: i64) -> bool {
     spans.iter().any(|Span(since, until)| *since < time && time <= *until)
 }
 
-/// Remembers one more, as one with those that it meets. Beyond what is remembered, the earliest go.
+/// Remembers one more, as one with those that it meets. Beyond what is remembered, the earliest of the
+/// others go.
 pub(super) fn add(spans: Vec<Span>, Span(since, until): Span) -> Vec<Span> {
     if since >= until {
         return spans;
@@ -25,9 +26,10 @@ pub(super) fn add(spans: Vec<Span>, Span(since, until): Span) -> Vec<Span> {
     let (meeting, mut spans): (Vec<_>, Vec<_>) = spans.into_iter().partition(meets);
     let since = meeting.iter().fold(since, |since, span| since.min(span.0));
     let until = meeting.iter().fold(until, |until, span| until.max(span.1));
+    spans.sort_unstable_by_key(|span| span.1);
+    spans.drain(..spans.len().saturating_sub(MOST - 1));
     spans.push(Span(since, until));
     spans.sort_unstable_by_key(|span| span.1);
-    spans.drain(..spans.len().saturating_sub(MOST));
     spans
 }
 
@@ -75,5 +77,9 @@ mod tests {
         });
         assert_eq!(spans.len(), MOST);
         assert_eq!((spans[0], spans[MOST - 1]), (Span(120, 121), Span(190, 191)));
+        // A clock that is right may be behind all that was called by those that were ahead.
+        let spans = add(add(spans, Span(0, 1)), Span(1, 2));
+        assert_eq!(spans.len(), MOST);
+        assert_eq!((spans[0], spans[1]), (Span(0, 2), Span(130, 131)));
     }
 }
