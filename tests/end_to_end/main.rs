@@ -15,6 +15,7 @@ mod crashes;
 mod deployments;
 mod devices;
 mod faults;
+mod gpu;
 mod grpc;
 mod http_functions;
 mod http_handlers;
