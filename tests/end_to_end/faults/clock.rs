@@ -102,26 +102,6 @@ async fn times_that_a_server_is_down_at_are_missed_though_the_clock_was_set_back
     until_called_at(&server, &[3, 5]).await;
 }
 
-#[tokio::test]
-async fn a_schedule_that_is_changed_calls_no_time_again_that_comes_again() {
-    let simulator = Simulator::new();
-    let server = at_half_past_ten(&simulator, "").await;
-    let hourly = |body| json!({"cron": "0 * * * *", "path": "/f/hello/", "body": body}).to_string();
-    assert_eq!(server.put("/v1/schedules/hourly", hourly("before")).await.status, 201);
-    simulator.set_clock(ELEVEN + 5);
-    until_called_at(&server, &[0]).await;
-    simulator.set_clock(ELEVEN + 2 * MINUTE);
-    assert_eq!(server.put("/v1/schedules/hourly", hourly("after")).await.status, 200);
-    simulator.set_clock(ELEVEN - 3 * MINUTE);
-    // Another one tells that schedules are looked after at eleven.
-    let witness = json!({"cron": "0 * * * *", "path": "/f/hello/"}).to_string();
-    assert_eq!(server.put("/v1/schedules/witness", witness).await.status, 201);
-    simulator.set_clock(ELEVEN + 5);
-    until("it looks at the clock", async || !times(&server, "witness").await.is_empty()).await;
-    simulator.set_clock(ELEVEN + HOUR + 5);
-    until_called_at(&server, &[0, 1]).await;
-}
-
 /// Has a call carried out later; its path.
 async fn call_later(server: &Server, path: &str, options: &[(&'static str, &str)]) -> String {
     let request = server.request(Method::GET, path).header("prefer", "respond-async");
