@@ -50,7 +50,7 @@ async fn a_grant_is_needed_and_bounded() {
     let component = || TENSORS.component();
     let granting = |grant: &str| TENSORS.manifest().replace("gpu = { memory = \"16MiB\" }", grant);
     server.upload("tensors", granting(""), component()).await.assert_error(
-        400,
+        422,
         "missing-grant",
         "the component imports quern:ml/gpu@0.1.0: grant it in the manifest with [grants] gpu",
     );
@@ -80,7 +80,7 @@ async fn what_is_refused_is_the_functions_to_handle() {
     server.deploy(&TENSORS).await;
     let cases = [
         ("shapes", "Invalid", "matmul: 2x3 and 2x3: the inner sizes differ"),
-        ("memory", "Exhausted", "exceed the budget"),
+        ("memory", "Exhausted", "fill: 1099511627776 operations exceed the limit"),
         ("foreign", "Unknown", "belongs to another session"),
         ("index", "Index", "gather: index 2 is out of a dimension of 2"),
         ("after-index", "Index", "gather: index 2 is out of a dimension of 2"),
