@@ -5,7 +5,7 @@ use std::io::Read;
 
 use flate2::read::ZlibDecoder;
 
-use crate::source::{Family, Target};
+use crate::source::{Family, Target, families};
 
 macro_rules! images {
     ($($variant:ident = $name:literal,)*) => {
@@ -27,18 +27,7 @@ macro_rules! images {
     };
 }
 
-images! {
-    Binary = "binary",
-    Cast = "cast",
-    Histogram = "histogram",
-    Indexing = "indexing",
-    Matmul = "matmul",
-    Movement = "movement",
-    Reduction = "reduction",
-    Rows = "rows",
-    Scan = "scan",
-    Unary = "unary",
-}
+families!(images);
 
 /// What was compiled ahead of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

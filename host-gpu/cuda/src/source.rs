@@ -23,6 +23,25 @@ pub struct Source {
     pub text: &'static str,
 }
 
+/// Hands every file of kernels, with the name of its module, to a macro.
+macro_rules! families {
+    ($made:ident) => {
+        $made! {
+            Binary = "binary",
+            Cast = "cast",
+            Histogram = "histogram",
+            Indexing = "indexing",
+            Matmul = "matmul",
+            Movement = "movement",
+            Reduction = "reduction",
+            Rows = "rows",
+            Scan = "scan",
+            Unary = "unary",
+        }
+    };
+}
+pub(crate) use families;
+
 macro_rules! sources {
     ($($variant:ident = $name:literal,)*) => {
         /// A file of kernels, and the module that it becomes.
@@ -38,18 +57,7 @@ macro_rules! sources {
     };
 }
 
-sources! {
-    Binary = "binary",
-    Cast = "cast",
-    Histogram = "histogram",
-    Indexing = "indexing",
-    Matmul = "matmul",
-    Movement = "movement",
-    Reduction = "reduction",
-    Rows = "rows",
-    Scan = "scan",
-    Unary = "unary",
-}
+families!(sources);
 
 /// What is compiled for: machine code of an architecture, or PTX, of which drivers make machine
 /// code for newer ones.
