@@ -30,6 +30,7 @@
 mod catalogue;
 mod elements;
 mod error;
+mod model_calls;
 mod ordering;
 mod session;
 mod tensor;
@@ -38,6 +39,7 @@ mod training;
 pub use self::{
     elements::Element,
     error::{Error, ErrorKind},
+    model_calls::{CallError, Outputs},
     session::Session,
     tensor::Tensor,
 };

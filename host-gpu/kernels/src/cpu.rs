@@ -13,6 +13,7 @@ mod histogram;
 mod indexing;
 mod integers;
 mod launch;
+mod lent;
 mod matmul;
 mod memory;
 mod movement;
@@ -36,6 +37,8 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use bytes::Bytes;
 
 use crate::{BufferId, Device, Lane, LaneError, Operand, Step};
 use launch::Launch;
@@ -132,6 +135,17 @@ impl Lane for CpuLane {
         let mut out = bytemuck::allocation::try_zeroed_vec(length).map_err(|()| too_much())?;
         Launch::of_read(&self.threads, &self.memory, operand).read(&mut out);
         Ok(out)
+    }
+
+    fn lend(&mut self, operand: &Operand) -> Result<Bytes, LaneError> {
+        if !operand.layout().is_dense() {
+            return self.read(operand).map(Bytes::from);
+        }
+        let bytes = operand.description().bytes();
+        let start = if bytes == 0 { 0 } else { operand.layout().offset() * operand.dtype().size() };
+        // A buffer of the host has no more bytes than it can count.
+        let part = start as usize..(start + bytes) as usize;
+        Ok(self.memory.lend(operand.buffer()).slice(part))
     }
 
     fn free(&mut self, buffer: BufferId) {

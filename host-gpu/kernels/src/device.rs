@@ -1,6 +1,8 @@
 //! What a device does for sessions: it carries out steps, in order. Never checks what it is asked
 //! for: a step exists only where its inputs fit, and the [`Ledger`](crate::Ledger) counts memory.
 
+use bytes::Bytes;
+
 use crate::HostBuffer;
 use quern_operators::{Description, Dtype, Kernel, LaneError, Layout, OperatorError, Plan, Shape};
 
@@ -33,6 +35,12 @@ pub trait Lane: Send {
 
     /// The elements of a tensor in row-major order, once what was asked for before is done.
     fn read(&mut self, operand: &Operand) -> Result<Vec<u8>, LaneError>;
+
+    /// The same of a tensor that lies dense in its buffer: without a copy where that is memory of
+    /// the host, which then is there for as long as they are.
+    fn lend(&mut self, operand: &Operand) -> Result<Bytes, LaneError> {
+        self.read(operand).map(Bytes::from)
+    }
 
     /// Gives back a buffer once what was asked for before is done.
     fn free(&mut self, buffer: BufferId);

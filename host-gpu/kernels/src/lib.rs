@@ -12,11 +12,13 @@
 mod cpu;
 mod device;
 mod ledger;
+mod loan;
 mod session;
 pub mod suite;
 
 pub use cpu::{CpuDevice, CpuDeviceError, HostBuffer, alone};
 pub use device::{BufferId, Device, GRANULE_BYTES, Lane, Operand, Step};
-pub use ledger::{Ledger, Planned};
+pub use ledger::{Ledger, Lending, Planned};
+pub use loan::Loan;
 pub use quern_operators::{LaneError, SessionError, SessionLimits, TensorId, Usage};
 pub use session::Session;

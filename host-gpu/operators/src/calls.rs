@@ -1,6 +1,7 @@
 //! How functions come to devices: two traits that invert the edge from the sandbox to whatever
 //! computes. Nothing here computes or decides.
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use quern_types::{Name, TenantId};
 
@@ -65,6 +66,11 @@ pub trait KernelSession: Send {
     /// may be released meanwhile.
     fn read(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Vec<u8>, SessionError>>;
 
+    /// The same for the host itself, without a copy where the device's memory is the host's. What
+    /// is lent stays in use, and charged, until it is dropped, which may be after the session. A
+    /// tensor whose elements lie otherwise is copied on the device first, within its budget.
+    fn lend(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Bytes, SessionError>>;
+
     /// Waits until everything that was asked for is computed.
     fn finish(&mut self) -> BoxFuture<'static, Result<(), SessionError>>;
 
@@ -75,7 +81,7 @@ pub trait KernelSession: Send {
     fn release(&mut self, tensor: TensorId) -> Result<(), SessionError>;
 
     /// What it has at the moment.
-    fn usage(&self) -> Usage;
+    fn usage(&mut self) -> Usage;
 }
 
 /// Why there is no session.

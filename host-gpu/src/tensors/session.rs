@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use quern_kernels::{HostBuffer, Ledger, Planned, Step};
+use quern_kernels::{HostBuffer, Ledger, Lending, Planned, Step};
 use quern_operators::{
     Description, Kernel, KernelSession, LaneError, Operator, SessionError, TensorId, Usage,
 };
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     account::Account,
-    command::Command,
+    command::{Command, Lease},
     lane::{Failure, Lane},
     turns::SessionKey,
 };
@@ -40,6 +41,7 @@ pub(super) struct LaneSession {
     pub(super) lane: Arc<Lane>,
     pub(super) key: SessionKey,
     pub(super) failure: Failure,
+    pub(super) lease: Lease,
     pub(super) account: Arc<Account>,
     /// What the account was last told.
     pub(super) noted_bytes: u64,
@@ -80,6 +82,39 @@ impl LaneSession {
         Ok(())
     }
 
+    /// Frees what nobody has any more to whom it was lent.
+    fn take_back(&mut self) {
+        for (buffer, bytes) in self.ledger.take_back() {
+            self.lane.free(self.key, buffer, bytes);
+        }
+    }
+
+    /// Has a step computed: here and now, if that is short and the lane idle.
+    fn submit(&self, step: Step) {
+        let here = self.on_the_spot && is_short(&step);
+        self.lane.submit(self.key, Command::Execute(Box::new(step)), here);
+    }
+
+    fn begin_lending(
+        &mut self,
+        tensor: TensorId,
+    ) -> Result<BoxFuture<'static, Result<Bytes, SessionError>>, SessionError> {
+        self.check()?;
+        self.take_back();
+        let Lending { step, operand, loan } = self.ledger.lend(tensor)?;
+        if let Some(step) = step {
+            self.submit(step);
+        }
+        self.note();
+        let (reply, answer) = oneshot::channel();
+        self.lane.submit(self.key, Command::Lend(operand, reply), self.on_the_spot);
+        let lease = Lease::clone(&self.lease);
+        Ok(Box::pin(async move {
+            let elements = answer.await.unwrap_or_else(|_| Err(dropped()))?;
+            Ok(loan.of(elements, lease))
+        }))
+    }
+
     /// What the lane may still have to free when an upload begins, so that all of it together is
     /// within the budget.
     fn most_owed(&self, used_bytes: u64) -> u64 {
@@ -110,6 +145,7 @@ impl KernelSession for LaneSession {
         elements: &[u8],
     ) -> Result<TensorId, SessionError> {
         self.check()?;
+        self.take_back();
         let (buffer, tensor) = self.ledger.upload(description, elements)?;
         let owed_bytes = self.lane.owed_bytes(self.key);
         let fits = owed_bytes <= self.most_owed(self.ledger.usage().bytes);
@@ -130,10 +166,10 @@ impl KernelSession for LaneSession {
         inputs: &[TensorId],
     ) -> Result<Vec<TensorId>, SessionError> {
         self.check()?;
+        self.take_back();
         let Planned { step, outputs } = self.ledger.run(operator, inputs)?;
         let Some(step) = step else { return Ok(outputs) };
-        let here = self.on_the_spot && is_short(&step);
-        self.lane.submit(self.key, Command::Execute(Box::new(step)), here);
+        self.submit(step);
         self.commit(&outputs)?;
         Ok(outputs)
     }
@@ -147,6 +183,13 @@ impl KernelSession for LaneSession {
         let (reply, answer) = oneshot::channel();
         self.lane.submit(self.key, Command::Read(operand, reply), here);
         Box::pin(async { Ok(answer.await.unwrap_or_else(|_| Err(dropped()))?) })
+    }
+
+    fn lend(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Bytes, SessionError>> {
+        match self.begin_lending(tensor) {
+            Ok(lending) => lending,
+            Err(error) => Box::pin(async { Err(error) }),
+        }
     }
 
     fn finish(&mut self) -> BoxFuture<'static, Result<(), SessionError>> {
@@ -168,7 +211,9 @@ impl KernelSession for LaneSession {
         Ok(())
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&mut self) -> Usage {
+        self.take_back();
+        self.note();
         self.ledger.usage()
     }
 }

@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use quern_kernels::{BufferId, Lane as Computer, Operand, Step};
 use quern_operators::{
     Description, Dtype, Fill, Kernel, Operator, Scalar, SessionError, SessionRequest, Shape,
-    TensorId, Unary,
+    TensorId, Unary, Usage, View,
 };
 
 use super::*;
@@ -51,7 +51,7 @@ fn open(device: &TensorDevice, lane: usize, bytes: u64) -> Opened {
         share_milli: SessionRequest::WHOLE_MILLI,
         bytes,
         account: Arc::clone(&account),
-        lease: Box::new(Lease(Arc::clone(&ended))),
+        lease: Arc::new(Lease(Arc::clone(&ended))),
     };
     Opened { session: device.open(opening).expect("the device is there"), account, ended }
 }
@@ -377,8 +377,59 @@ fn a_lane_that_is_not_there_is_named() {
         share_milli: 0,
         bytes: 0,
         account: Arc::default(),
-        lease: Box::new(()),
+        lease: Arc::new(()),
     };
     let refused = device.open(opening).err().expect("there is lane 0 alone");
     assert_eq!(refused.to_string(), "the device is lost: it has no lane 1");
+}
+
+#[test]
+fn what_is_lent_is_no_copy_and_is_kept_until_it_is_dropped() {
+    let device = TensorDevice::cpu(ONE, config(ONE, true)).expect("threads");
+    let Opened { mut session, account, ended } = open(&device, 0, 4 << 10);
+    let description = Description::new(Dtype::Fp32, Shape::new(&[2, 2]).expect("a shape"));
+    let x = session.upload(description, &floats(&[1.0, 2.0, 3.0, 4.0])).expect("room");
+    let [first, second] = [(); 2].map(|()| block_on(session.lend(x)).expect("elements"));
+    assert_eq!((&first[..], first.as_ptr()), (&floats(&[1.0, 2.0, 3.0, 4.0])[..], second.as_ptr()));
+    let turned = session.run(&View::Permute(vec![1, 0]).into(), &[x]).expect("a view")[0];
+    let turned_lent = block_on(session.lend(turned)).expect("elements");
+    assert_eq!(turned_lent, floats(&[1.0, 3.0, 2.0, 4.0]));
+    for tensor in [x, turned] {
+        session.release(tensor).expect("a tensor");
+    }
+    drop((first, turned_lent));
+    assert_eq!(session.usage(), Usage { bytes: 256, tensors: 0 });
+    assert_eq!(account.used_bytes(), 256);
+    // All but what is lent can be had.
+    let most = fill(&mut *session, 960).expect("room");
+    assert!(matches!(fill(&mut *session, 1), Err(SessionError::Budget { used: 4096, .. })));
+    session.release(most).expect("a tensor");
+    drop(session);
+    assert!(!ended.load(SeqCst), "the lease is what stands for its memory");
+    assert_eq!((device.held_bytes(), &second[..4]), (256, &floats(&[1.0])[..]));
+    drop(second);
+    assert!(ended.load(SeqCst));
+    assert_eq!(device.held_bytes(), 0);
+}
+
+#[test]
+fn lending_waits_for_what_is_computed_and_ends_where_that_fails() {
+    let (device, gate) = gated(1);
+    let mut session = open(&device, 0, 1 << 20).session;
+    let x = fill(&mut *session, 2).expect("room");
+    let negated = unary(&mut *session, Unary::Neg, x).expect("room");
+    let mut lent = session.lend(negated);
+    assert!((&mut lent).now_or_never().is_none());
+    // Whoever does not wait for it has borrowed nothing.
+    drop(session.lend(negated));
+    gate.begun()();
+    assert_eq!(block_on(lent).expect("elements"), floats(&[-1.0, -1.0]));
+    assert_eq!(session.usage(), Usage { bytes: 512, tensors: 2 });
+    let wide = View::Broadcast(Shape::new(&[1 << 17, 2]).expect("a shape")).into();
+    let wide = session.run(&wide, &[x]).expect("a view")[0];
+    assert!(matches!(block_on(session.lend(wide)), Err(SessionError::Budget { .. })));
+    let lost = unary(&mut *session, Unary::Abs, x).expect("room");
+    let error = block_on(session.lend(lost)).expect_err("the device is lost");
+    assert_eq!(error.to_string(), "the device is lost: unplugged");
+    assert_eq!(block_on(session.lend(x)), Err(error));
 }

@@ -146,7 +146,7 @@ impl Shared {
             Some(LeaseAction::Refuse(refusal)) => return Err(refused(bytes, refusal)),
             None => return Err(refused(bytes, LeaseRefusal::TooLarge { most_bytes: 0 })),
         };
-        let lease = Box::new(Lease { id, leases: Arc::clone(&self.leases) });
+        let lease = Arc::new(Lease { id, leases: Arc::clone(&self.leases) });
         let named = self.devices.iter().find(|named| named.id() == device);
         let named = named.expect("what is leased are these devices");
         let tenant = request.tenant.clone();

@@ -7,6 +7,7 @@
 mod contract;
 mod convert;
 mod linker;
+mod model_calls;
 mod operators;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -189,7 +190,7 @@ impl GpuView<'_> {
 
     fn usage(&mut self, session: &Resource<SessionHandle>) -> wasmtime::Result<GuestUsage> {
         let number = self.number(session)?;
-        let usage = self.access.sessions.get(&number).map(|open| open.session.usage());
+        let usage = self.access.sessions.get_mut(&number).map(|open| open.session.usage());
         let usage = usage.unwrap_or_default();
         Ok(GuestUsage { bytes: usage.bytes, tensors: usage.tensors as u64 })
     }

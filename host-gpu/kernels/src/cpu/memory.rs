@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytemuck::{Pod, Zeroable};
+use bytes::Bytes;
 
+use super::lent::Lent;
 use crate::{BufferId, GRANULE_BYTES, LaneError};
 
 /// Most buffers that are kept for another use.
@@ -55,14 +57,15 @@ impl Buffer {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.bytes]
     }
 
-    fn held_bytes(&self) -> u64 {
+    /// Memory that it takes.
+    pub(super) fn held_bytes(&self) -> u64 {
         size_of_val(self.lines.as_slice()) as u64
     }
 }
 
 /// The buffers of one lane, in use and spare.
 pub(super) struct Memory {
-    buffers: HashMap<BufferId, Buffer>,
+    buffers: HashMap<BufferId, Arc<Buffer>>,
     budget_bytes: u64,
     pool: Mutex<Pool>,
     device_bytes: Arc<AtomicU64>,
@@ -131,16 +134,26 @@ impl Memory {
     }
 
     pub(super) fn keep(&mut self, id: BufferId, buffer: Buffer) {
-        self.buffers.insert(id, buffer);
+        self.buffers.insert(id, Arc::new(buffer));
     }
 
     pub(super) fn get(&self, id: BufferId) -> &Buffer {
         self.buffers.get(&id).expect("a session frees buffers after their last tensor")
     }
 
+    /// The content of a buffer, which stays what it is for as long as that is there.
+    pub(super) fn lend(&self, id: BufferId) -> Bytes {
+        let buffer = self.buffers.get(&id).expect("a session frees buffers after their last loan");
+        Bytes::from_owner(Lent::new(Arc::clone(buffer), Arc::clone(&self.device_bytes)))
+    }
+
     pub(super) fn free(&mut self, id: BufferId) {
-        if let Some(buffer) = self.buffers.remove(&id) {
-            self.recycle(buffer);
+        let Some(buffer) = self.buffers.remove(&id) else { return };
+        let held_bytes = buffer.held_bytes();
+        match Arc::into_inner(buffer) {
+            Some(buffer) => self.recycle(buffer),
+            // It is lent still, and no longer this lane's.
+            None => self.pool().held_bytes -= held_bytes,
         }
     }
 
@@ -166,6 +179,9 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        for id in self.buffers.keys().copied().collect::<Vec<_>>() {
+            self.free(id);
+        }
         self.device_bytes.fetch_sub(self.pool().held_bytes, Ordering::Relaxed);
     }
 }

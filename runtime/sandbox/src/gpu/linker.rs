@@ -11,8 +11,9 @@ use super::{
     contract::{GuestDescription, GuestError, GuestOperator},
     convert::refusal,
     described, ended,
+    model_calls::infer,
 };
-use crate::state::State;
+use crate::{models::OpenModel, state::State};
 
 type Session = Resource<SessionHandle>;
 type Tensor = Resource<TensorHandle>;
@@ -60,7 +61,14 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             let waiting = store.data_mut().gpu().read(&tensor)?;
             Ok((waited(waiting).await,))
         })
-    })
+    })?;
+    let mut models = linker.instance("quern:ml/gpu-models@0.1.0")?;
+    models.func_wrap_async(
+        "infer",
+        |store, (model, session, inputs): (Resource<OpenModel>, Session, Vec<(String, Tensor)>)| {
+            Box::new(async move { Ok((infer(store, model, session, inputs).await?,)) })
+        },
+    )
 }
 
 async fn waited<T>(waiting: Waiting<T>) -> Result<T, GuestError> {

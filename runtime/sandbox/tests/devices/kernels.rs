@@ -3,6 +3,7 @@
 
 use std::{num::NonZero, sync::Arc};
 
+use bytes::Bytes;
 use futures::future::{BoxFuture, pending, ready};
 use quern_kernels::{CpuDevice, Device, Session};
 use quern_operators::{
@@ -92,6 +93,10 @@ impl KernelSession for Direct {
         }
     }
 
+    fn lend(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Bytes, SessionError>> {
+        Box::pin(ready(self.session.lend(tensor)))
+    }
+
     fn finish(&mut self) -> BoxFuture<'static, Result<(), SessionError>> {
         Box::pin(ready(self.session.finish()))
     }
@@ -104,7 +109,7 @@ impl KernelSession for Direct {
         self.session.release(tensor)
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&mut self) -> Usage {
         self.session.usage()
     }
 }
