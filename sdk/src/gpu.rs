@@ -31,6 +31,7 @@ mod catalogue;
 mod elements;
 mod error;
 mod model_calls;
+mod offers;
 mod ordering;
 mod session;
 mod tensor;

@@ -38,10 +38,10 @@ use std::{
     },
 };
 
+use crate::{BufferId, Device, Elements, Lane, LaneError, Operand, Step};
 use bytes::Bytes;
-
-use crate::{BufferId, Device, Lane, LaneError, Operand, Step};
 use launch::Launch;
+use lent::Lent;
 pub use memory::Buffer as HostBuffer;
 use memory::{Buffer, Memory};
 use threads::Threads;
@@ -137,15 +137,28 @@ impl Lane for CpuLane {
         Ok(out)
     }
 
-    fn lend(&mut self, operand: &Operand) -> Result<Bytes, LaneError> {
+    fn lend(&mut self, operand: &Operand) -> Result<Elements, LaneError> {
         if !operand.layout().is_dense() {
-            return self.read(operand).map(Bytes::from);
+            return self.read(operand).map(Elements::from);
         }
         let bytes = operand.description().bytes();
         let start = if bytes == 0 { 0 } else { operand.layout().offset() * operand.dtype().size() };
         // A buffer of the host has no more bytes than it can count.
         let part = start as usize..(start + bytes) as usize;
-        Ok(self.memory.lend(operand.buffer()).slice(part))
+        let lent = self.memory.lend(operand.buffer());
+        let whole = lent.bytes().len();
+        let bytes = Bytes::from_owner(lent);
+        if part != (0..whole) {
+            return Ok(bytes.slice(part).into());
+        }
+        Ok(Elements::of_buffer(bytes, Box::new(self.memory.lend(operand.buffer()))))
+    }
+
+    fn share(&mut self, buffer: BufferId, mut elements: Elements) -> Result<(), LaneError> {
+        match elements.take_buffer::<Lent>() {
+            Some(lent) if self.memory.is_of_device(&lent) => self.memory.share(buffer, *lent),
+            _ => self.write(buffer, elements.bytes()),
+        }
     }
 
     fn free(&mut self, buffer: BufferId) {

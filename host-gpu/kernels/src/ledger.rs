@@ -83,6 +83,14 @@ impl Ledger {
         {
             return Err(SessionError::Bool { index, value: elements[index] });
         }
+        self.receive(description)
+    }
+
+    /// A tensor of elements that are known to be right, and the buffer for them.
+    pub fn receive(
+        &mut self,
+        description: Description,
+    ) -> Result<(BufferId, TensorId), SessionError> {
         self.check_room(&[description])?;
         let buffer = self.buffer_id();
         let layout = Layout::dense(description.shape);
@@ -123,7 +131,21 @@ impl Ledger {
     /// loan has ended, whatever is released.
     pub fn lend(&mut self, id: TensorId) -> Result<Lending, SessionError> {
         let found = self.operand(id)?;
-        let (step, operand) = if found.layout.is_dense() {
+        self.lend_if(found.layout.is_dense(), found)
+    }
+
+    /// The same of elements that are all of their buffer, to be shared with another session: that
+    /// is charged as much as it keeps in use.
+    pub fn lend_whole(&mut self, id: TensorId) -> Result<Lending, SessionError> {
+        let found = self.operand(id)?;
+        let bytes = self.buffers.get(&found.buffer).map_or(0, |buffer| buffer.bytes);
+        let is_whole = found.layout.is_dense() && charge(&found.description()) == bytes;
+        self.lend_if(is_whole, found)
+    }
+
+    /// Lends what is there if it will do, or a copy.
+    fn lend_if(&mut self, will_do: bool, found: Operand) -> Result<Lending, SessionError> {
+        let (step, operand) = if will_do {
             let buffer = self.buffers.get_mut(&found.buffer).expect("a tensor has its buffer");
             buffer.users += 1;
             (None, found)
@@ -222,7 +244,8 @@ impl Ledger {
         BufferId(self.next)
     }
 
-    fn check_room(&self, outputs: &[Description]) -> Result<(), SessionError> {
+    /// Whether there is room for tensors.
+    pub fn check_room(&self, outputs: &[Description]) -> Result<(), SessionError> {
         self.check_count(outputs.len())?;
         let needed = outputs.iter().map(charge).fold(0, u64::saturating_add);
         if needed > self.limits.bytes.saturating_sub(self.used_bytes) {
@@ -245,6 +268,6 @@ impl Ledger {
 }
 
 /// Memory that a new tensor takes.
-fn charge(description: &Description) -> u64 {
+pub fn charge(description: &Description) -> u64 {
     description.bytes().next_multiple_of(GRANULE_BYTES)
 }

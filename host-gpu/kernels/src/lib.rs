@@ -11,6 +11,7 @@
 
 mod cpu;
 mod device;
+mod elements;
 mod ledger;
 mod loan;
 mod session;
@@ -18,7 +19,8 @@ pub mod suite;
 
 pub use cpu::{CpuDevice, CpuDeviceError, HostBuffer, alone};
 pub use device::{BufferId, Device, GRANULE_BYTES, Lane, Operand, Step};
-pub use ledger::{Ledger, Lending, Planned};
+pub use elements::Elements;
+pub use ledger::{Ledger, Lending, Planned, charge};
 pub use loan::Loan;
 pub use quern_operators::{LaneError, SessionError, SessionLimits, TensorId, Usage};
 pub use session::Session;

@@ -74,7 +74,7 @@ impl Session {
         let Lending { step, operand, loan } = self.ledger.lend(id)?;
         let copied = step.map_or(Ok(()), |step| self.lane.execute(&step));
         let lent = copied.and_then(|()| self.lane.lend(&operand));
-        Ok(loan.of(self.note(lent)?, ()))
+        Ok(loan.of(self.note(lent)?.into_bytes(), ()))
     }
 
     /// Waits until everything is computed.
@@ -89,6 +89,7 @@ impl Session {
         if let Some((buffer, _)) = self.ledger.release(id)? {
             self.lane.free(buffer);
         }
+        self.take_back();
         Ok(())
     }
 

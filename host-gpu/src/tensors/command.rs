@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quern_kernels::{BufferId, HostBuffer, Lane as Computer, Operand, Step};
+use quern_kernels::{BufferId, Elements, HostBuffer, Lane as Computer, Operand, Step};
 use quern_operators::LaneError;
 use tokio::sync::oneshot;
 
@@ -18,7 +18,8 @@ pub(super) enum Command {
     Write(BufferId, HostBuffer),
     Execute(Box<Step>),
     Read(Operand, oneshot::Sender<Result<Vec<u8>, LaneError>>),
-    Lend(Operand, oneshot::Sender<Result<Bytes, LaneError>>),
+    Lend(Operand, oneshot::Sender<Result<Elements, LaneError>>),
+    Share(BufferId, Elements),
     Free(BufferId, u64),
     Finish(oneshot::Sender<Result<(), LaneError>>),
 }
@@ -27,7 +28,7 @@ pub(super) enum Command {
 pub(super) enum Answer {
     None,
     Read(oneshot::Sender<Result<Vec<u8>, LaneError>>, Result<Vec<u8>, LaneError>),
-    Lend(oneshot::Sender<Result<Bytes, LaneError>>, Result<Bytes, LaneError>),
+    Lend(oneshot::Sender<Result<Elements, LaneError>>, Result<Elements, LaneError>),
     Finish(oneshot::Sender<Result<(), LaneError>>, Result<(), LaneError>),
 }
 
@@ -35,7 +36,7 @@ pub(super) enum Answer {
 pub(super) enum Made {
     Nothing,
     Read(Vec<u8>),
-    Lent(Bytes),
+    Lent(Elements),
 }
 
 /// What stands for memory of the device, for as long as somebody has some of it.
@@ -74,8 +75,8 @@ impl Made {
         if let Self::Read(elements) = self { elements } else { Vec::new() }
     }
 
-    fn lent(self) -> Bytes {
-        if let Self::Lent(elements) = self { elements } else { Bytes::new() }
+    fn lent(self) -> Elements {
+        if let Self::Lent(elements) = self { elements } else { Bytes::new().into() }
     }
 }
 
@@ -87,6 +88,9 @@ pub(super) fn compute(
     match command {
         None => {}
         Some(Command::Write(buffer, elements)) => computer.adopt(*buffer, mem::take(elements))?,
+        Some(Command::Share(buffer, elements)) => {
+            computer.share(*buffer, mem::replace(elements, Bytes::new().into()))?;
+        }
         Some(Command::Execute(step)) => computer.execute(step)?,
         Some(Command::Free(buffer, _)) => computer.free(*buffer),
         // Nobody waits for what was asked by a caller that has left.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use quern_kernels::{HostBuffer, Ledger, Lending, Planned, Step};
+use quern_kernels::{Elements, HostBuffer, Ledger, Lending, Loan, Planned, Step, charge};
 use quern_operators::{
-    Description, Kernel, KernelSession, LaneError, Operator, SessionError, TensorId, Usage,
+    Description, Kernel, KernelSession, LaneError, Operator, Parcel, SessionError, TensorId, Usage,
 };
 use tokio::sync::oneshot;
 
@@ -95,24 +95,29 @@ impl LaneSession {
         self.lane.submit(self.key, Command::Execute(Box::new(step)), here);
     }
 
+    /// Has the lane lend what the ledger says, which is answered with what keeps it in use.
     fn begin_lending(
         &mut self,
-        tensor: TensorId,
-    ) -> Result<BoxFuture<'static, Result<Bytes, SessionError>>, SessionError> {
-        self.check()?;
-        self.take_back();
-        let Lending { step, operand, loan } = self.ledger.lend(tensor)?;
-        if let Some(step) = step {
-            self.submit(step);
-        }
-        self.note();
-        let (reply, answer) = oneshot::channel();
-        self.lane.submit(self.key, Command::Lend(operand, reply), self.on_the_spot);
-        let lease = Lease::clone(&self.lease);
-        Ok(Box::pin(async move {
+        lending: impl FnOnce(&mut Ledger) -> Result<Lending, SessionError>,
+    ) -> BoxFuture<'static, Result<(Elements, Loan, Lease), SessionError>> {
+        let begun = self.check().and_then(|()| {
+            self.take_back();
+            lending(&mut self.ledger)
+        });
+        let begun = begun.map(|Lending { step, operand, loan }| {
+            if let Some(step) = step {
+                self.submit(step);
+            }
+            self.note();
+            let (reply, answer) = oneshot::channel();
+            self.lane.submit(self.key, Command::Lend(operand, reply), self.on_the_spot);
+            (answer, loan, Lease::clone(&self.lease))
+        });
+        Box::pin(async move {
+            let (answer, loan, lease) = begun?;
             let elements = answer.await.unwrap_or_else(|_| Err(dropped()))?;
-            Ok(loan.of(elements, lease))
-        }))
+            Ok((elements, loan, lease))
+        })
     }
 
     /// What the lane may still have to free when an upload begins, so that all of it together is
@@ -186,10 +191,43 @@ impl KernelSession for LaneSession {
     }
 
     fn lend(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Bytes, SessionError>> {
-        match self.begin_lending(tensor) {
-            Ok(lending) => lending,
-            Err(error) => Box::pin(async { Err(error) }),
+        let lent = self.begin_lending(|ledger| ledger.lend(tensor));
+        Box::pin(async move {
+            let (elements, loan, lease) = lent.await?;
+            Ok(loan.of(elements.into_bytes(), lease))
+        })
+    }
+
+    fn pack(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Parcel, SessionError>> {
+        let (device, description) = (self.device.to_string(), self.describe(tensor));
+        let lent = self.begin_lending(|ledger| ledger.lend_whole(tensor));
+        Box::pin(async move {
+            // What is lent stays without the loan, which charges it here.
+            let (elements, ..) = lent.await?;
+            let description = description?;
+            Ok(Parcel::new(device, description, charge(&description), Box::new(elements)))
+        })
+    }
+
+    fn check_room(&mut self, description: &Description) -> Result<(), SessionError> {
+        self.check()?;
+        self.take_back();
+        self.ledger.check_room(&[*description])
+    }
+
+    fn unpack(&mut self, parcel: Parcel) -> Result<TensorId, SessionError> {
+        self.check()?;
+        self.take_back();
+        let (buffer, tensor) = self.ledger.receive(parcel.description())?;
+        match parcel.into_contents().downcast::<Elements>() {
+            Ok(elements) => {
+                let share = Command::Share(buffer, *elements);
+                self.lane.submit(self.key, share, self.on_the_spot);
+            }
+            Err(_) => _ = self.failure.set(unknown()),
         }
+        self.commit(&[tensor])?;
+        Ok(tensor)
     }
 
     fn finish(&mut self) -> BoxFuture<'static, Result<(), SessionError>> {
@@ -207,6 +245,7 @@ impl KernelSession for LaneSession {
 
     fn release(&mut self, tensor: TensorId) -> Result<(), SessionError> {
         self.give_up(tensor)?;
+        self.take_back();
         self.note();
         Ok(())
     }
@@ -237,6 +276,10 @@ fn is_short(step: &Step) -> bool {
         _ => SPOT_WORK,
     };
     step.work() <= most
+}
+
+fn unknown() -> LaneError {
+    LaneError::Lost { reason: "another kind of device has packed a tensor for it".to_owned() }
 }
 
 fn dropped() -> LaneError {

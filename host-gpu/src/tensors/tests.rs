@@ -11,8 +11,8 @@ use std::sync::{
 use futures::FutureExt as _;
 use quern_kernels::{BufferId, Lane as Computer, Operand, Step};
 use quern_operators::{
-    Description, Dtype, Fill, Kernel, Operator, Scalar, SessionError, SessionRequest, Shape,
-    TensorId, Unary, Usage, View,
+    Description, Dtype, Fill, Kernel, Operator, Parcel, Scalar, SessionError, SessionRequest,
+    Shape, TensorId, Unary, Usage, View,
 };
 
 use super::*;
@@ -432,4 +432,53 @@ fn lending_waits_for_what_is_computed_and_ends_where_that_fails() {
     let error = block_on(session.lend(lost)).expect_err("the device is lost");
     assert_eq!(error.to_string(), "the device is lost: unplugged");
     assert_eq!(block_on(session.lend(x)), Err(error));
+}
+
+#[test]
+fn a_tensor_that_has_its_memory_to_itself_is_handed_over_without_a_copy() {
+    let device = TensorDevice::cpu(ONE, config(ONE, true)).expect("threads");
+    let Opened { mut session, ended, .. } = open(&device, 0, 4 << 10);
+    let x = fill(&mut *session, 64).expect("room");
+    let at = |session: &mut dyn KernelSession, tensor| {
+        block_on(session.lend(tensor)).expect("elements").as_ptr()
+    };
+    let place = at(&mut *session, x);
+    let parcel = block_on(session.pack(x)).expect("a parcel");
+    assert_eq!((parcel.device(), parcel.bytes()), ("cpu:0", 256));
+    session.release(x).expect("a tensor");
+    assert_eq!(session.usage(), Usage::default(), "it is another's to be charged for");
+    drop(session);
+    assert!(ended.load(SeqCst));
+    assert_eq!(device.held_bytes(), 256);
+    let Opened { mut session, .. } = open(&device, 0, 512);
+    session.check_room(&parcel.description()).expect("room");
+    let y = session.unpack(parcel).expect("room");
+    assert_eq!((at(&mut *session, y), device.held_bytes()), (place, 256));
+    assert_eq!(block_on(session.read(y)), Ok(floats(&[1.0; 64])));
+    // What another session has filled is no memory for this one's tensors.
+    session.release(y).expect("a tensor");
+    assert_eq!(device.held_bytes(), 0);
+    drop(session);
+}
+
+#[test]
+fn a_tensor_is_handed_over_to_another_device_and_to_none_without_room() {
+    let device = TensorDevice::cpu(ONE, config(ONE, true)).expect("threads");
+    let other = TensorDevice::cpu(ONE, config(ONE, false)).expect("threads");
+    let mut session = open(&device, 0, 4 << 10).session;
+    let x = fill(&mut *session, 64).expect("room");
+    let parcel = block_on(session.pack(x)).expect("a parcel");
+    let Opened { session: mut small, .. } = open(&other, 0, 128);
+    assert!(matches!(small.check_room(&parcel.description()), Err(SessionError::Budget { .. })));
+    let Opened { session: mut taker, .. } = open(&other, 0, 256);
+    let y = taker.unpack(parcel).expect("room");
+    assert_eq!(block_on(taker.read(y)), Ok(floats(&[1.0; 64])));
+    assert_eq!((device.held_bytes(), other.held_bytes()), (256, 256));
+    let foreign = taker.pack(x);
+    assert_eq!(block_on(foreign).expect_err("refused"), SessionError::Foreign(x));
+    taker.release(y).expect("a tensor");
+    let odd =
+        Parcel::new("npu:0".to_owned(), session.describe(x).expect("a tensor"), 256, Box::new(7));
+    let error = taker.unpack(odd).expect_err("refused").to_string();
+    assert_eq!(error, "the device is lost: another kind of device has packed a tensor for it");
 }

@@ -8,6 +8,7 @@ mod contract;
 mod convert;
 mod linker;
 mod model_calls;
+mod offers;
 mod operators;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -236,9 +237,7 @@ impl GpuView<'_> {
         let most = self.access.most_tensors;
         if made.len() > most - self.access.tensors {
             made.into_iter().for_each(|id| self.release(session, id));
-            return Ok(Err(GuestError::Exhausted(format!(
-                "more than {most} tensors: drop some, or raise limits.handles"
-            ))));
+            return Ok(Err(too_many_handles(most)));
         }
         self.access.tensors += made.len();
         let hand_out = |id| self.table.push(TensorHandle { session, id });
@@ -324,6 +323,11 @@ type Waiting<T> = Result<BoxFuture<'static, Result<T, GuestError>>, GuestError>;
 
 fn ended() -> GuestError {
     GuestError::Unknown("the session of this tensor has ended".into())
+}
+
+fn too_many_handles(most: usize) -> GuestError {
+    let problem = format!("more than {most} tensors: drop some, or raise limits.handles");
+    GuestError::Exhausted(problem)
 }
 
 /// A description of guest memory, checked.

@@ -1,5 +1,6 @@
-//! A buffer of a lane that somebody outside reads, who may have it for longer than the lane is
-//! there. Nobody writes to it meanwhile: tensors never change, and it is not used again before.
+//! A buffer of a lane that somebody outside reads, or another lane shares, for longer perhaps than
+//! the lane is there. Nobody writes to it meanwhile: tensors never change, and it is not used again
+//! before.
 
 use std::sync::{
     Arc,
@@ -20,11 +21,26 @@ impl Lent {
     pub(super) fn new(buffer: Arc<Buffer>, device_bytes: Arc<AtomicU64>) -> Self {
         Self { buffer: Some(buffer), device_bytes }
     }
+
+    /// Its content.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], |buffer| buffer.bytes())
+    }
+
+    /// Another use of it.
+    pub(super) fn buffer(&self) -> Option<Arc<Buffer>> {
+        self.buffer.clone()
+    }
+
+    /// Whether it counts where this does.
+    pub(super) fn counts_in(&self, device_bytes: &Arc<AtomicU64>) -> bool {
+        Arc::ptr_eq(&self.device_bytes, device_bytes)
+    }
 }
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        self.buffer.as_ref().map_or(&[], |buffer| buffer.bytes())
+        self.bytes()
     }
 }
 

@@ -1,8 +1,7 @@
 //! The suite that every device is held to, through lanes: what waits and is computed by another
 //! thread answers the same.
 
-use bytes::Bytes;
-use quern_kernels::{HostBuffer, suite::suite};
+use quern_kernels::{Elements, HostBuffer, suite::suite};
 
 use super::*;
 use crate::tensors::command::Command;
@@ -61,7 +60,7 @@ impl Computer for WaitedLane {
         answer.blocking_recv().expect("it is answered")
     }
 
-    fn lend(&mut self, operand: &Operand) -> Result<Bytes, LaneError> {
+    fn lend(&mut self, operand: &Operand) -> Result<Elements, LaneError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.lane.submit(self.key, Command::Lend(*operand, reply), false);
         answer.blocking_recv().expect("it is answered")

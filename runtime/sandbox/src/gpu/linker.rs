@@ -12,6 +12,7 @@ use super::{
     convert::refusal,
     described, ended,
     model_calls::infer,
+    offers::{accept, offer},
 };
 use crate::{models::OpenModel, state::State};
 
@@ -68,10 +69,17 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         |store, (model, session, inputs): (Resource<OpenModel>, Session, Vec<(String, Tensor)>)| {
             Box::new(async move { Ok((infer(store, model, session, inputs).await?,)) })
         },
-    )
+    )?;
+    let mut offers = linker.instance("quern:ml/gpu-offers@0.1.0")?;
+    offers.func_wrap_async("offer", |store, (tensor, milliseconds): (Tensor, u32)| {
+        Box::new(async move { Ok((offer(store, tensor, milliseconds).await?,)) })
+    })?;
+    offers.func_wrap_async("accept", |store, (session, ticket): (Session, String)| {
+        Box::new(async move { Ok((accept(store, session, ticket).await?,)) })
+    })
 }
 
-async fn waited<T>(waiting: Waiting<T>) -> Result<T, GuestError> {
+pub(super) async fn waited<T>(waiting: Waiting<T>) -> Result<T, GuestError> {
     waiting?.await
 }
 

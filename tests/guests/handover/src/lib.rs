@@ -1,7 +1,8 @@
-//! Hands device tensors to models, and reports what came of it: `{"ok": …}` or
+//! Hands device tensors to models and to other sessions, and reports what came of it: `{"ok": …}` or
 //! `{"error": {"by": …, "kind": …, "message": …}}`. What is done is the path.
 
 mod models;
+mod offers;
 
 use quern_sdk::{
     Error, Request, Response,
@@ -25,11 +26,16 @@ fn hand_over(request: Request) -> Result<Response, Error> {
         Some(text) => text.parse().map_err(|_| Error::invalid_input(format!("{name} = {text}"))),
         None => Ok(1),
     };
+    let ticket = request.query("ticket").unwrap_or_default();
     let path = request.path().trim_start_matches('/').to_owned();
     let outcome = match &path[..] {
         "classify" => models::classify(number("rows")?),
         "repeat" => models::repeat(number("rows")?, number("times")?),
         "goes-on" => models::goes_on(),
+        "offer" => offers::offer(number("count")?, number("milliseconds")?),
+        "accept" => offers::accept(&ticket, number("bytes")?),
+        "offers" => offers::repeat(number("count")?),
+        "exchange" => offers::exchange(),
         path => match path.split_once('/') {
             Some(("refused", name)) => models::refused(name),
             _ => return Ok(Response::new(404)),
