@@ -24,8 +24,11 @@ use compare::Tolerance;
 use host::{Form, Host, Random};
 use quern_operators::{Description, Dtype, Kernel, Operator, Shape};
 
+/// Tries the cases of a part of the suite.
+type Cases = fn(&mut Trial);
+
 /// The parts of the suite.
-const FAMILIES: [(&str, fn(&mut Trial)); 14] = [
+const FAMILIES: [(&str, Cases); 14] = [
     ("elementwise", elementwise::cases),
     ("reduction", reduction::cases),
     ("scan", scan::cases),

@@ -41,7 +41,7 @@ impl Lines {
         let (x, out) = (&step.inputs()[0], &step.outputs()[0]);
         let dims = x.layout().shape().dims();
         let (length, count) = (dims[axis], out.layout().shape().dims()[axis]);
-        let lines = if count == 0 { 0 } else { out.layout().shape().elements() / count };
+        let lines = out.layout().shape().elements().checked_div(count).unwrap_or(0);
         Some(Self::new(axis, descending, (lines, length, count), x.dtype()))
     }
 
@@ -178,7 +178,7 @@ mod tests {
             ((5, 2048, 2048), 0),
             ((1, 2049, 2049), 2 * 8 * 2049),
             ((3, 5000, 10), 3 * 2 * 8 * 30),
-            ((1, 1 << 26, 1 << 26), 2 * 8 << 26),
+            ((1, 1 << 26, 1 << 26), 16 << 26),
             ((1 << 20, 4096, 4096), ENOUGH_BYTES),
         ];
         for ((lines, length, count), bytes) in table {

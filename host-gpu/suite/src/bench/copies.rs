@@ -49,7 +49,10 @@ pub(crate) fn measure(device: &CudaDevice, pace: Pace, keep: &mut dyn FnMut(Row)
         let pinned_out = seconds(pace, || Ok(plain.pinned_out()?))?;
         row("plain copy out, pinned", pinned_out, None);
         let tensor = session.upload(description, &elements)?;
-        let read = seconds(pace, || Ok(drop(session.read(tensor)?)))?;
+        let read = seconds(pace, || {
+            session.read(tensor)?;
+            Ok(())
+        })?;
         row("read", read, Some(pinned_out));
         if pace.tiny {
             break;

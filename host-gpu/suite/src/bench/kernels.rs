@@ -60,8 +60,9 @@ impl Case {
 
 pub(crate) fn measure(device: &CudaDevice, pace: Pace, keep: &mut dyn FnMut(Row)) -> Result<()> {
     let mut copying = None;
-    for dtype in [Dtype::Fp32, Dtype::Fp16, Dtype::Bf16] {
-        for case in memory_bound(pace, dtype).into_iter().chain(others(pace, dtype)) {
+    for cases in [memory_bound, others] {
+        let dtypes = [Dtype::Fp32, Dtype::Fp16, Dtype::Bf16];
+        for case in dtypes.into_iter().flat_map(|dtype| cases(pace, dtype)) {
             let seconds = case.measure(device, pace)?;
             let rate = case.bytes.map(|bytes| bytes as f64 / seconds);
             let ratio = match (rate, copying) {
@@ -78,7 +79,7 @@ pub(crate) fn measure(device: &CudaDevice, pace: Pace, keep: &mut dyn FnMut(Row)
             keep(Row {
                 part: if case.bytes.is_some() { "limited by memory" } else { "limited otherwise" },
                 operator: case.operator,
-                dtype: dtype.to_string(),
+                dtype: case.dtype.to_string(),
                 inputs: case.inputs.into_iter().chain(case.indices).collect(),
                 value: seconds,
                 unit: Unit::Seconds,
