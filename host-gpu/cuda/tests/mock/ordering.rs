@@ -39,8 +39,8 @@ fn check(dtype: Dtype, [lines, length]: [u64; 2], axis: u8, kernel: &Kernel) {
         _ => (line * length + at) as usize,
     };
     let all = numbers(lines * length);
-    let (mut values, mut places) = (vec![0; (lines * count) as usize], Vec::new());
-    places.resize(values.len(), 0i64);
+    let kept = (lines * count) as usize;
+    let (mut values, mut places) = (vec![0; kept], vec![0; kept]);
     for line in 0..lines {
         let numbers: Vec<_> = (0..length).map(|at| all[along(line, at, length)]).collect();
         for (at, place) in ordered(&numbers, descending).into_iter().enumerate() {
