@@ -34,7 +34,7 @@ impl Equipment {
         let fault = Pinned::new(&core.context, FAULT_BYTES as usize);
         let fault = core.check("taking pinned memory", fault)?;
         let staging = Staging::new(core)?;
-        Ok(Self { progress: Progress::default(), staging, scratch, fault, stream })
+        Ok(Self { progress: Progress::new(core), staging, scratch, fault, stream })
     }
 }
 
