@@ -57,12 +57,12 @@ struct Spot {
 };
 
 // What becomes of a window.
-template <typename C> struct Largest {
+template <typename C> struct Maximum {
     static DEVICE C empty() { return Bounds<C>::lowest(); }
     static DEVICE C join(C a, C b) { return larger(a, b); }
     static DEVICE C finish(C total, u64) { return total; }
 };
-template <typename C> struct Mean {
+template <typename C> struct Average {
     static DEVICE C empty() { return 0; }
     static DEVICE C join(C a, C b) { return a + b; }
     static DEVICE C finish(C total, u64 count) { return total / C(count); }
@@ -224,10 +224,10 @@ template <typename T> DEVICE void spread(const Pooling& p) {
 }
 
 #define POOLING(none, suffix, T) \
-    KERNEL(max_pool_##suffix##_small, Pooling) { small<Largest, T>(p); } \
-    KERNEL(average_pool_##suffix##_small, Pooling) { small<Mean, T>(p); } \
-    KERNEL_WITH_BARRIERS(max_pool_##suffix##_large, Pooling) { large<Largest, T>(p); } \
-    KERNEL_WITH_BARRIERS(average_pool_##suffix##_large, Pooling) { large<Mean, T>(p); } \
+    KERNEL(max_pool_##suffix##_small, Pooling) { small<Maximum, T>(p); } \
+    KERNEL(average_pool_##suffix##_small, Pooling) { small<Average, T>(p); } \
+    KERNEL_WITH_BARRIERS(max_pool_##suffix##_large, Pooling) { large<Maximum, T>(p); } \
+    KERNEL_WITH_BARRIERS(average_pool_##suffix##_large, Pooling) { large<Average, T>(p); } \
     KERNEL(average_pool_gradient_##suffix, Pooling) { average_gradient<T>(p); } \
     KERNEL(max_pool_gradient_##suffix, Pooling) { max_gradient<T>(p); } \
     KERNEL_WITH_BARRIERS(max_pool_locate_##suffix, Pooling) { locate<T>(p); } \

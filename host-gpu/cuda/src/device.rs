@@ -13,8 +13,9 @@ use cudarc::driver::{CudaContext, DriverError, sys::CUdevice_attribute};
 use quern_kernels::{Device, Lane, LaneError};
 
 use crate::{
-    Absence, Found,
+    Absence, Found, Gemm,
     driver::{Pool, is_final, text},
+    gemm::Products,
     lane::{CudaLane, Equipment},
     modules::Modules,
     probe,
@@ -34,11 +35,14 @@ pub struct CudaOptions {
     /// How long it may not get on with any lane's work before it counts as lost: longer than one
     /// operator may take.
     pub patience: Duration,
+    /// Who is to compute products of matrices.
+    pub gemm: Gemm,
 }
 
 impl Default for CudaOptions {
     fn default() -> Self {
-        Self { ordinal: 0, memory_bytes: None, patience: Duration::from_secs(30) }
+        let patience = Duration::from_secs(30);
+        Self { ordinal: 0, memory_bytes: None, patience, gemm: Gemm::default() }
     }
 }
 
@@ -76,6 +80,7 @@ impl CudaDevice {
         let core = Core {
             pool: Pool::new(&context).map_err(failed)?,
             modules: Modules::new(&context, found.capability)?,
+            products: Products::choose(options.gemm, &context),
             context,
             limit_bytes: options.memory_bytes.unwrap_or(found.memory_bytes).min(found.memory_bytes),
             found,
@@ -92,6 +97,25 @@ impl CudaDevice {
     /// What it is.
     pub fn found(&self) -> &Found {
         &self.core.found
+    }
+
+    /// Who computes products of matrices: `cublasLt 13.0.2`, or `own kernels` and why.
+    pub fn gemm(&self) -> String {
+        self.core.products.to_string()
+    }
+
+    /// The images of kernels that it has loaded so far: each file's name, with what it is for.
+    pub fn images(&self) -> Vec<String> {
+        self.core.modules.loaded()
+    }
+
+    /// For which version of CUDA its driver is: `13.0`.
+    pub fn cuda_version(&self) -> String {
+        probe::driver_version().map_or_else(|_| "?".to_owned(), probe::version)
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Why it can't be relied on any more, if that is so: the process should be replaced.
@@ -115,6 +139,7 @@ pub(crate) struct Core {
     pub(crate) context: Arc<CudaContext>,
     pub(crate) pool: Pool,
     pub(crate) modules: Modules,
+    pub(crate) products: Products,
     pub(crate) multiprocessors: u32,
     pub(crate) patience: Duration,
     pub(crate) pulse: Pulse,

@@ -27,6 +27,7 @@ pub struct Source {
 macro_rules! families {
     ($made:ident) => {
         $made! {
+            Attention = "attention",
             Binary = "binary",
             Cast = "cast",
             Convolution = "convolution",
@@ -36,6 +37,7 @@ macro_rules! families {
             Matmul = "matmul",
             Movement = "movement",
             Optimizer = "optimizer",
+            Ordering = "ordering",
             Pooling = "pooling",
             Random = "random",
             Reduction = "reduction",

@@ -3,7 +3,9 @@
 //! perhaps a fault, as drivers are found by the path of libraries and break whole processes.
 
 mod absences;
+mod building;
 mod driver;
 mod faults;
 mod memory;
+mod products;
 mod suite;
