@@ -7,9 +7,14 @@ mod leases;
 mod profile;
 #[cfg(test)]
 mod properties;
+mod serving;
 mod waiting;
 
 pub use batcher::Batcher;
 pub use event::{Action, Arrival, BatcherConfig, BucketId, CallId, Event, LaneId, Part, Refusal};
 pub use leases::{LeaseAction, LeaseEvent, LeaseId, LeaseRefusal, Leased, LeasedDevice, Leases};
 pub use profile::{LatencyProfile, Measured};
+pub use serving::{
+    DeviceIndex, Fleet, ModelIndex, ServedModel, ServingAction, ServingCall, ServingDevice,
+    ServingEvent, Slot, TenantIndex,
+};
