@@ -13,7 +13,7 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all check-cuda cuda-kernels gpu-suite test-openapi test-conformance conformance clients check format lint documentation rules alerts bench bench-control bench-device bench-inference fuzz peers ort guests javascript wasm-target
+.PHONY: help demo test test-all check-cuda cuda-kernels gpu-suite test-openapi test-conformance conformance clients check format lint documentation rules alerts bench bench-control bench-device bench-scheduler bench-inference fuzz peers ort guests javascript wasm-target
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,7 @@ bench: guests javascript ort peers ## Measure against peers, and write docs/benc
 	@$(MAKE) bench-inference
 	@$(MAKE) bench-control
 	@$(MAKE) bench-device
+	@$(MAKE) bench-scheduler
 
 bench-inference: guests ort peers ## Measure models beside FastAPI, Triton, LitServe and MLServer (ONLY=small: one part)
 	@echo "== building the server for measuring"
@@ -99,6 +100,10 @@ bench-device: ## Measure operators on device tensors beside PyTorch on the CPU (
 	@benches/peers/install.sh torch
 	@echo "== measuring operators beside PyTorch"
 	cargo bench -p quern-kernels --bench device -- --write
+
+bench-scheduler: ## Simulate how models are served, beside other systems' policies
+	@echo "== simulating"
+	cargo bench -p quern-simulation --bench scheduler -- --write
 
 fuzz: SECONDS := 60
 fuzz: ## Fuzz the parsers of what strangers send, each for SECONDS (60)

@@ -78,6 +78,7 @@ pub(crate) enum Command {
     Backup(commands::backup::Backup),
     Restore(commands::restore::Restore),
     Openapi(commands::openapi::Openapi),
+    Sim(commands::sim::Sim),
     New(commands::new::New),
     Dev(commands::dev::Dev),
     Demo(commands::demo::Demo),

@@ -39,6 +39,7 @@ pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod share;
+pub(crate) mod sim;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod traffic;
@@ -92,6 +93,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Backup(command) => backup::run(&session, command).await,
         Command::Restore(command) => restore::run(command, session.json),
         Command::Openapi(command) => openapi::run(command),
+        Command::Sim(command) => sim::run(&command, session.json),
         Command::New(command) => new::run(command, session.json),
         Command::Dev(command) => dev::run(&session, command).await,
         Command::Demo(command) => demo::run(command, session.json).await,
