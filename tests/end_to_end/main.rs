@@ -39,6 +39,7 @@ mod reuse;
 mod settings;
 mod shared_memory;
 mod sharing;
+mod simulation;
 mod streaming;
 mod tenants;
 mod tls;

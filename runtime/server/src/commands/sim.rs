@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::output::{self, Table};
 
-/// Simulate how models are served on devices, under this server's policy and others
+/// Simulate how models are served on many devices, under the scheduler's policy and others
 ///
 /// A scenario in TOML says which devices and models there are, how long batches take, and how often
 /// each model is called: see docs/simulation.md and examples/simulation. Every policy gets the same
