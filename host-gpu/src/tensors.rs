@@ -23,7 +23,7 @@ use quern_operators::{KernelSession, LaneError, SessionLimits};
 use quern_types::{DeviceId, TenantId};
 
 pub use account::Account;
-use command::Held;
+use command::{Held, Lease};
 pub use lane::LaneStatus;
 use lane::{Entry, Failure, Lane};
 use session::LaneSession;
@@ -64,8 +64,8 @@ pub struct Opening {
     pub bytes: u64,
     /// What its tenant has used.
     pub account: Arc<Account>,
-    /// Dropped once all that the session had is given back.
-    pub lease: Box<dyn Any + Send>,
+    /// Dropped once all that the session had is given back, what it has lent included.
+    pub lease: Arc<dyn Any + Send + Sync>,
 }
 
 /// Why tensors can't be computed.
@@ -137,7 +137,7 @@ impl TensorDevice {
         let no_lane = || LaneError::Lost { reason: format!("it has no lane {lane}") };
         let lane = Arc::clone(self.lanes.get(lane).ok_or_else(no_lane)?);
         let failure: Failure = Arc::new(OnceLock::new());
-        let held = Held { computer: self.device.open(bytes)?, lease };
+        let held = Held { computer: self.device.open(bytes)?, lease: Lease::clone(&lease) };
         let key = lane.enter(Entry {
             tenant,
             share_milli,
@@ -152,6 +152,7 @@ impl TensorDevice {
             lane,
             key,
             failure,
+            lease,
             account,
             noted_bytes: 0,
             most_bytes: 0,

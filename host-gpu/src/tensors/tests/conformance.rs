@@ -1,7 +1,7 @@
 //! The suite that every device is held to, through lanes: what waits and is computed by another
 //! thread answers the same.
 
-use quern_kernels::{HostBuffer, suite::suite};
+use quern_kernels::{Elements, HostBuffer, suite::suite};
 
 use super::*;
 use crate::tensors::command::Command;
@@ -19,7 +19,7 @@ impl Device for Waited {
     fn open(&self, budget_bytes: u64) -> Result<Box<dyn Computer>, LaneError> {
         let lane = Arc::clone(&self.0.lanes[0]);
         let failure = Failure::default();
-        let held = Held { computer: self.0.device.open(budget_bytes)?, lease: Box::new(()) };
+        let held = Held { computer: self.0.device.open(budget_bytes)?, lease: Arc::new(()) };
         let key = lane.enter(Entry {
             tenant: TenantId::default(),
             share_milli: SessionRequest::WHOLE_MILLI,
@@ -57,6 +57,12 @@ impl Computer for WaitedLane {
     fn read(&mut self, operand: &Operand) -> Result<Vec<u8>, LaneError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.lane.submit(self.key, Command::Read(*operand, reply), false);
+        answer.blocking_recv().expect("it is answered")
+    }
+
+    fn lend(&mut self, operand: &Operand) -> Result<Elements, LaneError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.lane.submit(self.key, Command::Lend(*operand, reply), false);
         answer.blocking_recv().expect("it is answered")
     }
 
