@@ -96,10 +96,10 @@ bench-control: guests ort peers ## Measure what surrounds calls, beside RQ and C
 	@echo "== measuring what surrounds calls"
 	cargo bench $(MEASURED) --bench control -- --write $(if $(ONLY),--only $(ONLY))
 
-bench-device: ## Measure operators on device tensors beside PyTorch on the CPU (fetches 4 GB, once)
+bench-device: ## Measure operators on device tensors beside PyTorch on the CPU (fetches 4 GB, once; ONLY=rows: one part)
 	@benches/peers/install.sh torch
 	@echo "== measuring operators beside PyTorch"
-	cargo bench -p quern-kernels --bench device -- --write
+	cargo bench -p quern-kernels --bench device -- --write $(if $(ONLY),--only $(ONLY))
 
 bench-scheduler: ## Simulate how models are served, beside other systems' policies
 	@echo "== simulating"

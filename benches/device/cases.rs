@@ -1,8 +1,9 @@
 //! What is measured: operators with the shapes of their inputs. Peers know them by name.
 
+use anyhow::Result;
 use quern_operators::{
-    Attention, Binary, Dtype, Histogram, Kernel, Metric, Norm, Operator, Reduce, Reduction, Sort,
-    TopK, Unary, View,
+    Attention, Binary, Convolution, Description, Dtype, Histogram, Kernel, Metric, Norm, Operator,
+    Padding, Reduce, Reduction, Shape, Sort, TopK, Unary, View,
 };
 
 /// An operator on inputs.
@@ -41,6 +42,17 @@ impl Case {
         Self { indices: true, ..self }
     }
 
+    /// What its plan counts.
+    pub(crate) fn work(&self) -> Result<u64> {
+        let mut inputs = Vec::new();
+        for (number, dims) in self.inputs.iter().enumerate() {
+            let is_index = self.indices && number + 1 == self.inputs.len();
+            let dtype = if is_index { Dtype::Int64 } else { self.dtype };
+            inputs.push(Description::new(dtype, Shape::new(dims)?));
+        }
+        Ok(self.kernel.plan(&inputs)?.work)
+    }
+
     /// The operator that makes the view, if there is one.
     pub(crate) fn view(&self) -> Option<Operator> {
         self.view.clone().map(Operator::View)
@@ -59,13 +71,24 @@ impl Case {
 
 const FLOATS: [Dtype; 3] = [Dtype::Fp32, Dtype::Fp16, Dtype::Bf16];
 
-/// Everything that is measured, in the order of the table.
-pub(crate) fn all() -> Vec<Case> {
-    [products(), rows(), elements(), reductions(), movements(), attention(), orders()]
-        .into_iter()
-        .flatten()
-        .collect()
+/// Operators that are alike, measured together.
+pub(crate) struct Part {
+    /// What `--only` calls it.
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) cases: fn() -> Vec<Case>,
 }
+
+/// Everything that is measured, in the order of the page.
+pub(crate) const PARTS: [Part; 7] = [
+    Part { name: "products", title: "products of matrices", cases: products },
+    Part { name: "rows", title: "softmax and norms", cases: rows },
+    Part { name: "elements", title: "element by element", cases: elements },
+    Part { name: "reductions", title: "reductions", cases: reductions },
+    Part { name: "movements", title: "copies", cases: movements },
+    Part { name: "networks", title: "attention and convolutions", cases: networks },
+    Part { name: "orders", title: "order and distance", cases: orders },
+];
 
 fn products() -> Vec<Case> {
     let gemm = "sharing out what is so small between threads";
@@ -151,6 +174,7 @@ fn movements() -> Vec<Case> {
         "rows are fetched one after the other",
     );
     vec![
+        copy("copy", Dtype::Fp32, &[4096, 1024], &[0, 1]),
         copy("copy, turned", Dtype::Fp32, &[2048, 2048], &[1, 0]),
         copy("copy, turned", Dtype::Fp16, &[2048, 2048], &[1, 0]),
         copy("copy, channels first", Dtype::Fp32, &[8, 56, 56, 128], &[0, 3, 1, 2]),
@@ -158,13 +182,21 @@ fn movements() -> Vec<Case> {
     ]
 }
 
-fn attention() -> Vec<Case> {
+fn networks() -> Vec<Case> {
     let attend = |name, dtype, heads: &[u64], causal| {
         let kernel = Kernel::Attention(Attention { scale: None, causal });
         let limit = "its products are small ones for `gemm`, which packs keys and values each time";
         Case::new(name, dtype, &[heads, heads, heads], kernel, limit)
     };
+    let convolve = |dtype, x: &[u64], weights: &[u64]| {
+        let convolution = Convolution { padding: Padding::even(1), ..Convolution::default() };
+        let limit = "what windows see is written out, panel by panel, to be multiplied by `gemm`";
+        Case::new("convolution", dtype, &[x, weights], Kernel::Convolution(convolution), limit)
+    };
     vec![
+        convolve(Dtype::Fp32, &[8, 64, 56, 56], &[64, 64, 3, 3]),
+        convolve(Dtype::Fp32, &[1, 3, 224, 224], &[64, 3, 3, 3]),
+        convolve(Dtype::Bf16, &[8, 64, 56, 56], &[64, 64, 3, 3]),
         attend("attention", Dtype::Fp32, &[1, 12, 128, 64], false),
         attend("attention", Dtype::Fp32, &[1, 8, 1024, 64], false),
         attend("attention, causal", Dtype::Fp32, &[1, 8, 1024, 64], true),
@@ -190,6 +222,44 @@ fn orders() -> Vec<Case> {
             &[&[1024, 128], &[1024, 128]],
             distances,
             "differences rather than products: rows close to each other stay precise",
+        ),
+    ]
+}
+
+/// Small operators of each family, about as large as those that callers compute themselves.
+pub(crate) fn small() -> Vec<Case> {
+    let (x, row, square): (&[u64], &[u64], &[u64]) = (&[8, 1024], &[1024], &[128, 128]);
+    let case =
+        |operator, dtype, inputs: &[&[u64]], kernel| Case::new(operator, dtype, inputs, kernel, "");
+    let unary = |name, dtype, function| case(name, dtype, &[x], Kernel::Unary(function));
+    let sum = Reduce { function: Reduction::Sum, axes: vec![1], keep: false };
+    let padding = Padding::even(1);
+    let convolution = Kernel::Convolution(Convolution { padding, ..Convolution::default() });
+    let attention = Kernel::Attention(Attention { scale: None, causal: false });
+    let (head, image): (&[u64], &[u64]) = (&[1, 1, 64, 64], &[1, 16, 16, 16]);
+    vec![
+        case("add", Dtype::Fp32, &[x, x], Kernel::Binary(Binary::Add)),
+        case("add", Dtype::Fp16, &[x, x], Kernel::Binary(Binary::Add)),
+        unary("exp", Dtype::Fp32, Unary::Exp),
+        unary("gelu", Dtype::Fp32, Unary::Gelu),
+        unary("sin", Dtype::Fp32, Unary::Sin),
+        unary("exp", Dtype::Fp64, Unary::Exp),
+        unary("gelu", Dtype::Fp64, Unary::Gelu),
+        case("sum of rows", Dtype::Fp32, &[x], Kernel::Reduce(sum)),
+        case("softmax", Dtype::Fp32, &[x], Kernel::Softmax),
+        case("layer norm", Dtype::Fp32, &[x, row, row], Kernel::LayerNorm(Norm { epsilon: 1e-5 })),
+        case("gather rows", Dtype::Fp32, &[&[64, 128], &[64]], Kernel::Gather(0)).with_indices(),
+        case("sort", Dtype::Fp32, &[&[1, 768]], Kernel::Sort(Sort { axis: 1, descending: false })),
+        case("matmul", Dtype::Fp32, &[square, square], Kernel::Matmul),
+        case("matmul", Dtype::Fp64, &[square, square], Kernel::Matmul),
+        case("matmul", Dtype::Fp32, &[&[1, 1024], &[1024, 1024]], Kernel::Matmul),
+        case("attention", Dtype::Fp32, &[head, head, head], attention),
+        case("convolution", Dtype::Fp32, &[image, &[16, 16, 3, 3]], convolution),
+        case(
+            "distances",
+            Dtype::Fp32,
+            &[&[64, 64], &[64, 64]],
+            Kernel::Distances(Metric::Euclidean),
         ),
     ]
 }

@@ -23,6 +23,7 @@ OPERATORS = {
     "sum of rows": lambda x: x.sum(1),
     "sum of columns": lambda x: x.sum(0),
     "max of rows": lambda x: x.amax(1),
+    "copy": torch.clone,
     "copy, turned": lambda x: x.t().contiguous(),
     "copy, channels first": lambda x: x.permute(0, 3, 1, 2).contiguous(),
     "gather rows": lambda x, indices: torch.index_select(x, 0, indices),

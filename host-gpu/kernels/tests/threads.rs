@@ -32,7 +32,7 @@ fn results_are_the_same_with_any_number_of_threads() {
     let attention = Kernel::Attention(Attention { scale: None, causal: true });
     let histogram = Kernel::Histogram(Histogram { bins: 100, min: -0.5, max: 0.5 });
     let long: &[u64] = &[300_001];
-    let table: [(Kernel, Vec<&[u64]>); 11] = [
+    let table: [(Kernel, Vec<&[u64]>); 13] = [
         (sum(0), vec![long]),
         (sum(0), vec![&[700, 500]]),
         (sum(1), vec![&[700, 500]]),
@@ -42,6 +42,8 @@ fn results_are_the_same_with_any_number_of_threads() {
         (Kernel::Sort(Sort { axis: 0, descending: true }), vec![&[700, 500]]),
         (Kernel::TopK(TopK { axis: 1, count: 7, largest: true }), vec![&[700, 500]]),
         (Kernel::Distances(Metric::Cosine), vec![&[150, 300], &[170, 300]]),
+        (Kernel::Matmul, vec![&[500, 170], &[170, 200]]),
+        (Kernel::Softmax, vec![&[300, 1_100]]),
         (attention, vec![&[3, 300, 40], &[3, 300, 40], &[3, 300, 40]]),
         (Kernel::LayerNorm(Norm { epsilon: 1e-5 }), vec![&[300, 3_000], &[3_000], &[3_000]]),
     ];

@@ -11,7 +11,7 @@ use super::{
     matmul::{Batch, Matrix, PANEL_DEPTH, Panel, Product, multiply},
     number::Number,
     reduction::{AddUp, Largest},
-    source::{Scratch, Source},
+    source::Source,
     threads::Threads,
     vector::{self, Fold, Function},
 };
@@ -38,7 +38,7 @@ pub(super) fn attention(
             let mut wide = launch.workspace(out.len())?;
             heads.attend(launch.threads, &mut wide);
             let narrow = |start: usize, chunk: &mut [T]| {
-                T::narrow(&wide[start..start + chunk.len()], chunk);
+                vector::convert(&wide[start..start + chunk.len()], chunk);
             };
             launch.threads.chunks(out, 1, narrow);
         }
@@ -71,8 +71,8 @@ struct Room<T: Element> {
     value: Panel<T>,
     /// Of queries by keys; in the end their weights.
     scores: Vec<T::Compute>,
-    seen: Scratch<u8>,
-    added: Scratch<T>,
+    seen: Vec<u8>,
+    added: Vec<T>,
 }
 
 impl<T: Element> Room<T> {
@@ -82,8 +82,8 @@ impl<T: Element> Room<T> {
             key: Panel::new(),
             value: Panel::new(),
             scores: vec![T::Compute::ZERO; QUERIES * KEYS],
-            seen: Scratch::new(),
-            added: Scratch::new(),
+            seen: Vec::new(),
+            added: Vec::new(),
         }
     }
 }
@@ -178,16 +178,18 @@ impl<'a, T: Element<Compute: Float>> Heads<'a, T> {
     fn mask(
         &self,
         (place, scores): (usize, &mut [T::Compute]),
-        seen: &mut Scratch<u8>,
-        added: &mut Scratch<T>,
+        seen: &mut Vec<u8>,
+        added: &mut Vec<T>,
     ) {
         match &self.mask {
             None => {}
             Some(Mask::Seen(mask)) => {
-                vector::accumulate(scores, mask.load(place, scores.len(), seen), Seen::new());
+                let seen = mask.elements(place, scores.len(), seen);
+                vector::accumulate(scores, seen, Seen::new());
             }
             Some(Mask::Added(mask)) => {
-                vector::accumulate(scores, mask.load(place, scores.len(), added), AddUp);
+                let added = mask.elements(place, scores.len(), added);
+                vector::accumulate(scores, added, AddUp);
             }
         }
     }
@@ -233,9 +235,7 @@ impl<C: Float> OnlineSoftmax<C> {
             scores.fill(C::ZERO);
             return C::ONE;
         }
-        let exp = ExpFrom { max: self.max };
-        vector::replace(scores, exp);
-        let sum = vector::fold(scores, AddUp);
+        let sum = vector::replace_fold(scores, ExpFrom { max: self.max }, AddUp);
         let factor = if before == C::LOWEST { C::ONE } else { before.sub(self.max).exp() };
         self.sum = self.sum.mul(factor).add(sum);
         factor

@@ -15,6 +15,7 @@ use super::{
     matmul::{Matrix, Product, multiply},
     number::Number,
     threads::Threads,
+    vector,
 };
 use crate::LaneError;
 use lowering::{Axis, Images, Lowering, Segment, Slide};
@@ -175,7 +176,7 @@ impl<T: Element> Products<'_, T> {
             self.each(images.clone(), group, 0..self.made, |part| {
                 let image = (part.image - images.start) * self.groups + group;
                 let at = (image * self.made + part.channel) * places + part.place;
-                T::narrow(part.sums, &mut out[at..at + part.sums.len()]);
+                vector::convert(part.sums, &mut out[at..at + part.sums.len()]);
             });
         }
     }
@@ -190,7 +191,7 @@ impl<T: Element> Products<'_, T> {
             let image = group / self.groups;
             self.each(image..image + 1, group % self.groups, channels.clone(), |part| {
                 let at = (at - start + part.channel - first) * places + part.place;
-                T::narrow(part.sums, &mut out[at..at + part.sums.len()]);
+                vector::convert(part.sums, &mut out[at..at + part.sums.len()]);
             });
             at += channels.len();
         }
@@ -294,7 +295,7 @@ impl<T: Element> Panel<T> {
             fill(lines, &mut self.raw);
             if !T::DIRECT {
                 self.wide.resize(size, T::Compute::ZERO);
-                T::widen(&self.raw, &mut self.wide);
+                vector::convert(&self.raw, &mut self.wide);
             }
         }
         let seen = if T::DIRECT { bytemuck::cast_slice(&self.raw) } else { &self.wide[..] };

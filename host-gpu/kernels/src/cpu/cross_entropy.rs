@@ -2,7 +2,7 @@
 //! is computed.
 
 use super::{
-    element::{Element, narrow_one},
+    element::Element,
     float::Float,
     integers::Integers,
     launch::{Launch, with_float},
@@ -10,7 +10,7 @@ use super::{
     reduction::{AddUp, Largest},
     rows::{Row, SumOfExp},
     threads::Lines,
-    vector::{self, Function},
+    vector::Function,
 };
 use crate::LaneError;
 use quern_operators::CrossEntropy;
@@ -62,7 +62,7 @@ fn compute<T: Element<Compute: Float + CastTo<f64>>>(
             }
             row.turn_to(start + number);
             let compared = Target::new(parameters, label as usize, classes);
-            *loss = narrow_one(compared.with(&mut row, gradient));
+            *loss = T::narrow(compared.with(&mut row, gradient));
         }
     });
 }
@@ -92,14 +92,9 @@ where
         let max = row.fold(Largest, |left, right| left.larger(right));
         let sum = row.fold(SumOfExp { max }, |left, right| left.add(right));
         let function = Beyond { max, scale: sum.reciprocal(), spread: self.spread };
-        row.write_blocks(gradient, |places, x, out| {
-            vector::map(x, out, function);
-            if let Some(out) =
-                self.label.checked_sub(places.start).and_then(|place| out.get_mut(place))
-            {
-                *out = out.sub(self.share);
-            }
-        });
+        row.write(gradient, function);
+        let of_label = function.apply(row.get(self.label));
+        gradient[self.label] = T::narrow(of_label.sub(self.share));
         // By differences from the largest, which are small where the loss is. What has no share
         // adds nothing, be it as far away as can be.
         let mut loss: f64 = sum.ln().cast();

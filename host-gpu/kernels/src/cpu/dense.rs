@@ -6,8 +6,12 @@ use std::ops::Deref;
 use bytemuck::Pod;
 
 use super::{
-    element::Element, launch::Launch, memory::Workspace, number::Number, source::Scratch,
-    vector::BLOCK,
+    element::Element,
+    launch::Launch,
+    memory::Workspace,
+    number::Number,
+    source::Scratch,
+    vector::{self, BLOCK},
 };
 use crate::LaneError;
 
@@ -65,7 +69,7 @@ pub(super) fn compute<T: Element>(
     let mut results = launch.workspace(out.len())?;
     run(&mut results);
     launch.threads.chunks(out, 1, |start, chunk| {
-        T::narrow(&results[start..start + chunk.len()], chunk);
+        vector::convert(&results[start..start + chunk.len()], chunk);
     });
     Ok(())
 }

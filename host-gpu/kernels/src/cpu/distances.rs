@@ -3,13 +3,13 @@
 //! that a vector holds one element of each.
 
 use super::{
-    element::{Element, narrow_one},
+    element::Element,
     float::Float,
     launch::{Launch, with_float},
     number::{CastTo, Number},
     source::{Scratch, Source},
     threads::Threads,
-    vector::{self, Fold, Function2},
+    vector::{self, ABREAST, Fold, Term},
 };
 use quern_operators::Metric;
 
@@ -44,7 +44,8 @@ struct Room<T: Element> {
     /// An element of each row of a side, then the next one of each.
     panel: Vec<[T::Compute; SIDE]>,
     totals: Vec<[f64; SIDE]>,
-    scratch: Scratch<T>,
+    left: [Scratch<T>; ABREAST],
+    right: Scratch<T>,
 }
 
 impl<'a, T: Element<Compute: Float + CastTo<f64>>> Rows<'a, T>
@@ -70,7 +71,8 @@ where
             let mut room = Room {
                 panel: vec![[T::Compute::ZERO; SIDE]; DEPTH],
                 totals: vec![[0.0; SIDE]; ROWS],
-                scratch: Scratch::new(),
+                left: std::array::from_fn(|_| Scratch::new()),
+                right: Scratch::new(),
             };
             let mut row = first * ROWS;
             while !chunk.is_empty() {
@@ -96,28 +98,29 @@ where
             let depth = (self.width - begin).min(DEPTH);
             for lane in 0..side {
                 let at = (first + lane) * self.width + begin;
-                let x = self.right.load(at, depth, &mut room.scratch);
+                let x = self.right.load(at, depth, &mut room.right);
                 room.panel.iter_mut().zip(x).for_each(|(place, x)| place[lane] = *x);
                 if self.metric == Metric::Cosine {
                     right_squares[lane] += vector::fold(x, SumOfSquares).cast();
                 }
             }
             let panel = &room.panel[..depth];
-            for (number, totals) in room.totals[..rows].iter_mut().enumerate() {
-                let x =
-                    self.left.load((row + number) * self.width + begin, depth, &mut room.scratch);
-                add_to(
-                    totals,
-                    match self.metric {
-                        Metric::Euclidean | Metric::SquaredEuclidean => {
-                            vector::sums(x, panel, SquaredDifference)
-                        }
-                        Metric::Manhattan => vector::sums(x, panel, Difference),
-                        Metric::Cosine => vector::sums(x, panel, Product),
-                    },
-                );
+            for (group, totals) in room.totals[..rows].chunks_mut(ABREAST).enumerate() {
+                let mut number = group * ABREAST;
+                let x = room.left.each_mut().map(|scratch| {
+                    // Where there are fewer rows, the last one is there again.
+                    let at = (row + number.min(rows - 1)) * self.width + begin;
+                    number += 1;
+                    self.left.load(at, depth, scratch)
+                });
+                for (totals, sums) in totals.iter_mut().zip(self.sums(x, panel)) {
+                    totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.cast());
+                }
                 if self.metric == Metric::Cosine {
-                    left_squares[number] += vector::fold(x, SumOfSquares).cast();
+                    let squares = left_squares[group * ABREAST..rows].iter_mut();
+                    squares
+                        .zip(x)
+                        .for_each(|(square, x)| *square += vector::fold(x, SumOfSquares).cast());
                 }
             }
         }
@@ -125,8 +128,23 @@ where
             let totals = room.totals[number].iter().zip(right_squares);
             for (out, (total, right)) in out[column..column + side].iter_mut().zip(totals) {
                 let distance = self.distance(*total, [left_squares[number], right]);
-                *out = narrow_one(distance.cast());
+                *out = T::narrow(distance.cast());
             }
+        }
+    }
+
+    /// What the elements of some rows and those of a panel add up to.
+    fn sums(
+        &self,
+        left: [&[T::Compute]; ABREAST],
+        panel: &[[T::Compute; SIDE]],
+    ) -> [[T::Compute; SIDE]; ABREAST] {
+        match self.metric {
+            Metric::Euclidean | Metric::SquaredEuclidean => {
+                vector::sums(left, panel, SquaredDifference)
+            }
+            Metric::Manhattan => vector::sums(left, panel, Difference),
+            Metric::Cosine => vector::sums(left, panel, Product),
         }
     }
 
@@ -141,21 +159,15 @@ where
     }
 }
 
-fn add_to<C: CastTo<f64>>(totals: &mut [f64; SIDE], sums: [C; SIDE]) {
-    totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.cast());
-}
-
 /// What a pair of elements adds to a distance.
 macro_rules! terms {
-    ($($name:ident($left:ident, $right:ident) = $body:expr;)*) => {$(
+    ($($name:ident($sum:ident, $left:ident, $right:ident) = $body:expr;)*) => {$(
         #[derive(Clone, Copy)]
         struct $name;
 
-        impl<C: Number> Function2<C> for $name {
-            type Out = C;
-
+        impl<C: Number> Term<C> for $name {
             #[inline(always)]
-            fn apply(self, $left: C, $right: C) -> C {
+            fn add_to(self, $sum: C, $left: C, $right: C) -> C {
                 $body
             }
         }
@@ -163,9 +175,9 @@ macro_rules! terms {
 }
 
 terms! {
-    Difference(left, right) = left.sub(right).abs();
-    SquaredDifference(left, right) = left.sub(right).mul(left.sub(right));
-    Product(left, right) = left.mul(right);
+    Difference(sum, left, right) = sum.add(left.sub(right).abs());
+    SquaredDifference(sum, left, right) = left.sub(right).mul_add(left.sub(right), sum);
+    Product(sum, left, right) = left.mul_add(right, sum);
 }
 
 #[derive(Clone, Copy)]

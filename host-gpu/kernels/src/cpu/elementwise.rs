@@ -1,19 +1,22 @@
 //! Kernels that make one element of one of each input.
 
 use super::{
-    element::{Element, narrow_one},
+    element::Element,
     float::Float,
     launch::{Launch, with_element, with_float},
     number::{CastTo, Number},
-    source::{Scratch, Source},
+    source::Source,
     threads::Threads,
     vector::{self, BLOCK, Function, Function2},
 };
 use quern_operators::{Binary, Clamp, Comparison, Dtype, Fill, Logical, Unary};
 
+/// Elements of a row that are worth a loop of their own.
+const FEWEST: usize = 128;
+
 pub(super) fn fill(launch: &Launch, fill: &Fill, out: &mut [u8]) {
     with_element!(fill.dtype, T => {
-        let value: T = narrow_one(<T as Element>::Compute::of(fill.value));
+        let value: T = T::narrow(<T as Element>::Compute::of(fill.value));
         let out: &mut [T] = bytemuck::cast_slice_mut(out);
         launch.threads.chunks(out, 1, |_, chunk| chunk.fill(value));
     });
@@ -163,10 +166,10 @@ fn map<T: Element, U: Element>(
     function: impl Function<T::Compute, Out = U::Compute>,
 ) {
     threads.chunks(out, 1, |start, chunk| {
-        let (mut scratch, mut results) = (Scratch::new(), Vec::new());
+        let mut room = Vec::new();
         for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
-            let x = x.load(start + number * BLOCK, block.len(), &mut scratch);
-            compute(block, &mut results, |out| vector::map(x, out, function));
+            let x = x.elements(start + number * BLOCK, block.len(), &mut room);
+            vector::map(x, block, function);
         }
     });
 }
@@ -188,13 +191,32 @@ fn zip<T: Element, U: Element>(
     out: &mut [U],
     function: impl Function2<T::Compute, Out = U::Compute>,
 ) {
-    threads.chunks(out, 1, |start, chunk| {
-        let (mut scratch, mut results) = ((Scratch::new(), Scratch::new()), Vec::new());
-        for (number, block) in chunk.chunks_mut(BLOCK).enumerate() {
-            let at = start + number * BLOCK;
-            let left = left.load(at, block.len(), &mut scratch.0);
-            let right = right.load(at, block.len(), &mut scratch.1);
-            compute(block, &mut results, |out| vector::map2(left, right, out, function));
+    threads.chunks(out, 1, |start, mut chunk| {
+        let (mut rooms, mut at) = ((Vec::new(), Vec::new()), start);
+        while !chunk.is_empty() {
+            // Up to where one of them begins a new row; unless rows are short, which are collected.
+            let along = left.along(at).min(right.along(at));
+            let is_row = along >= FEWEST;
+            let length = if is_row { along.min(BLOCK) } else { BLOCK };
+            let (block, later) = chunk.split_at_mut(length.min(chunk.len()));
+            let stretched = |source: &Source<T>| source.stretched(at).filter(|_| is_row);
+            match (stretched(left), stretched(right)) {
+                (None, Some(right)) => {
+                    let left = left.elements(at, block.len(), &mut rooms.0);
+                    vector::map(left, block, WithRight { function, right: right.widen() });
+                }
+                (Some(left), None) => {
+                    let right = right.elements(at, block.len(), &mut rooms.1);
+                    vector::map(right, block, WithLeft { function, left: left.widen() });
+                }
+                _ => {
+                    let left = left.elements(at, block.len(), &mut rooms.0);
+                    let right = right.elements(at, block.len(), &mut rooms.1);
+                    vector::map2(left, right, block, function);
+                }
+            }
+            at += block.len();
+            chunk = later;
         }
     });
 }
@@ -211,7 +233,38 @@ pub(super) fn compute<T: Element>(
     results.resize(BLOCK, T::Compute::ZERO);
     let results = &mut results[..block.len()];
     run(results);
-    T::narrow(results, block);
+    vector::convert(results, block);
+}
+
+/// A function of two elements, one of which is always the same.
+#[derive(Clone, Copy)]
+struct WithLeft<F, C> {
+    function: F,
+    left: C,
+}
+
+impl<C: Number, F: Function2<C>> Function<C> for WithLeft<F, C> {
+    type Out = F::Out;
+
+    #[inline(always)]
+    fn apply(self, right: C) -> F::Out {
+        self.function.apply(self.left, right)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct WithRight<F, C> {
+    function: F,
+    right: C,
+}
+
+impl<C: Number, F: Function2<C>> Function<C> for WithRight<F, C> {
+    type Out = F::Out;
+
+    #[inline(always)]
+    fn apply(self, left: C) -> F::Out {
+        self.function.apply(left, self.right)
+    }
 }
 
 macro_rules! functions {

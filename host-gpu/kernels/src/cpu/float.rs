@@ -1,11 +1,12 @@
-//! Functions of floats. Those of f32 are polynomials without branches, calls and fused operations,
-//! so that loops of them become vectors and give the same on every processor; accurate to a few
-//! units in the last place. Those of f64 are the standard library's.
+//! Functions of floats. Those of f32 are polynomials without branches and calls, so that loops of
+//! them become vectors; accurate to a few units in the last place. What is fused is so on every
+//! processor, and they give the same on each; one without an instruction for it (of x86 those
+//! before AVX2) takes longer. Those of f64 are the standard library's.
 
-use super::number::Number;
+use super::{element::Element, number::Number};
 
 /// A floating-point type to compute in.
-pub(super) trait Float: Number {
+pub(super) trait Float: Number + Element<Compute = Self> {
     fn exp(self) -> Self;
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
@@ -148,7 +149,7 @@ impl Float for f32 {
 fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
     let mut sum = coefficients[0];
     for coefficient in &coefficients[1..] {
-        sum = sum * x + coefficient;
+        sum = sum.mul_add(x, *coefficient);
     }
     sum
 }
@@ -170,13 +171,13 @@ fn exp(x: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
     let clamped = if x < -104.0 { -104.0 } else { x };
     let clamped = if clamped > 89.0 { 89.0 } else { clamped };
-    let shifted = clamped * std::f32::consts::LOG2_E + SHIFT;
+    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, SHIFT);
     let power = (shifted.to_bits() as i32).wrapping_sub(SHIFT.to_bits() as i32);
     let n = shifted - SHIFT;
-    let r = (clamped - n * LN_2.0) - n * LN_2.1;
+    let r = n.mul_add(-LN_2.1, n.mul_add(-LN_2.0, clamped));
     let coefficients =
         [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
-    let value = polynomial(r, coefficients) * (r * r) + r + 1.0;
+    let value = polynomial(r, coefficients).mul_add(r * r, r) + 1.0;
     let half = power >> 1;
     value * power_of_two(half) * power_of_two(power.wrapping_sub(half))
 }

@@ -48,7 +48,7 @@ fn count<T: Element<Compute: CastTo<f64>>>(
     place: Place,
     counts: &mut [i64],
 ) {
-    let (mut scratch, mut places) = (Scratch::new(), vector::block::<u32>());
+    let (mut scratch, mut places) = (Scratch::new(), vector::block::<i32>());
     counts.fill(0);
     for at in range.clone().step_by(BLOCK) {
         let x = source.load(at, (range.end - at).min(BLOCK), &mut scratch);
@@ -64,24 +64,25 @@ struct Place {
     min: f64,
     max: f64,
     density: f64,
-    bins: u32,
+    bins: i32,
 }
 
 impl Place {
     fn new(histogram: &Histogram) -> Self {
         let &Histogram { bins, min, max } = histogram;
-        Self { min, max, density: histogram.density(), bins }
+        // There are few enough of them.
+        Self { min, max, density: histogram.density(), bins: bins as i32 }
     }
 }
 
 impl<C: Number + CastTo<f64>> Function<C> for Place {
-    type Out = u32;
+    type Out = i32;
 
     #[inline(always)]
-    fn apply(self, x: C) -> u32 {
+    fn apply(self, x: C) -> i32 {
         let x: f64 = x.cast();
         // Towards zero is down here, and what is too large or NaN is decided on below.
-        let bin = (((x - self.min) * self.density) as u32).min(self.bins - 1);
+        let bin = (((x - self.min) * self.density) as i32).min(self.bins - 1);
         if x >= self.min && x <= self.max { bin } else { self.bins }
     }
 }

@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 
 use super::{
-    element::{Element, narrow_one},
+    element::Element,
     integers::Integers,
     launch::{Launch, with_bytes, with_element},
     memory::Workspace,
@@ -171,7 +171,7 @@ fn add_up<T: Element>(
         for start in starts {
             sum = sum.add(updates.load(start, 1, scratch)[0]);
         }
-        *out = narrow_one(sum);
+        *out = T::narrow(sum);
         return;
     }
     let sums = &mut sums[..out.len()];
@@ -179,5 +179,5 @@ fn add_up<T: Element>(
     for start in starts {
         vector::accumulate(sums, updates.load(start, out.len(), scratch), AddUp);
     }
-    T::narrow(sums, out);
+    vector::convert(sums, out);
 }

@@ -10,11 +10,18 @@ use super::{
     number::Number,
     source::{Scratch, Source},
     threads::Threads,
+    vector,
 };
 use quern_operators::{Layout, MAX_RANK};
 
-/// Multiplications from which on a second thread pays.
-const SERIAL: usize = 1 << 19;
+/// Multiplications of a band of rows that a thread takes.
+const BAND: usize = 1 << 22;
+
+/// Rows of a band at least: products of few are summed up in another order.
+const BAND_ROWS: usize = 96;
+
+/// Multiplications from which on threads share more than they would have each for itself.
+const SHARED: usize = 1 << 25;
 
 /// Rows and columns of a panel, and how far it reaches along the inner dimension.
 const PANEL_ROWS: usize = 256;
@@ -22,6 +29,7 @@ const PANEL_COLUMNS: usize = 512;
 pub(super) const PANEL_DEPTH: usize = 512;
 
 /// A matrix in a slice that it lies within.
+#[derive(Clone, Copy)]
 pub(super) struct Matrix<'a, T> {
     elements: &'a [T],
     rows: usize,
@@ -39,6 +47,13 @@ impl<'a, T> Matrix<'a, T> {
             assert!(last < elements.len(), "a matrix lies within its buffer");
         }
         matrix
+    }
+
+    /// Some of its rows, of which there are as many at least.
+    fn band(&self, rows: std::ops::Range<usize>) -> Self {
+        let elements = self.elements.get(rows.start * self.row_stride..).unwrap_or(&[]);
+        let strides = [self.row_stride, self.column_stride];
+        Self::new(elements, [rows.len(), self.columns], strides)
     }
 
     /// The same with rows for columns.
@@ -86,19 +101,42 @@ macro_rules! direct {
                 right: &Matrix<Self>,
                 out: &mut [Self],
             ) {
-                let work = out.len().saturating_mul(left.columns);
-                let product = Product::of(out, right.columns);
-                if work <= SERIAL || threads.count() == 1 {
-                    return multiply(left, right, product, gemm::Parallelism::None);
-                }
-                let all = gemm::Parallelism::Rayon(threads.count());
-                threads.install(|| multiply(left, right, product, all));
+                multiply_directly(threads, left, right, out);
             }
         }
     )*};
 }
 
 direct!(f32 f64);
+
+/// Multiplies as elements lie. Large products are computed by all threads together; of smaller ones
+/// each takes bands of rows, and need not wait for the others to wake up.
+fn multiply_directly<T: Number>(
+    threads: &Threads,
+    left: &Matrix<T>,
+    right: &Matrix<T>,
+    out: &mut [T],
+) {
+    let (m, n, k) = (left.rows, right.columns, left.columns);
+    if m == 1 && n > 1 {
+        // Threads share out the elements of a column.
+        return multiply_directly(threads, &right.turned(), &left.turned(), out);
+    }
+    let work = out.len().saturating_mul(k);
+    if work > SHARED && n > 1 && threads.count() > 1 {
+        let all = gemm::Parallelism::Rayon(threads.count());
+        return threads.install(|| multiply(left, right, Product::of(out, n), all));
+    }
+    let bands = if threads.count() == 1 { 1 } else { (work / BAND).min(m / BAND_ROWS).max(1) };
+    let height = m.div_ceil(bands);
+    threads.rows(out, height * n, k / 16, |start, chunk| {
+        for (number, out) in chunk.chunks_mut(height * n).enumerate() {
+            let top = (start + number) * height;
+            let band = left.band(top..top + out.len() / n);
+            multiply(&band, right, Product::of(out, n), gemm::Parallelism::None);
+        }
+    });
+}
 
 macro_rules! by_panels {
     ($($type:ty)*) => {$(
@@ -135,7 +173,7 @@ fn multiply_batch<T: Multiply>(launch: &Launch, out: &mut [T]) {
     };
     // Small products are shared out between threads; large ones are computed by all of them.
     let matrices = out.len() / size;
-    if matrices >= launch.threads.count() && work <= 64 * SERIAL {
+    if matrices >= launch.threads.count() && work <= SHARED {
         return launch.threads.rows(out, size, left.dims[1] / 16, |start, chunk| {
             for (number, out) in chunk.chunks_mut(size).enumerate() {
                 one(start + number, out);
@@ -261,7 +299,7 @@ fn multiply_by_panels<T: Element<Compute = f32>>(
                     multiply(&left, &right, product, gemm::Parallelism::None);
                 }
                 let lines = band.chunks_mut(n).zip(sums.chunks(columns.len()));
-                lines.for_each(|(line, sums)| T::narrow(sums, &mut line[columns.clone()]));
+                lines.for_each(|(line, sums)| vector::convert(sums, &mut line[columns.clone()]));
             }
         }
     });

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use bytemuck::Pod;
 
+use super::element::Element;
 use quern_operators::Scalar;
 
 /// A type to compute in.
@@ -11,7 +12,7 @@ pub(super) trait Number: Pod + Send + Sync + PartialOrd + Debug {
     /// In what a few of them are summed up; a sum comes out as this.
     type Lane: Number + Into<Self::Total>;
     /// In what many of them are summed up.
-    type Total: Number + CastTo<Self::Lane>;
+    type Total: Number + CastTo<Self::Lane> + Element<Compute = Self::Total>;
 
     const ZERO: Self;
     const ONE: Self;
@@ -24,6 +25,8 @@ pub(super) trait Number: Pod + Send + Sync + PartialOrd + Debug {
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
+    /// `self × factor + other`, rounded once.
+    fn mul_add(self, factor: Self, other: Self) -> Self;
     fn div(self, other: Self) -> Self;
     fn neg(self) -> Self;
     fn abs(self) -> Self;
@@ -37,13 +40,15 @@ pub(super) trait Number: Pod + Send + Sync + PartialOrd + Debug {
     /// The larger one, or NaN.
     #[inline(always)]
     fn larger(self, other: Self) -> Self {
-        if self > other || self.is_nan() { self } else { other }
+        let larger = if self > other { self } else { other };
+        if self.is_nan() { self } else { larger }
     }
 
     /// The smaller one, or NaN.
     #[inline(always)]
     fn smaller(self, other: Self) -> Self {
-        if self < other || self.is_nan() { self } else { other }
+        let smaller = if self < other { self } else { other };
+        if self.is_nan() { self } else { smaller }
     }
 }
 
@@ -106,6 +111,10 @@ macro_rules! floats {
             #[inline(always)]
             fn mul(self, other: Self) -> Self {
                 self * other
+            }
+            #[inline(always)]
+            fn mul_add(self, factor: Self, other: Self) -> Self {
+                <$type>::mul_add(self, factor, other)
             }
             #[inline(always)]
             fn div(self, other: Self) -> Self {
@@ -174,6 +183,10 @@ macro_rules! integers {
             #[inline(always)]
             fn mul(self, other: Self) -> Self {
                 self.wrapping_mul(other)
+            }
+            #[inline(always)]
+            fn mul_add(self, factor: Self, other: Self) -> Self {
+                self.wrapping_mul(factor).wrapping_add(other)
             }
             #[inline(always)]
             fn div(self, other: Self) -> Self {

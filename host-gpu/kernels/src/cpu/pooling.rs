@@ -8,7 +8,7 @@ use super::{
     element::Element,
     launch::{Launch, with_float},
     number::{CastTo, Number},
-    vector::BLOCK,
+    vector::{self, BLOCK},
 };
 use crate::LaneError;
 use quern_operators::{Pool, Shape};
@@ -75,7 +75,7 @@ impl<'a> Windows<'a> {
         self.each(|_, rows, columns| {
             results.push(reduce(Covered { plane, width: self.image[1], rows, columns }));
             if results.len() == BLOCK || done + results.len() == out.len() {
-                T::narrow(&results, &mut out[done..done + results.len()]);
+                vector::convert(&results, &mut out[done..done + results.len()]);
                 done += results.len();
                 results.clear();
             }

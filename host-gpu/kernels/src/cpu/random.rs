@@ -4,12 +4,14 @@
 mod philox;
 
 use half::{bf16, f16};
+use pulp::NullaryFnOnce;
 
 use super::{
     element::Element,
     float::Float,
     launch::{Launch, with_float},
     number::Number,
+    vector,
 };
 use philox::{BLOCKS, Words};
 use quern_operators::{Distribution, Random};
@@ -93,11 +95,12 @@ fn draw<T: Drawn>(launch: &Launch, random: &Random, out: &mut [T]) {
                 Distribution::Uniform => uniform::<T>(&words, &mut numbers),
                 Distribution::Normal => normal::<T>(&words, &mut numbers),
             }
-            T::narrow(&numbers[..out.len()], out);
+            vector::convert(&numbers[..out.len()], out);
         }
     });
 }
 
+#[inline(always)]
 fn block(words: &Words, place: usize) -> [u32; 4] {
     [words[0][place], words[1][place], words[2][place], words[3][place]]
 }
@@ -108,15 +111,32 @@ fn uniform<T: Drawn>(words: &Words, numbers: &mut [T::Compute]) {
     }
 }
 
-/// By Box and Muller: a point of the plane, by how far away it is and in which direction.
 fn normal<T: Drawn>(words: &Words, numbers: &mut [T::Compute]) {
-    let minus_two = T::Compute::of_f64(-2.0);
-    for (place, numbers) in numbers.chunks_exact_mut(T::EACH).enumerate() {
-        let pairs = T::pairs(block(words, place));
-        for (numbers, (share, turn)) in numbers.chunks_exact_mut(2).zip(pairs) {
+    vector::run(Normal::<T> { words, numbers });
+}
+
+struct Normal<'a, T: Drawn> {
+    words: &'a Words,
+    numbers: &'a mut [T::Compute],
+}
+
+impl<T: Drawn> NullaryFnOnce for Normal<'_, T> {
+    type Output = ();
+
+    /// By Box and Muller: a point of the plane, by how far away it is and in which direction.
+    #[inline(always)]
+    fn call(self) {
+        let minus_two = T::Compute::of_f64(-2.0);
+        let point = |(share, turn): (T::Compute, T::Compute)| {
             let radius = minus_two.mul(share.ln()).sqrt();
             let (cosine, sine) = turn.circle();
-            numbers.copy_from_slice(&[radius.mul(cosine), radius.mul(sine)]);
+            [radius.mul(cosine), radius.mul(sine)]
+        };
+        for (place, numbers) in self.numbers.chunks_exact_mut(T::EACH).enumerate() {
+            let pairs = T::pairs(block(self.words, place));
+            for (numbers, pair) in numbers.chunks_exact_mut(2).zip(pairs) {
+                numbers.copy_from_slice(&point(pair));
+            }
         }
     }
 }

@@ -8,11 +8,11 @@ pub(super) use arg::arg_reduce;
 pub(super) use folds::{AddUp, Largest};
 
 use super::{
-    element::{Element, narrow_one},
+    element::Element,
     launch::{Launch, with_element, with_float},
-    source::{Scratch, Source},
+    source::Source,
     threads::Threads,
-    vector::{self, BLOCK, Fold, ROWS},
+    vector::{self, BLOCK, ROWS},
 };
 use crate::Operand;
 use folds::{Any, Every, Mean, Product, Reducer, Smallest, Sum};
@@ -121,11 +121,11 @@ fn fold_along<T, U, R>(
     R: Reducer<T::Compute, Out = U::Compute>,
 {
     let pieces = length.div_ceil(PIECE);
-    let fold_piece = |line: usize, piece: usize, scratch: &mut Scratch<T>| {
+    let fold_piece = |line: usize, piece: usize, room: &mut Vec<T>| {
         let (begin, end) = (piece * PIECE, ((piece + 1) * PIECE).min(length));
         let mut total = reducer.total(reducer.empty());
         for at in (begin..end).step_by(BLOCK) {
-            let x = source.load(line * length + at, (end - at).min(BLOCK), scratch);
+            let x = source.elements(line * length + at, (end - at).min(BLOCK), room);
             total = reducer.combine(total, reducer.total(vector::fold(x, reducer)));
         }
         total
@@ -133,42 +133,20 @@ fn fold_along<T, U, R>(
     let empty = reducer.total(reducer.empty());
     if out.len() < threads.count() && pieces > 1 {
         for (line, out) in out.iter_mut().enumerate() {
-            let make = |piece| fold_piece(line, piece, &mut Scratch::new());
+            let make = |piece| fold_piece(line, piece, &mut Vec::new());
             let total = threads.join(pieces, empty, make, |all, total| reducer.combine(all, total));
-            *out = narrow_one(reducer.finish(total, length));
+            *out = U::narrow(reducer.finish(total, length));
         }
         return;
     }
     threads.chunks(out, length, |start, chunk| {
-        let mut scratch = Scratch::new();
+        let mut room = Vec::new();
         for (line, out) in chunk.iter_mut().enumerate() {
-            let totals = (0..pieces).map(|piece| fold_piece(start + line, piece, &mut scratch));
+            let totals = (0..pieces).map(|piece| fold_piece(start + line, piece, &mut room));
             let total = totals.fold(empty, |all, total| reducer.combine(all, total));
-            *out = narrow_one(reducer.finish(total, length));
+            *out = U::narrow(reducer.finish(total, length));
         }
     });
-}
-
-/// A fold of elements as they lie in memory.
-#[derive(Clone, Copy)]
-struct Widened<F>(F);
-
-impl<T: Element, F: Fold<T::Compute>> Fold<T> for Widened<F> {
-    type Lane = F::Lane;
-
-    fn empty(self) -> F::Lane {
-        self.0.empty()
-    }
-
-    #[inline(always)]
-    fn step(self, lane: F::Lane, x: T) -> F::Lane {
-        self.0.step(lane, x.widen_one())
-    }
-
-    #[inline(always)]
-    fn join(self, left: F::Lane, right: F::Lane) -> F::Lane {
-        self.0.join(left, right)
-    }
 }
 
 /// Folds lines side by side: `source` gives the first element of each, then the second of each.
@@ -187,7 +165,7 @@ fn fold_across<T, U, R>(
     let height = (PIECE / lines.min(ACROSS)).max(FLUSH);
     let pieces = length.div_ceil(height);
     let fold_piece = |first: usize, width: usize, piece: usize| {
-        let mut scratch = Scratch::new();
+        let mut room = Vec::new();
         let mut totals = vec![reducer.total(reducer.empty()); width];
         let (begin, end) = (piece * height, ((piece + 1) * height).min(length));
         for begin in (begin..end).step_by(FLUSH) {
@@ -202,11 +180,11 @@ fn fold_across<T, U, R>(
                     std::array::from_fn(|number| together(begin + number))
                 {
                     let from = [first, second, third, fourth];
-                    vector::accumulate_rows(&mut lanes, from, Widened(reducer));
+                    vector::accumulate_rows(&mut lanes, from, reducer);
                     continue;
                 }
                 for row in begin..(begin + ROWS).min(rows.end) {
-                    let x = source.load(row * lines + first, width, &mut scratch);
+                    let x = source.elements(row * lines + first, width, &mut room);
                     vector::accumulate(&mut lanes, x, reducer);
                 }
             }
@@ -224,7 +202,7 @@ fn fold_across<T, U, R>(
             all
         });
         for (out, total) in block.iter_mut().zip(totals) {
-            *out = narrow_one(reducer.finish(total, length));
+            *out = U::narrow(reducer.finish(total, length));
         }
     }
 }

@@ -5,18 +5,17 @@ use super::{
     attention::{ExpFrom, Scaled},
     dense::Dense,
     element::Element,
-    elementwise::compute,
     float::Float,
     launch::{Launch, with_float},
     number::{CastTo, Number},
     reduction::{AddUp, Largest},
-    source::{Scratch, Source},
+    source::Source,
     vector::{self, BLOCK, Fold, Function, Function2, Function3},
 };
 use crate::LaneError;
 use quern_operators::Norm;
 
-/// Elements of a row that is kept as it is computed with, for as long as that takes.
+/// Elements of a row whose exponentials are kept, for as long as that takes.
 const KEPT: usize = 1 << 14;
 
 /// Shares of the exponentials of each row, or their logarithms.
@@ -85,40 +84,25 @@ pub(super) struct Row<'a, T: Element> {
     source: &'a Source<'a, T>,
     begin: usize,
     length: usize,
-    /// Its elements to compute with, if it is short and they don't lie so.
-    kept: Vec<T::Compute>,
-    scratch: Scratch<T>,
-    results: Vec<T::Compute>,
+    room: Vec<T>,
+    wide: Vec<T::Compute>,
 }
 
 impl<'a, T: Element> Row<'a, T> {
     /// A row of a source, none yet.
     pub(super) fn new(source: &'a Source<'a, T>, length: usize) -> Self {
-        let (kept, scratch, results) = (Vec::new(), Scratch::new(), Vec::new());
-        Self { source, begin: 0, length, kept, scratch, results }
+        Self { source, begin: 0, length, room: Vec::new(), wide: Vec::new() }
     }
 
     /// Turns to another row.
     pub(super) fn turn_to(&mut self, number: usize) {
-        let begin = number * self.length;
-        self.begin = begin;
-        // What is computed with as it lies needs no copy.
-        let lies = T::DIRECT && self.source.together(begin, self.length).is_some();
-        self.kept.clear();
-        if !lies && self.length <= KEPT {
-            let x = self.source.load(begin, self.length, &mut self.scratch);
-            self.kept.extend_from_slice(x);
-        }
+        self.begin = number * self.length;
     }
 
-    fn block(&mut self, at: usize) -> &[T::Compute] {
-        block(
-            self.source,
-            self.begin,
-            at..(at + BLOCK).min(self.length),
-            &self.kept,
-            &mut self.scratch,
-        )
+    /// Its elements from a place on, a block at most.
+    fn block(&mut self, at: usize) -> &[T] {
+        let length = (self.length - at).min(BLOCK);
+        self.source.elements(self.begin + at, length, &mut self.room)
     }
 
     /// What becomes of all its elements.
@@ -148,24 +132,22 @@ impl<'a, T: Element> Row<'a, T> {
 
     /// One of its elements.
     pub(super) fn get(&mut self, place: usize) -> T::Compute {
-        self.source.load(self.begin + place, 1, &mut self.scratch)[0]
+        self.source.get(self.begin + place).widen()
     }
 
-    /// Writes what is made of each block and its places.
-    pub(super) fn write_blocks(
-        &mut self,
-        out: &mut [T],
-        make: impl Fn(std::ops::Range<usize>, &[T::Compute], &mut [T::Compute]),
-    ) {
+    /// Writes what is made of each block and where it begins.
+    fn write_blocks(&mut self, out: &mut [T], make: impl Fn(usize, &[T], &mut [T])) {
         for (number, out) in out.chunks_mut(BLOCK).enumerate() {
-            let places = number * BLOCK..number * BLOCK + out.len();
-            let x = block(self.source, self.begin, places.clone(), &self.kept, &mut self.scratch);
-            compute(out, &mut self.results, |out| make(places, x, out));
+            make(number * BLOCK, self.block(number * BLOCK), out);
         }
     }
 
     /// Writes a function of each element.
-    fn write(&mut self, out: &mut [T], function: impl Function<T::Compute, Out = T::Compute>) {
+    pub(super) fn write(
+        &mut self,
+        out: &mut [T],
+        function: impl Function<T::Compute, Out = T::Compute>,
+    ) {
         self.write_blocks(out, |_, x, out| vector::map(x, out, function));
     }
 
@@ -176,7 +158,9 @@ impl<'a, T: Element> Row<'a, T> {
         scale: &[T::Compute],
         function: impl Function2<T::Compute, Out = T::Compute>,
     ) {
-        self.write_blocks(out, |places, x, out| vector::map2(x, &scale[places], out, function));
+        self.write_blocks(out, |at, x, out| {
+            vector::map2(x, &scale[at..at + out.len()], out, function);
+        });
     }
 
     /// Writes a function of each element and both weights of its place.
@@ -186,8 +170,9 @@ impl<'a, T: Element> Row<'a, T> {
         [scale, bias]: [&[T::Compute]; 2],
         function: impl Function3<T::Compute, Out = T::Compute>,
     ) {
-        self.write_blocks(out, |places, x, out| {
-            vector::map3([x, &scale[places.clone()], &bias[places]], out, function);
+        self.write_blocks(out, |at, x, out| {
+            let weights = [scale, bias].map(|weights| &weights[at..at + out.len()]);
+            vector::map3(x, weights, out, function);
         });
     }
 }
@@ -205,39 +190,30 @@ where
     /// Writes the share of each element's exponential. Where there is room for them,
     /// exponentials are computed once.
     fn write_shares(&mut self, out: &mut [T], max: T::Compute) {
-        let exp = ExpFrom { max };
-        let mut total = 0.0;
         if T::DIRECT {
-            let out: &mut [T::Compute] = bytemuck::cast_slice_mut(out);
-            for (number, out) in out.chunks_mut(BLOCK).enumerate() {
-                vector::map(self.block(number * BLOCK), out, exp);
-                total += vector::fold(out, AddUp).cast();
-            }
-            vector::replace(out, Scaled(total.recip().cast()));
-        } else if !self.kept.is_empty() {
-            for x in self.kept.chunks_mut(BLOCK) {
-                vector::replace(x, exp);
-                total += vector::fold(x, AddUp).cast();
-            }
-            self.write(out, Scaled(total.recip().cast()));
+            let out = bytemuck::cast_slice_mut(out);
+            let scale = self.write_exponentials(out, max);
+            vector::replace(out, Scaled(scale));
+        } else if self.length <= KEPT {
+            let mut wide = std::mem::take(&mut self.wide);
+            wide.resize(self.length, T::Compute::ZERO);
+            let scale = self.write_exponentials(&mut wide, max);
+            vector::map(&wide, out, Scaled(scale));
+            self.wide = wide;
         } else {
             let scale = self.total(SumOfExp { max }).recip().cast();
             self.write(out, Share { max, scale });
         }
     }
-}
 
-/// Some elements of a row to compute with: what is kept of it, or what lies there.
-fn block<'s, T: Element>(
-    source: &'s Source<T>,
-    begin: usize,
-    places: std::ops::Range<usize>,
-    kept: &'s [T::Compute],
-    scratch: &'s mut Scratch<T>,
-) -> &'s [T::Compute] {
-    match kept.is_empty() {
-        true => source.load(begin + places.start, places.len(), scratch),
-        false => &kept[places],
+    /// Writes the exponential of each element, and gives what makes shares of them.
+    fn write_exponentials(&mut self, out: &mut [T::Compute], max: T::Compute) -> T::Compute {
+        let mut total = 0.0;
+        for (number, out) in out.chunks_mut(BLOCK).enumerate() {
+            let x = self.block(number * BLOCK);
+            total += vector::map_fold(x, out, ExpFrom { max }, AddUp).cast();
+        }
+        total.recip().cast()
     }
 }
 

@@ -89,7 +89,7 @@ impl<'a, T: Element> Scan<'a, T> {
 
     /// What a piece adds up to, for each line.
     fn add_up(&self, slab: usize, piece: usize, totals: &mut [Total<T>]) {
-        let mut scratch = Scratch::new();
+        let (mut scratch, mut room) = (Scratch::new(), Vec::new());
         let begin = slab * self.length + piece * self.height;
         let end = slab * self.length + ((piece + 1) * self.height).min(self.length);
         totals.fill(Number::ZERO);
@@ -103,7 +103,7 @@ impl<'a, T: Element> Scan<'a, T> {
         for (number, totals) in totals.chunks_mut(BLOCK).enumerate() {
             for row in begin..end {
                 let at = row * self.inner + number * BLOCK;
-                let x = self.source.load(at, totals.len(), &mut scratch);
+                let x = self.source.elements(at, totals.len(), &mut room);
                 vector::accumulate(totals, x, Running);
             }
         }
@@ -111,9 +111,9 @@ impl<'a, T: Element> Scan<'a, T> {
 
     /// The sums of a piece, on top of those before it.
     fn piece(&self, slab: usize, piece: usize, before: Option<&[Total<T>]>, out: &mut [T::Sum]) {
-        let (mut scratch, mut results) = (Scratch::new(), Vec::new());
         let begin = (slab * self.length + piece * self.height) * self.inner;
         if self.inner == 1 {
+            let (mut scratch, mut results) = (Scratch::new(), Vec::new());
             let mut total = before.map_or(Number::ZERO, |before| before[0]);
             for (number, out) in out.chunks_mut(BLOCK).enumerate() {
                 let x = self.source.load(begin + number * BLOCK, out.len(), &mut scratch);
@@ -126,7 +126,7 @@ impl<'a, T: Element> Scan<'a, T> {
             }
             return;
         }
-        let mut totals = vec![Total::<T>::ZERO; self.inner.min(BLOCK)];
+        let (mut room, mut totals) = (Vec::new(), vec![Total::<T>::ZERO; self.inner.min(BLOCK)]);
         for column in (0..self.inner).step_by(BLOCK) {
             let width = (self.inner - column).min(BLOCK);
             let totals = &mut totals[..width];
@@ -136,9 +136,8 @@ impl<'a, T: Element> Scan<'a, T> {
             }
             for (row, out) in out.chunks_mut(self.inner).enumerate() {
                 let at = begin + row * self.inner + column;
-                vector::accumulate(totals, self.source.load(at, width, &mut scratch), Running);
-                let out = &mut out[column..column + width];
-                compute(out, &mut results, |out| vector::map(totals, out, Rounded::new()));
+                vector::accumulate(totals, self.source.elements(at, width, &mut room), Running);
+                vector::map(totals, &mut out[column..column + width], Rounded::new());
             }
         }
     }

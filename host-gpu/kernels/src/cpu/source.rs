@@ -65,6 +65,32 @@ impl<'a, T: Pod> Source<'a, T> {
         Some(&self.elements[at..at + length])
     }
 
+    /// Some elements: where they lie, or in a room if they don't lie together.
+    pub(super) fn elements<'s>(
+        &'s self,
+        start: usize,
+        length: usize,
+        room: &'s mut Vec<T>,
+    ) -> &'s [T] {
+        if let Some(together) = self.together(start, length) {
+            return together;
+        }
+        room.resize(length.max(vector::BLOCK), T::zeroed());
+        self.copy(start, &mut room[..length]);
+        &room[..length]
+    }
+
+    /// How many elements from one on lie along the innermost dimension.
+    pub(super) fn along(&self, start: usize) -> usize {
+        let inner = self.dims[self.rank - 1];
+        inner - start % inner.max(1)
+    }
+
+    /// The element that all from one on along the innermost dimension are, if it is stretched.
+    pub(super) fn stretched(&self, start: usize) -> Option<T> {
+        (self.strides[self.rank - 1] == 0).then(|| self.get(start))
+    }
+
     /// One element.
     pub(super) fn get(&self, index: usize) -> T {
         self.elements[self.position(index).1]
@@ -131,19 +157,12 @@ impl<T: Element> Source<'_, T> {
         length: usize,
         scratch: &'s mut Scratch<T>,
     ) -> &'s [T::Compute] {
-        let raw = match self.together(start, length) {
-            Some(raw) => raw,
-            None => {
-                scratch.raw.resize(length.max(vector::BLOCK), T::zeroed());
-                self.copy(start, &mut scratch.raw[..length]);
-                &scratch.raw[..length]
-            }
-        };
+        let raw = self.elements(start, length, &mut scratch.raw);
         if T::DIRECT {
             return bytemuck::cast_slice(raw);
         }
         scratch.wide.resize(length.max(vector::BLOCK), T::Compute::zeroed());
-        T::widen(raw, &mut scratch.wide[..length]);
+        vector::convert(raw, &mut scratch.wide[..length]);
         &scratch.wide[..length]
     }
 }

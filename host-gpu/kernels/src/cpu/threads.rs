@@ -1,9 +1,11 @@
 //! Work on several processors: a slice of results is cut into chunks, the same ones however many
 //! threads there are, so that results never depend on that.
 
-use std::{cell::Cell, num::NonZeroUsize};
-
-use rayon::prelude::*;
+use std::{
+    cell::Cell,
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+};
 
 /// Elements from which on a second thread pays.
 const SERIAL: usize = 1 << 16;
@@ -74,16 +76,6 @@ impl<L: Divide, const N: usize> Divide for [L; N] {
     }
 }
 
-/// Chunks begin at multiples of `grain`, whatever thread takes them.
-fn divide<L: Divide>(lines: L, start: usize, grain: usize, run: &(impl Fn(usize, L) + Sync)) {
-    if lines.count() <= grain {
-        return run(start, lines);
-    }
-    let half = (lines.count() / 2).next_multiple_of(grain);
-    let (before, after) = lines.divide(half);
-    rayon::join(|| divide(before, start, grain, run), || divide(after, start + half, grain, run));
-}
-
 thread_local! {
     /// Whether this thread computes without the others.
     static ALONE: Cell<bool> = const { Cell::new(false) };
@@ -121,7 +113,7 @@ impl Threads {
         if ALONE.get() { 1 } else { self.pool.current_num_threads() }
     }
 
-    /// Runs something on the threads, so that what it starts in turn is theirs, too.
+    /// Runs something on the threads alone, so that what it starts in turn is theirs, too.
     pub(super) fn install<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
         if ALONE.get() { run() } else { self.pool.install(run) }
     }
@@ -152,10 +144,8 @@ impl Threads {
             return run(0, out);
         }
         let grain = (GRAIN / length.saturating_mul(cost)).max(1);
-        self.install(|| {
-            let chunks = out.par_chunks_mut(grain * length).enumerate();
-            chunks.for_each(|(number, chunk)| run(number * grain, chunk));
-        });
+        let chunks = out.chunks_mut(grain * length).enumerate();
+        self.share(chunks, |(number, chunk)| run(number * grain, chunk));
     }
 
     /// Runs on chunks of whole lines of several results at once, each with the number of its first
@@ -165,7 +155,18 @@ impl Threads {
         if count <= 1 || count.saturating_mul(cost) <= SERIAL || self.count() == 1 {
             return run(0, lines);
         }
-        self.install(|| divide(lines, 0, (GRAIN / cost).max(1), &run));
+        let grain = (GRAIN / cost).max(1);
+        let mut rest = Some(lines);
+        let chunks = (0..count).step_by(grain).filter_map(move |start| {
+            let lines = rest.take()?;
+            if lines.count() <= grain {
+                return Some((start, lines));
+            }
+            let (now, later) = lines.divide(grain);
+            rest = Some(later);
+            Some((start, now))
+        });
+        self.share(chunks, |(start, lines)| run(start, lines));
     }
 
     /// What is made of each number below `count`, joined in order; only a few results exist at a
@@ -182,9 +183,29 @@ impl Threads {
         }
         (0..count).step_by(JOINED).fold(first, |joined, begin| {
             let some = begin..(begin + JOINED).min(count);
-            let results: Vec<_> = self.install(|| some.into_par_iter().map(&make).collect());
-            results.into_iter().fold(joined, &join)
+            let mut results: Vec<_> = some.clone().map(|_| None).collect();
+            self.share(results.iter_mut().zip(some), |(result, number)| {
+                *result = Some(make(number));
+            });
+            results.into_iter().flatten().fold(joined, &join)
         })
+    }
+
+    /// Runs on each piece of work: this thread takes one after another and so do others, as soon
+    /// as they have woken up.
+    fn share<W: Send>(&self, pieces: impl Iterator<Item = W> + Send, run: impl Fn(W) + Sync) {
+        let most = pieces.size_hint().1.unwrap_or(usize::MAX);
+        let pieces = Mutex::new(pieces);
+        let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some(piece) = next() {
+                run(piece);
+            }
+        };
+        self.pool.in_place_scope(|scope| {
+            (1..self.count().min(most)).for_each(|_| scope.spawn(|_| work()));
+            work();
+        });
     }
 
     /// Copies bytes of the same length.

@@ -73,7 +73,7 @@ impl<'s, 'a, T: Pod + Send + Sync> Turned<'s, 'a, T> {
                     let at = first + (begin + column) * stride;
                     kept[..places.len()].copy_from_slice(&elements[at..at + places.len()]);
                 }
-                vector::dispatch(Turn {
+                vector::run(Turn {
                     lines: &tile[..width],
                     to: &mut out[line * length + begin..],
                     rows: places.len(),

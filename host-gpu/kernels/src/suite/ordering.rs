@@ -26,7 +26,7 @@ pub(super) fn cases(trial: &mut Trial) {
                 let expected = ordered(&x, axis, size, descending);
                 let sort = Kernel::Sort(Sort { axis, descending });
                 trial.operators(sort, &[&x], &expected, Tolerance::EXACT);
-                for count in [0, 1, size / 2, size] {
+                for count in [0, 1, 17, size / 2, size] {
                     let count = count.min(size);
                     let expected = ordered(&x, axis, count, descending);
                     let top = Kernel::TopK(TopK { axis, count, largest: descending });

@@ -18,6 +18,7 @@ use crate::{
         number::Number,
         source::Source,
         threads::Threads,
+        vector,
     },
 };
 use quern_operators::Convolution;
@@ -139,7 +140,7 @@ impl<T: Element> Sums<'_, T> {
                     let column = sums[begin..].iter().step_by(self.made).take(out.len());
                     row.clear();
                     row.extend(column.copied());
-                    T::narrow(&row, out);
+                    vector::convert(&row, out);
                 }
             }
         });
