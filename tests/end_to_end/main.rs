@@ -1,6 +1,8 @@
 //! The real binary over real sockets: deploys, calls, bad input, limits, crashes.
 
 #[path = "../support/mod.rs"]
+#[path = "../../host-gpu/cuda/tests/mock/building.rs"]
+mod building;
 mod support;
 
 mod access;
@@ -16,6 +18,7 @@ mod deployments;
 mod devices;
 mod faults;
 mod gpu;
+mod gpus;
 mod grpc;
 mod http_functions;
 mod http_handlers;

@@ -90,11 +90,6 @@ impl CudaDevice {
     pub fn found(&self) -> &Found {
         &self.core.found
     }
-
-    /// Why it can't be relied on any more, if that is so: the process should be replaced.
-    pub fn lost(&self) -> Option<String> {
-        self.core.lost.get().cloned()
-    }
 }
 
 impl Device for CudaDevice {
@@ -104,6 +99,10 @@ impl Device for CudaDevice {
 
     fn held_bytes(&self) -> u64 {
         self.core.held_bytes.load(Ordering::Relaxed)
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.core.lost.get().cloned()
     }
 }
 

@@ -2,7 +2,7 @@
 //! computes. Nothing here computes or decides.
 
 use futures::future::BoxFuture;
-use quern_types::{Name, TenantId};
+use quern_types::{DeviceKind, Name, TenantId};
 
 use crate::{Description, LaneError, Operator, SessionError, TensorId, Usage};
 
@@ -28,6 +28,8 @@ pub struct SessionRequest {
     /// How it counts where sessions take turns, in thousandths: 500 gets half the time of 1,000.
     /// 0 counts as 1.
     pub share_milli: u32,
+    /// The kind of device; none: whichever has room, GPUs first.
+    pub device: Option<DeviceKind>,
 }
 
 impl SessionRequest {
@@ -91,6 +93,15 @@ pub enum OpenError {
         needed: u64,
         /// What the largest device has for all sessions; 0: there is none.
         most: u64,
+    },
+    /// There is no device of the kind that was asked for.
+    #[error(
+        "this server has no device of the kind {kind}: `quern devices` says why; otherwise change \
+         grants.gpu.device in the manifest"
+    )]
+    NoneOfKind {
+        /// The kind.
+        kind: DeviceKind,
     },
     /// The tenant has not so much left.
     #[error(

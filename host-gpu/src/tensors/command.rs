@@ -5,11 +5,15 @@ use std::{
     any::Any,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 use quern_kernels::{BufferId, HostBuffer, Lane as Computer, Operand, Step};
 use quern_operators::LaneError;
+use quern_types::TenantId;
 use tokio::sync::oneshot;
+
+use super::account::Account;
 
 /// Something that a session asks for.
 pub(super) enum Command {
@@ -27,8 +31,10 @@ pub(super) enum Answer {
     Finish(oneshot::Sender<Result<(), LaneError>>, Result<(), LaneError>),
 }
 
-/// What a session has of the device. The lease goes after the memory has gone.
+/// What a session has of the device, and whose it is. The lease goes after the memory has gone.
 pub(super) struct Held {
+    pub(super) tenant: TenantId,
+    pub(super) account: Arc<Account>,
     pub(super) computer: Box<dyn Computer>,
     pub(super) lease: Box<dyn Any + Send>,
 }
@@ -53,8 +59,23 @@ impl Answer {
     }
 }
 
+/// Carries out commands one after another, and sees to it that they are begun: the elements that the
+/// last one reads, if it does.
+pub(super) fn compute_all(
+    computer: &mut dyn Computer,
+    before: Vec<Command>,
+    command: &mut Option<Command>,
+) -> Result<Vec<u8>, LaneError> {
+    for command in before {
+        compute(computer, &mut Some(command))?;
+    }
+    let elements = compute(computer, command)?;
+    computer.flush()?;
+    Ok(elements)
+}
+
 /// Carries out a command: the elements that it reads, if it does. What is to be answered is left.
-pub(super) fn compute(
+fn compute(
     computer: &mut dyn Computer,
     command: &mut Option<Command>,
 ) -> Result<Vec<u8>, LaneError> {
@@ -86,9 +107,19 @@ pub(super) fn guarded(
     }
 }
 
+/// Waits until a session has ended on a device in another process: the time that it has computed
+/// for it and was not charged yet.
+pub(super) fn close(held: &mut Held) -> Option<u64> {
+    let close = || {
+        held.computer.close();
+        held.computer.computed_ns()
+    };
+    catch_unwind(AssertUnwindSafe(close)).ok().flatten()
+}
+
 /// Gives back what a session had, whatever comes of it.
 pub(super) fn give_back(held: Held) {
-    let Held { computer, lease } = held;
+    let Held { computer, lease, .. } = held;
     if catch_unwind(AssertUnwindSafe(|| drop(computer))).is_err() {
         tracing::error!("a lane panicked as a session ended");
     }
