@@ -124,7 +124,8 @@ async fn a_gpu_whose_process_is_killed_is_there_again_soon() {
 async fn a_server_without_gpus_says_why_and_computes_on_the_cpu() {
     let off = start("[devices]\ncuda = 'off'");
     let without = start_with("", "/nowhere");
-    let cases = [(off, "off", "set it to \"auto\""), (without, "no-driver", "install NVIDIA's driver")];
+    let cases =
+        [(off, "off", "set it to \"auto\""), (without, "no-driver", "install NVIDIA's driver")];
     for (server, cause, text) in cases {
         let listed = listed(&server).await;
         if cause == "no-driver" && listed["absent"][0]["cause"] != cause {

@@ -1,9 +1,10 @@
 //! The real binary over real sockets: deploys, calls, bad input, limits, crashes.
 
 #[path = "../support/mod.rs"]
+mod support;
+
 #[path = "../../host-gpu/cuda/tests/mock/building.rs"]
 mod building;
-mod support;
 
 mod access;
 mod background;

@@ -136,14 +136,14 @@ fn filters() -> Result<[BpfProgram; 2], String> {
             REFUSED.iter().map(|call| (*call, vec![])).collect();
         #[cfg(target_arch = "x86_64")]
         rules.extend([(libc::SYS_fork, vec![]), (libc::SYS_vfork, vec![])]);
-        let dword = SeccompCmpArgLen::Dword;
+        let dword = || SeccompCmpArgLen::Dword;
         // Threads, which are confined as whoever starts them, and no processes.
         let thread = u64::from(libc::CLONE_THREAD as u32);
-        let process = SeccompCondition::new(0, dword, SeccompCmpOp::MaskedEq(thread), 0)?;
+        let process = SeccompCondition::new(0, dword(), SeccompCmpOp::MaskedEq(thread), 0)?;
         rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![process])?]);
         // How this process itself ends when it aborts.
         let own = u64::from(std::process::id());
-        let other = SeccompCondition::new(0, dword, SeccompCmpOp::Ne, own)?;
+        let other = SeccompCondition::new(0, dword(), SeccompCmpOp::Ne, own)?;
         rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![other])?]);
         let refused = SeccompAction::Errno(libc::EPERM as u32);
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, architecture)?;
