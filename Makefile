@@ -132,11 +132,12 @@ guests: wasm-target ## Build the functions and the tests' guests for wasm32-wasi
 javascript: ## Build the function in JavaScript (needs node and npm)
 	@echo "== building functions/hello-js"
 	@rm -rf target/javascript/wit && mkdir -p target/javascript && cp -r wit target/javascript/wit
+	@cp functions/hello-js/world.wit target/javascript/wit/
 	@find target/javascript/wit -name '*.wit' -exec sed -i 's/0\.2\.1[12]/0.2.10/g' {} +
 	@cp functions/hello-js/package.json functions/hello-js/package-lock.json target/javascript/
 	cd target/javascript && npm install --no-audit --no-fund --loglevel=error
 	cd target/javascript && node_modules/.bin/componentize-js \
-	    ../../functions/hello-js/handler.js --wit wit --world-name http-function -o hello-js.wasm
+	    ../../functions/hello-js/handler.js --wit wit --world-name hello-js -o hello-js.wasm
 
 # The parts of `check` and what `bench` needs; each can be made alone.
 

@@ -22,8 +22,11 @@ async fn a_trap_is_tried_again_until_the_call_is_a_dead_letter() {
     let answered = result(&server, &id).await;
     assert_eq!((answered.status.as_u16(), answered.header("quern-state")), (500, "dead"));
     assert_eq!(answered.json()["invocation"], *id, "each try has its name in the log");
-    let log = server.get("/v1/functions/misbehave/logs").await.text();
-    assert!(log.lines().filter(|line| line.contains(&id)).count() >= 3, "{log}");
+    until("all three tries are in the log", async || {
+        let log = server.get("/v1/functions/misbehave/logs").await.text();
+        log.lines().filter(|line| line.contains(&id)).count() >= 3
+    })
+    .await;
     let metrics = server.get("/metrics").await.text();
     for line in [
         "quern_async_attempts_total{outcome=\"retried\"} 2",
