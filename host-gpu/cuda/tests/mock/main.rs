@@ -3,6 +3,7 @@
 //! perhaps a fault, as drivers are found by the path of libraries and break whole processes.
 
 mod absences;
+mod building;
 mod driver;
 mod faults;
 mod memory;
