@@ -13,7 +13,7 @@ HOST = $$(rustc -vV | sed -n 's/^host: //p')
 # Both packages each time: what they depend on is then built once, with the features of both.
 MEASURED := -p quern -p quern-host-gpu
 
-.PHONY: help demo test test-all check-cuda cuda-kernels test-openapi test-conformance conformance clients check format lint documentation rules alerts bench bench-control bench-device bench-inference fuzz peers ort guests javascript wasm-target
+.PHONY: help demo test test-all check-cuda cuda-kernels gpu-suite test-openapi test-conformance conformance clients check format lint documentation rules alerts bench bench-control bench-device bench-inference fuzz peers ort guests javascript wasm-target
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,18 @@ cuda-kernels: ## Compile the kernels for GPUs anew, after their sources were cha
 	@echo "== compiling the kernels for every architecture"
 	@read -r library ptxas < <(tools/nvrtc.sh) && \
 	    LD_LIBRARY_PATH="$$library" cargo run -p quern-cuda --example compile_kernels -- "$$ptxas"
+
+gpu-suite: ## Build the program that checks and measures the kernels on a machine with a GPU
+	@echo "== building the program"
+	cargo build --release -p quern-gpu-suite
+	@mkdir -p target/gpu-suite
+	@strip -o target/gpu-suite/gpu-suite target/release/gpu-suite
+	@cp benches/gpu/torch_rows.py target/gpu-suite/
+	@bytes=$$(stat -c %s target/gpu-suite/gpu-suite); \
+	    test $$bytes -le $$((60 << 20)) || { echo "it has $$bytes bytes: 60 MiB are the most" >&2; exit 1; }; \
+	    echo "== target/gpu-suite/gpu-suite has $$bytes bytes, and needs nothing but the driver and the C library"
+	@echo "Copy the folder target/gpu-suite to the machine with the GPU, and run there:"
+	@echo "  ./gpu-suite check && ./gpu-suite sanitize && ./gpu-suite bench --out results && python3 torch_rows.py results/gpu-*.json"
 
 ort: ## Fetch ONNX Runtime's library into .quern/ort
 	@echo "== fetching ONNX Runtime, if it is not there yet"

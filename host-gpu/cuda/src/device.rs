@@ -13,8 +13,9 @@ use cudarc::driver::{CudaContext, DriverError, sys::CUdevice_attribute};
 use quern_kernels::{Device, Lane, LaneError};
 
 use crate::{
-    Absence, Found,
+    Absence, Found, Gemm,
     driver::{Pool, is_final, text},
+    gemm::Products,
     lane::{CudaLane, Equipment},
     modules::Modules,
     probe,
@@ -32,11 +33,14 @@ pub struct CudaOptions {
     pub memory_bytes: Option<u64>,
     /// How long it may take without getting on, before it counts as lost.
     pub patience: Duration,
+    /// Who is to compute products of matrices.
+    pub gemm: Gemm,
 }
 
 impl Default for CudaOptions {
     fn default() -> Self {
-        Self { ordinal: 0, memory_bytes: None, patience: Duration::from_secs(30) }
+        let patience = Duration::from_secs(30);
+        Self { ordinal: 0, memory_bytes: None, patience, gemm: Gemm::default() }
     }
 }
 
@@ -74,6 +78,7 @@ impl CudaDevice {
         let core = Core {
             pool: Pool::new(&context).map_err(failed)?,
             modules: Modules::new(&context, found.capability)?,
+            products: Products::choose(options.gemm, &context),
             context,
             limit_bytes: options.memory_bytes.unwrap_or(found.memory_bytes).min(found.memory_bytes),
             found,
@@ -89,6 +94,30 @@ impl CudaDevice {
     /// What it is.
     pub fn found(&self) -> &Found {
         &self.core.found
+    }
+
+    /// Who computes products of matrices: `cublasLt 13.0.2`, or `own kernels` and why.
+    pub fn gemm(&self) -> String {
+        self.core.products.to_string()
+    }
+
+    /// The images of kernels that it has loaded so far: each file's name, with what it is for.
+    pub fn images(&self) -> Vec<String> {
+        self.core.modules.loaded()
+    }
+
+    /// For which version of CUDA its driver is: `13.0`.
+    pub fn cuda_version(&self) -> String {
+        probe::driver_version().map_or_else(|_| "?".to_owned(), probe::version)
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Why it can't be relied on any more, if that is so: the process should be replaced.
+    pub fn lost(&self) -> Option<String> {
+        self.core.lost.get().cloned()
     }
 }
 
@@ -111,6 +140,7 @@ pub(crate) struct Core {
     pub(crate) context: Arc<CudaContext>,
     pub(crate) pool: Pool,
     pub(crate) modules: Modules,
+    pub(crate) products: Products,
     pub(crate) multiprocessors: u32,
     pub(crate) patience: Duration,
     found: Found,

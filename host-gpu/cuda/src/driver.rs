@@ -230,6 +230,21 @@ pub(crate) unsafe fn copy_in(
     unsafe { result::memcpy_htod_async(to, &from.bytes()[..bytes], stream.cu_stream()) }
 }
 
+/// Copies bytes of any memory to the device, in the order of the stream.
+///
+/// # Safety
+/// The memory of the device is the stream's and long enough, and the bytes stay as they are until
+/// the copy is done.
+pub(crate) unsafe fn copy_bytes_in(
+    stream: &CudaStream,
+    to: CUdeviceptr,
+    bytes: &[u8],
+) -> Result<(), DriverError> {
+    stream.context().bind_to_thread()?;
+    // SAFETY: by the contract above.
+    unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) }
+}
+
 /// Copies bytes of the device to the beginning of pinned memory, in the order of the stream.
 ///
 /// # Safety

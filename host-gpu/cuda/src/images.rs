@@ -38,6 +38,18 @@ pub(crate) enum Image {
     Ptx,
 }
 
+impl Image {
+    /// What it was compiled for, as its file is named.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sm80 => "sm_80",
+            Self::Sm86 => "sm_86",
+            Self::Sm90 => "sm_90",
+            Self::Ptx => "compute_90",
+        }
+    }
+}
+
 /// Where a device's kernels come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {

@@ -20,8 +20,11 @@ use crate::{
 pub(crate) struct Equipment {
     pub(crate) progress: Progress,
     pub(crate) staging: Staging,
-    /// Where kernels tell of bad indices, and then where they put what they need for a moment.
+    /// Where kernels tell of bad indices, then where they put what they need for a moment, then
+    /// where the library of products does.
     pub(crate) scratch: Fixed,
+    /// Whether the library has used its part.
+    used_library: bool,
     fault: Pinned,
     pub(crate) stream: Arc<CudaStream>,
 }
@@ -29,12 +32,14 @@ pub(crate) struct Equipment {
 impl Equipment {
     pub(crate) fn new(core: &Core) -> Result<Self, LaneError> {
         let stream = core.check("making a stream", core.context.new_stream())?;
-        let scratch = Fixed::new(&core.context, FAULT_BYTES + SCRATCH_BYTES);
+        let bytes = FAULT_BYTES + SCRATCH_BYTES + core.products.workspace_bytes();
+        let scratch = Fixed::new(&core.context, bytes);
         let scratch = core.check("taking memory for a stream", scratch)?;
         let fault = Pinned::new(&core.context, FAULT_BYTES as usize);
         let fault = core.check("taking pinned memory", fault)?;
         let staging = Staging::new(core)?;
-        Ok(Self { progress: Progress::default(), staging, scratch, fault, stream })
+        let (progress, used_library) = (Progress::default(), false);
+        Ok(Self { progress, staging, scratch, used_library, fault, stream })
     }
 }
 
@@ -53,9 +58,11 @@ impl CudaLane {
     pub(crate) fn new(core: &Arc<Core>, budget_bytes: u64) -> Result<Self, LaneError> {
         let equipment = ManuallyDrop::new(core.equip()?);
         let memory = Memory::new(core, budget_bytes);
-        let lane = Self { core: core.clone(), equipment, memory, steps: 0, unsure: false };
+        let mut lane = Self { core: core.clone(), equipment, memory, steps: 0, unsure: false };
         // What another lane left there is nobody's business, and no fault of this one.
-        let (at, bytes) = (lane.equipment.scratch.at(), FAULT_BYTES + SCRATCH_BYTES);
+        let used_library = std::mem::take(&mut lane.equipment.used_library);
+        let of_library = if used_library { core.products.workspace_bytes() } else { 0 };
+        let (at, bytes) = (lane.equipment.scratch.at(), FAULT_BYTES + SCRATCH_BYTES + of_library);
         // SAFETY: the scratch memory is as long, and used by this stream alone.
         let cleared = unsafe { driver::clear(&lane.equipment.stream, at, bytes) };
         lane.core.check("clearing memory", cleared)?;
@@ -112,13 +119,20 @@ impl Lane for CudaLane {
             let block = self.memory.allocate(&self.equipment.stream, bytes)?;
             self.memory.keep(output.buffer(), block);
         }
-        let Equipment { stream, progress, scratch, .. } = &mut *self.equipment;
+        let workspace = launch::workspace_bytes(step);
+        let workspace = self.memory.allocate(&self.equipment.stream, workspace)?;
+        let Equipment { stream, progress, scratch, used_library, .. } = &mut *self.equipment;
         let mut launcher = Launcher::new(&self.core, stream, progress, &self.memory);
         launcher.scratch_at = scratch.at() + FAULT_BYTES;
+        launcher.library_at = launcher.scratch_at + SCRATCH_BYTES;
+        launcher.workspace_at = workspace.at;
         launcher.fault_at = scratch.at();
         launcher.step = self.steps;
         let launched = launch::launch(&mut launcher, step);
         self.unsure |= launcher.unsure;
+        *used_library |= launcher.used_library;
+        // What comes next on this stream begins when this is done.
+        self.memory.recycle(&self.equipment.stream, workspace);
         if launched.is_err() {
             for output in step.outputs() {
                 self.memory.free(&self.equipment.stream, output.buffer());

@@ -1,13 +1,16 @@
 //! From a step to the kernels for its element types, with how many threads, and what they are
 //! told. Trusts steps; the addresses that kernels are given never lead out of buffers.
 
+mod attention;
 mod elementwise;
 mod fault;
 mod histogram;
 mod indexing;
 mod matmul;
 mod movement;
+mod ordering;
 mod parameters;
+mod products;
 mod reduction;
 mod rows;
 mod scan;
@@ -28,8 +31,16 @@ pub(crate) const SCRATCH_BYTES: u64 = 128 << 10;
 /// Most threads of a block; what the kernels are compiled for.
 const MAX_THREADS: u32 = 256;
 
+/// Bytes of memory that a step needs while it is computed, beside its inputs and outputs.
+pub(crate) fn workspace_bytes(step: &Step) -> u64 {
+    ordering::workspace_bytes(step)
+}
+
 /// Has the stream compute every element of a step's outputs, whose buffers are there.
 pub(crate) fn launch(launcher: &mut Launcher, step: &Step) -> Result<(), LaneError> {
+    if let Kernel::Sort(_) | Kernel::TopK(_) = step.kernel() {
+        return ordering::order(launcher, step);
+    }
     let (inputs, outputs) = (step.inputs(), step.outputs());
     let [out] = outputs else {
         return Err(LaneError::Unsupported { operator: step.kernel().name() });
@@ -50,6 +61,7 @@ pub(crate) fn launch(launcher: &mut Launcher, step: &Step) -> Result<(), LaneErr
         Kernel::Histogram(bins) => histogram::histogram(launcher, bins, &inputs[0], out),
         Kernel::Matmul => matmul::matmul(launcher, inputs, out),
         Kernel::Distances(metric) => matmul::distances(launcher, *metric, inputs, out),
+        Kernel::Attention(kind) => attention::attention(launcher, kind, inputs, out),
         Kernel::Softmax => rows::softmax(launcher, false, &inputs[0], out),
         Kernel::LogSoftmax => rows::softmax(launcher, true, &inputs[0], out),
         Kernel::LayerNorm(norm) => rows::norm(launcher, norm, inputs, out),
@@ -68,10 +80,16 @@ pub(crate) struct Launcher<'a> {
     progress: &'a mut Progress,
     memory: &'a Memory,
     pub(crate) scratch_at: u64,
+    /// Where there are as many bytes as [`workspace_bytes`] says.
+    pub(crate) workspace_at: u64,
+    /// Where the library of products may put what it needs for a moment.
+    pub(crate) library_at: u64,
     pub(crate) fault_at: u64,
     pub(crate) step: u64,
     /// Whether indices are looked at.
     pub(crate) unsure: bool,
+    /// Whether the library of products was called.
+    pub(crate) used_library: bool,
 }
 
 impl<'a> Launcher<'a> {
@@ -81,8 +99,19 @@ impl<'a> Launcher<'a> {
         progress: &'a mut Progress,
         memory: &'a Memory,
     ) -> Self {
-        let (scratch_at, fault_at, step) = (0, 0, 0);
-        Self { core, stream, progress, memory, scratch_at, fault_at, step, unsure: false }
+        Self {
+            core,
+            stream,
+            progress,
+            memory,
+            scratch_at: 0,
+            workspace_at: 0,
+            library_at: 0,
+            fault_at: 0,
+            step: 0,
+            unsure: false,
+            used_library: false,
+        }
     }
 
     /// Where the first element of a tensor lies.

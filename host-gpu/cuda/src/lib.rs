@@ -6,17 +6,22 @@
 //! [`probe`] says what there is, [`CudaDevice::open`] takes one. The kernels are CUDA C in
 //! `kernels/`, compiled ahead of time; [`source`] has their sources, and compiles them.
 
+mod cublaslt;
 mod device;
 mod driver;
+mod gemm;
 mod images;
 mod lane;
 mod launch;
 mod memory;
 mod modules;
+mod plain;
 mod probe;
 mod progress;
 pub mod source;
 mod staging;
 
 pub use device::{CudaDevice, CudaDeviceError, CudaOptions};
+pub use gemm::Gemm;
+pub use plain::PlainCopies;
 pub use probe::{Absence, Found, probe};

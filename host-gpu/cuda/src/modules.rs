@@ -64,6 +64,20 @@ impl Modules {
         Ok(function)
     }
 
+    /// What was loaded so far, by the names of images.
+    pub(crate) fn loaded(&self) -> Vec<String> {
+        let target = match self.origin {
+            Origin::Image(image) => image.name().to_owned(),
+            Origin::Compiler(target) => format!("{} (compiled now)", target.name()),
+        };
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let families = loaded.modules.keys();
+        let mut names: Vec<_> =
+            families.map(|family| format!("{}.{target}", SOURCES[*family as usize].name)).collect();
+        names.sort();
+        names
+    }
+
     fn load(&self, family: Family) -> Result<Arc<CudaModule>, String> {
         let source = &SOURCES[family as usize];
         let unreadable = |error| format!("the image of {} is damaged: {error}", source.name);

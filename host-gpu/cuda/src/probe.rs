@@ -133,12 +133,7 @@ fn devices() -> Result<usize, Absence> {
     if !unsafe { sys::is_culib_present() } {
         return Err(Absence::NoLibrary);
     }
-    let mut found = 0;
-    // SAFETY: the library is there, and has had this function since its first version; it may be
-    // called before anything else, and writes one number.
-    let version = unsafe { sys::cuDriverGetVersion(&raw mut found) }.result();
-    version.map_err(|error| absence("asking for the driver's version", error))?;
-    let found = u32::try_from(found).unwrap_or(0);
+    let found = driver_version()?;
     if found < OLDEST_DRIVER {
         return Err(Absence::OldDriver { found, needed: OLDEST_DRIVER });
     }
@@ -149,6 +144,17 @@ fn devices() -> Result<usize, Absence> {
         Ok(count) if count > 0 => Ok(count),
         _ => Err(Absence::NoDevice),
     }
+}
+
+/// The version of CUDA that the driver is for, as 1000 times the major and 10 times the minor
+/// number. Its library must be there.
+pub(crate) fn driver_version() -> Result<u32, Absence> {
+    let mut found = 0;
+    // SAFETY: the library is there, and has had this function since its first version; it may be
+    // called before anything else, and writes one number.
+    let version = unsafe { sys::cuDriverGetVersion(&raw mut found) }.result();
+    version.map_err(|error| absence("asking for the driver's version", error))?;
+    Ok(u32::try_from(found).unwrap_or(0))
 }
 
 fn look_at(ordinal: usize) -> Result<Found, Absence> {
@@ -189,6 +195,7 @@ pub(crate) fn absence(action: &'static str, error: DriverError) -> Absence {
     }
 }
 
-fn version(version: u32) -> String {
+/// As people write it.
+pub(crate) fn version(version: u32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }

@@ -27,12 +27,14 @@ pub struct Source {
 macro_rules! families {
     ($made:ident) => {
         $made! {
+            Attention = "attention",
             Binary = "binary",
             Cast = "cast",
             Histogram = "histogram",
             Indexing = "indexing",
             Matmul = "matmul",
             Movement = "movement",
+            Ordering = "ordering",
             Reduction = "reduction",
             Rows = "rows",
             Scan = "scan",

@@ -24,6 +24,32 @@ use compare::Tolerance;
 use host::{Form, Host, Random};
 use quern_operators::{Description, Dtype, Kernel, Operator, Shape};
 
+/// Tries the cases of a part of the suite.
+type Cases = fn(&mut Trial);
+
+/// The parts of the suite.
+const FAMILIES: [(&str, Cases); 14] = [
+    ("elementwise", elementwise::cases),
+    ("reduction", reduction::cases),
+    ("scan", scan::cases),
+    ("ordering", ordering::cases),
+    ("matmul", matmul::cases),
+    ("distances", distances::cases),
+    ("attention", attention::cases),
+    ("rows", rows::cases),
+    ("indexing", indexing::cases),
+    ("convolution", convolution::cases),
+    ("pooling", pooling::cases),
+    ("training", training::cases),
+    ("random", random::cases),
+    ("sessions", sessions::cases),
+];
+
+/// The names of the suite's parts.
+pub fn families() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|(name, _)| *name)
+}
+
 /// What came of the suite.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -33,29 +59,62 @@ pub struct Report {
     pub failures: Vec<String>,
 }
 
+/// Which cases are tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// The names of families; all if there are none.
+    pub families: Vec<String>,
+    /// Most elements of an operator's inputs.
+    pub elements: u64,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self { families: Vec::new(), elements: u64::MAX }
+    }
+}
+
+/// What came of one case.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome<'a> {
+    /// The part of the suite that it belongs to.
+    pub family: &'static str,
+    /// What was tried.
+    pub case: &'a str,
+    /// What was wrong with it, if anything was.
+    pub problem: Option<&'a str>,
+}
+
 /// Holds a device to the suite.
 pub fn suite(device: &dyn Device) -> Report {
-    let mut trial = Trial { device, report: Report::default(), random: Random::new(1) };
-    elementwise::cases(&mut trial);
-    reduction::cases(&mut trial);
-    scan::cases(&mut trial);
-    ordering::cases(&mut trial);
-    matmul::cases(&mut trial);
-    distances::cases(&mut trial);
-    attention::cases(&mut trial);
-    rows::cases(&mut trial);
-    indexing::cases(&mut trial);
-    convolution::cases(&mut trial);
-    pooling::cases(&mut trial);
-    training::cases(&mut trial);
-    random::cases(&mut trial);
-    sessions::cases(&mut trial);
+    suite_of(device, &Selection::default(), &mut |_| {})
+}
+
+/// Holds a device to some of it; `watch` is told what comes of each case.
+pub fn suite_of(
+    device: &dyn Device,
+    selection: &Selection,
+    watch: &mut dyn FnMut(Outcome),
+) -> Report {
+    let (report, random) = (Report::default(), Random::new(1));
+    let most_elements = selection.elements;
+    let mut trial = Trial { device, most_elements, watch, family: "", report, random };
+    let chosen = |name: &str| {
+        selection.families.is_empty() || selection.families.iter().any(|family| family == name)
+    };
+    for (name, cases) in FAMILIES.iter().filter(|(name, _)| chosen(name)) {
+        trial.family = name;
+        cases(&mut trial);
+    }
     trial.report
 }
 
 /// A device under trial.
 struct Trial<'a> {
     device: &'a dyn Device,
+    most_elements: u64,
+    watch: &'a mut dyn FnMut(Outcome),
+    family: &'static str,
     report: Report,
     random: Random,
 }
@@ -74,6 +133,10 @@ impl Trial<'_> {
         expected: &[Host],
         within: Tolerance,
     ) {
+        let elements = inputs.iter().map(|input| input.shape.elements()).sum::<u64>();
+        if elements > self.most_elements {
+            return;
+        }
         for form in Form::ALL {
             let shapes: Vec<_> = inputs.iter().map(|input| input.description()).collect();
             let case = format!("{kernel:?} of {shapes:?}, {form:?}");
@@ -139,6 +202,8 @@ impl Trial<'_> {
 
     fn note(&mut self, case: String, outcome: Result<(), String>) {
         self.report.cases += 1;
+        let problem = outcome.as_ref().err().map(String::as_str);
+        (self.watch)(Outcome { family: self.family, case: &case, problem });
         if let Err(problem) = outcome {
             self.report.failures.push(format!("{case}: {problem}"));
         }

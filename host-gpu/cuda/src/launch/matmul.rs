@@ -1,10 +1,10 @@
-//! Something of each row of a matrix with each of another's: products, by the kernel of our own,
-//! and distances.
+//! Something of each row of a matrix with each of another's: products, by a library where there is
+//! one that takes the factors as they lie, and distances.
 
 use quern_kernels::Operand;
 use quern_operators::{LaneError, Metric};
 
-use super::{Launcher, MAX_THREADS, parameters::Matmul, space::Space, suffix};
+use super::{Launcher, MAX_THREADS, parameters::Matmul, products, space::Space, suffix};
 use crate::source::Family;
 
 /// Rows and columns that a block computes.
@@ -16,6 +16,12 @@ pub(super) fn matmul(
     out: &Operand,
 ) -> Result<(), LaneError> {
     let [left, right] = inputs else { unreachable!("planned for two inputs") };
+    let core = launcher.core;
+    if let Some(library) = core.products.library()
+        && products::multiply(launcher, library, (left, right), out)?
+    {
+        return Ok(());
+    }
     let (_, &[_, columns]) = matrix(right.layout().shape().dims());
     let (_, &[right_inner, right_column]) = matrix(right.layout().strides());
     tiles(launcher, "matmul", (left, right), (columns, right_inner, right_column), out)
@@ -81,6 +87,7 @@ fn tiles(
     unsafe { launcher.run_blocks((Family::Matmul, &name), (tiles, MAX_THREADS), work, &told) }
 }
 
-fn matrix(dims: &[u64]) -> (&[u64], &[u64; 2]) {
+/// The two innermost dimensions, after those around them.
+pub(super) fn matrix(dims: &[u64]) -> (&[u64], &[u64; 2]) {
     dims.split_last_chunk().expect("planned for matrices")
 }

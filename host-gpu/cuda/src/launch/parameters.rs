@@ -149,3 +149,51 @@ pub(super) struct Histogram {
     pub(super) bins: u32,
     pub(super) unused: u32,
 }
+
+/// `Attention` of attention.cu: of queries, keys, values and the mask, in this order.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct Attention {
+    pub(super) batches: u64,
+    pub(super) queries: u64,
+    pub(super) keys: u64,
+    pub(super) width: u64,
+    pub(super) value_width: u64,
+    pub(super) rank: u32,
+    pub(super) causal: u32,
+    pub(super) masked: u32,
+    pub(super) unused: u32,
+    pub(super) dims: [u64; MAX_RANK],
+    pub(super) around: [[u64; MAX_RANK]; 4],
+    pub(super) strides: [[u64; 2]; 4],
+    pub(super) at: [u64; 4],
+    pub(super) out: u64,
+    pub(super) scale: f64,
+}
+
+/// `Order` of ordering.cu.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct Order {
+    pub(super) first: u64,
+    pub(super) lines: u64,
+    pub(super) length: u64,
+    pub(super) count: u64,
+    pub(super) room: u64,
+    pub(super) runs: u64,
+    pub(super) elements: u64,
+    pub(super) run: u64,
+    pub(super) merged: u64,
+    pub(super) rank: u32,
+    pub(super) descending: u32,
+    pub(super) dims: [u64; MAX_RANK],
+    pub(super) strides: [u64; MAX_RANK],
+    pub(super) out_strides: [u64; MAX_RANK],
+    pub(super) stride: u64,
+    pub(super) out_stride: u64,
+    pub(super) data: u64,
+    pub(super) values: u64,
+    pub(super) places: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
+}

@@ -10,9 +10,9 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-/// The path of libraries that leads to the mock driver.
+/// The path of libraries that leads to the mock driver and to cuBLASLt.
 pub(crate) fn libraries(folder: &Path) -> OsString {
-    folder.into()
+    env::join_paths([folder, &folder.join("cublaslt")]).expect("no colon in it")
 }
 
 /// What compiles it.
@@ -26,7 +26,7 @@ pub(crate) fn build(root: &Path, flags: &[&str]) -> PathBuf {
     let mut hash = Sha256::new();
     hash.update(compiler());
     flags.iter().for_each(|flag| hash.update(flag));
-    for folder in ["kernels", "mock"] {
+    for folder in ["kernels", "mock", "mock/cublaslt"] {
         let files = fs::read_dir(root.join(folder)).expect("a folder of sources");
         let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
         files.sort();

@@ -21,6 +21,17 @@ pub(crate) fn with_mock(name: &str, variables: &[(&str, &str)], body: impl FnOnc
     check(&outcome);
 }
 
+/// The same where there is a mock of cuBLASLt, too.
+pub(crate) fn with_cublaslt(name: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
+    if env::var_os(WITHIN).is_some() {
+        return body();
+    }
+    let folder = driver(&[]);
+    let mut again = again(name, &folder, variables);
+    again.env("LD_LIBRARY_PATH", libraries(&folder));
+    check(&again.output().expect("the test runs again"));
+}
+
 /// The same with the driver and the kernels under the address sanitizer.
 pub(crate) fn with_sanitized_mock(name: &str, body: impl FnOnce()) {
     if env::var_os(WITHIN).is_some() {
@@ -31,6 +42,7 @@ pub(crate) fn with_sanitized_mock(name: &str, body: impl FnOnce()) {
     let runtime = runtime.expect("the compiler says where its sanitizer is").stdout;
     let runtime = String::from_utf8(runtime).expect("a path");
     let outcome = again(name, &folder, &[])
+        .env("LD_LIBRARY_PATH", libraries(&folder))
         .env("LD_PRELOAD", runtime.trim())
         // What the process has at its end is no concern of this test.
         .env("ASAN_OPTIONS", "detect_leaks=0:abort_on_error=1")
@@ -47,7 +59,7 @@ fn check(outcome: &Output) {
 fn again(name: &str, folder: &Path, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env::current_exe().expect("this test"));
     command.args(["--exact", name, "--nocapture"]).env(WITHIN, "1").envs(variables.iter().copied());
-    command.env("LD_LIBRARY_PATH", libraries(folder));
+    command.env("LD_LIBRARY_PATH", folder);
     command
 }
 

@@ -7,4 +7,5 @@ mod building;
 mod driver;
 mod faults;
 mod memory;
+mod products;
 mod suite;

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use quern_cuda::{CudaDevice, CudaOptions};
-use quern_kernels::{Device, suite::suite};
+use quern_cuda::{CudaDevice, CudaOptions, Gemm};
+use quern_kernels::{
+    Device,
+    suite::{Selection, suite_of},
+};
 use quern_operators::{Binary, Comparison, Reduction, Unary};
 
-use crate::driver::{with_mock, with_sanitized_mock};
+use crate::driver::{with_cublaslt, with_sanitized_mock};
 
 /// Operators that there are kernels for. Others say that they are not on this device yet.
 fn computed() -> BTreeSet<&'static str> {
@@ -23,8 +26,11 @@ fn computed() -> BTreeSet<&'static str> {
         "arg-min",
         "cumulative-sum",
         "histogram",
+        "sort",
+        "top-k",
         "matmul",
         "distances",
+        "attention",
         "softmax",
         "log-softmax",
         "layer-norm",
@@ -46,9 +52,18 @@ fn missing(failure: &str) -> Option<&str> {
     case.rsplit(": ").next()
 }
 
+/// All of it where cuBLASLt is there, and products by our own kernels once more.
 fn check() {
-    let device = CudaDevice::open(&CudaOptions::default()).expect("the mock's device");
-    let report = suite(&device);
+    check_with(Gemm::Library, &Selection::default());
+    let products = Selection { families: vec!["matmul".to_owned()], ..Selection::default() };
+    check_with(Gemm::Own, &products);
+}
+
+fn check_with(gemm: Gemm, selection: &Selection) {
+    let options = CudaOptions { gemm, ..CudaOptions::default() };
+    let device = CudaDevice::open(&options).expect("the mock's device");
+    assert_eq!(device.gemm().starts_with("cublasLt"), gemm == Gemm::Library);
+    let report = suite_of(&device, selection, &mut |_| {});
     let computed = computed();
     let wrong = |failure: &&String| missing(failure).is_none_or(|name| computed.contains(name));
     let wrong: Vec<_> = report.failures.iter().filter(wrong).collect();
@@ -59,7 +74,7 @@ fn check() {
 
 #[test]
 fn the_cuda_device_answers_as_every_device_must() {
-    with_mock("suite::the_cuda_device_answers_as_every_device_must", &[], check);
+    with_cublaslt("suite::the_cuda_device_answers_as_every_device_must", &[], check);
 }
 
 #[test]

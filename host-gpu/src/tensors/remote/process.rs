@@ -29,7 +29,7 @@ pub(crate) fn begin(setup: &Setup, channels: Vec<OwnedFd>) -> Result<Ready, Stri
         }
         Computing::Cuda { ordinal, memory_bytes, patience } => {
             let (ordinal, memory_bytes) = (ordinal.into(), Some(memory_bytes));
-            let options = CudaOptions { ordinal, memory_bytes, patience };
+            let options = CudaOptions { ordinal, memory_bytes, patience, ..CudaOptions::default() };
             let device = CudaDevice::open(&options).map_err(|error| error.to_string())?;
             let files = leave_files_but_drivers();
             start(channels, Arc::new(device))?;
