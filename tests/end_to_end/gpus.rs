@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::{
     TENSORS,
     building::{build, libraries},
+    cli,
     support::{Server, root, until},
 };
 
@@ -79,11 +80,7 @@ async fn functions_compute_on_a_gpu_that_is_there() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
-    let shown = Command::new(env!("CARGO_BIN_EXE_quern"))
-        .args(["devices", "--server", server.url()])
-        .output()
-        .expect("it runs");
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let shown = cli::text(server.url(), root(), &["devices"]);
     assert!(shown.lines().any(|line| line.starts_with("cuda:0  mock")), "{shown}");
 }
 

@@ -390,8 +390,9 @@ impl State {
             }
             let together = match next {
                 Command::Free(..) => true,
-                Command::Write(..) | Command::Execute(_) => !here,
-                Command::Read(..) | Command::Finish(_) => false,
+                Command::Execute(_) => !here,
+                // One at a time, as elements count as waiting until then.
+                Command::Write(..) | Command::Read(..) | Command::Finish(_) => false,
             };
             match together {
                 true => turn.before.push(next),

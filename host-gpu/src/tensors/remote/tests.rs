@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use quern_kernels::{CpuDevice, Device, Lane, LaneError};
+use quern_kernels::{CpuDevice, Device, Lane, LaneError, Ledger};
+use quern_operators::{Description, Dtype, SessionLimits, Shape};
 use quern_process::socket::{self, MAX_MESSAGE};
 
 use super::{
@@ -170,6 +171,33 @@ fn computer() -> (OwnedFd, JoinHandle<std::io::Result<()>>) {
         Arc::new(CpuDevice::new(std::num::NonZeroUsize::MIN).expect("threads"));
     let computer = Computer::new(0, far, device, Arc::new(Mutex::new(0)));
     (near, thread::spawn(move || computer.serve()))
+}
+
+#[test]
+fn what_is_too_long_for_a_message_goes_elsewhere() {
+    let (near, serving) = computer();
+    let sleeping = Program::new("sleep").arg("1000").stdin(Stdio::null()).spawn();
+    let mut child = sleeping.expect("sleeps");
+    let process = Arc::new(Process::of(child.id()).expect("is a child"));
+    let peer = Arc::new(Peer::new(process, Duration::from_secs(60)));
+    let link = Link::new(near, peer.clone()).expect("a link");
+    let (control, _) = socket::pair().expect("a pair");
+    let connection =
+        Arc::new(Connection::new(peer, Ready { confinement: vec![] }, vec![link], control));
+    let mut lane = RemoteLane::new(connection, 0, 1 << 20);
+    let description = Description::new(Dtype::Uint8, Shape::new(&[4]).expect("a shape"));
+    let mut ledger = Ledger::new(SessionLimits::of_bytes(1 << 20));
+    let (buffer, tensor) = ledger.upload(description, &[1, 2, 3, 4]).expect("room");
+    lane.write(buffer, &[1, 2, 3, 4]).expect("it is asked for");
+    let x = ledger.operand(tensor).expect("a tensor");
+    assert_eq!(lane.read(&x), Ok(vec![1, 2, 3, 4]));
+    // Once is enough, and more has no effect.
+    (0..MAX_MESSAGE).for_each(|_| lane.free(buffer));
+    assert_eq!(lane.finish(), Ok(()));
+    drop(lane);
+    child.kill().expect("it is there");
+    child.wait().expect("it has ended");
+    assert!(serving.join().expect("no panic").is_ok());
 }
 
 #[test]
