@@ -3,7 +3,7 @@
     python3 torch_rows.py results/gpu-DATE.json
 
 Reads the rows of that file, runs the same operators on the same shapes and types, and writes
-gpu-DATE-torch.json and gpu-DATE-torch.md beside it: each row with PyTorch's times and the ratio to
+torch-gpu-DATE.json and torch-gpu-DATE.md beside it: each row with PyTorch's times and the ratio to
 the better one. Rows that PyTorch has nothing for are kept as they are. Needs torch with CUDA.
 """
 
@@ -149,7 +149,7 @@ def main():
             row["eager"], row["compiled"] = measure(torch, row, arguments.device)
             better = min(time for time in (row["eager"], row["compiled"]) if time is not None)
             row["ratio_to_torch"] = better / row["value"]
-    stem = arguments.results.with_name(arguments.results.stem + "-torch")
+    stem = arguments.results.with_name("torch-" + arguments.results.stem)
     stem.with_suffix(".json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     stem.with_suffix(".md").write_text(markdown(report))
     print(f"written: {stem}.json and {stem}.md")

@@ -167,20 +167,24 @@ struct Elementwise {
     u64 values[2];  // bits of constants
 };
 
+// The innermost index of a row-major number, of which the outer ones remain.
+DEVICE u64 innermost(u64& number, u64 dim) {
+    u64 outer;
+    if (((number | dim) >> 32) == 0) {
+        outer = u32(number) / u32(dim);
+    } else {
+        outer = number / dim;
+    }
+    u64 index = number - outer * dim;
+    number = outer;
+    return index;
+}
+
 // Σ index × stride of the i-th index in row-major order; of at least one dimension.
 DEVICE u64 place(u32 rank, const u64* dims, const u64* strides, u64 i) {
     u64 at = 0;
 #pragma unroll 1
-    for (u32 axis = rank - 1; axis > 0; --axis) {
-        u64 dim = dims[axis], next;
-        if (((i | dim) >> 32) == 0) {
-            next = u32(i) / u32(dim);
-        } else {
-            next = i / dim;
-        }
-        at += (i - next * dim) * strides[axis];
-        i = next;
-    }
+    for (u32 axis = rank - 1; axis > 0; --axis) at += innermost(i, dims[axis]) * strides[axis];
     return at + i * strides[0];
 }
 
@@ -188,8 +192,9 @@ DEVICE u64 this_thread() { return u64(blockIdx.x) * blockDim.x + threadIdx.x; }
 DEVICE u64 all_threads() { return u64(gridDim.x) * blockDim.x; }
 DEVICE u64 least(u64 a, u64 b) { return a < b ? a : b; }
 
-// Runs f(i, places of the inputs' elements) for this thread's share of the elements from `start`.
-template <int N, typename F> DEVICE void each_element(const Elementwise& p, u64 start, F f) {
+// Runs f(i, places of the inputs' elements) for this thread's share of the elements from `start`, of
+// an element-wise job or what else has its count, dimensions and inputs.
+template <int N, typename P, typename F> DEVICE void each_element(const P& p, u64 start, F f) {
 #pragma unroll 1
     for (u64 i = start + this_thread(); i < p.count; i += all_threads()) {
         u64 at[N];
@@ -198,16 +203,9 @@ template <int N, typename F> DEVICE void each_element(const Elementwise& p, u64 
         u64 rest = p.first + i;
 #pragma unroll 1
         for (u32 axis = p.rank - 1; axis > 0; --axis) {
-            u64 dim = p.dims[axis], next;
-            if (((rest | dim) >> 32) == 0) {
-                next = u32(rest) / u32(dim);
-            } else {
-                next = rest / dim;
-            }
-            u64 index = rest - next * dim;
+            u64 index = innermost(rest, p.dims[axis]);
 #pragma unroll
             for (int k = 0; k < N; ++k) at[k] += index * p.in[k].strides[axis];
-            rest = next;
         }
 #pragma unroll
         for (int k = 0; k < N; ++k) at[k] += rest * p.in[k].strides[0];
@@ -282,4 +280,102 @@ template <typename T, typename Join> DEVICE T across_block(T mine, Join join) {
         __syncthreads();
     }
     return shared[0];
+}
+
+// ---- tensor cores
+
+#ifndef QUERN_MOCK
+// Adds the product of 16 x 16 and 16 x 8 elements to 16 x 8 sums, all of which the threads of a warp
+// have in their registers as `mma.m16n8k16` wants them (PTX ISA, matrix fragments for it).
+#define MULTIPLY_ADD(T) \
+    DEVICE void multiply_add(float* sums, const u32* left, const u32* right, T) { \
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." #T "." #T ".f32 " \
+            "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+            : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) \
+            : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), \
+              "r"(right[0]), "r"(right[1])); \
+    }
+MULTIPLY_ADD(f16)
+MULTIPLY_ADD(bf16)
+#endif
+
+// ---- what several families look for in elements
+
+// Which of some elements is the most extreme; NaN is more extreme than all others.
+template <typename C> struct Found {
+    C value;
+    u64 at;  // beyond every element for none
+};
+
+// Whether one is more extreme than another, or comes before it.
+template <typename C, bool Max> DEVICE bool beats(const Found<C>& a, const Found<C>& b) {
+    if (is_nan(a.value) != is_nan(b.value)) return is_nan(a.value);
+    if (a.value == b.value || is_nan(a.value)) return a.at < b.at;
+    return Max ? a.value > b.value : a.value < b.value;
+}
+
+// The largest element so far, and the sum of exponentials of how far others are below it.
+template <typename C> struct Exponentials {
+    C max, sum;
+    static DEVICE Exponentials none() { return {Bounds<C>::lowest(), 0}; }
+
+    // Elements are scaled together, so that there is at most one exponential more than elements.
+    // NaN is never the largest, but spoils the sum; so does an infinity.
+    template <int V> DEVICE void take(const C* x) {
+        C largest = max;
+#pragma unroll
+        for (int v = 0; v < V; ++v) largest = x[v] > largest ? x[v] : largest;
+        if (largest > max) {
+            sum *= exp_of(max - largest);
+            max = largest;
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+            if (!(x[v] == Bounds<C>::lowest())) sum += exp_of(x[v] - max);
+    }
+};
+
+template <typename C> DEVICE Exponentials<C> join(Exponentials<C> a, Exponentials<C> b) {
+    C max = larger(a.max, b.max);
+    C left = a.max == max ? a.sum : a.sum * exp_of(a.max - max);
+    C right = b.max == max ? b.sum : b.sum * exp_of(b.max - max);
+    return {max, left + right};
+}
+
+// ---- indices that lead where nothing is
+
+// The first bad index of the first step that had one; in a lane's memory.
+struct Fault {
+    u32 lock;
+    u32 op;        // number of the operator, 0 for none
+    u64 step;
+    u64 position;
+    i64 index;
+    u64 size;
+};
+
+// What indices are held against, and where a bad one is told.
+struct Checked {
+    u64 size;
+    u64 step;
+    u32 op;
+    u32 unused;
+    Fault* fault;
+};
+
+DEVICE void tell(const Checked& p, u64 position, i64 index) {
+    Fault* fault = p.fault;
+    while (atomicCAS(&fault->lock, 0u, 1u) != 0u) {
+    }
+    __threadfence();
+    volatile Fault* seen = fault;
+    if (seen->op == 0 || (seen->step == p.step && position < seen->position)) {
+        seen->op = p.op;
+        seen->step = p.step;
+        seen->position = position;
+        seen->index = index;
+        seen->size = p.size;
+    }
+    __threadfence();
+    atomicExch(&fault->lock, 0u);
 }

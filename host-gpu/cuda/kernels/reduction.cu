@@ -152,18 +152,7 @@ EACH_NUMBER(REDUCE_TO_SAME, min_along, Smallest)
 REDUCE(any, Any, u8, u8, u8)
 REDUCE(all, Every, u8, u8, u8)
 
-// Where in each line the first extreme element is; NaN is more extreme than all others.
-template <typename C> struct Found {
-    C value;
-    u64 at;  // beyond every line for none
-};
-
-template <typename C, bool Max> DEVICE bool beats(const Found<C>& a, const Found<C>& b) {
-    if (is_nan(a.value) != is_nan(b.value)) return is_nan(a.value);
-    if (a.value == b.value || is_nan(a.value)) return a.at < b.at;
-    return Max ? a.value > b.value : a.value < b.value;
-}
-
+// Where in each line the first extreme element is.
 template <typename T, bool Max> DEVICE void arg(const Reduce& p) {
     typedef typename Element<T>::Compute C;
     for (u64 line = blockIdx.x; line < p.lines; line += gridDim.x) {

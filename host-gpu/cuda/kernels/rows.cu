@@ -18,33 +18,15 @@ struct Rows {
     double epsilon;
 };
 
-// The largest element so far, and the sum of exponentials of how far others are below it.
-template <typename C> struct Exponentials {
-    C max, sum;
-};
-
-template <typename C> DEVICE Exponentials<C> join(Exponentials<C> a, Exponentials<C> b) {
-    C max = larger(a.max, b.max);
-    C left = a.max == max ? a.sum : a.sum * exp_of(a.max - max);
-    C right = b.max == max ? b.sum : b.sum * exp_of(b.max - max);
-    return {max, left + right};
-}
-
 template <typename T> DEVICE void softmax(const Rows& p) {
     typedef typename Element<T>::Compute C;
     for (u64 row = blockIdx.x; row < p.rows; row += gridDim.x) {
         const T* x = static_cast<const T*>(p.data) + place(p.rank, p.dims, p.strides, row);
         T* out = static_cast<T*>(p.out) + row * p.length;
-        Exponentials<C> all = {Bounds<C>::lowest(), 0};
+        Exponentials<C> all = Exponentials<C>::none();
         for (u64 k = threadIdx.x; k < p.length; k += blockDim.x) {
             C value = widen(x[k * p.stride]);
-            if (value > all.max) {
-                // The last term is 1, and NaN of an infinity.
-                all.sum = all.sum * exp_of(all.max - value) + (value - value + C(1));
-                all.max = value;
-            } else if (!(value == Bounds<C>::lowest())) {
-                all.sum += exp_of(value - all.max);
-            }
+            all.template take<1>(&value);
         }
         all = across_block(all, [](Exponentials<C> a, Exponentials<C> b) { return join(a, b); });
         C scale = C(1) / all.sum, log = log_of(all.sum);

@@ -190,7 +190,8 @@ API cuEventRecord(EventHandle* event, Stream* stream) {
     EventHandle kept = *event;
     unsigned long long number = ++kept->wanted;
     stream->enqueue([kept, number] {
-        if (Faults::slow()) std::this_thread::sleep_for(std::chrono::milliseconds(3));
+        if (Faults::slow())
+            std::this_thread::sleep_for(std::chrono::milliseconds(setting("QUERN_MOCK_SLOW_MS", 3)));
         kept->done = number;
     });
     return SUCCESS;

@@ -5,7 +5,7 @@ namespace mock {
 
 // `out-of-memory@N`, `launch@N`, `sticky@N`, `hang@N`, `leak@N`, `unclear@N`: the N-th allocation,
 // launch, kernel, release or clearing goes wrong, counted from 1. `slow`: every event takes
-// milliseconds.
+// QUERN_MOCK_SLOW_MS milliseconds, or 3.
 struct Faults {
     static bool strikes(const char* kind);
     static bool slow();

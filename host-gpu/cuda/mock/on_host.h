@@ -67,9 +67,21 @@ template <typename T> inline T atomicAdd(T* at, T value) {
     return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
 }
 
+// Sine and cosine of so many half turns.
+inline void sincospi(double x, double* sine, double* cosine) {
+    *sine = std::sin(x * M_PI);
+    *cosine = std::cos(x * M_PI);
+}
+inline void sincospif(float x, float* sine, float* cosine) {
+    *sine = float(std::sin(x * M_PI));
+    *cosine = float(std::cos(x * M_PI));
+}
+
 struct f16;
 struct bf16;
 float widen(f16);
 float widen(bf16);
 f16 narrow_f16(float);
 bf16 narrow_bf16(float);
+void multiply_add(float* sums, const u32* left, const u32* right, f16);
+void multiply_add(float* sums, const u32* left, const u32* right, bf16);

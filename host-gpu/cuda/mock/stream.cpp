@@ -4,7 +4,40 @@
 #include <chrono>
 #include <thread>
 
+#include "faults.h"
+
 namespace mock {
+
+// Whose turn it is where all streams share a queue.
+namespace {
+
+std::mutex turns_mutex;
+std::condition_variable turns_changed;
+unsigned long long turns_given, turn_now;
+
+bool one_queue() {
+    static const bool one = setting("QUERN_MOCK_ONE_QUEUE", 0) != 0;
+    return one;
+}
+
+unsigned long long next_turn() {
+    std::lock_guard<std::mutex> lock(turns_mutex);
+    return turns_given++;
+}
+
+void wait_for_turn(unsigned long long turn) {
+    if (!one_queue()) return;
+    std::unique_lock<std::mutex> lock(turns_mutex);
+    turns_changed.wait(lock, [turn] { return turn_now == turn; });
+}
+
+void end_turn() {
+    std::lock_guard<std::mutex> lock(turns_mutex);
+    ++turn_now;
+    turns_changed.notify_all();
+}
+
+}  // namespace
 
 Stream* Stream::start() {
     Stream* stream = new Stream;
@@ -20,7 +53,7 @@ void Stream::stop(Stream* stream) {
 
 void Stream::enqueue(std::function<void()> work) {
     std::lock_guard<std::mutex> lock(mutex);
-    queue.push_back(std::move(work));
+    queue.push_back({std::move(work), next_turn()});
     changed.notify_all();
 }
 
@@ -39,12 +72,14 @@ void Stream::run() {
     while (true) {
         changed.wait(lock, [this] { return closing || !queue.empty(); });
         if (queue.empty()) break;
-        std::function<void()> work = std::move(queue.front());
+        Work work = std::move(queue.front());
         queue.pop_front();
         busy = true;
         lock.unlock();
-        work();
-        work = nullptr;
+        wait_for_turn(work.turn);
+        work.run();
+        work.run = nullptr;
+        end_turn();
         lock.lock();
         while (hangs) {
             lock.unlock();

@@ -1,5 +1,6 @@
 // Streams of the mock driver: a thread of the host for each, which does what it is asked for in
-// order. So work is under way while the caller goes on, as on a device.
+// order. So work is under way while the caller goes on, as on a device. With QUERN_MOCK_ONE_QUEUE=1
+// it is done in the order of all streams together, as by a device that is busy with each.
 #pragma once
 
 #include <atomic>
@@ -25,7 +26,11 @@ class Stream {
     void run();
     std::mutex mutex;
     std::condition_variable changed;
-    std::deque<std::function<void()>> queue;
+    struct Work {
+        std::function<void()> run;
+        unsigned long long turn;  // of all streams together
+    };
+    std::deque<Work> queue;
     bool busy = false, closing = false, hangs = false;
 };
 

@@ -19,6 +19,7 @@ use crate::{
     lane::{CudaLane, Equipment},
     modules::Modules,
     probe,
+    progress::Pulse,
 };
 
 /// Most streams, with what belongs to them, that wait for another lane.
@@ -31,7 +32,8 @@ pub struct CudaOptions {
     pub ordinal: usize,
     /// The memory that all its lanes may hold together; all of the device's if none is named.
     pub memory_bytes: Option<u64>,
-    /// How long it may take without getting on, before it counts as lost.
+    /// How long it may not get on with any lane's work before it counts as lost: longer than one
+    /// operator may take.
     pub patience: Duration,
     /// Who is to compute products of matrices.
     pub gemm: Gemm,
@@ -86,6 +88,7 @@ impl CudaDevice {
             multiprocessors: u32::try_from(multiprocessors).unwrap_or(1).max(1),
             held_bytes: AtomicU64::new(0),
             lanes: Mutex::default(),
+            pulse: Pulse::default(),
             lost: OnceLock::new(),
         };
         Ok(Self { core: Arc::new(core) })
@@ -143,6 +146,7 @@ pub(crate) struct Core {
     pub(crate) products: Products,
     pub(crate) multiprocessors: u32,
     pub(crate) patience: Duration,
+    pub(crate) pulse: Pulse,
     found: Found,
     limit_bytes: u64,
     held_bytes: AtomicU64,

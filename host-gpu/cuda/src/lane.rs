@@ -38,7 +38,7 @@ impl Equipment {
         let fault = Pinned::new(&core.context, FAULT_BYTES as usize);
         let fault = core.check("taking pinned memory", fault)?;
         let staging = Staging::new(core)?;
-        let (progress, used_library) = (Progress::default(), false);
+        let (progress, used_library) = (Progress::new(core), false);
         Ok(Self { progress, staging, scratch, used_library, fault, stream })
     }
 }

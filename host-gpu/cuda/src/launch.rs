@@ -2,15 +2,20 @@
 //! told. Trusts steps; the addresses that kernels are given never lead out of buffers.
 
 mod attention;
+mod convolution;
+mod cross_entropy;
 mod elementwise;
 mod fault;
 mod histogram;
 mod indexing;
 mod matmul;
 mod movement;
+mod optimizer;
 mod ordering;
 mod parameters;
+mod pooling;
 mod products;
+mod random;
 mod reduction;
 mod rows;
 mod scan;
@@ -26,7 +31,7 @@ use quern_operators::{Dtype, Kernel, LaneError};
 use crate::{device::Core, driver, memory::Memory, progress::Progress, source::Family};
 
 /// Bytes that kernels may use for a moment.
-pub(crate) const SCRATCH_BYTES: u64 = 128 << 10;
+pub(crate) const SCRATCH_BYTES: u64 = 2 << 20;
 
 /// Most threads of a block; what the kernels are compiled for.
 const MAX_THREADS: u32 = 256;
@@ -42,9 +47,7 @@ pub(crate) fn launch(launcher: &mut Launcher, step: &Step) -> Result<(), LaneErr
         return ordering::order(launcher, step);
     }
     let (inputs, outputs) = (step.inputs(), step.outputs());
-    let [out] = outputs else {
-        return Err(LaneError::Unsupported { operator: step.kernel().name() });
-    };
+    let [out] = outputs else { return launch_several(launcher, step) };
     match step.kernel() {
         Kernel::Fill(fill) => movement::fill(launcher, fill, out),
         Kernel::Copy => movement::copy(launcher, &inputs[0], out),
@@ -69,6 +72,32 @@ pub(crate) fn launch(launcher: &mut Launcher, step: &Step) -> Result<(), LaneErr
         Kernel::Concat(axis) => movement::concat(launcher, *axis, inputs, out),
         Kernel::Gather(axis) => indexing::gather(launcher, *axis, inputs, out),
         Kernel::ScatterAdd(axis) => indexing::scatter_add(launcher, *axis, inputs, out),
+        Kernel::Convolution(by) => convolution::forward(launcher, by, inputs, out),
+        Kernel::ConvolutionInputGradient(gradient) => {
+            convolution::input_gradient(launcher, &gradient.convolution, inputs, out)
+        }
+        Kernel::ConvolutionWeightGradient(gradient) => {
+            convolution::weight_gradient(launcher, &gradient.convolution, inputs, out)
+        }
+        Kernel::MaxPool(pool) => pooling::pool(launcher, "max_pool", pool, &inputs[0], out),
+        Kernel::AveragePool(pool) => pooling::pool(launcher, "average_pool", pool, &inputs[0], out),
+        Kernel::MaxPoolGradient(pool) => pooling::max_gradient(launcher, pool, inputs, out),
+        Kernel::AveragePoolGradient(gradient) => {
+            pooling::average_gradient(launcher, &gradient.pool, &inputs[0], out)
+        }
+        Kernel::Sgd(sgd) => optimizer::sgd(launcher, sgd, inputs, outputs),
+        Kernel::Random(random) => random::random(launcher, random, out),
+        other => Err(LaneError::Unsupported { operator: other.name() }),
+    }
+}
+
+/// The same of a step with several outputs.
+fn launch_several(launcher: &mut Launcher, step: &Step) -> Result<(), LaneError> {
+    let (inputs, outputs) = (step.inputs(), step.outputs());
+    match step.kernel() {
+        Kernel::CrossEntropy(loss) => cross_entropy::cross_entropy(launcher, loss, inputs, outputs),
+        Kernel::Sgd(sgd) => optimizer::sgd(launcher, sgd, inputs, outputs),
+        Kernel::Adam(adam) => optimizer::adam(launcher, adam, inputs, outputs),
         other => Err(LaneError::Unsupported { operator: other.name() }),
     }
 }
@@ -129,9 +158,8 @@ impl<'a> Launcher<'a> {
         jobs: u64,
         parameters: &P,
     ) -> Result<(), LaneError> {
-        let blocks = jobs.div_ceil(MAX_THREADS.into());
         // SAFETY: by the contract above.
-        unsafe { self.run_blocks((family, name), (blocks, MAX_THREADS), jobs, parameters) }
+        unsafe { self.run_blocks((family, name), blocks_for(jobs), jobs, parameters) }
     }
 
     /// Launches a kernel on so many blocks of threads, or fewer that take several turns, which
@@ -159,6 +187,11 @@ impl<'a> Launcher<'a> {
         self.core.check(name, launched)?;
         self.progress.step(self.core, self.stream, work)
     }
+}
+
+/// Blocks with a thread for each of so many jobs.
+fn blocks_for(jobs: u64) -> (u64, u32) {
+    (jobs.div_ceil(MAX_THREADS.into()), MAX_THREADS)
 }
 
 /// Threads of a block that goes through so many elements: a power of 2.

@@ -31,7 +31,8 @@ impl PlainCopies {
         let stream = core.check("making a stream", core.context.new_stream())?;
         let pinned = core.check("taking pinned memory", Pinned::new(&core.context, bytes))?;
         let memory = core.check("taking memory", Fixed::new(&core.context, bytes as u64))?;
-        Ok(Self { core, stream, progress: Progress::default(), pinned, memory, bytes })
+        let progress = Progress::new(&core);
+        Ok(Self { core, stream, progress, pinned, memory, bytes })
     }
 
     /// From pinned memory to the device.

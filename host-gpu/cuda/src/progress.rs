@@ -1,8 +1,10 @@
-//! How far a stream is. Bounds how much it is asked for ahead, and notices when it does not get
-//! on: a device that hangs never says so.
+//! How far a stream is. Bounds how much it is asked for ahead, and notices when its device does not
+//! get on: one that hangs never says so. A stream may have to wait long for its turn, so that what
+//! counts is whether any stream of the device gets on.
 
 use std::{
     collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -22,16 +24,65 @@ const WORK: u64 = 1 << 32;
 /// Most marks that are ahead.
 const MARKS: usize = 16;
 
-/// Marks along a stream.
+/// How far all streams of a device are.
 #[derive(Default)]
+pub(crate) struct Pulse {
+    streams: Mutex<Vec<Weak<Mutex<Marks>>>>,
+}
+
+/// Marks of a stream, which others look at as well.
+#[derive(Default)]
+struct Marks {
+    ahead: VecDeque<Arc<CudaEvent>>,
+    /// How many were taken out once they had come.
+    passed: u64,
+}
+
+impl Pulse {
+    fn follow(&self, marks: &Arc<Mutex<Marks>>) {
+        let mut streams = lock(&self.streams);
+        streams.retain(|stream| stream.strong_count() > 0);
+        streams.push(Arc::downgrade(marks));
+    }
+
+    /// How many marks have come, of all streams: as long as it changes, the device gets on.
+    fn passed(&self, core: &Core) -> Result<u64, LaneError> {
+        let streams: Vec<_> = lock(&self.streams).iter().filter_map(Weak::upgrade).collect();
+        let mut passed = 0;
+        for marks in streams {
+            let marks = lock(&marks);
+            passed += marks.passed;
+            for event in &marks.ahead {
+                if !has_come(core, event)? {
+                    break;
+                }
+                passed += 1;
+            }
+        }
+        Ok(passed)
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Marks along a stream.
 pub(crate) struct Progress {
-    ahead: VecDeque<CudaEvent>,
-    passed: Vec<CudaEvent>,
+    marks: Arc<Mutex<Marks>>,
+    spare: Vec<Arc<CudaEvent>>,
     steps: u32,
     work: u64,
 }
 
 impl Progress {
+    /// That of a new stream.
+    pub(crate) fn new(core: &Core) -> Self {
+        let marks = Arc::default();
+        core.pulse.follow(&marks);
+        Self { marks, spare: Vec::new(), steps: 0, work: 0 }
+    }
+
     /// Counts something that the stream was asked for, which touches so many elements; waits
     /// where too much is ahead.
     pub(crate) fn step(
@@ -46,13 +97,13 @@ impl Progress {
             return Ok(());
         }
         self.mark(core, stream)?;
-        if self.ahead.len() > MARKS { self.pass(core) } else { Ok(()) }
+        if lock(&self.marks).ahead.len() > MARKS { self.pass(core) } else { Ok(()) }
     }
 
     /// Waits for all that the stream was asked for.
     pub(crate) fn finish(&mut self, core: &Core, stream: &CudaStream) -> Result<(), LaneError> {
         self.mark(core, stream)?;
-        while !self.ahead.is_empty() {
+        while self.next().is_some() {
             self.pass(core)?;
         }
         Ok(())
@@ -60,27 +111,34 @@ impl Progress {
 
     /// Waits for an event of the stream. On the way there it is enough to get from mark to mark.
     pub(crate) fn reach(&mut self, core: &Core, event: &CudaEvent) -> Result<(), LaneError> {
-        while !self.ahead.is_empty() && !has_come(core, event)? {
+        while self.next().is_some() && !has_come(core, event)? {
             self.pass(core)?;
         }
         wait(core, event)
     }
 
     fn mark(&mut self, core: &Core, stream: &CudaStream) -> Result<(), LaneError> {
-        let event = match self.passed.pop() {
+        let event = match self.spare.pop() {
             Some(event) => event,
-            None => core.check("making an event", core.context.new_event(None))?,
+            None => Arc::new(core.check("making an event", core.context.new_event(None))?),
         };
         core.check("marking a stream", event.record(stream))?;
-        self.ahead.push_back(event);
+        lock(&self.marks).ahead.push_back(event);
         (self.steps, self.work) = (0, 0);
         Ok(())
     }
 
+    fn next(&self) -> Option<Arc<CudaEvent>> {
+        lock(&self.marks).ahead.front().cloned()
+    }
+
     fn pass(&mut self, core: &Core) -> Result<(), LaneError> {
-        if let Some(event) = self.ahead.pop_front() {
+        if let Some(event) = self.next() {
             wait(core, &event)?;
-            self.passed.push(event);
+            let mut marks = lock(&self.marks);
+            marks.ahead.pop_front();
+            marks.passed += 1;
+            self.spare.push(event);
         }
         Ok(())
     }
@@ -93,23 +151,31 @@ fn has_come(core: &Core, event: &CudaEvent) -> Result<bool, LaneError> {
 }
 
 /// Waits for what a stream was asked for before an event: at first busily, as most of it takes
-/// microseconds.
+/// microseconds. Time counts from when the device was last seen to get on, which is looked at when
+/// it would be over.
 fn wait(core: &Core, event: &CudaEvent) -> Result<(), LaneError> {
     const BUSY: Duration = Duration::from_micros(50);
     const LONGEST_NAP: Duration = Duration::from_millis(1);
     let begin = Instant::now();
     let mut nap = Duration::from_micros(10);
+    let mut seen: Option<(Instant, u64)> = None;
     while !has_come(core, event)? {
-        let waited = begin.elapsed();
-        if waited > core.patience {
-            return Err(core.lose(format!("it did not get on for {:?}", core.patience)));
-        }
-        if waited < BUSY {
+        if begin.elapsed() < BUSY {
             std::hint::spin_loop();
-        } else {
-            thread::sleep(nap);
-            nap = (nap * 2).min(LONGEST_NAP);
+            continue;
         }
+        match seen {
+            Some((since, _)) if since.elapsed() < core.patience => {}
+            _ => {
+                let passed = core.pulse.passed(core)?;
+                if seen.is_some_and(|(_, before)| before == passed) {
+                    return Err(core.lose(format!("it did not get on for {:?}", core.patience)));
+                }
+                seen = Some((Instant::now(), passed));
+            }
+        }
+        thread::sleep(nap);
+        nap = (nap * 2).min(LONGEST_NAP);
     }
     Ok(())
 }

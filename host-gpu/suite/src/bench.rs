@@ -52,6 +52,7 @@ impl Bench {
         let machine = Machine::of(&device);
         println!("{machine}\n");
         let mut report = Report { machine, rows: Vec::new() };
+        let label = if report.machine.mock { "mock " } else { "" };
         let pace = Pace { tiny: self.tiny };
         for part in Part::value_variants() {
             if !self.parts.is_empty() && !self.parts.contains(part) {
@@ -59,7 +60,7 @@ impl Bench {
             }
             let rows = &mut report.rows;
             let mut keep = |row: Row| {
-                println!("{}: {row}", row.part);
+                println!("{label}{}: {row}", row.part);
                 rows.push(row);
             };
             match part {

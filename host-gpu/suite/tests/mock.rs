@@ -58,6 +58,7 @@ fn benches_write_what_is_labelled_as_the_mocks() {
     let output = run(&["bench", "--tiny", "--out", out], &[]);
     let text = said(&output);
     assert!(output.status.success(), "{text}");
+    assert!(text.contains("mock limited by memory: add of FP32 8×8, 8×8: "), "{text}");
     let files: Vec<_> = fs::read_dir(&folder).expect("written").flatten().collect();
     assert_eq!(files.len(), 2, "{files:?}");
     for file in files {

@@ -29,8 +29,7 @@ impl Launcher<'_> {
         let mut vector = space.rank == 1;
         for ((told, operand), strides) in told.inputs.iter_mut().zip(inputs).zip(space.strides) {
             *told = View { data: self.at(operand), strides };
-            let together = strides[0] == 0 || (strides[0] == 1 && told.data.is_multiple_of(16));
-            vector &= together;
+            vector &= told.is_in_packs();
         }
         told.vector = vector.into();
         told

@@ -2,7 +2,7 @@
 
 use quern_operators::LaneError;
 
-/// Bytes in which they tell it: `Fault` of indexing.cu, rounded up.
+/// Bytes in which they tell it: `Fault` of quern.cuh, rounded up.
 pub(crate) const FAULT_BYTES: u64 = 256;
 
 /// Operators that look at indices, by the number that their kernels are told.
@@ -10,6 +10,7 @@ pub(crate) const FAULT_BYTES: u64 = 256;
 pub(super) enum Indexed {
     Gather = 1,
     ScatterAdd = 2,
+    CrossEntropy = 3,
 }
 
 /// A bad index.
@@ -22,7 +23,8 @@ impl Fault {
         let operator = match (word(0)? >> 32) as u32 {
             0 => return None,
             number if number == Indexed::Gather as u32 => "gather",
-            _ => "scatter-add",
+            number if number == Indexed::ScatterAdd as u32 => "scatter-add",
+            _ => "cross-entropy",
         };
         Some(LaneError::Index { operator, index: word(24)? as i64, size: word(32)? })
     }
@@ -36,8 +38,10 @@ mod tests {
     fn bytes_tell_of_the_index_that_led_out_of_its_dimension() {
         let mut bytes = [0; FAULT_BYTES as usize];
         assert_eq!(Fault::parse(&bytes), None);
-        (bytes[4], bytes[24], bytes[32]) = (2, 7, 5);
-        let expected = LaneError::Index { operator: "scatter-add", index: 7, size: 5 };
-        assert_eq!(Fault::parse(&bytes), Some(expected));
+        for (number, operator) in [(1, "gather"), (2, "scatter-add"), (3, "cross-entropy")] {
+            (bytes[4], bytes[24], bytes[32]) = (number, 7, 5);
+            let expected = LaneError::Index { operator, index: 7, size: 5 };
+            assert_eq!(Fault::parse(&bytes), Some(expected));
+        }
     }
 }

@@ -5,17 +5,29 @@ use quern_kernels::Operand;
 use quern_operators::{LaneError, MAX_RANK};
 
 use super::{
-    Launcher, MAX_THREADS,
+    Launcher, MAX_THREADS, SCRATCH_BYTES,
     fault::Indexed,
     movement::{copy, size_suffix},
-    parameters::{Elementwise, Indexing, Scatter, View},
+    parameters::{Checked, Elementwise, Indexing, Scatter, View},
     space::Space,
     suffix,
 };
 use crate::source::Family;
 
-/// Indices that are sorted at once.
-const PART: u64 = 2048;
+/// Indices that are sorted at once, and of these those that a block sorts: as indexing.cu has it.
+const PART: u64 = 1 << 16;
+const RUN: u64 = 2048;
+
+/// Keys of a part, sorted by runs and then as a whole, are in the scratch memory.
+const KEY_BYTES: u64 = 8;
+const _: () = assert!(2 * PART * KEY_BYTES <= SCRATCH_BYTES);
+
+/// What an index costs that is sorted, beside an element that is touched.
+const SORTING: u64 = 64;
+
+/// Columns side by side that a block adds to at most, and entries that it looks at.
+const WIDTH: u64 = 32;
+const CHUNK: u64 = 64;
 
 /// A tensor as slices along an axis.
 struct Slices<'a> {
@@ -48,9 +60,13 @@ impl Launcher<'_> {
     }
 
     fn indexing(&self, indexed: Indexed, each: Elementwise, size: u64) -> Indexing {
+        Indexing { each, checked: self.checked(indexed, size), axis_stride: 0 }
+    }
+
+    /// What a kernel holds indices against.
+    pub(super) fn checked(&self, indexed: Indexed, size: u64) -> Checked {
         let (step, fault) = (self.step, self.fault_at);
-        let operator = indexed as u32;
-        Indexing { each, size, axis_stride: 0, step, operator, unused: 0, fault }
+        Checked { size, step, operator: indexed as u32, unused: 0, fault }
     }
 }
 
@@ -104,36 +120,61 @@ pub(super) fn scatter_add(
     let (of_indices, of_updates) = (Space::of([indices]), Space::of([updates]));
     let inner = slices.after.iter().product::<u64>();
     let columns = inner * slices.before.iter().product::<u64>();
-    let sort = format!("sort_{}", suffix(indices.dtype()));
-    let add = format!("scatter_add_{}", suffix(x.dtype()));
-    for begin in (0..of_indices.count).step_by(PART as usize) {
-        let count = PART.min(of_indices.count - begin);
-        let told = Scatter {
-            begin,
-            count: count as u32,
-            rounded: count.next_power_of_two() as u32,
-            total: of_indices.count,
-            size: slices.size,
-            inner,
-            columns,
-            index_rank: of_indices.rank,
-            update_rank: of_updates.rank,
-            index_dims: of_indices.dims,
-            index_strides: of_indices.strides[0],
-            update_dims: of_updates.dims,
-            update_strides: of_updates.strides[0],
-            indices: launcher.at(indices),
-            updates: launcher.at(updates),
-            sorted: launcher.scratch_at,
-            out: launcher.at(out),
-        };
-        // SAFETY: both kernels take this struct, for these element types; the scratch memory has
-        // room for a part's indices, of which those that lead nowhere are left out; updates have an
-        // element for each index and column.
-        unsafe {
-            launcher.run_blocks((Family::Indexing, &sort), (1, MAX_THREADS), count, &told)?;
-            launcher.run((Family::Indexing, &add), columns * count, &told)?;
-        }
+    let width = columns.next_power_of_two().min(WIDTH);
+    let mut told = Scatter {
+        begin: 0,
+        total: of_indices.count,
+        size: slices.size,
+        inner,
+        columns,
+        count: 0,
+        width: width as u32,
+        chunk: CHUNK as u32,
+        index_rank: of_indices.rank,
+        update_rank: of_updates.rank,
+        unused: 0,
+        index_dims: of_indices.dims,
+        index_strides: of_indices.strides[0],
+        update_dims: of_updates.dims,
+        update_strides: of_updates.strides[0],
+        indices: launcher.at(indices),
+        updates: launcher.at(updates),
+        runs: launcher.scratch_at,
+        sorted: launcher.scratch_at,
+        out: launcher.at(out),
+    };
+    let names = (suffix(indices.dtype()), suffix(x.dtype()));
+    for begin in (0..told.total).step_by(PART as usize) {
+        let count = PART.min(told.total - begin);
+        (told.begin, told.count) = (begin, count as u32);
+        let merged = launcher.scratch_at + PART * KEY_BYTES;
+        told.sorted = if count > RUN { merged } else { told.runs };
+        add_part(launcher, names, &told)?;
     }
     Ok(())
+}
+
+/// Adds what some indices lead to, of a type that the first name says, for elements of the second.
+fn add_part(
+    launcher: &mut Launcher,
+    (index, element): (&str, &str),
+    told: &Scatter,
+) -> Result<(), LaneError> {
+    let count = u64::from(told.count);
+    let (sort, alone) = (format!("sort_{index}"), format!("scatter_add_{element}_alone"));
+    let together = format!("scatter_add_{element}_together");
+    let blocks = told.columns.div_ceil(told.width.into()) * count.div_ceil(CHUNK);
+    // SAFETY: all kernels take this struct, for these element types; the scratch memory has room
+    // for a part's indices twice, of which those that lead nowhere are left out; updates have an
+    // element for each index and column.
+    unsafe {
+        let shape = (count.div_ceil(RUN), MAX_THREADS);
+        launcher.run_blocks((Family::Indexing, &sort), shape, count * SORTING, told)?;
+        if told.sorted != told.runs {
+            launcher.run((Family::Indexing, "merge_runs"), count, told)?;
+        }
+        launcher.run((Family::Indexing, &alone), told.columns * count, told)?;
+        let shape = (blocks, MAX_THREADS);
+        launcher.run_blocks((Family::Indexing, &together), shape, told.columns * count, told)
+    }
 }

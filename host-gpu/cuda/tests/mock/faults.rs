@@ -106,6 +106,28 @@ fn a_device_whose_work_is_slow_is_not_lost() {
     });
 }
 
+/// Each mark of the busy session comes in time, but all of them together do not.
+#[test]
+fn a_device_that_is_busy_for_others_is_not_lost() {
+    let name = "faults::a_device_that_is_busy_for_others_is_not_lost";
+    let variables = [(FAULT, "slow"), ("QUERN_MOCK_SLOW_MS", "50"), ("QUERN_MOCK_ONE_QUEUE", "1")];
+    with_mock(name, &variables, || {
+        let patience = Duration::from_millis(400);
+        let device = CudaDevice::open(&CudaOptions { patience, ..CudaOptions::default() });
+        let device = device.expect("the mock's device");
+        let (mut busy, mut patient) = (session(&device), session(&device));
+        let x = busy.upload(description(Dtype::Fp32, &[1]), &[0; 4]).expect("uploaded");
+        let kept = patient.upload(description(Dtype::Uint8, &[4]), &[1; 4]).expect("uploaded");
+        for _ in 0..64 * 16 {
+            let sum = busy.run(&Kernel::Binary(Binary::Add).into(), &[x, x]).expect("enqueued")[0];
+            busy.release(sum).expect("released");
+        }
+        assert_eq!(patient.read(kept).expect("read, after all others' work"), [1; 4]);
+        drop((busy, patient));
+        assert_eq!((device.held_bytes(), device.lost()), (0, None));
+    });
+}
+
 #[test]
 fn memory_that_is_not_given_back_is_noticed() {
     let name = "faults::memory_that_is_not_given_back_is_noticed";

@@ -7,5 +7,6 @@ mod building;
 mod driver;
 mod faults;
 mod memory;
+mod ordering;
 mod products;
 mod suite;

@@ -34,6 +34,12 @@ fn table() -> Vec<Case> {
         case([7, 3, 12, 12], [9, 3, 3, 3], padded(1)),
         case([1, 70, 20, 19], [5, 70, 3, 3], padded(1)),
         case([1, 1, 2, 300], [300, 1, 1, 2], Convolution { strides: [1, 2], ..plain }),
+        case(
+            [2, 20, 9, 10],
+            [24, 10, 3, 3],
+            Convolution { groups: 2, strides: [2, 2], ..padded(1) },
+        ),
+        case([2, 9, 16, 17], [66, 9, 3, 3], padded(1)),
     ]
 }
 

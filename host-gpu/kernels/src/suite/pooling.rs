@@ -18,6 +18,7 @@ fn table() -> Vec<([u64; 4], Pool)> {
         ([2, 0, 4, 4], Pool::squares(2)),
         ([1, 2, 3, 2_100], pool([2, 2], [1, 1], none)),
         ([5, 7, 24, 22], Pool::squares(2)),
+        ([2, 1, 19, 16], pool([9, 8], [2, 1], Padding::even(3))),
     ]
 }
 
@@ -28,6 +29,9 @@ pub(super) fn cases(trial: &mut Trial) {
         }
         special(trial, dtype);
     }
+    // More large windows than a device looks at in one go.
+    let dense = Pool { window: [8, 8], strides: [1, 1], padding: Padding::default() };
+    pooling(trial, Dtype::Fp32, [2, 1, 61, 50], dense);
 }
 
 /// Places of a window along an axis, each with the pixels it covers.

@@ -5,6 +5,9 @@
 /// What an element costs that is taken from where it lies, or an element that is converted.
 pub(super) const LOADED: u64 = 16;
 
+/// What it costs to bring an index into order among many, and to go where it leads.
+pub(super) const ORDERED: u64 = 128;
+
 /// What an exponential costs.
 pub(super) const EXPONENTIAL: u64 = 64;
 

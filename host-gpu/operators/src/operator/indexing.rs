@@ -1,7 +1,7 @@
 //! Operators that are told by indices where to look: what they take and give. Whether indices are
 //! in range is seen by the device, when it computes.
 
-use super::{Check, Plan};
+use super::{Check, Plan, cost};
 use crate::{Accepts, Description, OperatorError, Shape};
 
 pub(super) fn gather(axis: u8, check: &Check) -> Result<Plan, OperatorError> {
@@ -21,9 +21,9 @@ pub(super) fn scatter_add(axis: u8, check: &Check) -> Result<Plan, OperatorError
     if updates.shape != expected {
         return Err(check.shapes(format!("the updates should be {expected}")));
     }
-    let work = [x.shape, updates.shape, indices.shape]
-        .iter()
-        .fold(0u64, |work, shape| work.saturating_add(shape.elements()));
+    // What several indices name is added up in their order, for which they are sorted.
+    let [elements, added, named] = [x, updates, indices].map(|input| input.shape.elements());
+    let work = cost::sum(&[elements, added, cost::times(&[named, cost::ORDERED])]);
     Ok(check.plan(x, work))
 }
 
