@@ -1,4 +1,5 @@
-//! What surrounds calls: who asks, what is counted, which version answers, what is kept for later.
+//! What surrounds calls: who asks, what is counted, which version answers, what is kept for later,
+//! and what a function asks of a device.
 //! Quern beside Quern, and where there are peers beside them. Never judges: it prints whether each
 //! aim was met.
 //!
@@ -7,6 +8,7 @@
 use anyhow::Result;
 
 mod callee;
+mod gpu;
 mod later;
 mod queues;
 mod scoring;
@@ -31,7 +33,7 @@ mod support {
 
 use support::sections;
 
-const SECTIONS: [&str; 5] = ["surroundings", "traffic", "tenants", "later", "scoring"];
+const SECTIONS: [&str; 6] = ["surroundings", "traffic", "tenants", "later", "scoring", "gpu"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
@@ -40,6 +42,7 @@ async fn main() -> Result<()> {
         "traffic" => Box::pin(traffic::measure()).await,
         "tenants" => Box::pin(tenants::measure()).await,
         "later" => Box::pin(later::measure()).await,
+        "gpu" => Box::pin(gpu::measure()).await,
         _ => Box::pin(scoring::measure()).await,
     })
     .await

@@ -91,7 +91,7 @@ fn open(threads: NonZeroUsize, on_the_spot: bool) -> Box<dyn KernelSession> {
         share_milli: SessionRequest::WHOLE_MILLI,
         bytes: 1 << 28,
         account: Arc::default(),
-        lease: Box::new(()),
+        lease: Arc::new(()),
     };
     device.open(opening).expect("opens")
 }

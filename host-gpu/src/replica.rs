@@ -134,7 +134,8 @@ impl Replica for CpuReplica {
                 // Nobody waits for a run whose caller went away before it began.
                 if !reply.is_closed() {
                     let result = model.compute(lane, &batch);
-                    drop(model);
+                    // Whoever lent the inputs has them back by the answer.
+                    drop((model, batch));
                     _ = reply.send(result);
                 }
             };

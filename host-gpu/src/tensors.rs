@@ -25,7 +25,7 @@ use quern_operators::{KernelSession, LaneError, SessionLimits};
 use quern_types::{DeviceId, TenantId, WorkerDescription};
 
 pub use account::Account;
-use command::Held;
+use command::{Held, Lease};
 pub use lane::LaneStatus;
 use lane::{Entry, Failure, Lane};
 pub use remote::{Computing, Gpu, RemoteConfig, RemoteDevice, RemoteError, find_gpus};
@@ -71,8 +71,8 @@ pub struct Opening {
     pub bytes: u64,
     /// What its tenant has used.
     pub account: Arc<Account>,
-    /// Dropped once all that the session had is given back.
-    pub lease: Box<dyn Any + Send>,
+    /// Dropped once all that the session had is given back, what it has lent included.
+    pub lease: Arc<dyn Any + Send + Sync>,
 }
 
 /// Why tensors can't be computed.
@@ -191,7 +191,8 @@ impl TensorDevice {
         let lane = Arc::clone(self.lanes.get(number).ok_or_else(no_lane)?);
         let failure: Failure = Arc::new(OnceLock::new());
         let computer = self.device.open_on(number, bytes)?;
-        let held = Held { tenant, account: Arc::clone(&account), computer, lease };
+        let lent = Lease::clone(&lease);
+        let held = Held { tenant, account: Arc::clone(&account), computer, lease: lent };
         let key = lane.enter(Entry { share_milli, held, failure: Arc::clone(&failure) })?;
         let TensorConfig { work, tensors, on_the_spot, .. } = self.config;
         let on_the_spot = on_the_spot && self.device.is_here();
@@ -201,6 +202,7 @@ impl TensorDevice {
             lane,
             key,
             failure,
+            lease,
             account,
             noted_bytes: 0,
             most_bytes: 0,

@@ -30,6 +30,8 @@
 mod catalogue;
 mod elements;
 mod error;
+mod model_calls;
+mod offers;
 mod ordering;
 mod session;
 mod tensor;
@@ -38,6 +40,7 @@ mod training;
 pub use self::{
     elements::Element,
     error::{Error, ErrorKind},
+    model_calls::{CallError, Outputs},
     session::Session,
     tensor::Tensor,
 };

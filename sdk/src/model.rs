@@ -24,6 +24,10 @@ impl Model {
         models::Model::open(name).map(Self).map_err(from_contract)
     }
 
+    pub(crate) fn handle(&self) -> &models::Model {
+        &self.0
+    }
+
     /// The tensors it takes, in order.
     pub fn inputs(&self) -> Vec<TensorSpec> {
         self.0.inputs()

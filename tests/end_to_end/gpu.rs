@@ -1,10 +1,14 @@
 //! Functions that compute on a device, as they are deployed and called: grants, errors, ends in the
 //! middle, and tenants beside each other.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{
+    StreamExt,
+    future::{self, Either},
+    stream,
+};
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -114,6 +118,48 @@ async fn a_function_that_ends_in_the_middle_leaves_nothing_behind() {
     held.abort();
     until_nothing_is_held(&server).await;
     drop(end);
+}
+
+/// Tiny operators in one request.
+fn many() -> u64 {
+    if std::env::var_os("QUERN_LONG_TESTS").is_some() { 1_000_000 } else { 50_000 }
+}
+
+#[tokio::test]
+async fn a_flood_of_tiny_operators_ends_well_and_holds_nobody_up() {
+    let server = Server::start();
+    let manifest = TENSORS.manifest() + "\n[limits]\ncpu = \"10m\"\ntimeout = \"30m\"\n";
+    let flooding = manifest.replace("name = \"tensors\"", "name = \"flooding\"");
+    for (name, manifest) in [("tensors", TENSORS.manifest()), ("flooding", flooding)] {
+        let deployed = server.upload(name, manifest, TENSORS.component()).await;
+        assert_eq!(deployed.status, 201, "{}", deployed.text());
+    }
+    let path = format!("/f/flooding/many?count={}", many());
+    let flood = server.request(Method::GET, &path).timeout(Duration::from_secs(1_800));
+    let mut flood = std::pin::pin!(answer(flood));
+    let layer = json!({ "ok": { "shape": [2, 2], "values": [0.0, 2.5, 1.0, 3.25] } });
+    let mut beside = 0;
+    let flooded = loop {
+        // One beside it, and then the next: each is answered while the flood goes on.
+        let other = async {
+            assert_eq!(server.get("/f/tensors/layer").await.json(), layer);
+        };
+        match future::select(&mut flood, std::pin::pin!(other)).await {
+            Either::Left((flooded, other)) => {
+                other.await;
+                break flooded;
+            }
+            Either::Right(((), _)) => beside += 1,
+        }
+    };
+    assert_eq!(flooded.json(), json!({ "ok": many() as f64 }));
+    assert!(beside > 0, "nobody else was answered meanwhile");
+    until_nothing_is_held(&server).await;
+    // One that would go on for longer than it may ends as others do, and leaves nothing either.
+    let stopped = server.get("/f/tensors/many?count=1000000000").await;
+    stopped.assert_error(504, "cpu-time-exceeded", "limits.cpu");
+    until_nothing_is_held(&server).await;
+    assert_eq!(server.get("/f/tensors/layer").await.json(), layer);
 }
 
 #[tokio::test]

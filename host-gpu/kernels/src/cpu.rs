@@ -13,6 +13,7 @@ mod histogram;
 mod indexing;
 mod integers;
 mod launch;
+mod lent;
 mod matmul;
 mod memory;
 mod movement;
@@ -37,8 +38,10 @@ use std::{
     },
 };
 
-use crate::{BufferId, Device, Lane, LaneError, Operand, Step};
+use crate::{BufferId, Device, Elements, Lane, LaneError, Operand, Step};
+use bytes::Bytes;
 use launch::Launch;
+use lent::Lent;
 pub use memory::Buffer as HostBuffer;
 use memory::{Buffer, Memory};
 use threads::Threads;
@@ -132,6 +135,30 @@ impl Lane for CpuLane {
         let mut out = bytemuck::allocation::try_zeroed_vec(length).map_err(|()| too_much())?;
         Launch::of_read(&self.threads, &self.memory, operand).read(&mut out);
         Ok(out)
+    }
+
+    fn lend(&mut self, operand: &Operand) -> Result<Elements, LaneError> {
+        if !operand.layout().is_dense() {
+            return self.read(operand).map(Elements::from);
+        }
+        let bytes = operand.description().bytes();
+        let start = if bytes == 0 { 0 } else { operand.layout().offset() * operand.dtype().size() };
+        // A buffer of the host has no more bytes than it can count.
+        let part = start as usize..(start + bytes) as usize;
+        let lent = self.memory.lend(operand.buffer());
+        let whole = lent.bytes().len();
+        let bytes = Bytes::from_owner(lent);
+        if part != (0..whole) {
+            return Ok(bytes.slice(part).into());
+        }
+        Ok(Elements::of_buffer(bytes, Box::new(self.memory.lend(operand.buffer()))))
+    }
+
+    fn share(&mut self, buffer: BufferId, mut elements: Elements) -> Result<(), LaneError> {
+        match elements.take_buffer::<Lent>() {
+            Some(lent) if self.memory.is_of_device(&lent) => self.memory.share(buffer, *lent),
+            _ => self.write(buffer, elements.bytes()),
+        }
     }
 
     fn free(&mut self, buffer: BufferId) {

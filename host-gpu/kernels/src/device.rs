@@ -1,7 +1,7 @@
 //! What a device does for sessions: it carries out steps, in order. Never checks what it is asked
 //! for: a step exists only where its inputs fit, and the [`Ledger`](crate::Ledger) counts memory.
 
-use crate::HostBuffer;
+use crate::{Elements, HostBuffer};
 use quern_operators::{Description, Dtype, Kernel, LaneError, Layout, OperatorError, Plan, Shape};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,18 @@ pub trait Lane: Send {
 
     /// The elements of a tensor in row-major order, once what was asked for before is done.
     fn read(&mut self, operand: &Operand) -> Result<Vec<u8>, LaneError>;
+
+    /// The same of a tensor that lies dense in its buffer: without a copy where that is memory of
+    /// the host, which then is there for as long as they are.
+    fn lend(&mut self, operand: &Operand) -> Result<Elements, LaneError> {
+        self.read(operand).map(Elements::from)
+    }
+
+    /// Makes a buffer of elements that another lane has lent: the same memory where that was one of
+    /// this device, they are all of a buffer, and it is the host's.
+    fn share(&mut self, buffer: BufferId, elements: Elements) -> Result<(), LaneError> {
+        self.write(buffer, elements.bytes())
+    }
 
     /// Gives back a buffer once what was asked for before is done.
     fn free(&mut self, buffer: BufferId);

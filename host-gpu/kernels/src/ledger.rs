@@ -7,7 +7,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::device::{self, BufferId, GRANULE_BYTES, Operand, Step};
+use crate::{
+    device::{self, BufferId, GRANULE_BYTES, Operand, Step},
+    loan::{Loan, Outstanding},
+};
 use quern_operators::{
     Description, Dtype, Kernel, Layout, Operator, Seen, SessionError, SessionLimits, TensorId,
     Usage, View,
@@ -20,6 +23,7 @@ pub struct Ledger {
     limits: SessionLimits,
     tensors: HashMap<u64, Operand>,
     buffers: HashMap<BufferId, Buffer>,
+    loans: Vec<(BufferId, Outstanding)>,
     used_bytes: u64,
     next: u64,
 }
@@ -27,7 +31,8 @@ pub struct Ledger {
 /// What is known of a buffer.
 struct Buffer {
     bytes: u64,
-    tensors: usize,
+    /// Its tensors and loans.
+    users: usize,
 }
 
 /// What an operator comes to.
@@ -36,6 +41,16 @@ pub struct Planned {
     pub step: Option<Step>,
     /// The results, in the operator's order.
     pub outputs: Vec<TensorId>,
+}
+
+/// What lending a tensor comes to.
+pub struct Lending {
+    /// What is to be computed first: a copy, where the elements don't lie one after another.
+    pub step: Option<Step>,
+    /// Where they lie so.
+    pub operand: Operand,
+    /// Keeps them there.
+    pub loan: Loan,
 }
 
 impl Ledger {
@@ -47,6 +62,7 @@ impl Ledger {
             limits,
             tensors: HashMap::new(),
             buffers: HashMap::new(),
+            loans: Vec::new(),
             used_bytes: 0,
             next: 0,
         }
@@ -67,6 +83,14 @@ impl Ledger {
         {
             return Err(SessionError::Bool { index, value: elements[index] });
         }
+        self.receive(description)
+    }
+
+    /// A tensor of elements that are known to be right, and the buffer for them.
+    pub fn receive(
+        &mut self,
+        description: Description,
+    ) -> Result<(BufferId, TensorId), SessionError> {
         self.check_room(&[description])?;
         let buffer = self.buffer_id();
         let layout = Layout::dense(description.shape);
@@ -100,15 +124,46 @@ impl Ledger {
     pub fn release(&mut self, id: TensorId) -> Result<Option<(BufferId, u64)>, SessionError> {
         let operand = self.operand(id)?;
         self.tensors.remove(&id.number());
-        let buffer = self.buffers.get_mut(&operand.buffer).expect("a tensor has its buffer");
-        buffer.tensors -= 1;
-        if buffer.tensors > 0 {
-            return Ok(None);
-        }
-        let bytes = buffer.bytes;
-        self.used_bytes -= bytes;
-        self.buffers.remove(&operand.buffer);
-        Ok(Some((operand.buffer, bytes)))
+        Ok(self.let_go(operand.buffer))
+    }
+
+    /// Lends the elements of a tensor to somebody outside. Their memory stays charged until the
+    /// loan has ended, whatever is released.
+    pub fn lend(&mut self, id: TensorId) -> Result<Lending, SessionError> {
+        let found = self.operand(id)?;
+        self.lend_if(found.layout.is_dense(), found)
+    }
+
+    /// The same of elements that are all of their buffer, to be shared with another session: that
+    /// is charged as much as it keeps in use.
+    pub fn lend_whole(&mut self, id: TensorId) -> Result<Lending, SessionError> {
+        let found = self.operand(id)?;
+        let bytes = self.buffers.get(&found.buffer).map_or(0, |buffer| buffer.bytes);
+        let is_whole = found.layout.is_dense() && charge(&found.description()) == bytes;
+        self.lend_if(is_whole, found)
+    }
+
+    /// Lends what is there if it will do, or a copy.
+    fn lend_if(&mut self, will_do: bool, found: Operand) -> Result<Lending, SessionError> {
+        let (step, operand) = if will_do {
+            let buffer = self.buffers.get_mut(&found.buffer).expect("a tensor has its buffer");
+            buffer.users += 1;
+            (None, found)
+        } else {
+            // The loan takes the place of the only tensor that the copy has.
+            let Planned { step, outputs } = self.compute(&Kernel::Copy, &[found])?;
+            let copy = self.tensors.remove(&outputs[0].number()).expect("just inserted");
+            (step, copy)
+        };
+        let (loan, outstanding) = Loan::new();
+        self.loans.push((operand.buffer, outstanding));
+        Ok(Lending { step, operand, loan })
+    }
+
+    /// Takes note of loans that have ended: what is to be freed by now, and the memory that it had.
+    pub fn take_back(&mut self) -> Vec<(BufferId, u64)> {
+        let ended: Vec<_> = self.loans.extract_if(.., |(_, loan)| loan.is_over()).collect();
+        ended.into_iter().filter_map(|(buffer, _)| self.let_go(buffer)).collect()
     }
 
     /// What there is at the moment.
@@ -162,12 +217,26 @@ impl Ledger {
         let used_bytes = &mut self.used_bytes;
         let buffer = self.buffers.entry(operand.buffer).or_insert_with(|| {
             *used_bytes += charge;
-            Buffer { bytes: charge, tensors: 0 }
+            Buffer { bytes: charge, users: 0 }
         });
-        buffer.tensors += 1;
+        buffer.users += 1;
         self.next += 1;
         self.tensors.insert(self.next, operand);
         TensorId::new(self.id, self.next)
+    }
+
+    /// One tensor or loan less of a buffer: which is to be freed if that was the last, and the
+    /// memory that it had.
+    fn let_go(&mut self, id: BufferId) -> Option<(BufferId, u64)> {
+        let buffer = self.buffers.get_mut(&id).expect("what is used has its buffer");
+        buffer.users -= 1;
+        if buffer.users > 0 {
+            return None;
+        }
+        let bytes = buffer.bytes;
+        self.used_bytes -= bytes;
+        self.buffers.remove(&id);
+        Some((id, bytes))
     }
 
     fn buffer_id(&mut self) -> BufferId {
@@ -175,7 +244,8 @@ impl Ledger {
         BufferId(self.next)
     }
 
-    fn check_room(&self, outputs: &[Description]) -> Result<(), SessionError> {
+    /// Whether there is room for tensors.
+    pub fn check_room(&self, outputs: &[Description]) -> Result<(), SessionError> {
         self.check_count(outputs.len())?;
         let needed = outputs.iter().map(charge).fold(0, u64::saturating_add);
         if needed > self.limits.bytes.saturating_sub(self.used_bytes) {
@@ -198,6 +268,6 @@ impl Ledger {
 }
 
 /// Memory that a new tensor takes.
-fn charge(description: &Description) -> u64 {
+pub fn charge(description: &Description) -> u64 {
     description.bytes().next_multiple_of(GRANULE_BYTES)
 }

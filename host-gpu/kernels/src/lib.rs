@@ -11,12 +11,16 @@
 
 mod cpu;
 mod device;
+mod elements;
 mod ledger;
+mod loan;
 mod session;
 pub mod suite;
 
 pub use cpu::{CpuDevice, CpuDeviceError, HostBuffer, alone};
 pub use device::{BufferId, Device, GRANULE_BYTES, Lane, Operand, Step};
-pub use ledger::{Ledger, Planned};
+pub use elements::Elements;
+pub use ledger::{Ledger, Lending, Planned, charge};
+pub use loan::Loan;
 pub use quern_operators::{LaneError, SessionError, SessionLimits, TensorId, Usage};
 pub use session::Session;

@@ -1,7 +1,9 @@
 //! Tensors of one user of a device, computed while the caller waits. Sees to it that nothing but
 //! what the [`Ledger`] has planned reaches the device.
 
-use crate::{Device, Lane, Ledger, ledger::Planned};
+use bytes::Bytes;
+
+use crate::{Device, Lane, Ledger, Lending, Planned};
 use quern_operators::{
     Description, LaneError, Operator, SessionError, SessionLimits, TensorId, Usage,
 };
@@ -27,6 +29,7 @@ impl Session {
         elements: &[u8],
     ) -> Result<TensorId, SessionError> {
         self.check_lane()?;
+        self.take_back();
         let (buffer, tensor) = self.ledger.upload(description, elements)?;
         let written = self.lane.write(buffer, elements);
         self.note_of(written, &[tensor])?;
@@ -41,6 +44,7 @@ impl Session {
         inputs: &[TensorId],
     ) -> Result<Vec<TensorId>, SessionError> {
         self.check_lane()?;
+        self.take_back();
         let Planned { step, outputs } = self.ledger.run(operator, inputs)?;
         if let Some(step) = step {
             let executed = self.lane.execute(&step);
@@ -62,6 +66,17 @@ impl Session {
         self.note(elements)
     }
 
+    /// The same, without a copy where the device's memory is the host's. What is lent stays in use,
+    /// and charged, until it is dropped, which may be after the session.
+    pub fn lend(&mut self, id: TensorId) -> Result<Bytes, SessionError> {
+        self.check_lane()?;
+        self.take_back();
+        let Lending { step, operand, loan } = self.ledger.lend(id)?;
+        let copied = step.map_or(Ok(()), |step| self.lane.execute(&step));
+        let lent = copied.and_then(|()| self.lane.lend(&operand));
+        Ok(loan.of(self.note(lent)?.into_bytes(), ()))
+    }
+
     /// Waits until everything is computed.
     pub fn finish(&mut self) -> Result<(), SessionError> {
         self.check_lane()?;
@@ -74,12 +89,21 @@ impl Session {
         if let Some((buffer, _)) = self.ledger.release(id)? {
             self.lane.free(buffer);
         }
+        self.take_back();
         Ok(())
     }
 
     /// What it has at the moment.
-    pub fn usage(&self) -> Usage {
+    pub fn usage(&mut self) -> Usage {
+        self.take_back();
         self.ledger.usage()
+    }
+
+    /// Frees what nobody has any more to whom it was lent.
+    fn take_back(&mut self) {
+        for (buffer, _) in self.ledger.take_back() {
+            self.lane.free(buffer);
+        }
     }
 
     fn check_lane(&self) -> Result<(), SessionError> {

@@ -1,10 +1,15 @@
 //! How functions come to devices: two traits that invert the edge from the sandbox to whatever
 //! computes. Nothing here computes or decides.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use quern_types::{DeviceKind, Name, TenantId};
 
-use crate::{Description, LaneError, Operator, SessionError, TensorId, Usage};
+use crate::{
+    Description, LaneError, OfferError, Operator, Parcel, SessionError, TensorId, Ticket, Usage,
+};
 
 /// Opens sessions of devices for functions. Implemented by the dispatcher, called by the sandbox.
 pub trait KernelCalls: Send + Sync + 'static {
@@ -14,6 +19,22 @@ pub trait KernelCalls: Send + Sync + 'static {
         &self,
         request: SessionRequest,
     ) -> BoxFuture<'static, Result<Box<dyn KernelSession>, OpenError>>;
+
+    /// Keeps a tensor for another session of the tenant, charged to the tenant, until it is
+    /// accepted or so much time has passed.
+    fn offer(
+        &self,
+        tenant: &TenantId,
+        parcel: Parcel,
+        lifetime: Duration,
+    ) -> Result<Ticket, OfferError>;
+
+    /// What waits under a ticket of the tenant, if anything does. Nobody can tell another tenant's
+    /// ticket from one that there never was.
+    fn offered(&self, tenant: &TenantId, ticket: Ticket) -> Option<Description>;
+
+    /// Takes it, which one can.
+    fn accept(&self, tenant: &TenantId, ticket: Ticket) -> Option<Parcel>;
 }
 
 /// What a function asks of a device.
@@ -67,6 +88,22 @@ pub trait KernelSession: Send {
     /// may be released meanwhile.
     fn read(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Vec<u8>, SessionError>>;
 
+    /// The same for the host itself, without a copy where the device's memory is the host's. What
+    /// is lent stays in use, and charged, until it is dropped, which may be after the session. A
+    /// tensor whose elements lie otherwise is copied on the device first, within its budget.
+    fn lend(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Bytes, SessionError>>;
+
+    /// A tensor for another session, once it is computed: without a copy where it has its memory
+    /// to itself and that is the host's. This session keeps its own.
+    fn pack(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Parcel, SessionError>>;
+
+    /// Whether there is room for another tensor.
+    fn check_room(&mut self, description: &Description) -> Result<(), SessionError>;
+
+    /// A tensor that another session has packed: without a copy where that was one of this device
+    /// and its memory is the host's.
+    fn unpack(&mut self, parcel: Parcel) -> Result<TensorId, SessionError>;
+
     /// Waits until everything that was asked for is computed.
     fn finish(&mut self) -> BoxFuture<'static, Result<(), SessionError>>;
 
@@ -77,7 +114,7 @@ pub trait KernelSession: Send {
     fn release(&mut self, tensor: TensorId) -> Result<(), SessionError>;
 
     /// What it has at the moment.
-    fn usage(&self) -> Usage;
+    fn usage(&mut self) -> Usage;
 }
 
 /// Why there is no session.

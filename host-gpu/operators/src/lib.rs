@@ -38,6 +38,7 @@ mod layout;
 mod operator;
 mod session;
 mod shape;
+mod transfer;
 
 pub use calls::{KernelCalls, KernelSession, OpenError, SessionRequest};
 pub use dtype::{Accepts, Dtype, UnsupportedDtype};
@@ -50,3 +51,4 @@ pub use operator::{
 };
 pub use session::{LaneError, SessionError, SessionLimits, TensorId, Usage};
 pub use shape::{Description, MAX_ELEMENTS, MAX_RANK, Shape, ShapeError};
+pub use transfer::{OfferError, Parcel, Ticket};

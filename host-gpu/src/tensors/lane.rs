@@ -392,7 +392,8 @@ impl State {
                 Command::Free(..) => true,
                 Command::Execute(_) => !here,
                 // One at a time, as elements count as waiting until then.
-                Command::Write(..) | Command::Read(..) | Command::Finish(_) => false,
+                Command::Write(..) | Command::Share(..) => false,
+                Command::Read(..) | Command::Lend(..) | Command::Finish(_) => false,
             };
             match together {
                 true => turn.before.push(next),

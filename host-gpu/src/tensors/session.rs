@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use quern_kernels::{HostBuffer, Ledger, Planned, Step};
+use quern_kernels::{Elements, HostBuffer, Ledger, Lending, Loan, Planned, Step, charge};
 use quern_operators::{
-    Description, Kernel, KernelSession, LaneError, Operator, SessionError, TensorId, Usage,
+    Description, Kernel, KernelSession, LaneError, Operator, Parcel, SessionError, TensorId, Usage,
 };
 use tokio::sync::oneshot;
 
 use super::{
     account::Account,
-    command::Command,
+    command::{Command, Lease},
     lane::{Failure, Lane},
     turns::SessionKey,
 };
@@ -40,6 +41,7 @@ pub(super) struct LaneSession {
     pub(super) lane: Arc<Lane>,
     pub(super) key: SessionKey,
     pub(super) failure: Failure,
+    pub(super) lease: Lease,
     pub(super) account: Arc<Account>,
     /// What the account was last told.
     pub(super) noted_bytes: u64,
@@ -80,6 +82,44 @@ impl LaneSession {
         Ok(())
     }
 
+    /// Frees what nobody has any more to whom it was lent.
+    fn take_back(&mut self) {
+        for (buffer, bytes) in self.ledger.take_back() {
+            self.lane.free(self.key, buffer, bytes);
+        }
+    }
+
+    /// Has a step computed: here and now, if that is short and the lane idle.
+    fn submit(&self, step: Step) {
+        let here = self.on_the_spot && is_short(&step);
+        self.lane.submit(self.key, Command::Execute(Box::new(step)), here);
+    }
+
+    /// Has the lane lend what the ledger says, which is answered with what keeps it in use.
+    fn begin_lending(
+        &mut self,
+        lending: impl FnOnce(&mut Ledger) -> Result<Lending, SessionError>,
+    ) -> BoxFuture<'static, Result<(Elements, Loan, Lease), SessionError>> {
+        let begun = self.check().and_then(|()| {
+            self.take_back();
+            lending(&mut self.ledger)
+        });
+        let begun = begun.map(|Lending { step, operand, loan }| {
+            if let Some(step) = step {
+                self.submit(step);
+            }
+            self.note();
+            let (reply, answer) = oneshot::channel();
+            self.lane.submit(self.key, Command::Lend(operand, reply), self.on_the_spot);
+            (answer, loan, Lease::clone(&self.lease))
+        });
+        Box::pin(async move {
+            let (answer, loan, lease) = begun?;
+            let elements = answer.await.unwrap_or_else(|_| Err(dropped()))?;
+            Ok((elements, loan, lease))
+        })
+    }
+
     /// What the lane may still have to free when an upload begins, so that all of it together is
     /// within the budget.
     fn most_owed(&self, used_bytes: u64) -> u64 {
@@ -110,6 +150,7 @@ impl KernelSession for LaneSession {
         elements: &[u8],
     ) -> Result<TensorId, SessionError> {
         self.check()?;
+        self.take_back();
         let (buffer, tensor) = self.ledger.upload(description, elements)?;
         let owed_bytes = self.lane.owed_bytes(self.key);
         let fits = owed_bytes <= self.most_owed(self.ledger.usage().bytes);
@@ -130,10 +171,10 @@ impl KernelSession for LaneSession {
         inputs: &[TensorId],
     ) -> Result<Vec<TensorId>, SessionError> {
         self.check()?;
+        self.take_back();
         let Planned { step, outputs } = self.ledger.run(operator, inputs)?;
         let Some(step) = step else { return Ok(outputs) };
-        let here = self.on_the_spot && is_short(&step);
-        self.lane.submit(self.key, Command::Execute(Box::new(step)), here);
+        self.submit(step);
         self.commit(&outputs)?;
         Ok(outputs)
     }
@@ -147,6 +188,46 @@ impl KernelSession for LaneSession {
         let (reply, answer) = oneshot::channel();
         self.lane.submit(self.key, Command::Read(operand, reply), here);
         Box::pin(async { Ok(answer.await.unwrap_or_else(|_| Err(dropped()))?) })
+    }
+
+    fn lend(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Bytes, SessionError>> {
+        let lent = self.begin_lending(|ledger| ledger.lend(tensor));
+        Box::pin(async move {
+            let (elements, loan, lease) = lent.await?;
+            Ok(loan.of(elements.into_bytes(), lease))
+        })
+    }
+
+    fn pack(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Parcel, SessionError>> {
+        let (device, description) = (self.device.to_string(), self.describe(tensor));
+        let lent = self.begin_lending(|ledger| ledger.lend_whole(tensor));
+        Box::pin(async move {
+            // What is lent stays without the loan, which charges it here.
+            let (elements, ..) = lent.await?;
+            let description = description?;
+            Ok(Parcel::new(device, description, charge(&description), Box::new(elements)))
+        })
+    }
+
+    fn check_room(&mut self, description: &Description) -> Result<(), SessionError> {
+        self.check()?;
+        self.take_back();
+        self.ledger.check_room(&[*description])
+    }
+
+    fn unpack(&mut self, parcel: Parcel) -> Result<TensorId, SessionError> {
+        self.check()?;
+        self.take_back();
+        let (buffer, tensor) = self.ledger.receive(parcel.description())?;
+        match parcel.into_contents().downcast::<Elements>() {
+            Ok(elements) => {
+                let share = Command::Share(buffer, *elements);
+                self.lane.submit(self.key, share, self.on_the_spot);
+            }
+            Err(_) => _ = self.failure.set(unknown()),
+        }
+        self.commit(&[tensor])?;
+        Ok(tensor)
     }
 
     fn finish(&mut self) -> BoxFuture<'static, Result<(), SessionError>> {
@@ -164,11 +245,14 @@ impl KernelSession for LaneSession {
 
     fn release(&mut self, tensor: TensorId) -> Result<(), SessionError> {
         self.give_up(tensor)?;
+        self.take_back();
         self.note();
         Ok(())
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&mut self) -> Usage {
+        self.take_back();
+        self.note();
         self.ledger.usage()
     }
 }
@@ -192,6 +276,10 @@ fn is_short(step: &Step) -> bool {
         _ => SPOT_WORK,
     };
     step.work() <= most
+}
+
+fn unknown() -> LaneError {
+    LaneError::Lost { reason: "another kind of device has packed a tensor for it".to_owned() }
 }
 
 fn dropped() -> LaneError {

@@ -11,8 +11,8 @@ use std::sync::{
 use futures::FutureExt as _;
 use quern_kernels::{BufferId, Lane as Computer, Operand, Step};
 use quern_operators::{
-    Description, Dtype, Fill, Kernel, Operator, Scalar, SessionError, SessionRequest, Shape,
-    TensorId, Unary,
+    Description, Dtype, Fill, Kernel, Operator, Parcel, Scalar, SessionError, SessionRequest,
+    Shape, TensorId, Unary, Usage, View,
 };
 
 use super::*;
@@ -51,7 +51,7 @@ fn open(device: &TensorDevice, lane: usize, bytes: u64) -> Opened {
         share_milli: SessionRequest::WHOLE_MILLI,
         bytes,
         account: Arc::clone(&account),
-        lease: Box::new(Lease(Arc::clone(&ended))),
+        lease: Arc::new(Lease(Arc::clone(&ended))),
     };
     Opened { session: device.open(opening).expect("the device is there"), account, ended }
 }
@@ -377,8 +377,108 @@ fn a_lane_that_is_not_there_is_named() {
         share_milli: 0,
         bytes: 0,
         account: Arc::default(),
-        lease: Box::new(()),
+        lease: Arc::new(()),
     };
     let refused = device.open(opening).err().expect("there is lane 0 alone");
     assert_eq!(refused.to_string(), "the device is lost: it has no lane 1");
+}
+
+#[test]
+fn what_is_lent_is_no_copy_and_is_kept_until_it_is_dropped() {
+    let device = TensorDevice::cpu(ONE, config(ONE, true)).expect("threads");
+    let Opened { mut session, account, ended } = open(&device, 0, 4 << 10);
+    let description = Description::new(Dtype::Fp32, Shape::new(&[2, 2]).expect("a shape"));
+    let x = session.upload(description, &floats(&[1.0, 2.0, 3.0, 4.0])).expect("room");
+    let [first, second] = [(); 2].map(|()| block_on(session.lend(x)).expect("elements"));
+    assert_eq!((&first[..], first.as_ptr()), (&floats(&[1.0, 2.0, 3.0, 4.0])[..], second.as_ptr()));
+    let turned = session.run(&View::Permute(vec![1, 0]).into(), &[x]).expect("a view")[0];
+    let turned_lent = block_on(session.lend(turned)).expect("elements");
+    assert_eq!(turned_lent, floats(&[1.0, 3.0, 2.0, 4.0]));
+    for tensor in [x, turned] {
+        session.release(tensor).expect("a tensor");
+    }
+    drop((first, turned_lent));
+    assert_eq!(session.usage(), Usage { bytes: 256, tensors: 0 });
+    assert_eq!(account.used_bytes(), 256);
+    // All but what is lent can be had.
+    let most = fill(&mut *session, 960).expect("room");
+    assert!(matches!(fill(&mut *session, 1), Err(SessionError::Budget { used: 4096, .. })));
+    session.release(most).expect("a tensor");
+    drop(session);
+    assert!(!ended.load(SeqCst), "the lease is what stands for its memory");
+    assert_eq!((device.held_bytes(), &second[..4]), (256, &floats(&[1.0])[..]));
+    drop(second);
+    assert!(ended.load(SeqCst));
+    assert_eq!(device.held_bytes(), 0);
+}
+
+#[test]
+fn lending_waits_for_what_is_computed_and_ends_where_that_fails() {
+    let (device, gate) = gated(1);
+    let mut session = open(&device, 0, 1 << 20).session;
+    let x = fill(&mut *session, 2).expect("room");
+    let negated = unary(&mut *session, Unary::Neg, x).expect("room");
+    let mut lent = session.lend(negated);
+    assert!((&mut lent).now_or_never().is_none());
+    // Whoever does not wait for it has borrowed nothing.
+    drop(session.lend(negated));
+    gate.begun()();
+    assert_eq!(block_on(lent).expect("elements"), floats(&[-1.0, -1.0]));
+    assert_eq!(session.usage(), Usage { bytes: 512, tensors: 2 });
+    let wide = View::Broadcast(Shape::new(&[1 << 17, 2]).expect("a shape")).into();
+    let wide = session.run(&wide, &[x]).expect("a view")[0];
+    assert!(matches!(block_on(session.lend(wide)), Err(SessionError::Budget { .. })));
+    let lost = unary(&mut *session, Unary::Abs, x).expect("room");
+    let error = block_on(session.lend(lost)).expect_err("the device is lost");
+    assert_eq!(error.to_string(), "the device is lost: unplugged");
+    assert_eq!(block_on(session.lend(x)), Err(error));
+}
+
+#[test]
+fn a_tensor_that_has_its_memory_to_itself_is_handed_over_without_a_copy() {
+    let device = TensorDevice::cpu(ONE, config(ONE, true)).expect("threads");
+    let Opened { mut session, ended, .. } = open(&device, 0, 4 << 10);
+    let x = fill(&mut *session, 64).expect("room");
+    let at = |session: &mut dyn KernelSession, tensor| {
+        block_on(session.lend(tensor)).expect("elements").as_ptr()
+    };
+    let place = at(&mut *session, x);
+    let parcel = block_on(session.pack(x)).expect("a parcel");
+    assert_eq!((parcel.device(), parcel.bytes()), ("cpu:0", 256));
+    session.release(x).expect("a tensor");
+    assert_eq!(session.usage(), Usage::default(), "it is another's to be charged for");
+    drop(session);
+    assert!(ended.load(SeqCst));
+    assert_eq!(device.held_bytes(), 256);
+    let Opened { mut session, .. } = open(&device, 0, 512);
+    session.check_room(&parcel.description()).expect("room");
+    let y = session.unpack(parcel).expect("room");
+    assert_eq!((at(&mut *session, y), device.held_bytes()), (place, 256));
+    assert_eq!(block_on(session.read(y)), Ok(floats(&[1.0; 64])));
+    // What another session has filled is no memory for this one's tensors.
+    session.release(y).expect("a tensor");
+    assert_eq!(device.held_bytes(), 0);
+    drop(session);
+}
+
+#[test]
+fn a_tensor_is_handed_over_to_another_device_and_to_none_without_room() {
+    let device = TensorDevice::cpu(ONE, config(ONE, true)).expect("threads");
+    let other = TensorDevice::cpu(ONE, config(ONE, false)).expect("threads");
+    let mut session = open(&device, 0, 4 << 10).session;
+    let x = fill(&mut *session, 64).expect("room");
+    let parcel = block_on(session.pack(x)).expect("a parcel");
+    let Opened { session: mut small, .. } = open(&other, 0, 128);
+    assert!(matches!(small.check_room(&parcel.description()), Err(SessionError::Budget { .. })));
+    let Opened { session: mut taker, .. } = open(&other, 0, 256);
+    let y = taker.unpack(parcel).expect("room");
+    assert_eq!(block_on(taker.read(y)), Ok(floats(&[1.0; 64])));
+    assert_eq!((device.held_bytes(), other.held_bytes()), (256, 256));
+    let foreign = taker.pack(x);
+    assert_eq!(block_on(foreign).expect_err("refused"), SessionError::Foreign(x));
+    taker.release(y).expect("a tensor");
+    let odd =
+        Parcel::new("npu:0".to_owned(), session.describe(x).expect("a tensor"), 256, Box::new(7));
+    let error = taker.unpack(odd).expect_err("refused").to_string();
+    assert_eq!(error, "the device is lost: another kind of device has packed a tensor for it");
 }

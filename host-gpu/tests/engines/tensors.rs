@@ -71,7 +71,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open(device: &TensorDevice, lane: usize) -> Opened {
     device.settled().await;
     let (account, ended) = (Arc::new(Account::default()), Arc::new(AtomicBool::new(false)));
-    let lease: Box<dyn Any + Send> = Box::new(Lease(Arc::clone(&ended)));
+    let lease: Arc<dyn Any + Send + Sync> = Arc::new(Lease(Arc::clone(&ended)));
     let opening = Opening {
         lane,
         tenant: TenantId::default(),

@@ -3,16 +3,22 @@
 
 mod accounts;
 mod collector;
+mod offers;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
 use prometheus::{IntCounterVec, Opts, Registry};
 use quern_host_gpu::{Opening, TensorDevice};
-use quern_operators::{KernelCalls, KernelSession, OpenError, SessionRequest};
+use quern_operators::{
+    Description, KernelCalls, KernelSession, OfferError, OpenError, Parcel, SessionRequest, Ticket,
+};
 use quern_scheduler::{LeaseAction, LeaseEvent, LeaseId, LeaseRefusal, LeasedDevice, Leases};
 use quern_types::{
     AbsentDevice, ByteSize, DeviceDescription, DeviceId, TenantId, TensorDescription,
@@ -20,6 +26,7 @@ use quern_types::{
 
 use accounts::Accounts;
 use collector::KernelsCollector;
+use offers::{Offer, Offers};
 
 /// Why a session may be refused.
 const REFUSALS: [&str; 6] = ["kind", "too-large", "tenant", "memory", "sessions", "lost"];
@@ -52,6 +59,7 @@ struct Shared {
     leases: Arc<Mutex<Leases>>,
     next: AtomicU64,
     accounts: Accounts,
+    offers: Offers,
     refused: IntCounterVec,
 }
 
@@ -91,7 +99,8 @@ impl Kernels {
         registry.register(Box::new(refused.clone()))?;
         let leases = Arc::new(Mutex::new(Leases::new(leased)));
         let (next, accounts) = (AtomicU64::new(0), Accounts::default());
-        let shared = Arc::new(Shared { devices, leases, next, accounts, refused });
+        let offers = Offers::new(registry)?;
+        let shared = Arc::new(Shared { devices, leases, next, accounts, offers, refused });
         registry.register(Box::new(KernelsCollector::new(Arc::downgrade(&shared))?))?;
         Ok(Self { shared, absent: Vec::new() })
     }
@@ -142,8 +151,10 @@ impl Kernels {
         })
     }
 
-    /// Forgets what was counted of tenants that have no function.
+    /// Drops offers whose time has passed, and forgets what was counted of tenants that have no
+    /// function.
     pub(crate) fn sweep(&self, exists: impl Fn(&TenantId) -> bool) {
+        self.shared.offers.expire(Instant::now());
         self.shared.accounts.retain(exists);
     }
 }
@@ -164,6 +175,23 @@ impl KernelCalls for Kernels {
             opened.map_err(|(_, error)| error)
         }
         .boxed()
+    }
+
+    fn offer(
+        &self,
+        tenant: &TenantId,
+        parcel: Parcel,
+        lifetime: Duration,
+    ) -> Result<Ticket, OfferError> {
+        self.shared.offer(tenant, parcel, lifetime, Instant::now())
+    }
+
+    fn offered(&self, tenant: &TenantId, ticket: Ticket) -> Option<Description> {
+        self.shared.offers.describe(tenant, ticket, Instant::now())
+    }
+
+    fn accept(&self, tenant: &TenantId, ticket: Ticket) -> Option<Parcel> {
+        self.shared.offers.take(tenant, ticket, Instant::now())
     }
 }
 
@@ -186,7 +214,7 @@ impl Shared {
             Some(LeaseAction::Refuse(refusal)) => return Err(refused(bytes, refusal)),
             None => return Err(refused(bytes, LeaseRefusal::TooLarge { most_bytes: 0 })),
         };
-        let lease = Box::new(Lease { id, leases: Arc::clone(&self.leases) });
+        let lease = Arc::new(Lease { id, leases: Arc::clone(&self.leases) });
         let named = self.devices.iter().find(|named| named.id() == device);
         let named = named.expect("what is leased are these devices");
         let tenant = request.tenant.clone();
@@ -196,6 +224,34 @@ impl Shared {
         named
             .open(opening)
             .map_err(|error| ("lost", OpenError::Lost { device: device.to_string(), error }))
+    }
+
+    /// Has a tensor wait, within what its tenant may have of the device.
+    fn offer(
+        &self,
+        tenant: &TenantId,
+        parcel: Parcel,
+        lifetime: Duration,
+        now: Instant,
+    ) -> Result<Ticket, OfferError> {
+        self.offers.check(tenant, now)?;
+        let needed = parcel.bytes();
+        let named = self.devices.iter().find(|device| device.id().to_string() == parcel.device());
+        let gone = || OfferError::Busy { device: parcel.device().to_owned(), needed, left: 0 };
+        let device = named.ok_or_else(gone)?.id();
+        let id = LeaseId(self.next.fetch_add(1, Relaxed));
+        let keep = LeaseEvent::Keep { lease: id, tenant: tenant.clone(), device, bytes: needed };
+        let refusal = match self.leases().step(keep) {
+            Some(LeaseAction::Grant { .. }) => None,
+            Some(LeaseAction::Refuse(refusal)) => Some(refusal),
+            None => Some(LeaseRefusal::TooLarge { most_bytes: 0 }),
+        };
+        if let Some(refusal) = refusal {
+            return Err(unkept(device, needed, refusal));
+        }
+        let lease = Lease { id, leases: Arc::clone(&self.leases) };
+        let (tenant, until) = (tenant.clone(), now + lifetime);
+        self.offers.make(Offer { tenant, device, until, parcel, lease })
     }
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
@@ -211,6 +267,22 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let released = lock(&self.leases).step(LeaseEvent::Release { lease: self.id });
         debug_assert_eq!(released, None, "there is nothing to do about it");
+    }
+}
+
+/// Why a tensor is not kept.
+fn unkept(device: DeviceId, needed: u64, refusal: LeaseRefusal) -> OfferError {
+    match refusal {
+        LeaseRefusal::Tenant { left_bytes: left, limit_bytes: limit } => {
+            OfferError::Budget { needed, left, limit }
+        }
+        LeaseRefusal::TooLarge { most_bytes: left } | LeaseRefusal::Memory { left_bytes: left } => {
+            OfferError::Busy { device: device.to_string(), needed, left }
+        }
+        // What waits is no session.
+        LeaseRefusal::TenantSessions { limit } | LeaseRefusal::Sessions { limit } => {
+            OfferError::Waiting { limit }
+        }
     }
 }
 

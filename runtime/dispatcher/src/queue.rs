@@ -395,7 +395,7 @@ impl BatchQueue {
 
     /// Answers the call of a part that failed; of a call in parts, no further row runs.
     fn fail(self: &Arc<Self>, part: Running, error: DeviceError) {
-        match part.to {
+        match part.over() {
             Destination::Caller(reply) => {
                 // Whoever has left needs no answer.
                 let _ = reply.send(Err(Uncomputed::Device(error)));
@@ -473,8 +473,15 @@ impl Running {
         }
     }
 
+    /// Whom to answer. By then the inputs are nobody's any more but the caller's, who may have lent
+    /// them.
+    fn over(self) -> Destination {
+        drop(self.inputs);
+        self.to
+    }
+
     fn computed(self, computed: Computed) {
-        match self.to {
+        match self.over() {
             // Whoever has left needs no answer.
             Destination::Caller(reply) => drop(reply.send(Ok(Answer::Whole(computed)))),
             Destination::Split(reply) => reply.computed(computed),

@@ -82,6 +82,8 @@ const MAX_LOCALS: u64 = 10_000_000;
 const TYPES_ONLY: &str = "quern:ml/tensors";
 const MODELS: &str = "quern:ml/models";
 const GPU: &str = "quern:ml/gpu";
+/// These take what is granted to the interfaces whose types they show.
+const OF_GPU: [&str; 2] = ["quern:ml/gpu-models", "quern:ml/gpu-offers"];
 
 /// Checks a component against the manifest's kind and grants.
 pub(crate) fn validate(component: &[u8], spec: &FunctionSpec) -> Result<(), ComponentError> {
@@ -107,7 +109,8 @@ fn check_import(import: &str, spec: &FunctionSpec) -> Result<(), ComponentError>
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     let standard = (version.starts_with("0.2.") || version.starts_with("0.3."))
         && WASI_PACKAGES.iter().any(|package| interface.starts_with(package));
-    let ours = version == "0.1.0" && [TYPES_ONLY, MODELS, GPU].contains(&interface);
+    let ours = version == "0.1.0"
+        && ([TYPES_ONLY, MODELS, GPU].contains(&interface) || OF_GPU.contains(&interface));
     if !standard && !ours && !imports::NAMES.contains(&import) {
         return Err(ComponentError::UnknownImport { import: import.to_owned() });
     }

@@ -7,6 +7,8 @@
 mod contract;
 mod convert;
 mod linker;
+mod model_calls;
+mod offers;
 mod operators;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -190,7 +192,7 @@ impl GpuView<'_> {
 
     fn usage(&mut self, session: &Resource<SessionHandle>) -> wasmtime::Result<GuestUsage> {
         let number = self.number(session)?;
-        let usage = self.access.sessions.get(&number).map(|open| open.session.usage());
+        let usage = self.access.sessions.get_mut(&number).map(|open| open.session.usage());
         let usage = usage.unwrap_or_default();
         Ok(GuestUsage { bytes: usage.bytes, tensors: usage.tensors as u64 })
     }
@@ -236,9 +238,7 @@ impl GpuView<'_> {
         let most = self.access.most_tensors;
         if made.len() > most - self.access.tensors {
             made.into_iter().for_each(|id| self.release(session, id));
-            return Ok(Err(GuestError::Exhausted(format!(
-                "more than {most} tensors: drop some, or raise limits.handles"
-            ))));
+            return Ok(Err(too_many_handles(most)));
         }
         self.access.tensors += made.len();
         let hand_out = |id| self.table.push(TensorHandle { session, id });
@@ -324,6 +324,11 @@ type Waiting<T> = Result<BoxFuture<'static, Result<T, GuestError>>, GuestError>;
 
 fn ended() -> GuestError {
     GuestError::Unknown("the session of this tensor has ended".into())
+}
+
+fn too_many_handles(most: usize) -> GuestError {
+    let problem = format!("more than {most} tensors: drop some, or raise limits.handles");
+    GuestError::Exhausted(problem)
 }
 
 /// A description of guest memory, checked.

@@ -7,7 +7,8 @@ use std::sync::{
 };
 
 use quern_types::{
-    Call, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, QualifiedName, Tensor,
+    Call, ModelCall, ModelCalls, ModelError, ModelReply, ModelSpec, QualifiedName, Signature,
+    Tensor,
 };
 use tokio::task::JoinHandle;
 use wasmtime::component::{HasData, Resource, ResourceTable};
@@ -73,6 +74,27 @@ impl HasData for Models {
 pub struct OpenModel {
     name: QualifiedName,
     spec: Arc<ModelSpec>,
+}
+
+/// A model that is about to be called.
+pub(crate) struct Reached {
+    calls: Arc<dyn ModelCalls>,
+    /// The call, without its inputs.
+    call: ModelCall,
+    spec: Arc<ModelSpec>,
+}
+
+impl Reached {
+    /// What it takes and gives, when it was opened.
+    pub(crate) fn signature(&self) -> &Signature {
+        &self.spec.signature
+    }
+
+    /// Calls it, as if the guest had given the inputs.
+    pub(crate) async fn infer(self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, GuestError> {
+        let reply = self.calls.infer(ModelCall { inputs, ..self.call }).await;
+        Ok(reply.map_err(|error| model_error_to_guest(&error))?.outputs)
+    }
 }
 
 /// A call that a guest has started.
@@ -154,6 +176,14 @@ impl ModelView<'_> {
     fn model_call(&self, model: &OpenModel, inputs: Vec<Tensor>) -> ModelCall {
         let call = self.access.call.clone();
         ModelCall { call, model: model.name.clone(), version: None, inputs }
+    }
+
+    /// What it takes to call a model that the guest has opened, which may be done while its other
+    /// handles are used.
+    pub(crate) fn reached(&self, model: &Resource<OpenModel>) -> wasmtime::Result<Reached> {
+        let opened = self.table.get(model)?;
+        let calls = self.access.calls.clone();
+        Ok(Reached { calls, call: self.model_call(opened, Vec::new()), spec: opened.spec.clone() })
     }
 
     fn find(&self, name: &str) -> Result<OpenModel, GuestError> {

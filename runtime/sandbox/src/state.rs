@@ -141,7 +141,7 @@ impl State {
         self.table.iter_mut().any(|entry| entry.is::<HostOutgoingBody>())
     }
 
-    fn models(&mut self) -> ModelView<'_> {
+    pub(crate) fn models(&mut self) -> ModelView<'_> {
         ModelView { access: &mut self.models, table: &mut self.table }
     }
 

@@ -41,6 +41,17 @@ pub enum LeaseEvent {
         /// The kind of device; none: any.
         kind: Option<DeviceKind>,
     },
+    /// Somebody keeps memory of a device without computing there.
+    Keep {
+        /// What the lease would be called.
+        lease: LeaseId,
+        /// Whose budget it is.
+        tenant: TenantId,
+        /// The device.
+        device: DeviceId,
+        /// Memory, in bytes.
+        bytes: u64,
+    },
     /// All memory of a lease is free again. Without effect on one that there is not.
     Release {
         /// The lease.
@@ -106,7 +117,7 @@ pub struct Leased {
     pub device: LeasedDevice,
     /// Memory that is leased.
     pub bytes: u64,
-    /// Leases.
+    /// Leases of sessions.
     pub leases: usize,
 }
 
@@ -141,7 +152,8 @@ struct Lease {
     share_milli: u32,
     /// Where it is among the devices.
     device: usize,
-    lane: usize,
+    /// None: it only keeps memory.
+    lane: Option<usize>,
 }
 
 impl Leases {
@@ -161,11 +173,21 @@ impl Leases {
                     Ok(place) => place,
                     Err(refusal) => return Some(LeaseAction::Refuse(refusal)),
                 };
-                let granted = Lease { tenant, bytes, share_milli, device, lane };
-                let device = &mut self.devices[device];
-                device.take(&granted);
-                self.leases.insert(lease, granted);
-                Some(LeaseAction::Grant { device: device.of.id, lane })
+                let granted = Lease { tenant, bytes, share_milli, device, lane: Some(lane) };
+                Some(self.grant(lease, granted, lane))
+            }
+            LeaseEvent::Keep { lease, tenant, device, bytes } => {
+                let place = self.devices.iter().position(|known| known.of.id == device);
+                let nothing = LeaseRefusal::TooLarge { most_bytes: 0 };
+                let free = place.ok_or(nothing).and_then(|place| {
+                    self.devices[place].check_memory(&tenant, bytes).map(|()| place)
+                });
+                let device = match free {
+                    Ok(device) => device,
+                    Err(refusal) => return Some(LeaseAction::Refuse(refusal)),
+                };
+                let granted = Lease { tenant, bytes, share_milli: 0, device, lane: None };
+                Some(self.grant(lease, granted, 0))
             }
             LeaseEvent::Release { lease } => {
                 if let Some(lease) = self.leases.remove(&lease) {
@@ -174,6 +196,13 @@ impl Leases {
                 None
             }
         }
+    }
+
+    fn grant(&mut self, name: LeaseId, lease: Lease, lane: usize) -> LeaseAction {
+        let device = &mut self.devices[lease.device];
+        device.take(&lease);
+        self.leases.insert(name, lease);
+        LeaseAction::Grant { device: device.of.id, lane }
     }
 
     /// What is leased of each device.
@@ -246,48 +275,64 @@ impl Device {
         self.of.memory_bytes - self.bytes
     }
 
+    /// Whether there is room for a session.
     fn check(&self, tenant: &TenantId, bytes: u64) -> Result<(), LeaseRefusal> {
+        let limit = self.of.tenant_sessions();
+        let too_many = self.held(tenant).leases >= limit;
+        match self.check_memory(tenant, bytes) {
+            Err(LeaseRefusal::Memory { .. }) | Ok(()) if too_many => {
+                Err(LeaseRefusal::TenantSessions { limit })
+            }
+            Ok(()) if self.leases >= self.of.sessions => {
+                Err(LeaseRefusal::Sessions { limit: self.of.sessions })
+            }
+            checked => checked,
+        }
+    }
+
+    fn check_memory(&self, tenant: &TenantId, bytes: u64) -> Result<(), LeaseRefusal> {
         let most_bytes = self.of.memory_bytes.min(self.of.tenant_bytes);
         if bytes > most_bytes {
             return Err(LeaseRefusal::TooLarge { most_bytes });
         }
         let limit_bytes = self.of.tenant_bytes;
-        let held = self.tenants.get(tenant).copied().unwrap_or_default();
-        let left_bytes = limit_bytes - held.bytes;
+        let left_bytes = limit_bytes - self.held(tenant).bytes;
         if bytes > left_bytes {
             return Err(LeaseRefusal::Tenant { left_bytes, limit_bytes });
-        }
-        let limit = self.of.tenant_sessions();
-        if held.leases >= limit {
-            return Err(LeaseRefusal::TenantSessions { limit });
         }
         let left_bytes = self.left_bytes();
         if bytes > left_bytes {
             return Err(LeaseRefusal::Memory { left_bytes });
         }
-        match self.leases < self.of.sessions {
-            true => Ok(()),
-            false => Err(LeaseRefusal::Sessions { limit: self.of.sessions }),
-        }
+        Ok(())
+    }
+
+    fn held(&self, tenant: &TenantId) -> Held {
+        self.tenants.get(tenant).copied().unwrap_or_default()
     }
 
     fn take(&mut self, lease: &Lease) {
         self.bytes += lease.bytes;
-        self.leases += 1;
         let held = self.tenants.entry(lease.tenant.clone()).or_default();
         held.bytes += lease.bytes;
-        held.leases += 1;
-        self.lanes[lease.lane] += u64::from(lease.share_milli);
+        if let Some(lane) = lease.lane {
+            self.leases += 1;
+            held.leases += 1;
+            self.lanes[lane] += u64::from(lease.share_milli);
+        }
     }
 
     fn give_back(&mut self, lease: &Lease) {
         self.bytes -= lease.bytes;
-        self.leases -= 1;
-        self.lanes[lease.lane] -= u64::from(lease.share_milli);
+        let sessions = usize::from(lease.lane.is_some());
+        self.leases -= sessions;
+        if let Some(lane) = lease.lane {
+            self.lanes[lane] -= u64::from(lease.share_milli);
+        }
         if let Some(held) = self.tenants.get_mut(&lease.tenant) {
             held.bytes -= lease.bytes;
-            held.leases -= 1;
-            if held.leases == 0 {
+            held.leases -= sessions;
+            if (held.leases, held.bytes) == (0, 0) {
                 self.tenants.remove(&lease.tenant);
             }
         }

@@ -30,6 +30,10 @@ impl Session {
         Ok(Self(Rc::new(session)))
     }
 
+    pub(super) fn handle(&self) -> &contract::Session {
+        &self.0
+    }
+
     /// The device: `cpu:0`, `cuda:0`, ….
     pub fn device(&self) -> String {
         self.0.device()

@@ -13,6 +13,7 @@ use std::{
 
 use bytemuck::{Pod, Zeroable};
 
+use super::lent::Lent;
 use crate::{BufferId, GRANULE_BYTES, LaneError};
 
 /// Most buffers that are kept for another use.
@@ -55,17 +56,25 @@ impl Buffer {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.bytes]
     }
 
-    fn held_bytes(&self) -> u64 {
+    /// Memory that it takes.
+    pub(super) fn held_bytes(&self) -> u64 {
         size_of_val(self.lines.as_slice()) as u64
     }
 }
 
 /// The buffers of one lane, in use and spare.
 pub(super) struct Memory {
-    buffers: HashMap<BufferId, Buffer>,
+    buffers: HashMap<BufferId, Kept>,
     budget_bytes: u64,
     pool: Mutex<Pool>,
     device_bytes: Arc<AtomicU64>,
+}
+
+/// A buffer in use.
+struct Kept {
+    buffer: Arc<Buffer>,
+    /// Whether another lane has filled it: then it is no memory for other tensors of this one.
+    is_shared: bool,
 }
 
 /// What is held, and those parts of it that nothing uses.
@@ -131,16 +140,45 @@ impl Memory {
     }
 
     pub(super) fn keep(&mut self, id: BufferId, buffer: Buffer) {
-        self.buffers.insert(id, buffer);
+        self.buffers.insert(id, Kept { buffer: Arc::new(buffer), is_shared: false });
     }
 
     pub(super) fn get(&self, id: BufferId) -> &Buffer {
-        self.buffers.get(&id).expect("a session frees buffers after their last tensor")
+        &self.buffers.get(&id).expect("a session frees buffers after their last tensor").buffer
+    }
+
+    /// The content of a buffer, which stays what it is for as long as that is there.
+    pub(super) fn lend(&self, id: BufferId) -> Lent {
+        let kept = self.buffers.get(&id).expect("a session frees buffers after their last loan");
+        Lent::new(Arc::clone(&kept.buffer), Arc::clone(&self.device_bytes))
+    }
+
+    /// Whether a buffer is of a lane of the same device.
+    pub(super) fn is_of_device(&self, lent: &Lent) -> bool {
+        lent.counts_in(&self.device_bytes)
+    }
+
+    /// Makes a buffer of one that another lane of the device has lent: both count it, the device
+    /// once.
+    pub(super) fn share(&mut self, id: BufferId, lent: Lent) -> Result<(), LaneError> {
+        let Some(buffer) = lent.buffer() else { return Ok(()) };
+        let (bytes, held_bytes) = (buffer.bytes().len() as u64, buffer.held_bytes());
+        let mut pool = self.pool();
+        self.make_room(&mut pool, held_bytes).ok_or(LaneError::Memory { bytes })?;
+        pool.held_bytes += held_bytes;
+        drop(pool);
+        self.buffers.insert(id, Kept { buffer, is_shared: true });
+        Ok(())
     }
 
     pub(super) fn free(&mut self, id: BufferId) {
-        if let Some(buffer) = self.buffers.remove(&id) {
-            self.recycle(buffer);
+        let Some(Kept { buffer, is_shared }) = self.buffers.remove(&id) else { return };
+        let held_bytes = buffer.held_bytes();
+        match Arc::into_inner(buffer) {
+            Some(buffer) if is_shared => self.give_back(&mut self.pool(), buffer),
+            Some(buffer) => self.recycle(buffer),
+            // Somebody else has it still.
+            None => self.pool().held_bytes -= held_bytes,
         }
     }
 
@@ -166,6 +204,9 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        for id in self.buffers.keys().copied().collect::<Vec<_>>() {
+            self.free(id);
+        }
         self.device_bytes.fetch_sub(self.pool().held_bytes, Ordering::Relaxed);
     }
 }

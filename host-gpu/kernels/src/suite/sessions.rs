@@ -2,16 +2,19 @@
 
 use super::Trial;
 use crate::{GRANULE_BYTES, Session, SessionError, SessionLimits, TensorId, Usage};
-use quern_operators::{Binary, Description, Dtype, Fill, Kernel, Operator, Scalar, Shape, View};
+use quern_operators::{
+    Binary, Description, Dtype, Fill, Kernel, Operator, Range, Scalar, Shape, View,
+};
 
 /// Something that a session promises.
 type Case = fn(&Trial) -> Result<(), String>;
 
 pub(super) fn cases(trial: &mut Trial) {
-    let cases: [(&str, Case); 4] = [
+    let cases: [(&str, Case); 5] = [
         ("a budget is kept to before memory is taken", budget),
         ("a view shares the memory of its tensor until the last is released", views),
         ("a dropped session gives back everything", drops),
+        ("what is lent stays, and stays charged, until it is dropped", loans),
         ("an order of steps is kept", order),
     ];
     for (name, case) in cases {
@@ -86,6 +89,39 @@ fn drops(trial: &Trial) -> Result<(), String> {
     ensure(held, "memory that is in use is counted")?;
     ensure(foreign, "a tensor of another session can not be read")?;
     ensure(trial.device.held_bytes() == before, "memory of a dropped session is given back")
+}
+
+fn loans(trial: &Trial) -> Result<(), String> {
+    let before = trial.device.held_bytes();
+    let run = || -> Result<bool, SessionError> {
+        let mut session = Session::open(trial.device, SessionLimits::of_bytes(1 << 20))?;
+        let elements = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0].map(f32::to_le_bytes).concat();
+        let x = session.upload(Description::new(Dtype::Fp32, shape(&[2, 3])), &elements)?;
+        let [second, all] = [(1, 2), (0, 3)].map(|(start, end)| Range { start, end, step: 1 });
+        let row = session.run(&View::Slice(vec![second, all]).into(), &[x])?[0];
+        let turned = session.run(&View::Permute(vec![1, 0]).into(), &[x])?[0];
+        let mut lent = Vec::new();
+        for id in [x, row, turned] {
+            let same = session.read(id)?;
+            lent.push((session.lend(id)?, same));
+            session.release(id)?;
+        }
+        // The elements themselves, of which the row is a part, and a copy of those that are turned.
+        let charged = session.usage() == Usage { bytes: 2 * GRANULE_BYTES, tensors: 0 };
+        lent.remove(0);
+        let shared = session.usage().bytes == 2 * GRANULE_BYTES;
+        let other = fill(&mut session, 6, 9.0)?;
+        session.release(other)?;
+        let kept = lent.iter().all(|(lent, same)| lent == same);
+        lent.pop();
+        let returned = session.usage().bytes == GRANULE_BYTES;
+        drop(session);
+        let outlived = lent.iter().all(|(lent, same)| lent == same);
+        Ok(charged && shared && kept && returned && outlived)
+    };
+    let holds = run().map_err(|error| error.to_string())?;
+    ensure(holds, "elements or their charge are not as promised")?;
+    ensure(trial.device.held_bytes() == before, "what was lent is given back in the end")
 }
 
 /// A thousand operators, each on the result of the one before.

@@ -1,7 +1,7 @@
 //! The suite that every device is held to, through lanes: what waits and is computed by another
 //! thread answers the same.
 
-use quern_kernels::{HostBuffer, suite::suite};
+use quern_kernels::{Elements, HostBuffer, suite::suite};
 
 use super::*;
 use crate::tensors::command::Command;
@@ -23,7 +23,7 @@ impl Device for Waited {
             tenant: TenantId::default(),
             account: Arc::default(),
             computer: self.0.device.open(budget_bytes)?,
-            lease: Box::new(()),
+            lease: Arc::new(()),
         };
         let share_milli = SessionRequest::WHOLE_MILLI;
         let key = lane.enter(Entry { share_milli, held, failure: Arc::clone(&failure) })?;
@@ -57,6 +57,12 @@ impl Computer for WaitedLane {
     fn read(&mut self, operand: &Operand) -> Result<Vec<u8>, LaneError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.lane.submit(self.key, Command::Read(*operand, reply), false);
+        answer.blocking_recv().expect("it is answered")
+    }
+
+    fn lend(&mut self, operand: &Operand) -> Result<Elements, LaneError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.lane.submit(self.key, Command::Lend(*operand, reply), false);
         answer.blocking_recv().expect("it is answered")
     }
 

@@ -18,6 +18,7 @@ pub(super) struct KernelsCollector {
     leased: GaugeVec,
     held: GaugeVec,
     sessions: GaugeVec,
+    offered: GaugeVec,
     waiting: GaugeVec,
     lane_busy: CounterVec,
     tenant_leased: GaugeVec,
@@ -53,6 +54,11 @@ impl KernelsCollector {
                 device,
             )?,
             sessions: gauge("quern_device_sessions", "Sessions of tensors", device)?,
+            offered: gauge(
+                "quern_device_offered_tensors",
+                "Tensors that wait for another session",
+                device,
+            )?,
             waiting: gauge(
                 "quern_device_waiting_operators",
                 "Operators that wait for a lane",
@@ -82,12 +88,13 @@ impl KernelsCollector {
         })
     }
 
-    fn families(&self) -> [&dyn Collector; 9] {
+    fn families(&self) -> [&dyn Collector; 10] {
         [
             &self.memory,
             &self.leased,
             &self.held,
             &self.sessions,
+            &self.offered,
             &self.waiting,
             &self.lane_busy,
             &self.tenant_leased,
@@ -102,6 +109,7 @@ impl KernelsCollector {
             &self.leased,
             &self.held,
             &self.sessions,
+            &self.offered,
             &self.waiting,
             &self.tenant_leased,
             &self.tenant_used,
@@ -139,6 +147,8 @@ impl KernelsCollector {
         for device in &shared.devices {
             let id = device.id().to_string();
             self.held.with_label_values(&[&id]).set(device.held_bytes() as f64);
+            let offered = shared.offers.waiting(device.id());
+            self.offered.with_label_values(&[&id]).set(offered as f64);
             let mut waiting = 0;
             for (lane, status) in device.status().iter().enumerate() {
                 let labels = [id.clone(), lane.to_string()];

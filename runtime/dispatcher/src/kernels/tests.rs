@@ -175,3 +175,72 @@ fn a_device_that_is_lost_is_named() {
     let lost = OpenError::Lost { device: "cuda:0".to_owned(), error };
     assert_eq!(lost.to_string(), "device cuda:0: the device is lost: unplugged");
 }
+
+/// A tensor of so many bytes that a session of the tenant has packed.
+fn parcel(kernels: &Kernels, bytes: u64) -> Parcel {
+    let mut session = open(kernels, "packer", MIB).expect("room");
+    let shape = Shape::new(&[bytes]).expect("a shape");
+    let elements = vec![7; usize::try_from(bytes).expect("small")];
+    let tensor = session.upload(Description::new(Dtype::Uint8, shape), &elements).expect("room");
+    session.pack(tensor).now_or_never().expect("it is computed at once").expect("a parcel")
+}
+
+#[test]
+fn what_is_offered_waits_for_its_tenant_until_its_time_has_passed() {
+    let (kernels, registry) = kernels();
+    let (a, b) = (TenantId::new("a"), TenantId::new("b"));
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    let shared = &kernels.shared;
+    let [first, late] = [MIB, 600]
+        .map(|bytes| shared.offer(&a, parcel(&kernels, bytes), second, now).expect("room"));
+    let leased = |kernels: &Kernels| {
+        let described = kernels.describe(DeviceId::Cpu(0)).expect("a device");
+        (described.leased_bytes, described.held_bytes, described.sessions)
+    };
+    assert_eq!(leased(&kernels), (MIB + 768, MIB + 768, 0));
+    let shown = |offers: &Offers, tenant, ticket, now| {
+        offers.describe(tenant, ticket, now).map(|description| description.to_string())
+    };
+    assert_eq!(shown(&shared.offers, &a, late, now).as_deref(), Some("UINT8 600"));
+    assert_eq!(shown(&shared.offers, &b, late, now), None);
+    assert!(shared.offers.take(&b, first, now).is_none());
+    let taken = kernels.accept(&a, first).expect("it waits");
+    assert!(kernels.accept(&a, first).is_none(), "one can take it");
+    assert_eq!(leased(&kernels), (768, MIB + 768, 0));
+    drop(taken);
+    assert_eq!(shown(&shared.offers, &a, late, now + second), None, "its time has passed");
+    assert!(shared.offers.take(&a, late, now + second).is_none());
+    assert_eq!(leased(&kernels), (768, 768, 0), "and it is counted for as long as it is there");
+    shared.offers.expire(now + second);
+    assert_eq!(leased(&kernels), (0, 0, 0));
+    let shown = metrics(&registry);
+    for line in [
+        r#"quern_device_offers_total{outcome="accepted"} 1"#,
+        r#"quern_device_offers_total{outcome="expired"} 1"#,
+        r#"quern_device_offered_tensors{device="cpu:0"} 0"#,
+    ] {
+        assert!(shown.contains(line), "{line} is not in\n{shown}");
+    }
+}
+
+#[test]
+fn offers_beyond_what_a_tenant_may_have_are_refused() {
+    let (kernels, _) = kernels();
+    let (a, b) = (TenantId::new("a"), TenantId::new("b"));
+    let minute = Duration::from_secs(60);
+    let offer = |tenant: &TenantId, bytes| kernels.offer(tenant, parcel(&kernels, bytes), minute);
+    for _ in 0..offers::MOST_OF_TENANT {
+        offer(&a, 1).expect("room");
+    }
+    assert_eq!(offer(&a, 1), Err(OfferError::Waiting { limit: 64 }));
+    let _session = open(&kernels, "b", 2 * MIB).expect("room");
+    let (needed, left, limit) = (MIB, MIB - 256, 3 * MIB);
+    offer(&b, 1).expect("another tenant may have as many");
+    assert_eq!(offer(&b, MIB), Err(OfferError::Budget { needed, left, limit }));
+    let device = "cpu:0".to_owned();
+    let of_others = parcel(&kernels, MIB);
+    let _more = open(&kernels, "c", 3 * MIB / 2).expect("room");
+    let left = 4 * MIB - 2 * MIB - 65 * 256 - 3 * MIB / 2;
+    let busy = kernels.offer(&TenantId::new("d"), of_others, minute);
+    assert_eq!(busy, Err(OfferError::Busy { device, needed, left }));
+}

@@ -11,8 +11,10 @@ use super::{
     contract::{GuestDescription, GuestError, GuestOperator},
     convert::refusal,
     described, ended,
+    model_calls::infer,
+    offers::{accept, offer},
 };
-use crate::state::State;
+use crate::{models::OpenModel, state::State};
 
 type Session = Resource<SessionHandle>;
 type Tensor = Resource<TensorHandle>;
@@ -60,10 +62,24 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             let waiting = store.data_mut().gpu().read(&tensor)?;
             Ok((waited(waiting).await,))
         })
+    })?;
+    let mut models = linker.instance("quern:ml/gpu-models@0.1.0")?;
+    models.func_wrap_async(
+        "infer",
+        |store, (model, session, inputs): (Resource<OpenModel>, Session, Vec<(String, Tensor)>)| {
+            Box::new(async move { Ok((infer(store, model, session, inputs).await?,)) })
+        },
+    )?;
+    let mut offers = linker.instance("quern:ml/gpu-offers@0.1.0")?;
+    offers.func_wrap_async("offer", |store, (tensor, milliseconds): (Tensor, u32)| {
+        Box::new(async move { Ok((offer(store, tensor, milliseconds).await?,)) })
+    })?;
+    offers.func_wrap_async("accept", |store, (session, ticket): (Session, String)| {
+        Box::new(async move { Ok((accept(store, session, ticket).await?,)) })
     })
 }
 
-async fn waited<T>(waiting: Waiting<T>) -> Result<T, GuestError> {
+pub(super) async fn waited<T>(waiting: Waiting<T>) -> Result<T, GuestError> {
     waiting?.await
 }
 

@@ -1,14 +1,16 @@
 //! The host's side of devices, as short as it can be: sessions of the CPU device that compute when
 //! they are asked. Some wait, as those of a busy device do.
 
-use std::{num::NonZero, sync::Arc};
+use std::{num::NonZero, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::future::{BoxFuture, pending, ready};
 use quern_kernels::{CpuDevice, Device, Session};
 use quern_operators::{
-    Description, KernelCalls, KernelSession, OpenError, Operator, SessionError, SessionLimits,
-    SessionRequest, TensorId, Usage,
+    Description, KernelCalls, KernelSession, OfferError, OpenError, Operator, Parcel, SessionError,
+    SessionLimits, SessionRequest, TensorId, Ticket, Usage,
 };
+use quern_types::TenantId;
 
 /// A device, and how its sessions behave.
 pub(crate) struct Kernels {
@@ -49,6 +51,18 @@ impl KernelCalls for Kernels {
             Ok(session) => Ok(Box::new(Direct { session, patience, asked: 0 }) as Box<_>),
             Err(error) => Err(OpenError::Lost { device: "cpu:0".into(), error }),
         }))
+    }
+
+    fn offer(&self, _: &TenantId, _: Parcel, _: Duration) -> Result<Ticket, OfferError> {
+        Err(OfferError::Waiting { limit: 0 })
+    }
+
+    fn offered(&self, _: &TenantId, _: Ticket) -> Option<Description> {
+        None
+    }
+
+    fn accept(&self, _: &TenantId, _: Ticket) -> Option<Parcel> {
+        None
     }
 }
 
@@ -92,6 +106,29 @@ impl KernelSession for Direct {
         }
     }
 
+    fn lend(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Bytes, SessionError>> {
+        Box::pin(ready(self.session.lend(tensor)))
+    }
+
+    fn pack(&mut self, tensor: TensorId) -> BoxFuture<'static, Result<Parcel, SessionError>> {
+        let packed = self.session.describe(tensor).and_then(|description| {
+            let elements = self.session.lend(tensor)?;
+            let bytes = description.bytes();
+            Ok(Parcel::new("cpu:0".to_owned(), description, bytes, Box::new(elements)))
+        });
+        Box::pin(ready(packed))
+    }
+
+    fn check_room(&mut self, _: &Description) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    fn unpack(&mut self, parcel: Parcel) -> Result<TensorId, SessionError> {
+        let description = parcel.description();
+        let elements = parcel.into_contents().downcast::<Bytes>().expect("it packed them");
+        self.session.upload(description, &elements)
+    }
+
     fn finish(&mut self) -> BoxFuture<'static, Result<(), SessionError>> {
         Box::pin(ready(self.session.finish()))
     }
@@ -104,7 +141,7 @@ impl KernelSession for Direct {
         self.session.release(tensor)
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&mut self) -> Usage {
         self.session.usage()
     }
 }

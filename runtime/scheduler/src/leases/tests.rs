@@ -17,6 +17,10 @@ fn request(lease: u64, tenant: &str, bytes: u64) -> LeaseEvent {
     LeaseEvent::Request { lease, tenant, bytes, share_milli: 1_000, kind: None }
 }
 
+fn keep(lease: u64, tenant: &str, device: DeviceId, bytes: u64) -> LeaseEvent {
+    LeaseEvent::Keep { lease: LeaseId(lease), tenant: TenantId::new(tenant), device, bytes }
+}
+
 fn release(lease: u64) -> LeaseEvent {
     LeaseEvent::Release { lease: LeaseId(lease) }
 }
@@ -92,6 +96,30 @@ fn a_tenant_gets_as_large_a_part_of_the_sessions_as_of_the_memory() {
             assert!(matches!(again, Some(LeaseAction::Grant { .. })), "{again:?}");
         }
     }
+}
+
+#[test]
+fn kept_memory_counts_as_a_sessions_does_and_is_no_session() {
+    let mut leases = Leases::new([LeasedDevice { sessions: 1, ..CPU }]);
+    assert_eq!(leases.step(request(1, "a", 20)), granted(CPU.id, 0));
+    assert_eq!(leases.step(keep(2, "a", CPU.id, 40)), granted(CPU.id, 0));
+    let used_up = LeaseRefusal::Tenant { left_bytes: 0, limit_bytes: 60 };
+    assert_eq!(leases.step(keep(3, "a", CPU.id, 1)), refused(used_up));
+    assert_eq!(leases.step(keep(4, "b", CPU.id, 40)), granted(CPU.id, 0));
+    let full = LeaseRefusal::Memory { left_bytes: 0 };
+    assert_eq!(leases.step(keep(5, "b", CPU.id, 1)), refused(full));
+    let too_large = LeaseRefusal::TooLarge { most_bytes: 60 };
+    assert_eq!(leases.step(keep(5, "b", CPU.id, 61)), refused(too_large));
+    let nowhere = LeaseRefusal::TooLarge { most_bytes: 0 };
+    assert_eq!(leases.step(keep(5, "b", DeviceId::Cuda(0), 1)), refused(nowhere));
+    let leased: Vec<_> = leases.leased().map(|leased| (leased.bytes, leased.leases)).collect();
+    assert_eq!(leased, [(100, 1)]);
+    assert_eq!(leases.step(release(1)), None);
+    let of_tenants: Vec<_> =
+        leases.of_tenants().map(|(_, tenant, bytes)| (tenant.as_str(), bytes)).collect();
+    assert_eq!(of_tenants, [("a", 40), ("b", 40)]);
+    let _ = (leases.step(release(2)), leases.step(release(4)));
+    assert_eq!(leases.of_tenants().count(), 0);
 }
 
 #[test]

@@ -68,6 +68,11 @@ pub(crate) const CASES: &[Case] = &[
     case("gelu", &[&[5]], |v| v[0].gelu()),
     case("matmul", &[&[2, 3], &[3, 4]], |v| v[0].matmul(&v[1])),
     case("matmul-batched", &[&[2, 1, 2, 3], &[3, 3, 2]], |v| v[0].matmul(&v[1])),
+    case("matmul-weights", &[&[2, 3, 2, 3], &[3, 4]], |v| v[0].matmul(&v[1])),
+    case("matmul-weights-turned", &[&[3, 2, 4], &[4, 2]], |v| {
+        v[0].permute(&[1, 0, 2])?.matmul(&v[1])
+    }),
+    case("matmul-weights-of-none", &[&[0, 2, 3], &[3, 4]], |v| v[0].matmul(&v[1])),
     case("sum", &[&[2, 3, 2]], |v| v[0].sum(&[0, -1])),
     case("sum-all", &[&[2, 3]], |v| v[0].sum_all()),
     case("mean", &[&[2, 3, 2]], |v| v[0].mean(&[1])),

@@ -46,3 +46,14 @@ pub(crate) fn leftovers() -> Result<BTreeMap<&'static str, u64>, Error> {
         ("after", more()),
     ]))
 }
+
+/// The gradient by weights that a batch of 64 shares, in a session that has no room for 64 of them.
+pub(crate) fn weights() -> Result<BTreeMap<&'static str, f32>, Error> {
+    let session = Session::with_memory(320 << 10)?;
+    let batch = Variable::constant(session.full([64, 8, 32], 1.0f32)?);
+    let weights = Variable::leaf(session.full([32, 32], 0.5f32)?)?;
+    let gradients = batch.matmul(&weights)?.sum_all()?.backward()?;
+    let gradient = gradients.get(&weights).expect("the sum depends on them");
+    let [least, most] = [gradient.min_along(&[0, 1])?, gradient.max_along(&[0, 1])?];
+    Ok(BTreeMap::from([("least", least.item()?), ("most", most.item()?)]))
+}

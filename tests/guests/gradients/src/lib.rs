@@ -20,6 +20,7 @@ fn drive(request: Request) -> Result<Response, Error> {
         "faults" => Response::json(&faults::messages()?),
         "halves" => Response::json(&halves::largest()?),
         "graphs" => Response::json(&graphs::leftovers()?),
+        "weights" => Response::json(&graphs::weights()?),
         _ => Ok(Response::new(404)),
     }
 }

@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod faults;
+mod timing;
 mod training;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,8 @@ fn drive(mut request: Request) -> Result<Response, Error> {
         "upload" => upload(number("bytes", 4)?),
         "many" => many(number("count", 1_000)?),
         "work" => work(number("size", 256)?, number("times", 1)?),
+        "time/add" => timing::add(number("size", 1)?, number("times", 1_000)?),
+        "time/upload" => timing::upload(number("size", 4)?, number("times", 100)?),
         "requests" => Ok(json!(count_requests())),
         "keep" => keep(),
         "hold" => return hold(&mut request),
