@@ -279,6 +279,10 @@ fn unkept(device: DeviceId, needed: u64, refusal: LeaseRefusal) -> OfferError {
         LeaseRefusal::TooLarge { most_bytes: left } | LeaseRefusal::Memory { left_bytes: left } => {
             OfferError::Busy { device: device.to_string(), needed, left }
         }
+        // It is where the tensor is.
+        LeaseRefusal::NoneOfKind { .. } => {
+            OfferError::Busy { device: device.to_string(), needed, left: 0 }
+        }
         // What waits is no session.
         LeaseRefusal::TenantSessions { limit } | LeaseRefusal::Sessions { limit } => {
             OfferError::Waiting { limit }
