@@ -222,6 +222,7 @@ async fn a_process_that_is_killed_costs_its_sessions_and_is_replaced() {
         assert_eq!(reason, "its process has ended: try again", "round {round}");
         assert_eq!(lost(session.read(x).await.expect_err("it is lost")), reason);
         assert_eq!(lost(others.read(kept).await.expect_err("so is this")), reason);
+        drop(session);
         until(|| ended.load(SeqCst)).await;
         until(|| remote.describe().process_id.is_some_and(|id| id != before)).await;
         assert_eq!((remote.held_bytes(), remote.describe().starts), (0, round + 2));
