@@ -11,7 +11,9 @@ use std::{
 };
 
 use prometheus::Registry;
-use quern_host_gpu::{Cpu, CpuConfig, Worker, WorkerConfig, inspect, run_device_worker};
+use quern_host_gpu::{
+    Cpu, CpuConfig, Worker, WorkerConfig, WorkerProgram, inspect, run_device_worker,
+};
 use quern_types::{
     Batch, BatchAxis, Device, Engine, ModelSource, ModelSpec, Replica, Signature, Tensor,
 };
@@ -39,9 +41,11 @@ async fn compare(onnx: Vec<u8>) -> Result<(), Failure> {
     let ort_library = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
     let here = CpuConfig { lanes: 1, ort_library: ort_library.clone() };
     let worker = WorkerConfig {
-        program: env::current_exe()?,
-        arguments: vec![WORKER.into()],
-        environment: vec![],
+        program: WorkerProgram {
+            path: env::current_exe()?,
+            arguments: vec![WORKER.into()],
+            environment: vec![],
+        },
         lanes: 1,
         ort_library,
         memory_bytes: None,

@@ -15,6 +15,7 @@ mod metrics;
 mod outline;
 mod pace;
 mod ports;
+mod process;
 mod refusals;
 mod relief;
 mod replica;
@@ -28,9 +29,13 @@ mod worker;
 pub use cpu::{Cpu, CpuConfig, CpuError};
 pub use external::{MergeError, external_files, merge};
 pub use outline::{BatchCandidate, InspectError, ModelOutline, inspect};
+pub use process::{DeviceWorkerError, WorkerProgram, run_device_worker};
 pub use refusals::Refusal;
 pub use sample::sample;
-pub use tensors::{Account, LaneStatus, Opening, TensorConfig, TensorDevice, TensorDeviceError};
+pub use tensors::{
+    Account, Computing, Gpu, LaneStatus, Opening, RemoteConfig, RemoteDevice, RemoteError,
+    TensorConfig, TensorDevice, TensorDeviceError, find_gpus,
+};
 pub use trial::trial;
 pub use warm_up::warm_up;
-pub use worker::{DeviceWorkerError, Worker, WorkerConfig, WorkerError, run_device_worker};
+pub use worker::{Worker, WorkerConfig, WorkerError};

@@ -5,6 +5,7 @@
 mod account;
 mod command;
 mod lane;
+pub(crate) mod remote;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -18,14 +19,16 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use futures::future::BoxFuture;
 use quern_kernels::{CpuDevice, CpuDeviceError, Device, Ledger};
 use quern_operators::{KernelSession, LaneError, SessionLimits};
-use quern_types::{DeviceId, TenantId};
+use quern_types::{DeviceId, TenantId, WorkerDescription};
 
 pub use account::Account;
 use command::{Held, Lease};
 pub use lane::LaneStatus;
 use lane::{Entry, Failure, Lane};
+pub use remote::{Computing, Gpu, RemoteConfig, RemoteDevice, RemoteError, find_gpus};
 use session::LaneSession;
 
 /// How a device computes tensors.
@@ -38,7 +41,7 @@ pub struct TensorConfig {
     /// Tensors that a session has at a time.
     pub tensors: usize,
     /// Whether a short operator may be computed on the thread that asks for it, if the lane is
-    /// idle: not where the device makes that thread wait.
+    /// idle; never where the device is in another process.
     pub on_the_spot: bool,
 }
 
@@ -48,6 +51,10 @@ pub struct TensorDevice {
     name: Arc<str>,
     config: TensorConfig,
     device: Box<dyn Device>,
+    /// The same device, if it is in a process of its own.
+    remote: Option<RemoteDevice>,
+    /// What it is, if it is a GPU.
+    gpu: Option<Gpu>,
     lanes: Vec<Arc<Lane>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -90,6 +97,28 @@ impl TensorDevice {
         Self::start(crate::cpu::ID, Box::new(CpuDevice::new(threads)?), config)
     }
 
+    /// A device in a process of its own, with a link for each lane.
+    pub fn remote(
+        id: DeviceId,
+        device: RemoteDevice,
+        config: TensorConfig,
+    ) -> Result<Self, TensorDeviceError> {
+        let mut started = Self::start(id, Box::new(device.clone()), config)?;
+        started.remote = Some(device);
+        Ok(started)
+    }
+
+    /// A GPU in a process of its own, with the memory that its tensors may take.
+    pub fn gpu(
+        gpu: Gpu,
+        device: RemoteDevice,
+        config: TensorConfig,
+    ) -> Result<Self, TensorDeviceError> {
+        let mut started = Self::remote(DeviceId::Cuda(gpu.ordinal), device, config)?;
+        started.gpu = Some(gpu);
+        Ok(started)
+    }
+
     /// A device, with a thread for each lane.
     pub fn start(
         id: DeviceId,
@@ -98,9 +127,10 @@ impl TensorDevice {
     ) -> Result<Self, TensorDeviceError> {
         let (lanes, threads) = (Vec::new(), Vec::new());
         let name = id.to_string().into();
-        let mut started = Self { id, name, config, device, lanes, threads };
+        let (remote, gpu) = (None, None);
+        let mut started = Self { id, name, config, device, remote, gpu, lanes, threads };
         for number in 0..config.lanes.get() {
-            let lane = Arc::new(Lane::default());
+            let lane = Arc::new(Lane::new(started.device.is_here()));
             let works = Arc::clone(&lane);
             let thread = thread::Builder::new().name(format!("tensors-{number}"));
             let thread = thread.spawn(move || works.work());
@@ -131,21 +161,41 @@ impl TensorDevice {
         self.lanes.iter().map(|lane| lane.status()).collect()
     }
 
-    /// A session on a lane.
+    /// What its maker calls it, if it is a GPU.
+    pub fn model(&self) -> Option<&str> {
+        self.gpu.as_ref().map(|gpu| gpu.name.as_str())
+    }
+
+    /// Memory for tensors, if it has some of its own.
+    pub fn own_memory(&self) -> Option<u64> {
+        self.gpu.as_ref().map(|gpu| gpu.memory_bytes)
+    }
+
+    /// Its process, if it has one of its own.
+    pub fn process(&self) -> Option<WorkerDescription> {
+        self.remote.as_ref().map(RemoteDevice::describe)
+    }
+
+    /// Waits until the device's process has started, if it is just being started.
+    pub fn settled(&self) -> BoxFuture<'static, ()> {
+        match &self.remote {
+            Some(remote) => remote.settled(),
+            None => Box::pin(std::future::ready(())),
+        }
+    }
+
+    /// A session on a lane. Never waits.
     pub fn open(&self, opening: Opening) -> Result<Box<dyn KernelSession>, LaneError> {
-        let Opening { lane, tenant, share_milli, bytes, account, lease } = opening;
-        let no_lane = || LaneError::Lost { reason: format!("it has no lane {lane}") };
-        let lane = Arc::clone(self.lanes.get(lane).ok_or_else(no_lane)?);
+        let Opening { lane: number, tenant, share_milli, bytes, account, lease } = opening;
+        let no_lane = || LaneError::Lost { reason: format!("it has no lane {number}") };
+        let lane = Arc::clone(self.lanes.get(number).ok_or_else(no_lane)?);
         let failure: Failure = Arc::new(OnceLock::new());
-        let held = Held { computer: self.device.open(bytes)?, lease: Lease::clone(&lease) };
-        let key = lane.enter(Entry {
-            tenant,
-            share_milli,
-            held,
-            account: Arc::clone(&account),
-            failure: Arc::clone(&failure),
-        })?;
+        let computer = self.device.open_on(number, bytes)?;
+        let lent = Lease::clone(&lease);
+        let held = Held { tenant, account: Arc::clone(&account), computer, lease: lent };
+        let key = lane.enter(Entry { share_milli, held, failure: Arc::clone(&failure) })?;
         let TensorConfig { work, tensors, on_the_spot, .. } = self.config;
+        let on_the_spot = on_the_spot && self.device.is_here();
         Ok(Box::new(LaneSession {
             device: Arc::clone(&self.name),
             ledger: Ledger::new(SessionLimits { bytes, tensors, work }),
@@ -163,6 +213,10 @@ impl TensorDevice {
 
 impl Drop for TensorDevice {
     fn drop(&mut self) {
+        // Nobody waits for a process that is at its end.
+        if let Some(remote) = &self.remote {
+            remote.stop();
+        }
         self.lanes.iter().for_each(|lane| lane.close());
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

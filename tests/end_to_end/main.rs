@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../../host-gpu/cuda/tests/mock/building.rs"]
+mod building;
+
 mod access;
 mod background;
 mod backup;
@@ -16,6 +19,7 @@ mod deployments;
 mod devices;
 mod faults;
 mod gpu;
+mod gpus;
 mod grpc;
 mod handover;
 mod http_functions;

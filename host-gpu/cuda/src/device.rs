@@ -132,6 +132,10 @@ impl Device for CudaDevice {
     fn held_bytes(&self) -> u64 {
         self.core.held_bytes.load(Ordering::Relaxed)
     }
+
+    fn lost(&self) -> Option<String> {
+        self.core.lost.get().cloned()
+    }
 }
 
 /// What a device's lanes share.

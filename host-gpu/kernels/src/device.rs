@@ -3,6 +3,7 @@
 
 use crate::{Elements, HostBuffer};
 use quern_operators::{Description, Dtype, Kernel, LaneError, Layout, OperatorError, Plan, Shape};
+use serde::{Deserialize, Serialize};
 
 /// Memory is charged in multiples of so many bytes, as devices allocate it.
 pub const GRANULE_BYTES: u64 = 256;
@@ -12,8 +13,26 @@ pub trait Device: Send + Sync {
     /// A lane for one session, which never holds more than `budget_bytes` at a time.
     fn open(&self, budget_bytes: u64) -> Result<Box<dyn Lane>, LaneError>;
 
+    /// The same where it computes for the lanes of one such number one after another.
+    fn open_on(&self, number: usize, budget_bytes: u64) -> Result<Box<dyn Lane>, LaneError> {
+        let _ = number;
+        self.open(budget_bytes)
+    }
+
     /// Memory that all its lanes hold.
     fn held_bytes(&self) -> u64;
+
+    /// Whether it computes where it is called. Where not, a call may wait for others than the device
+    /// itself, and is not to be made by whoever must not wait; but for [`Device::open_on`], which
+    /// never waits there.
+    fn is_here(&self) -> bool {
+        true
+    }
+
+    /// Why nothing of it can be relied on any more, if that is so: its process is to be replaced.
+    fn lost(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Carries out what one session asks for, each after what was asked for before. A lane may answer
@@ -51,14 +70,28 @@ pub trait Lane: Send {
 
     /// Waits until everything that was asked for is done.
     fn finish(&mut self) -> Result<(), LaneError>;
+
+    /// Sees to it that what was asked for is begun, as nothing more is asked for at the moment.
+    fn flush(&mut self) -> Result<(), LaneError> {
+        Ok(())
+    }
+
+    /// Gives back everything, and waits until that is done, as dropping it does.
+    fn close(&mut self) {}
+
+    /// How long the device has computed by what is known by now, in ns since this was last asked;
+    /// none where that is as long as its calls took.
+    fn computed_ns(&mut self) -> Option<u64> {
+        None
+    }
 }
 
 /// A buffer of a lane; its ids are given by the session and never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BufferId(pub(crate) u64);
 
 /// A tensor as devices know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operand {
     pub(crate) buffer: BufferId,
     pub(crate) dtype: Dtype,
@@ -87,8 +120,10 @@ impl Operand {
     }
 }
 
-/// A computation that is known to fit: nothing but a [`Ledger`](crate::Ledger) makes one.
-#[derive(Debug, Clone)]
+/// A computation that is known to fit: nothing but a [`Ledger`](crate::Ledger) makes one. It may be
+/// written for another process of this program, and is there what it was: it is read from nobody
+/// else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     kernel: Kernel,
     inputs: Vec<Operand>,

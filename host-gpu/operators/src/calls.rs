@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use quern_types::{Name, TenantId};
+use quern_types::{DeviceKind, Name, TenantId};
 
 use crate::{
     Description, LaneError, OfferError, Operator, Parcel, SessionError, TensorId, Ticket, Usage,
@@ -49,6 +49,8 @@ pub struct SessionRequest {
     /// How it counts where sessions take turns, in thousandths: 500 gets half the time of 1,000.
     /// 0 counts as 1.
     pub share_milli: u32,
+    /// The kind of device; none: whichever has room, GPUs first.
+    pub device: Option<DeviceKind>,
 }
 
 impl SessionRequest {
@@ -128,6 +130,15 @@ pub enum OpenError {
         needed: u64,
         /// What the largest device has for all sessions; 0: there is none.
         most: u64,
+    },
+    /// There is no device of the kind that was asked for.
+    #[error(
+        "this server has no device of the kind {kind}: `quern devices` says why; otherwise change \
+         grants.gpu.device in the manifest"
+    )]
+    NoneOfKind {
+        /// The kind.
+        kind: DeviceKind,
     },
     /// The tenant has not so much left.
     #[error(

@@ -1,10 +1,12 @@
 //! Where the elements of a tensor lie in its buffer, so that views need no copy. Never leaves the
 //! buffer: every view reaches only elements that the one it was made of reaches.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{MAX_RANK, Shape, operator::Range};
 
 /// Elements of a buffer as a tensor: that of index `i` lies at `offset + Σ i × stride`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     shape: Shape,
     strides: [u64; MAX_RANK],

@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use quern_kernels::{BufferId, Elements, HostBuffer, Lane as Computer, Operand, Step};
 use quern_operators::LaneError;
+use quern_types::TenantId;
 use tokio::sync::oneshot;
+
+use super::account::Account;
 
 /// Something that a session asks for.
 pub(super) enum Command {
@@ -42,8 +45,10 @@ pub(super) enum Made {
 /// What stands for memory of the device, for as long as somebody has some of it.
 pub(super) type Lease = Arc<dyn Any + Send + Sync>;
 
-/// What a session has of the device. The lease goes after the memory has gone.
+/// What a session has of the device, and whose it is. The lease goes after the memory has gone.
 pub(super) struct Held {
+    pub(super) tenant: TenantId,
+    pub(super) account: Arc<Account>,
     pub(super) computer: Box<dyn Computer>,
     pub(super) lease: Lease,
 }
@@ -80,11 +85,23 @@ impl Made {
     }
 }
 
-/// Carries out a command: what comes of it. What is to be answered is left.
-pub(super) fn compute(
+/// Carries out commands one after another, and sees to it that they are begun: what comes of the
+/// last one.
+pub(super) fn compute_all(
     computer: &mut dyn Computer,
+    before: Vec<Command>,
     command: &mut Option<Command>,
 ) -> Result<Made, LaneError> {
+    for command in before {
+        compute(computer, &mut Some(command))?;
+    }
+    let made = compute(computer, command)?;
+    computer.flush()?;
+    Ok(made)
+}
+
+/// Carries out a command: what comes of it. What is to be answered is left.
+fn compute(computer: &mut dyn Computer, command: &mut Option<Command>) -> Result<Made, LaneError> {
     match command {
         None => {}
         Some(Command::Write(buffer, elements)) => computer.adopt(*buffer, mem::take(elements))?,
@@ -118,9 +135,19 @@ pub(super) fn guarded(
     }
 }
 
+/// Waits until a session has ended on a device in another process: the time that it has computed
+/// for it and was not charged yet.
+pub(super) fn close(held: &mut Held) -> Option<u64> {
+    let close = || {
+        held.computer.close();
+        held.computer.computed_ns()
+    };
+    catch_unwind(AssertUnwindSafe(close)).ok().flatten()
+}
+
 /// Gives back what a session had, whatever comes of it.
 pub(super) fn give_back(held: Held) {
-    let Held { computer, lease } = held;
+    let Held { computer, lease, .. } = held;
     if catch_unwind(AssertUnwindSafe(|| drop(computer))).is_err() {
         tracing::error!("a lane panicked as a session ended");
     }

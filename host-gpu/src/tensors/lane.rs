@@ -1,6 +1,7 @@
 //! One lane: a thread that computes for the sessions given to it, one operator at a time, whoever's
-//! turn it is. Where nothing waits, a caller takes the turn itself and computes where it is. Never
-//! blocks a caller, and never decides what is computed.
+//! turn it is. Where nothing waits, a caller takes the turn itself and computes where it is. A device
+//! in another process is called by the thread alone, with many operators a turn. Never blocks a
+//! caller, and never decides what is computed.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,12 +20,18 @@ use tokio::sync::oneshot;
 
 use super::{
     account::Account,
-    command::{Answer, Command, Held, compute, give_back, guarded, panicked},
+    command::{Answer, Command, Held, close, compute_all, give_back, guarded, panicked},
     turns::{SessionKey, Turns},
 };
 
 /// Steps and frees that may wait for one session before it is told to.
 const MOST_WAITING: usize = 512;
+
+/// Elements that may wait for one session before it is told to.
+const MOST_WAITING_BYTES: u64 = 32 << 20;
+
+/// Commands that a device in another process is given in one turn.
+const MOST_TOGETHER: usize = 64;
 
 /// Memory that is given back where a session ends; more is given back by the lane's thread.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -34,16 +41,15 @@ pub(super) type Failure = Arc<OnceLock<LaneError>>;
 
 /// A session that comes to a lane.
 pub(super) struct Entry {
-    pub(super) tenant: TenantId,
     pub(super) share_milli: u32,
     pub(super) held: Held,
-    pub(super) account: Arc<Account>,
     pub(super) failure: Failure,
 }
 
 /// A lane, as its thread and all its sessions know it.
-#[derive(Default)]
 pub(super) struct Lane {
+    /// Whether the device computes where it is called.
+    here: bool,
     state: Mutex<State>,
     work: Condvar,
     busy_ns: AtomicU64,
@@ -71,19 +77,20 @@ struct State {
     asleep: bool,
     closed: bool,
     /// What the thread is to give back.
-    gone: Vec<Held>,
+    gone: Vec<(SessionKey, Held)>,
 }
 
 /// A session at a lane.
 struct Seat {
     tenant: TenantId,
-    account: Arc<Account>,
     failure: Failure,
     /// None while something is done with it.
     held: Option<Held>,
     commands: VecDeque<Command>,
     /// Memory that waits to be freed.
     owed_bytes: u64,
+    /// Elements that wait to be written.
+    waiting_bytes: u64,
     room: Option<Room>,
 }
 
@@ -97,23 +104,28 @@ struct Room {
 /// Something to be done with what a session has, away from the lock.
 struct Turn {
     session: SessionKey,
-    tenant: TenantId,
-    account: Arc<Account>,
     held: Held,
-    free: Vec<BufferId>,
+    /// What is done first, and answered to nobody.
+    before: Vec<Command>,
     command: Option<Command>,
 }
 
 impl Lane {
+    /// A lane of a device that computes where it is called, or does not.
+    pub(super) fn new(here: bool) -> Self {
+        let (state, work, busy_ns) = (Mutex::default(), Condvar::new(), AtomicU64::new(0));
+        Self { here, state, work, busy_ns }
+    }
+
     /// Computes until the lane is closed: what its thread does.
     pub(super) fn work(&self) {
         let mut state = self.lock();
         loop {
-            if let Some(held) = state.gone.pop() {
+            if let Some((session, held)) = state.gone.pop() {
                 drop(state);
-                give_back(held);
+                self.end(session, held);
                 state = self.lock();
-            } else if let Some(turn) = state.take_turn() {
+            } else if let Some(turn) = state.take_turn(self.here) {
                 drop(state);
                 self.carry_out(turn);
                 state = self.lock();
@@ -129,16 +141,18 @@ impl Lane {
 
     /// Takes in a session.
     pub(super) fn enter(&self, entry: Entry) -> Result<SessionKey, LaneError> {
-        let Entry { tenant, share_milli, held, account, failure } = entry;
+        let Entry { share_milli, held, failure } = entry;
         let mut state = self.lock();
         if state.closed {
             return Err(closed());
         }
         state.next += 1;
         let key = state.next;
+        let tenant = held.tenant.clone();
         state.turns.join(&tenant, key, share_milli);
         let (held, commands) = (Some(held), VecDeque::new());
-        let seat = Seat { tenant, account, failure, held, commands, owed_bytes: 0, room: None };
+        let (owed_bytes, waiting_bytes, room) = (0, 0, None);
+        let seat = Seat { tenant, failure, held, commands, owed_bytes, waiting_bytes, room };
         state.seats.insert(key, seat);
         Ok(key)
     }
@@ -150,13 +164,15 @@ impl Lane {
         let Some(mut seat) = state.seats.remove(&session) else { return };
         state.turns.leave(&seat.tenant, session);
         match seat.held.take() {
-            Some(held) if most_bytes > SMALL_BYTES && !state.closed => {
-                state.gone.push(held);
+            // Where it has to wait for another process, and there is no thread any more, it has the
+            // lane's end: that of its process came before.
+            Some(held) if !self.here || (most_bytes > SMALL_BYTES && !state.closed) => {
+                state.gone.push((session, held));
                 self.wake(state);
             }
             Some(held) => {
                 drop(state);
-                give_back(held);
+                self.end(session, held);
             }
             // Whoever has it gives it back.
             None => drop(state),
@@ -179,14 +195,20 @@ impl Lane {
             Answer::to(Some(command), Err(failure)).give();
             return;
         }
+        if let Command::Write(_, elements) = &command {
+            seat.waiting_bytes += elements.bytes().len() as u64;
+        }
         seat.commands.push_back(command);
         state.settle(session);
         self.wake(state);
     }
 
     /// Writes elements without waiting for what was asked for before; not if something is being
-    /// computed of this very session.
+    /// computed of this very session, or the device is not here.
     pub(super) fn write_early(&self, session: SessionKey, buffer: BufferId, bytes: &[u8]) -> bool {
+        if !self.here {
+            return false;
+        }
         let Some(held) = self.lock().take_held(session) else { return false };
         let mut outcome = Ok(());
         let write = |computer: &mut dyn Computer| outcome = computer.write(buffer, bytes);
@@ -199,10 +221,12 @@ impl Lane {
     pub(super) fn free(&self, session: SessionKey, buffer: BufferId, bytes: u64) {
         let mut state = self.lock();
         let Some(seat) = state.seats.get_mut(&session) else { return };
-        if !seat.commands.is_empty() || seat.held.is_none() {
+        if !self.here || !seat.commands.is_empty() || seat.held.is_none() {
             // There is a turn to come, which it is part of, but where the session has lost all.
             seat.owed_bytes += bytes;
             seat.commands.push_back(Command::Free(buffer, bytes));
+            state.settle(session);
+            self.wake(state);
             return;
         }
         let held = state.take_held(session);
@@ -255,19 +279,19 @@ impl Lane {
 
     /// Does what a turn is for, and lets the next one begin.
     fn carry_out(&self, turn: Turn) {
-        let Turn { session, tenant, account, held, free, mut command } = turn;
+        let Turn { session, held, before, mut command } = turn;
+        let (tenant, account) = (held.tenant.clone(), Arc::clone(&held.account));
         let begin = Instant::now();
-        let mut outcome = Err(panicked());
+        let (mut outcome, mut told_ns) = (Err(panicked()), None);
         let held = guarded(held, |computer| {
-            free.into_iter().for_each(|buffer| computer.free(buffer));
-            outcome = compute(computer, &mut command);
+            outcome = compute_all(computer, before, &mut command);
+            told_ns = computer.computed_ns();
         });
-        let ns = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.busy_ns.fetch_add(ns, Relaxed);
-        account.computed(ns);
+        let passed_ns = || u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let ns = told_ns.unwrap_or_else(passed_ns);
         let mut state = self.lock();
         state.busy = false;
-        state.turns.charge(&tenant, session, ns);
+        self.charge(&mut state, (&tenant, session), &account, ns);
         self.put_back(state, session, held, outcome.as_ref().err().cloned());
         // Whoever is answered finds the lane ready for more.
         Answer::to(command, outcome).give();
@@ -286,6 +310,8 @@ impl Lane {
             Err(lost) => (None, Some(lost)),
         };
         let left = match state.seats.get_mut(&session) {
+            // Whoever is lost has nothing that others could not use.
+            Some(_) if matches!(failure, Some(LaneError::Lost { .. })) => held,
             Some(seat) => {
                 seat.held = held;
                 None
@@ -298,12 +324,33 @@ impl Lane {
         state.settle(session);
         self.wake(state);
         if let Some(left) = left {
-            give_back(left);
+            self.end(session, left);
         }
         answers.into_iter().for_each(Answer::give);
         if let Some(told) = told {
             _ = told.send(());
         }
+    }
+
+    /// Gives back what a session had, and charges it with what it has computed to its end.
+    fn end(&self, session: SessionKey, mut held: Held) {
+        if let Some(ns) = close(&mut held).filter(|ns| *ns > 0) {
+            self.charge(&mut self.lock(), (&held.tenant, session), &held.account, ns);
+        }
+        give_back(held);
+    }
+
+    /// Charges a session with so much time of the device.
+    fn charge(
+        &self,
+        state: &mut State,
+        (tenant, session): (&TenantId, SessionKey),
+        account: &Account,
+        ns: u64,
+    ) {
+        self.busy_ns.fetch_add(ns, Relaxed);
+        account.computed(ns);
+        state.turns.charge(tenant, session, ns);
     }
 
     /// Wakes the thread if there is something for it to do.
@@ -324,8 +371,8 @@ impl Lane {
 }
 
 impl State {
-    /// The next turn, if it can begin.
-    fn take_turn(&mut self) -> Option<Turn> {
+    /// The next turn, if it can begin: one operator, or many where they are computed elsewhere.
+    fn take_turn(&mut self, here: bool) -> Option<Turn> {
         if self.busy {
             return None;
         }
@@ -333,14 +380,24 @@ impl State {
         let mut turn = self.begin(session)?;
         let seat = self.seats.get_mut(&session)?;
         while turn.command.is_none()
+            && (here || turn.before.len() < MOST_TOGETHER)
             && let Some(next) = seat.commands.pop_front()
         {
-            match next {
-                Command::Free(buffer, bytes) => {
-                    seat.owed_bytes -= bytes;
-                    turn.free.push(buffer);
-                }
-                next => turn.command = Some(next),
+            match &next {
+                Command::Free(_, bytes) => seat.owed_bytes -= bytes,
+                Command::Write(_, elements) => seat.waiting_bytes -= elements.bytes().len() as u64,
+                _ => {}
+            }
+            let together = match next {
+                Command::Free(..) => true,
+                Command::Execute(_) => !here,
+                // One at a time, as elements count as waiting until then.
+                Command::Write(..) | Command::Share(..) => false,
+                Command::Read(..) | Command::Lend(..) | Command::Finish(_) => false,
+            };
+            match together {
+                true => turn.before.push(next),
+                false => turn.command = Some(next),
             }
         }
         Some(turn)
@@ -355,11 +412,9 @@ impl State {
 
     fn begin(&mut self, session: SessionKey) -> Option<Turn> {
         let held = self.take_held(session)?;
-        let seat = self.seats.get(&session)?;
-        let (tenant, account) = (seat.tenant.clone(), Arc::clone(&seat.account));
         self.busy = true;
-        self.turns.begin(&tenant, session);
-        Some(Turn { session, tenant, account, held, free: Vec::new(), command: None })
+        self.turns.begin(&held.tenant, session);
+        Some(Turn { session, held, before: Vec::new(), command: None })
     }
 
     fn take_held(&mut self, session: SessionKey) -> Option<Held> {
@@ -380,6 +435,7 @@ impl State {
         let Some(seat) = self.seats.get_mut(&session) else { return Vec::new() };
         let failure = seat.failure.get_or_init(|| failure).clone();
         let mut answers = Vec::new();
+        seat.waiting_bytes = 0;
         for command in mem::take(&mut seat.commands) {
             match command {
                 Command::Free(..) => seat.commands.push_back(command),
@@ -401,8 +457,8 @@ impl Seat {
     }
 
     fn has_room(&self, most: usize, owed_bytes: u64) -> bool {
-        let fits = self.owed_bytes <= owed_bytes || self.commands.is_empty();
-        self.commands.len() < most && fits
+        let fits = self.owed_bytes <= owed_bytes && self.waiting_bytes <= MOST_WAITING_BYTES;
+        self.commands.len() < most && (fits || self.commands.is_empty())
     }
 
     /// Whoever waited for room, once there is enough for a good many steps.

@@ -12,11 +12,9 @@ use std::{
 use quern_process::socket;
 use quern_types::{DeviceError, Lookout};
 
-use super::{
-    protocol::{Load, MAX_MESSAGE, ModelId, Placed, Port, Reply, Request},
-    region::{KEPT_BYTES, Layout, Misplaced, Part, Region, open_sealed},
-};
+use super::protocol::{Load, MAX_MESSAGE, ModelId, Placed, Port, Reply, Request};
 use crate::engine::{self, Input, Output, Program, guarded, onnxruntime::Runtime};
+use crate::process::region::{KEPT_BYTES, Layout, Misplaced, Part, Region, open_sealed};
 
 /// What all channels of a worker share.
 pub(super) struct Loaded {
@@ -208,7 +206,7 @@ mod tests {
     use quern_types::Engine;
 
     use super::*;
-    use crate::worker::region::sealed;
+    use crate::process::region::sealed;
 
     #[test]
     fn a_model_is_loaded_for_as_many_lanes_as_it_runs_on() {

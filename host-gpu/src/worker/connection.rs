@@ -17,15 +17,16 @@ use std::{
 
 use quern_process::socket;
 use quern_types::Lookout;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
     channel::Channel,
     protocol::{Load, ModelId, Placed, Ready, Reply, Request},
-    region::{KEPT_BYTES, Layout, MAX_BYTES, Misplaced, Part, Region},
 };
 use crate::engine::{Input, Output, shortened};
+use crate::process::Process;
+use crate::process::region::{KEPT_BYTES, Layout, MAX_BYTES, Misplaced, Part, Region};
 
 /// Smallest region: small runs differ in size from one to the next.
 const LEAST_BYTES: u64 = 256 << 10;
@@ -68,27 +69,6 @@ pub(super) struct Ran {
     pub(super) compute: Duration,
     /// When the worker had answered.
     pub(super) ended: Instant,
-}
-
-/// The process, for as long as anybody wants to end it. Its number may meanwhile be another's.
-pub(super) struct Process {
-    pub(super) id: u32,
-    handle: OwnedFd,
-}
-
-impl Process {
-    /// Of a child that has not been waited for.
-    pub(super) fn of(id: u32) -> io::Result<Self> {
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { id, handle: pidfd_open(pid, PidfdFlags::empty())? })
-    }
-
-    /// Ends it at once: it has nothing that could be lost.
-    pub(super) fn kill(&self) {
-        // It may have ended already.
-        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
-    }
 }
 
 pub(super) struct Connection {

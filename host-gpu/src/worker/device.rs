@@ -2,7 +2,6 @@
 //! into no model there.
 
 use std::{
-    ffi::OsString,
     io,
     path::PathBuf,
     sync::{
@@ -13,36 +12,29 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use prometheus::Registry;
-use quern_types::{
-    Device, DeviceDescription, DeviceError, DeviceId, Engine, ModelSource, Replica,
-    WorkerDescription,
-};
+use prometheus::{IntCounter, Registry};
+use quern_types::{Device, DeviceDescription, DeviceError, DeviceId, Engine, ModelSource, Replica};
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     connection::{Connection, Limits},
     protocol::ModelId,
-    region,
     replica::{Model, WorkerReplica},
-    supervisor::{Launch, State, Supervisor},
+    role::Models,
     unbroken::Unbroken,
 };
 use crate::{
     cpu::{ID, processor},
     engine,
     metrics::Metrics,
+    process::{self, Launch, State, Supervisor, WorkerProgram, region},
 };
 
 /// How to start a worker, and what it may take.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// The program to start, which has to call [`crate::run_device_worker`].
-    pub program: PathBuf,
-    /// What to start it with.
-    pub arguments: Vec<OsString>,
-    /// Variables that it gets beside the few that every worker gets.
-    pub environment: Vec<(OsString, OsString)>,
+    /// What to start.
+    pub program: WorkerProgram,
     /// Batches computed at the same time, each on one core.
     pub lanes: usize,
     /// ONNX Runtime's shared library; none: that engine is absent.
@@ -91,7 +83,7 @@ pub struct Worker {
 pub(super) struct Shared {
     pub(super) lanes: usize,
     pub(super) runtime: Handle,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<State<Connection>>,
 }
 
 impl Shared {
@@ -136,27 +128,17 @@ impl Worker {
         let ort_library = ort_library.map_err(|error| WorkerError::Start {
             reason: format!("the path of ONNX Runtime's library: {error}"),
         })?;
-        let launch = Launch {
-            program: config.program,
-            arguments: config.arguments,
-            environment: config.environment,
-            lanes,
-            ort_library,
-            memory_bytes: config.memory_bytes,
-            limits,
-            runtime: runtime.clone(),
-        };
-        let (supervisor, state) = Supervisor::start(launch, registry)?;
-        let mut first = state.clone();
-        let settled = first.wait_for(|state| !matches!(state, State::Starting)).await;
-        let ort_version = match settled.as_deref() {
-            Ok(State::Up(connection)) => connection.ready.ort_version.clone(),
-            Ok(State::Down { reason }) => {
-                return Err(WorkerError::Start { reason: reason.clone() });
-            }
-            _ => return Err(WorkerError::Start { reason: "its supervisor has ended".into() }),
-        };
-        drop(settled);
+        let starts = IntCounter::new(
+            "quern_device_worker_starts_total",
+            "Starts of the process that computes models; all but the first follow an end of it",
+        )?;
+        registry.register(Box::new(starts.clone()))?;
+        let launch = Launch { device: ID, program: config.program, starts };
+        let memory_bytes = config.memory_bytes;
+        let role = Models { lanes, ort_library, memory_bytes, limits, runtime: runtime.clone() };
+        let (supervisor, state) = Supervisor::start(launch, role)?;
+        let first = process::first(&state).await.map_err(|reason| WorkerError::Start { reason })?;
+        let ort_version = first.ready.ort_version.clone();
         let shared = Arc::new(Shared { lanes, runtime, state });
         let (name, ids) = (processor(), AtomicU64::new(1));
         Ok(Self { name, shared, metrics, ort_version, ids, supervisor })
@@ -166,26 +148,6 @@ impl Worker {
     pub fn stop(&self) {
         self.supervisor.stop();
     }
-
-    fn describe_worker(&self) -> WorkerDescription {
-        let starts = self.supervisor.starts();
-        match &*self.shared.state.borrow() {
-            State::Up(connection) => WorkerDescription {
-                process_id: Some(connection.process.id),
-                down: None,
-                starts,
-                confinement: connection.ready.confinement.clone(),
-            },
-            state => {
-                let down = match state {
-                    State::Down { reason } => reason.clone(),
-                    _ => "it is starting".to_owned(),
-                };
-                let (process_id, confinement) = (None, Vec::new());
-                WorkerDescription { process_id, down: Some(down), starts, confinement }
-            }
-        }
-    }
 }
 
 impl Device for Worker {
@@ -194,7 +156,7 @@ impl Device for Worker {
     }
 
     fn describe(&self) -> DeviceDescription {
-        let worker = self.describe_worker();
+        let worker = self.supervisor.describe::<Models>(&self.shared.state.borrow());
         DeviceDescription {
             id: ID,
             name: self.name.clone(),

@@ -1,75 +1,22 @@
-//! The worker's side: what the process does from its start to its end. It ends with the server,
-//! and by nothing else that is meant for the server.
+//! How a process begins that computes models: what it opens, what it is kept from after that, and
+//! what it does then.
 
 use std::{
-    convert::Infallible,
-    io,
     os::fd::OwnedFd,
     sync::{Arc, RwLock},
     thread,
 };
 
-use quern_process::{confine, leave_files, outlive_nobody, socket};
-use rustix::{
-    net::{SocketType, sockopt::socket_type},
-    stdio::stdin,
-};
+use quern_process::{confine, leave_files};
 
 use super::{
     computer::{Computer, Loaded},
-    protocol::{MAX_MESSAGE, Opened, Ready, Setup, Started},
+    protocol::{Ready, Setup},
 };
 use crate::engine::onnxruntime::{OpenError, Runtime};
 
-/// Why a process can't be a device worker.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceWorkerError {
-    /// Its standard input is not the socket of a server.
-    #[error("this is what a server computes models in: only `quern serve` can start it")]
-    NotStartedByServer,
-    /// The server is gone, or says something else than it has to.
-    #[error("lost the server: {0}")]
-    Server(#[from] io::Error),
-}
-
-/// Computes models for the server that started this process, with its standard input for a socket,
-/// and ends the process when the server is gone. To be called before there is any other thread,
-/// for what confines this one would not confine others.
-pub fn run_device_worker() -> Result<Infallible, DeviceWorkerError> {
-    let control = stdin();
-    if socket_type(control).ok() != Some(SocketType::SEQPACKET) {
-        return Err(DeviceWorkerError::NotStartedByServer);
-    }
-    outlive_nobody()?;
-    let mut buffer = vec![0; MAX_MESSAGE];
-    let setup: Setup = socket::receive(control, &mut buffer)?;
-    let channels = channels(&setup)?;
-    let ready = match begin(&setup, channels) {
-        Ok(ready) => ready,
-        Err(reason) => {
-            socket::send(control, &Started::Failed { reason }, None)?;
-            std::process::exit(1);
-        }
-    };
-    socket::send(control, &Started::Ready(ready), None)?;
-    // Nothing is said here any more: this waits for the end of the server.
-    let ended = socket::receive::<Opened>(control, &mut buffer);
-    let ended_well = ended.is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
-    std::process::exit(i32::from(!ended_well))
-}
-
-fn channels(setup: &Setup) -> io::Result<Vec<OwnedFd>> {
-    let count = setup.lanes.saturating_add(setup.loaders);
-    let channel = |expected| {
-        let (Opened { channel }, socket) = socket::receive_with_file(stdin(), &mut [0; 16])?;
-        let socket = socket.filter(|_| channel == expected);
-        socket.ok_or_else(|| io::Error::other("a channel without its socket"))
-    };
-    (0..count).map(channel).collect()
-}
-
 /// Opens the engines, confines the process, and starts a thread for each channel.
-fn begin(setup: &Setup, channels: Vec<OwnedFd>) -> Result<Ready, String> {
+pub(crate) fn begin(setup: &Setup, channels: Vec<OwnedFd>) -> Result<Ready, String> {
     let open = |library| {
         Runtime::open(library).map_err(|error| match error {
             OpenError::Load(reason) => format!(

@@ -9,40 +9,27 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use quern_process::socket::MAX_MESSAGE;
 
-use super::region::Part;
+use crate::process::region::Part;
 
 /// A model of this server, in all workers that it ever starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct ModelId(pub(super) u64);
 
-/// What the server tells a worker that has just started, before anything else. As many messages
-/// follow as there are channels, each an [`Opened`] with its socket.
+/// What the server tells a worker that has just started.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Setup {
+pub(crate) struct Setup {
     /// Channels that compute, one after the other; each is a lane.
-    pub(super) lanes: u32,
+    pub(crate) lanes: u32,
     /// Channels that load models, after the lanes.
-    pub(super) loaders: u32,
+    pub(crate) loaders: u32,
     pub(super) ort_library: Option<PathBuf>,
     /// What the worker's memory is limited to.
     pub(super) memory_bytes: Option<u64>,
 }
 
-/// Comes with the socket of one channel.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Opened {
-    pub(super) channel: u32,
-}
-
 /// What a worker says once it can compute.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Started {
-    Ready(Ready),
-    Failed { reason: String },
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Ready {
+pub(crate) struct Ready {
     /// The version of ONNX Runtime's library, if one was given.
     pub(super) ort_version: Option<String>,
     pub(super) confinement: Vec<Confinement>,
@@ -123,6 +110,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::process::Started;
 
     #[test]
     fn messages_are_read_as_they_were_written() {
@@ -158,7 +146,7 @@ mod tests {
         fn whatever_arrives_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             // A length that is claimed and not there must not take memory.
             let _ = postcard::from_bytes::<Reply>(&bytes);
-            let _ = postcard::from_bytes::<Started>(&bytes);
+            let _ = postcard::from_bytes::<Started<Ready>>(&bytes);
             let _ = postcard::from_bytes::<Request>(&bytes);
         }
     }

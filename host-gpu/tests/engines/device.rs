@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use prometheus::Registry;
-use quern_host_gpu::{Cpu, CpuConfig, ModelOutline, Worker, WorkerConfig, inspect};
+use quern_host_gpu::{Cpu, CpuConfig, ModelOutline, Worker, WorkerConfig, WorkerProgram, inspect};
 use quern_types::{
     Batch, BatchAxis, DataType, Device, DeviceError, Engine, ModelSource, ModelSpec, Replica,
     Tensor,
@@ -44,9 +44,11 @@ pub(crate) fn worker_config() -> WorkerConfig {
         "--test-threads=1",
     ];
     WorkerConfig {
-        program: env::current_exe().expect("this program's file"),
-        arguments: arguments.map(Into::into).into(),
-        environment: vec![],
+        program: WorkerProgram {
+            path: env::current_exe().expect("this program's file"),
+            arguments: arguments.map(Into::into).into(),
+            environment: vec![],
+        },
         lanes: LANES,
         ort_library: library(),
         memory_bytes: None,

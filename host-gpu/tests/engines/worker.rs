@@ -4,7 +4,9 @@
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use prometheus::Registry;
-use quern_host_gpu::{DeviceWorkerError, Worker, WorkerConfig, WorkerError, run_device_worker};
+use quern_host_gpu::{
+    DeviceWorkerError, Worker, WorkerConfig, WorkerError, WorkerProgram, run_device_worker,
+};
 use quern_types::{
     Batch, Device, DeviceError, DeviceId, Engine, Replica, Tensor, WorkerDescription,
 };
@@ -248,7 +250,10 @@ async fn a_device_that_is_dropped_leaves_no_process_and_loses_its_replicas() {
 
 #[tokio::test]
 async fn a_worker_that_does_not_start_is_an_error_that_says_why() {
-    let program = |program: &str| WorkerConfig { program: program.into(), ..worker_config() };
+    let program = |path: &str| {
+        let program = WorkerProgram { path: path.into(), ..worker_config().program };
+        WorkerConfig { program, ..worker_config() }
+    };
     let library =
         |library: &str| WorkerConfig { ort_library: Some(library.into()), ..worker_config() };
     let cases = [

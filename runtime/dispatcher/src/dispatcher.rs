@@ -11,9 +11,9 @@ use std::{
 use http::{Request, Response};
 use quern_store::Store;
 use quern_types::{
-    Body, Call, Choice, Concern, Deadline, DeviceDescription, FunctionSpec, HealthSource,
-    InvocationId, InvokeError, Limits, ModelCall, ModelReply, Name, Picked, Priority, Routes,
-    RunTimes, Selector, Served, TenantId, Tensor, Trace, VersionNumber,
+    AbsentDevice, Body, Call, Choice, Concern, Deadline, DeviceDescription, FunctionSpec,
+    HealthSource, InvocationId, InvokeError, Limits, ModelCall, ModelReply, Name, Picked, Priority,
+    Routes, RunTimes, Selector, Served, TenantId, Tensor, Trace, VersionNumber,
 };
 
 use crate::{
@@ -200,7 +200,19 @@ impl Dispatcher {
         for device in &mut devices {
             device.tensors = self.kernels.describe(device.id);
         }
+        let known: Vec<_> = devices.iter().map(|device| device.id).collect();
+        devices.extend(self.kernels.devices().filter(|device| !known.contains(&device.id)));
         devices
+    }
+
+    /// The devices that compute models.
+    pub fn model_devices(&self) -> Vec<DeviceDescription> {
+        self.models.devices()
+    }
+
+    /// Devices that are not there, and why.
+    pub fn absent_devices(&self) -> Vec<AbsentDevice> {
+        self.kernels.absent().to_vec()
     }
 
     /// Loads the models that are to be warm, and the functions that were in use before the last
@@ -238,19 +250,21 @@ impl HealthSource for Dispatcher {
     }
 
     fn concerns(&self) -> Vec<Concern> {
-        let devices = self.models.devices().into_iter();
         let is_down = |device: &DeviceDescription| {
             device.worker.as_ref().is_some_and(|worker| worker.down.is_some())
         };
-        let down = devices.filter(is_down).map(|device| Concern {
+        let concern = |device: &DeviceDescription, what: &str| Concern {
             code: "worker-down",
             detail: format!(
-                "the process that computes on {} is down and being started again: calls of models \
-                 wait or are lost",
+                "the process that computes on {} is down and being started again: {what}",
                 device.id
             ),
-        });
-        down.collect()
+        };
+        let models = self.models.devices().into_iter().filter(is_down);
+        let models = models.map(|device| concern(&device, "calls of models wait or are lost"));
+        let tensors = self.kernels.devices().filter(is_down);
+        let tensors = tensors.map(|device| concern(&device, "sessions of functions are lost"));
+        models.chain(tensors).collect()
     }
 }
 

@@ -20,39 +20,38 @@ use quern_operators::{
     Description, KernelCalls, KernelSession, OfferError, OpenError, Parcel, SessionRequest, Ticket,
 };
 use quern_scheduler::{LeaseAction, LeaseEvent, LeaseId, LeaseRefusal, LeasedDevice, Leases};
-use quern_types::{ByteSize, DeviceId, TenantId, TensorDescription};
+use quern_types::{
+    AbsentDevice, ByteSize, DeviceDescription, DeviceId, TenantId, TensorDescription,
+};
 
 use accounts::Accounts;
 use collector::KernelsCollector;
 use offers::{Offer, Offers};
 
 /// Why a session may be refused.
-const REFUSALS: [&str; 5] = ["too-large", "tenant", "memory", "sessions", "lost"];
+const REFUSALS: [&str; 6] = ["kind", "too-large", "tenant", "memory", "sessions", "lost"];
 
 /// What functions may have of each device for tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelsConfig {
-    /// Memory of all sessions together.
+    /// Memory of all sessions together, of a device that has none of its own.
     pub memory: ByteSize,
-    /// Memory of the sessions of one tenant.
-    pub tenant_memory: ByteSize,
+    /// Memory of the sessions of one tenant; none: as much as there is.
+    pub tenant_memory: Option<ByteSize>,
     /// Sessions at a time.
     pub sessions: usize,
 }
 
 impl Default for KernelsConfig {
     fn default() -> Self {
-        Self {
-            memory: ByteSize::mib(1 << 10),
-            tenant_memory: ByteSize::mib(1 << 10),
-            sessions: 1_024,
-        }
+        Self { memory: ByteSize::mib(1 << 10), tenant_memory: None, sessions: 1_024 }
     }
 }
 
 /// The devices of this node, for the tensors of functions.
 pub struct Kernels {
     shared: Arc<Shared>,
+    absent: Vec<AbsentDevice>,
 }
 
 struct Shared {
@@ -77,12 +76,18 @@ impl Kernels {
         devices: Vec<TensorDevice>,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
-        let leased = devices.iter().map(|device| LeasedDevice {
-            id: device.id(),
-            memory_bytes: config.memory.0,
-            tenant_bytes: config.tenant_memory.0.min(config.memory.0),
-            sessions: config.sessions,
-            lanes: device.lanes(),
+        let leased = devices.iter().map(|device| {
+            // That of the host is shared with all else there is.
+            let memory_bytes = device.own_memory().unwrap_or(config.memory.0);
+            LeasedDevice {
+                id: device.id(),
+                memory_bytes,
+                tenant_bytes: config
+                    .tenant_memory
+                    .map_or(memory_bytes, |most| most.0.min(memory_bytes)),
+                sessions: config.sessions,
+                lanes: device.lanes(),
+            }
         });
         let refused = IntCounterVec::new(
             Opts::new("quern_device_refused_sessions_total", "Sessions of tensors refused"),
@@ -97,7 +102,35 @@ impl Kernels {
         let offers = Offers::new(registry)?;
         let shared = Arc::new(Shared { devices, leases, next, accounts, offers, refused });
         registry.register(Box::new(KernelsCollector::new(Arc::downgrade(&shared))?))?;
-        Ok(Self { shared })
+        Ok(Self { shared, absent: Vec::new() })
+    }
+
+    /// The same, which also says of these devices why they are not there.
+    pub fn without(self, absent: Vec<AbsentDevice>) -> Self {
+        Self { absent, ..self }
+    }
+
+    /// Devices that are not there.
+    pub(crate) fn absent(&self) -> &[AbsentDevice] {
+        &self.absent
+    }
+
+    /// The devices that compute tensors and nothing else, as people see them.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = DeviceDescription> + '_ {
+        self.shared.devices.iter().filter_map(|device| {
+            let worker = device.process()?;
+            Some(DeviceDescription {
+                id: device.id(),
+                name: device.model()?.to_owned(),
+                lanes: device.lanes(),
+                engines: Vec::new(),
+                replicas: 0,
+                residents: Vec::new(),
+                tensors: self.describe(device.id()),
+                down: worker.down.clone(),
+                worker: Some(worker),
+            })
+        })
     }
 
     /// What a device has for tensors; none: nothing.
@@ -131,13 +164,17 @@ impl KernelCalls for Kernels {
         &self,
         request: SessionRequest,
     ) -> BoxFuture<'static, Result<Box<dyn KernelSession>, OpenError>> {
-        let opened = self.shared.open(&request);
-        if let Err((reason, error)) = &opened {
-            self.shared.refused.with_label_values(&[*reason]).inc();
-            let SessionRequest { tenant, function, .. } = &request;
-            tracing::debug!(%tenant, %function, %error, "no session of a device");
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let opened = shared.open(&request).await;
+            if let Err((reason, error)) = &opened {
+                shared.refused.with_label_values(&[*reason]).inc();
+                let SessionRequest { tenant, function, .. } = &request;
+                tracing::debug!(%tenant, %function, %error, "no session of a device");
+            }
+            opened.map_err(|(_, error)| error)
         }
-        futures::future::ready(opened.map_err(|(_, error)| error)).boxed()
+        .boxed()
     }
 
     fn offer(
@@ -159,8 +196,9 @@ impl KernelCalls for Kernels {
 }
 
 impl Shared {
-    /// A session, or why there is none, also as metrics call it.
-    fn open(
+    /// A session, or why there is none, also as metrics call it. A device whose process is just being
+    /// started is waited for.
+    async fn open(
         &self,
         request: &SessionRequest,
     ) -> Result<Box<dyn KernelSession>, (&'static str, OpenError)> {
@@ -168,8 +206,10 @@ impl Shared {
         let share_milli = request.share_milli.max(1);
         let id = LeaseId(self.next.fetch_add(1, Relaxed));
         let tenant = request.tenant.clone();
-        let asked = LeaseEvent::Request { lease: id, tenant, bytes, share_milli };
-        let (device, lane) = match self.leases().step(asked) {
+        let kind = request.device;
+        let asked = LeaseEvent::Request { lease: id, tenant, bytes, share_milli, kind };
+        let answer = self.leases().step(asked);
+        let (device, lane) = match answer {
             Some(LeaseAction::Grant { device, lane }) => (device, lane),
             Some(LeaseAction::Refuse(refusal)) => return Err(refused(bytes, refusal)),
             None => return Err(refused(bytes, LeaseRefusal::TooLarge { most_bytes: 0 })),
@@ -180,6 +220,7 @@ impl Shared {
         let tenant = request.tenant.clone();
         let account = self.accounts.of(&tenant, device);
         let opening = Opening { lane, tenant, share_milli, bytes, account, lease };
+        named.settled().await;
         named
             .open(opening)
             .map_err(|error| ("lost", OpenError::Lost { device: device.to_string(), error }))
@@ -238,6 +279,10 @@ fn unkept(device: DeviceId, needed: u64, refusal: LeaseRefusal) -> OfferError {
         LeaseRefusal::TooLarge { most_bytes: left } | LeaseRefusal::Memory { left_bytes: left } => {
             OfferError::Busy { device: device.to_string(), needed, left }
         }
+        // It is where the tensor is.
+        LeaseRefusal::NoneOfKind { .. } => {
+            OfferError::Busy { device: device.to_string(), needed, left: 0 }
+        }
         // What waits is no session.
         LeaseRefusal::TenantSessions { limit } | LeaseRefusal::Sessions { limit } => {
             OfferError::Waiting { limit }
@@ -248,6 +293,7 @@ fn unkept(device: DeviceId, needed: u64, refusal: LeaseRefusal) -> OfferError {
 /// What is said of a refusal, and as what it is counted.
 fn refused(needed: u64, refusal: LeaseRefusal) -> (&'static str, OpenError) {
     match refusal {
+        LeaseRefusal::NoneOfKind { kind } => ("kind", OpenError::NoneOfKind { kind }),
         LeaseRefusal::TooLarge { most_bytes: most } => {
             ("too-large", OpenError::NoDevice { needed, most })
         }

@@ -86,7 +86,8 @@ pub(crate) fn versions(
 
 /// `GET /v1/devices`
 pub(crate) fn devices(gateway: &Gateway) -> Reply {
-    body::json(&DeviceList { devices: gateway.dispatcher.devices() })
+    let (devices, absent) = (gateway.dispatcher.devices(), gateway.dispatcher.absent_devices());
+    body::json(&DeviceList { devices, absent })
 }
 
 fn find_function<'r>(

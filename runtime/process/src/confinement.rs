@@ -2,6 +2,8 @@
 //! of each measure whether it is in force, which it tries where it can; a system without one is
 //! never passed over in silence.
 
+mod driver;
+
 use std::{collections::BTreeMap, fs::File, io};
 
 use landlock::{
@@ -16,6 +18,8 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, apply_filter_all_threads,
 };
+
+pub use driver::{confine_driver, leave_files_but_drivers};
 
 /// What landlock is asked for; older systems give what they have.
 const LANDLOCK: ABI = ABI::V5;
@@ -79,7 +83,11 @@ pub fn leave_files() -> Files {
             .handle_access(AccessNet::from_all(LANDLOCK))?;
         Ok(ruleset.create()?.restrict_self()?.ruleset)
     };
-    Files(match restrict() {
+    landlocked(restrict())
+}
+
+fn landlocked(restricted: Result<RulesetStatus, RulesetError>) -> Files {
+    Files(match restricted {
         Ok(RulesetStatus::NotEnforced) => Err("this kernel has no landlock".into()),
         Ok(_) => Ok(()),
         Err(error) => Err(format!("landlock: {error}")),
@@ -88,11 +96,7 @@ pub fn leave_files() -> Files {
 
 /// Confines all threads of this process, and reports what it is kept from.
 pub fn confine(files: &Files, memory_bytes: Option<u64>) -> Vec<Confinement> {
-    let limit = |resource, bytes: u64| {
-        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
-        setrlimit(resource, limit).map_err(|error| error.to_string())
-    };
-    let dumps = limit(Resource::Core, 0);
+    let dumps = no_dumps();
     let memory = memory_bytes.map(|bytes| limit(Resource::Data, bytes));
     let calls = filters().and_then(|programs| {
         let mut programs = programs.iter();
@@ -111,6 +115,15 @@ pub fn confine(files: &Files, memory_bytes: Option<u64>) -> Vec<Confinement> {
         measures.push(measure("more memory", &[("a limit", limited)], None));
     }
     measures
+}
+
+fn limit(resource: Resource, bytes: u64) -> Result<(), String> {
+    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    setrlimit(resource, limit).map_err(|error| error.to_string())
+}
+
+fn no_dumps() -> Result<(), String> {
+    limit(Resource::Core, 0)
 }
 
 fn open_socket() -> io::Result<()> {
@@ -146,9 +159,6 @@ fn measure(
 fn filters() -> Result<[BpfProgram; 2], String> {
     let build = || -> Result<[BpfProgram; 2], BackendError> {
         let architecture = std::env::consts::ARCH.try_into()?;
-        let absent = SeccompAction::Errno(libc::ENOSYS as u32);
-        let clone3 = [(libc::SYS_clone3, vec![])].into();
-        let clone3 = SeccompFilter::new(clone3, SeccompAction::Allow, absent, architecture)?;
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
             ALLOWED.iter().map(|call| (*call, vec![])).collect();
         for (call, conditions) in conditional()? {
@@ -156,9 +166,17 @@ fn filters() -> Result<[BpfProgram; 2], String> {
         }
         let refused = SeccompAction::Errno(libc::EPERM as u32);
         let others = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture)?;
-        Ok([clone3.try_into()?, others.try_into()?])
+        Ok([absent_clone3()?, others.try_into()?])
     };
     build().map_err(|error| format!("seccomp: {error}"))
+}
+
+/// A filter that makes `clone3` absent.
+fn absent_clone3() -> Result<BpfProgram, BackendError> {
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let absent = SeccompAction::Errno(libc::ENOSYS as u32);
+    let clone3 = [(libc::SYS_clone3, vec![])].into();
+    SeccompFilter::new(clone3, SeccompAction::Allow, absent, architecture)?.try_into()
 }
 
 /// System calls that are allowed with these arguments only; several rules of one are alternatives.

@@ -6,5 +6,5 @@ mod confinement;
 mod lifetime;
 pub mod socket;
 
-pub use confinement::{Files, confine, leave_files};
+pub use confinement::{Files, confine, confine_driver, leave_files, leave_files_but_drivers};
 pub use lifetime::outlive_nobody;

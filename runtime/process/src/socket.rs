@@ -33,6 +33,12 @@ pub fn send<M: Serialize>(
     file: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    send_bytes(socket, &bytes, file)
+}
+
+/// Sends a message that is encoded already, and an open file with it. `InvalidInput` if it is too
+/// long.
+pub fn send_bytes(socket: impl AsFd, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
     if bytes.len() > MAX_MESSAGE {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, too_long()));
     }
@@ -42,7 +48,7 @@ pub fn send<M: Serialize>(
     if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
         return Err(io::Error::other("there is no room for a file"));
     }
-    sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -51,7 +57,15 @@ pub fn send<M: Serialize>(
 pub fn receive<M: DeserializeOwned>(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<M> {
     // Without room for files, the system takes none in.
     let control = &mut RecvAncillaryBuffer::default();
-    receive_into(socket, buffer, control, RecvFlags::empty())
+    let length = receive_into(socket, buffer, control, RecvFlags::empty())?;
+    decoded(&buffer[..length])
+}
+
+/// The same if there is a message; `WouldBlock` if not.
+pub fn try_receive<M: DeserializeOwned>(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<M> {
+    let control = &mut RecvAncillaryBuffer::default();
+    let length = receive_into(socket, buffer, control, RecvFlags::DONTWAIT)?;
+    decoded(&buffer[..length])
 }
 
 /// Receives a message, and the file with it if there is one.
@@ -70,19 +84,41 @@ pub fn try_receive_with_file<M: DeserializeOwned>(
     receive_with(socket, buffer, RecvFlags::DONTWAIT)
 }
 
+/// Receives a message as it is: how long it is in the buffer, and the file with it.
+pub fn receive_bytes(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    receive_bytes_with(socket, buffer, RecvFlags::empty())
+}
+
+/// The same if there is a message; `WouldBlock` if not.
+pub fn try_receive_bytes(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<OwnedFd>)> {
+    receive_bytes_with(socket, buffer, RecvFlags::DONTWAIT)
+}
+
 fn receive_with<M: DeserializeOwned>(
     socket: impl AsFd,
     buffer: &mut [u8],
     flags: RecvFlags,
 ) -> io::Result<(M, Option<OwnedFd>)> {
+    let (length, file) = receive_bytes_with(socket, buffer, flags)?;
+    Ok((decoded(&buffer[..length])?, file))
+}
+
+fn receive_bytes_with(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = receive_into(socket, buffer, &mut control, flags)?;
+    let length = receive_into(socket, buffer, &mut control, flags)?;
     let files = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(files) => Some(files),
         _ => None,
     });
-    Ok((message, files.flatten().next()))
+    Ok((length, files.flatten().next()))
 }
 
 /// Tries to receive again and again for so long, letting others that want the processor go first;
@@ -107,12 +143,12 @@ pub fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
-fn receive_into<M: DeserializeOwned>(
+fn receive_into(
     socket: impl AsFd,
     buffer: &mut [u8],
     control: &mut RecvAncillaryBuffer<'_>,
     flags: RecvFlags,
-) -> io::Result<M> {
+) -> io::Result<usize> {
     let mut into = [IoSliceMut::new(buffer)];
     let received = loop {
         match recvmsg(&socket, &mut into, control, RecvFlags::CMSG_CLOEXEC | flags) {
@@ -120,19 +156,25 @@ fn receive_into<M: DeserializeOwned>(
             received => break received?,
         }
     };
-    let bytes = buffer.get(..received.bytes).unwrap_or_default();
-    let invalid = |problem: String| io::Error::new(io::ErrorKind::InvalidData, problem);
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(invalid(too_long()));
     }
-    if bytes.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    match received.bytes {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        length => Ok(length.min(buffer.len())),
     }
+}
+
+fn decoded<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
     match postcard::take_from_bytes(bytes) {
         Ok((message, [])) => Ok(message),
         Ok((_, rest)) => Err(invalid(format!("a message has {} bytes too many", rest.len()))),
         Err(error) => Err(invalid(format!("a message can't be read: {error}"))),
     }
+}
+
+fn invalid(problem: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
 fn too_long() -> String {

@@ -156,6 +156,7 @@ impl GpuView<'_> {
             function: granted.function.clone(),
             memory_bytes,
             share_milli: granted.grant.share.milli(),
+            device: granted.grant.device,
         };
         Ok((calls, request))
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quern_types::{DeviceId, TenantId};
+use quern_types::{DeviceId, DeviceKind, TenantId};
 
 /// What a device has for sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum LeaseEvent {
         bytes: u64,
         /// Weight beside the others of a lane, in thousandths.
         share_milli: u32,
+        /// The kind of device; none: any.
+        kind: Option<DeviceKind>,
     },
     /// Somebody keeps memory of a device without computing there.
     Keep {
@@ -74,6 +76,11 @@ pub enum LeaseAction {
 /// Why a request gets no place, by the device that is nearest to having one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseRefusal {
+    /// There is no device of this kind.
+    NoneOfKind {
+        /// The kind.
+        kind: DeviceKind,
+    },
     /// No device has so much, or may give so much to a tenant, however little is in use.
     TooLarge {
         /// The most that could be had; 0: there is no device.
@@ -161,8 +168,8 @@ impl Leases {
     #[must_use = "a lease that is granted stays until it is released"]
     pub fn step(&mut self, event: LeaseEvent) -> Option<LeaseAction> {
         match event {
-            LeaseEvent::Request { lease, tenant, bytes, share_milli } => {
-                let (device, lane) = match self.place(&tenant, bytes) {
+            LeaseEvent::Request { lease, tenant, bytes, share_milli, kind } => {
+                let (device, lane) = match self.place(&tenant, bytes, kind) {
                     Ok(place) => place,
                     Err(refusal) => return Some(LeaseAction::Refuse(refusal)),
                 };
@@ -214,12 +221,22 @@ impl Leases {
         })
     }
 
-    /// The place for a lease: GPUs first; of a kind the device that has the most memory left, and
-    /// the lane whose leases weigh least; the first where they are even.
-    fn place(&self, tenant: &TenantId, bytes: u64) -> Result<(usize, usize), LeaseRefusal> {
-        let mut refusal = LeaseRefusal::TooLarge { most_bytes: 0 };
+    /// The place for a lease: GPUs first, unless it names a kind; of a kind the device that has the
+    /// most memory left, and the lane whose leases weigh least; the first where they are even.
+    fn place(
+        &self,
+        tenant: &TenantId,
+        bytes: u64,
+        kind: Option<DeviceKind>,
+    ) -> Result<(usize, usize), LeaseRefusal> {
+        let mut refusal = match kind {
+            Some(kind) => LeaseRefusal::NoneOfKind { kind },
+            None => LeaseRefusal::TooLarge { most_bytes: 0 },
+        };
         let mut best: Option<(usize, (bool, u64))> = None;
-        for (place, device) in self.devices.iter().enumerate() {
+        let devices = self.devices.iter().enumerate();
+        let fits = |device: &Device| kind.is_none_or(|kind| device.of.id.kind() == kind);
+        for (place, device) in devices.filter(|(_, device)| fits(device)) {
             match device.check(tenant, bytes) {
                 Ok(()) => {
                     let is_gpu = matches!(device.of.id, DeviceId::Cuda(_));
@@ -327,11 +344,12 @@ impl LeaseRefusal {
     /// own before less at all; of the same kind the one that has more.
     fn nearest(self, other: Self) -> Self {
         let rank = |refusal: &Self| match *refusal {
-            Self::TooLarge { most_bytes } => (0, most_bytes),
-            Self::Tenant { left_bytes, .. } => (1, left_bytes),
-            Self::TenantSessions { limit } => (2, limit as u64),
-            Self::Memory { left_bytes } => (3, left_bytes),
-            Self::Sessions { limit } => (4, limit as u64),
+            Self::NoneOfKind { .. } => (0, 0),
+            Self::TooLarge { most_bytes } => (1, most_bytes),
+            Self::Tenant { left_bytes, .. } => (2, left_bytes),
+            Self::TenantSessions { limit } => (3, limit as u64),
+            Self::Memory { left_bytes } => (4, left_bytes),
+            Self::Sessions { limit } => (5, limit as u64),
         };
         if rank(&other) > rank(&self) { other } else { self }
     }

@@ -22,7 +22,7 @@ use sections::{
     Background, Batches, Deploy, Gpu, Http, KeyValue, Logs, Outbound, Sandbox, Secrets,
     SharedMemory, Tenants, Traffic, Webhooks,
 };
-pub(crate) use sections::{Devices, LogFormat, ModelProcess, Models, Server, Tls};
+pub(crate) use sections::{Cuda, Devices, LogFormat, ModelProcess, Models, Server, Tls};
 pub(crate) use source::ConfigError;
 use source::Source;
 

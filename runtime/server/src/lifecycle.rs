@@ -8,6 +8,7 @@ use std::{
 };
 
 use quern_gateway::Trouble;
+use quern_host_gpu::RemoteDevice;
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -161,7 +162,7 @@ async fn successor(program: &Program, sockets: &Sockets) -> Result<Successor, Ha
 
 /// Finishes what was begun, within a time, and closes the data folder.
 async fn drain(parts: &Parts, serving: JoinHandle<()>, limit: Duration) {
-    let Parts { deployer, dispatcher, scoring, jobs, store, worker, exporter, .. } = parts;
+    let Parts { deployer, dispatcher, scoring, jobs, store, worker, gpus, exporter, .. } = parts;
     tracing::info!(?limit, "no more requests are taken: those that run may finish");
     jobs.close();
     let started = Instant::now();
@@ -186,6 +187,7 @@ async fn drain(parts: &Parts, serving: JoinHandle<()>, limit: Duration) {
     if let Some(worker) = worker {
         worker.stop();
     }
+    gpus.iter().for_each(RemoteDevice::stop);
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

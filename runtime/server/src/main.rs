@@ -14,6 +14,7 @@ mod client;
 mod commands;
 mod config;
 mod failure;
+mod gpus;
 mod handover;
 mod inputs;
 mod interrupts;

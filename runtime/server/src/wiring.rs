@@ -7,7 +7,9 @@ use prometheus::{Registry, process_collector::ProcessCollector};
 use quern_deploy::{DeployConfig, DeployServices, Deployer};
 use quern_dispatcher::{Dispatcher, Functions, FunctionsConfig, Kernels, Models, ModelsConfig};
 use quern_gateway::{Gateway, GatewayConfig, GatewayServices};
-use quern_host_gpu::{Cpu, CpuConfig, TensorConfig, TensorDevice, Worker, WorkerConfig};
+use quern_host_gpu::{
+    Cpu, CpuConfig, RemoteDevice, TensorConfig, TensorDevice, Worker, WorkerConfig, WorkerProgram,
+};
 use quern_jobs::Jobs;
 use quern_sandbox::{Sandbox, SandboxConfig, Services};
 use quern_scoring::Scoring;
@@ -17,6 +19,7 @@ use quern_types::{Courier, Device, Digest, HealthSource, Tracer};
 
 use crate::{
     config::{Config, Devices, ModelProcess, Models as ModelOptions, Options, Tracing},
+    gpus::{self, Gpus},
     secrets_key,
 };
 
@@ -36,6 +39,8 @@ pub(crate) struct Parts {
     pub(crate) registry: Registry,
     /// The process that computes models, if it is not this one.
     pub(crate) worker: Option<Arc<Worker>>,
+    /// The processes that compute on GPUs.
+    pub(crate) gpus: Vec<RemoteDevice>,
     /// What sends traces, if anything does.
     pub(crate) exporter: Option<Arc<Exporter>>,
 }
@@ -46,19 +51,23 @@ pub(crate) struct Prepared {
     registry: Registry,
     device: Arc<dyn Device>,
     worker: Option<Arc<Worker>>,
+    gpus: Gpus,
 }
 
 /// Makes what can be made while another server has the data folder.
 pub(crate) async fn prepare(config: Config) -> Result<Prepared> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
-    let (device, worker) = device(&config.options.models, &registry).await?;
-    Ok(Prepared { config, registry, device, worker })
+    let Options { models, devices, .. } = &config.options;
+    let gpus = gpus::start(devices, TENSORS, worker_program(), &registry);
+    let ((device, worker), gpus) = tokio::try_join!(device(models, &registry), gpus)?;
+    Ok(Prepared { config, registry, device, worker, gpus })
 }
 
 /// Builds a server. The model side of the dispatcher comes first: sandboxes call it.
 pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
-    let Prepared { config, registry, device, worker } = prepared;
+    let Prepared { config, registry, device, worker, gpus } = prepared;
+    let Gpus { devices: gpus, processes, absent } = gpus;
     let Config { options, limits } = config;
     let mut store = store_config(&options.server.data, &options);
     store.secrets_key = secrets_key::find(options.secrets.key_file.as_deref())?.map(Arc::new);
@@ -90,7 +99,7 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
     let limits_of_models = ModelsConfig { shadow, ..models.limits() };
     let models = Models::new(limits_of_models, Arc::clone(&store), device.clone(), &registry)?;
     let models = Arc::new(models);
-    let kernels = Arc::new(kernels(&devices, &registry)?);
+    let kernels = Arc::new(kernels(&devices, gpus, &registry)?.without(absent));
     let functions = FunctionsConfig { shadow, ..sandbox.functions() };
     let sandbox = SandboxConfig {
         artifacts: server.data.join("artifacts"),
@@ -154,6 +163,7 @@ pub(crate) async fn build(prepared: Prepared) -> Result<Parts> {
         store,
         registry,
         worker,
+        gpus: processes,
         exporter,
     })
 }
@@ -196,12 +206,12 @@ async fn device(
         return Ok((Arc::new(Cpu::new(CpuConfig { lanes, ort_library }, registry)?), None));
     }
     let worker = WorkerConfig {
-        // This very program, also if there is another one by now where it was started from.
-        program: "/proc/self/exe".into(),
-        arguments: vec!["device-worker".into()],
-        environment: match models.worker_memory {
-            Some(_) => vec![(LAZY_MEMORY.0.into(), LAZY_MEMORY.1.into())],
-            None => vec![],
+        program: WorkerProgram {
+            environment: match models.worker_memory {
+                Some(_) => vec![(LAZY_MEMORY.0.into(), LAZY_MEMORY.1.into())],
+                None => vec![],
+            },
+            ..worker_program()
         },
         lanes,
         ort_library,
@@ -213,6 +223,16 @@ async fn device(
     Ok((worker.clone(), Some(worker)))
 }
 
+/// What computes in a process of its own.
+fn worker_program() -> WorkerProgram {
+    WorkerProgram {
+        // This very program, also if there is another one by now where it was started from.
+        path: "/proc/self/exe".into(),
+        arguments: vec!["device-worker".into()],
+        environment: vec![],
+    }
+}
+
 /// Operations of one operator on the CPU: about half a second of one core.
 const CPU_WORK: u64 = 1 << 36;
 
@@ -220,11 +240,12 @@ const CPU_WORK: u64 = 1 << 36;
 const TENSORS: usize = 1 << 16;
 
 /// The devices that compute tensors of functions.
-fn kernels(devices: &Devices, registry: &Registry) -> Result<Kernels> {
+fn kernels(devices: &Devices, gpus: Vec<TensorDevice>, registry: &Registry) -> Result<Kernels> {
     let (lanes, threads) = devices.cpu()?;
     let config = TensorConfig { lanes, work: CPU_WORK, tensors: TENSORS, on_the_spot: true };
     let cpu = TensorDevice::cpu(threads, config)?;
-    Ok(Kernels::new(devices.limits(), vec![cpu], registry)?)
+    let all = gpus.into_iter().chain([cpu]).collect();
+    Ok(Kernels::new(devices.limits(), all, registry)?)
 }
 
 /// The components of all kept versions of all functions.

@@ -100,6 +100,43 @@ pub struct TensorDescription {
     pub waiting: usize,
 }
 
+/// A kind of device that is not there, or one of which nothing can be computed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AbsentDevice {
+    /// Its id, or of which kind it would be.
+    pub device: String,
+    /// Why, for programs.
+    pub cause: AbsenceCause,
+    /// Why, and what to do about it.
+    pub reason: String,
+}
+
+/// Why there is no device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AbsenceCause {
+    /// The configuration says so.
+    Off,
+    /// The driver is not installed, or not where libraries are looked for.
+    NoDriver,
+    /// The driver is too old.
+    OldDriver,
+    /// The driver finds none.
+    NoDevice,
+    /// The server may not use it.
+    NotPermitted,
+    /// Another process has it, or it is being reset.
+    Unavailable,
+    /// The driver's parts don't fit together.
+    DriverMismatch,
+    /// It is too old, or lacks what tensors rely on.
+    Unsuitable,
+    /// The driver says something else, or nothing at all.
+    DriverFailed,
+    /// It is there, but can't be taken into use.
+    NotStarted,
+}
+
 /// A process that computes for the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WorkerDescription {

@@ -4,10 +4,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ByteSize;
+use crate::{ByteSize, DeviceKind};
 
 /// What one request of a function may have of a device; in a manifest
-/// `gpu = { memory = "256MiB", share = 0.5 }`.
+/// `gpu = { memory = "256MiB", share = 0.5, device = "cuda" }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GpuGrant {
@@ -16,6 +16,9 @@ pub struct GpuGrant {
     /// How it counts where the functions that compute on a device take turns.
     #[serde(default)]
     pub share: DeviceShare,
+    /// The kind of device that it needs; none: whichever has room, GPUs first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceKind>,
 }
 
 impl GpuGrant {
@@ -89,8 +92,22 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_of_device_may_be_named() {
+        let parse = |text: &str| serde_json::from_str::<GpuGrant>(text);
+        let grant = parse(r#"{"memory": "1MiB", "device": "cuda"}"#).expect("a grant");
+        assert_eq!(grant.device, Some(DeviceKind::Cuda));
+        let grant = parse(r#"{"memory": "1MiB"}"#).expect("a grant");
+        let text = serde_json::to_string(&grant).expect("serialises");
+        assert!(!text.contains("device"), "{text}: what was stored before stays as it was");
+        assert!(parse(r#"{"memory": "1MiB", "device": "tpu"}"#).is_err());
+    }
+
+    #[test]
     fn a_grant_keeps_to_the_ceiling() {
-        let grant = |mib| GpuGrant { memory: ByteSize::mib(mib), share: DeviceShare::default() };
+        let grant = |mib| {
+            let (memory, share) = (ByteSize::mib(mib), DeviceShare::default());
+            GpuGrant { memory, share, device: None }
+        };
         let within = |mib| grant(mib).within(ByteSize::mib(4));
         assert_eq!(within(4), Ok(grant(4)));
         let refused = "grants.gpu.memory is above this server's ceiling of 4.0 MiB";

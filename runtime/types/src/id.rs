@@ -122,6 +122,35 @@ pub enum DeviceId {
     Cuda(u16),
 }
 
+/// A kind of devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// The host's processors.
+    Cpu,
+    /// NVIDIA's GPUs.
+    Cuda,
+}
+
+impl DeviceId {
+    /// What kind of device it is.
+    pub fn kind(self) -> DeviceKind {
+        match self {
+            Self::Cpu(_) => DeviceKind::Cpu,
+            Self::Cuda(_) => DeviceKind::Cuda,
+        }
+    }
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

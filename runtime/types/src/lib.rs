@@ -54,8 +54,9 @@ pub use catalog::{Class, Deployed, Routes, TenantRoutes, Version};
 pub use clock::{ClockJump, ClockWatch, Hesitation};
 pub use deadline::Deadline;
 pub use device::{
-    Batch, BatchResult, Confinement, Device, DeviceDescription, DeviceError, Engine, EngineStatus,
-    ModelSource, Replica, Resident, TensorDescription, WorkerDescription,
+    AbsenceCause, AbsentDevice, Batch, BatchResult, Confinement, Device, DeviceDescription,
+    DeviceError, Engine, EngineStatus, ModelSource, Replica, Resident, TensorDescription,
+    WorkerDescription,
 };
 pub use difference::{Difference, difference};
 pub use digest::{Digest, DigestWriter, InvalidDigest};
@@ -63,7 +64,7 @@ pub use function::{FunctionKind, FunctionSpec, Grants, Reuse};
 pub use gpu_grant::{DeviceShare, GpuGrant};
 pub use grant::HttpGrant;
 pub use health::{Concern, HealthSource};
-pub use id::{DeviceId, InvocationId, TenantId, VersionNumber};
+pub use id::{DeviceId, DeviceKind, InvocationId, TenantId, VersionNumber};
 pub use invocation::{Body, BodyError, Call, GuestFault, InvokeError};
 pub use keyvalue::{BucketId, Change, KeyPage, KeyValue, KeyValueError};
 pub use limits::{Described, Exceeded, LimitRules, LimitValue, Limits, PartialLimits};

@@ -19,14 +19,14 @@ impl Device for Waited {
     fn open(&self, budget_bytes: u64) -> Result<Box<dyn Computer>, LaneError> {
         let lane = Arc::clone(&self.0.lanes[0]);
         let failure = Failure::default();
-        let held = Held { computer: self.0.device.open(budget_bytes)?, lease: Arc::new(()) };
-        let key = lane.enter(Entry {
+        let held = Held {
             tenant: TenantId::default(),
-            share_milli: SessionRequest::WHOLE_MILLI,
-            held,
             account: Arc::default(),
-            failure: Arc::clone(&failure),
-        })?;
+            computer: self.0.device.open(budget_bytes)?,
+            lease: Arc::new(()),
+        };
+        let share_milli = SessionRequest::WHOLE_MILLI;
+        let key = lane.enter(Entry { share_milli, held, failure: Arc::clone(&failure) })?;
         Ok(Box::new(WaitedLane { lane, key, failure }))
     }
 

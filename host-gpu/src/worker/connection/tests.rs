@@ -201,7 +201,7 @@ async fn whoever_takes_too_long_is_ended() {
     assert!(rig.is_killed());
 
     let mut rig = self::rig(Duration::ZERO);
-    let onnx = crate::worker::region::sealed(b"a model").expect("memory");
+    let onnx = crate::process::region::sealed(b"a model").expect("memory");
     let loaded = rig.connection.load(a_model(vec![]), &onnx).await;
     let Err(Failure::Failed { reason }) = loaded else { panic!("it waited: {loaded:?}") };
     assert!(reason.contains("took longer than 0ns"), "{reason}");
@@ -210,7 +210,7 @@ async fn whoever_takes_too_long_is_ended() {
 
 #[tokio::test]
 async fn a_model_is_to_blame_for_a_crash_while_nothing_else_ran() {
-    let onnx = crate::worker::region::sealed(b"a model").expect("memory");
+    let onnx = crate::process::region::sealed(b"a model").expect("memory");
     let cases = [(Signal::SEGV, true), (Signal::ABORT, true), (Signal::KILL, false)];
     for (signal, to_blame) in cases {
         let mut rig = rig(LIMIT);
@@ -229,7 +229,7 @@ async fn a_model_is_to_blame_for_a_crash_while_nothing_else_ran() {
 
 #[tokio::test]
 async fn an_innocent_model_is_not_blamed_for_a_crash() {
-    let onnx = crate::worker::region::sealed(b"a model").expect("memory");
+    let onnx = crate::process::region::sealed(b"a model").expect("memory");
     let mut rig = rig(LIMIT);
     // Something else is under way, too.
     rig.connection.outstanding.fetch_add(1, Ordering::Relaxed);
@@ -242,7 +242,7 @@ async fn an_innocent_model_is_not_blamed_for_a_crash() {
 #[tokio::test]
 async fn a_signature_that_no_message_can_hold_is_an_error_of_its_own() {
     let mut rig = rig(LIMIT);
-    let onnx = crate::worker::region::sealed(b"a model").expect("memory");
+    let onnx = crate::process::region::sealed(b"a model").expect("memory");
     let port = Port { name: "x".repeat(MAX_MESSAGE).into(), dtype: DataType::Fp32 };
     let loaded = rig.connection.load(a_model(vec![port]), &onnx).await;
     let Err(Failure::Failed { reason }) = loaded else { panic!("it was sent: {loaded:?}") };

@@ -6,6 +6,8 @@ use prometheus::{Encoder as _, TextEncoder};
 use quern_host_gpu::TensorConfig;
 use quern_operators::{Dtype, Fill, Kernel, LaneError, Scalar, Shape};
 
+use quern_types::{AbsenceCause, DeviceKind};
+
 use super::*;
 
 const MIB: u64 = 1 << 20;
@@ -15,8 +17,11 @@ fn kernels() -> (Kernels, Registry) {
     let config = TensorConfig { lanes, work: 1 << 20, tensors: 100, on_the_spot: true };
     let device = TensorDevice::cpu(NonZeroUsize::MIN, config).expect("threads");
     let registry = Registry::new();
-    let config =
-        KernelsConfig { memory: ByteSize::mib(4), tenant_memory: ByteSize::mib(3), sessions: 3 };
+    let config = KernelsConfig {
+        memory: ByteSize::mib(4),
+        tenant_memory: Some(ByteSize::mib(3)),
+        sessions: 3,
+    };
     let kernels = Kernels::new(config, vec![device], &registry).expect("new metrics");
     (kernels, registry)
 }
@@ -31,6 +36,7 @@ fn open(
         function: "trainer".parse().expect("a name"),
         memory_bytes,
         share_milli: SessionRequest::WHOLE_MILLI,
+        device: None,
     };
     kernels.open(request).now_or_never().expect("it waits for nobody")
 }
@@ -130,9 +136,34 @@ fn whoever_gets_no_session_is_told_why() {
 }
 
 #[test]
+fn a_kind_of_device_that_is_not_there_is_refused_and_explained() {
+    let (kernels, _) = kernels();
+    let absent = AbsentDevice {
+        device: "cuda".to_owned(),
+        cause: AbsenceCause::NoDriver,
+        reason: "install it".to_owned(),
+    };
+    let kernels = kernels.without(vec![absent.clone()]);
+    let request = SessionRequest {
+        tenant: TenantId::new("a"),
+        function: "trainer".parse().expect("a name"),
+        memory_bytes: 1,
+        share_milli: SessionRequest::WHOLE_MILLI,
+        device: Some(DeviceKind::Cuda),
+    };
+    let refused = refusal(kernels.open(request).now_or_never().expect("it waits for nobody"));
+    assert_eq!(refused, OpenError::NoneOfKind { kind: DeviceKind::Cuda });
+    assert_eq!(
+        refused.to_string(),
+        "this server has no device of the kind cuda: `quern devices` says why; otherwise change \
+         grants.gpu.device in the manifest"
+    );
+    assert_eq!((kernels.absent(), kernels.devices().count()), (&[absent][..], 0));
+}
+
+#[test]
 fn without_devices_there_are_no_sessions() {
-    let config =
-        KernelsConfig { memory: ByteSize::mib(1), tenant_memory: ByteSize::mib(1), sessions: 1 };
+    let config = KernelsConfig { memory: ByteSize::mib(1), tenant_memory: None, sessions: 1 };
     let kernels = Kernels::new(config, Vec::new(), &Registry::new()).expect("new metrics");
     let none = refusal(open(&kernels, "a", 0));
     assert_eq!(none, OpenError::NoDevice { needed: 0, most: 0 });

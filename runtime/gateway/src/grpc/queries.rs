@@ -80,7 +80,7 @@ pub(super) fn model_config(
     version: &str,
 ) -> Result<ModelConfig, Failure> {
     let (name, found) = find(gateway, caller, name, version)?;
-    Ok(v2::ModelConfig::new(&name, &found, &gateway.dispatcher.devices()).into())
+    Ok(v2::ModelConfig::new(&name, &found, &gateway.dispatcher.model_devices()).into())
 }
 
 /// Statistics of one version, of all of one name, or of all there is.

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use quern_types::{
-    BatchAxis, DeviceDescription, Digest, Engine, FunctionKind, FunctionSpec, Grants, Labels,
-    Limits, ModelSpec, Name, Period, RunTimes, Signature, VersionNumber, WarmUp,
+    AbsentDevice, BatchAxis, DeviceDescription, Digest, Engine, FunctionKind, FunctionSpec, Grants,
+    Labels, Limits, ModelSpec, Name, Period, RunTimes, Signature, VersionNumber, WarmUp,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -161,4 +161,6 @@ pub(crate) struct VersionEntry {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct DeviceList {
     pub(super) devices: Vec<DeviceDescription>,
+    /// Devices that are not there, and why.
+    pub(super) absent: Vec<AbsentDevice>,
 }

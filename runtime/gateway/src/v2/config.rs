@@ -23,7 +23,7 @@ pub(crate) fn model_config(
     target: &Target,
 ) -> Result<Reply, Failure> {
     let found = gateway.find(caller, target)?;
-    let config = ModelConfig::new(&target.name, &found, &gateway.dispatcher.devices());
+    let config = ModelConfig::new(&target.name, &found, &gateway.dispatcher.model_devices());
     Ok(body::json(&json!(config)))
 }
 

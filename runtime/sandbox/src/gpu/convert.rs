@@ -56,7 +56,9 @@ pub(super) fn refusal(error: &SessionError) -> GuestError {
 pub(super) fn open_error(error: &OpenError) -> GuestError {
     let text = error.to_string();
     match error {
-        OpenError::NoDevice { .. } | OpenError::Lost { .. } => GuestError::Unavailable(text),
+        OpenError::NoDevice { .. } | OpenError::NoneOfKind { .. } | OpenError::Lost { .. } => {
+            GuestError::Unavailable(text)
+        }
         OpenError::Budget { .. }
         | OpenError::Busy { .. }
         | OpenError::Sessions { .. }
@@ -67,6 +69,7 @@ pub(super) fn open_error(error: &OpenError) -> GuestError {
 #[cfg(test)]
 mod tests {
     use quern_operators::{Kernel, TensorId};
+    use quern_types::DeviceKind;
 
     use super::*;
 
@@ -110,6 +113,7 @@ mod tests {
         }
         let cases = [
             (OpenError::NoDevice { needed: 2, most: 1 }, "unavailable"),
+            (OpenError::NoneOfKind { kind: DeviceKind::Cuda }, "unavailable"),
             (OpenError::Lost { device: "cpu:0".into(), error: lost }, "unavailable"),
             (OpenError::Budget { needed: 2, left: 1, limit: 3 }, "overloaded"),
             (OpenError::Busy { needed: 2, left: 1 }, "overloaded"),

@@ -38,7 +38,7 @@ pub(crate) struct Guest {
 pub(crate) fn granting(memory: ByteSize) -> FunctionSpec {
     let mut spec = FunctionSpec::new(FunctionKind::Http);
     spec.limits = Limits { cpu: Period::from_millis(60_000), ..spec.limits };
-    spec.grants.gpu = Some(GpuGrant { memory, share: Default::default() });
+    spec.grants.gpu = Some(GpuGrant { memory, share: Default::default(), device: None });
     spec
 }
 

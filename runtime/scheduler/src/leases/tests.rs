@@ -14,7 +14,7 @@ const CPU: LeasedDevice = LeasedDevice {
 
 fn request(lease: u64, tenant: &str, bytes: u64) -> LeaseEvent {
     let (lease, tenant) = (LeaseId(lease), TenantId::new(tenant));
-    LeaseEvent::Request { lease, tenant, bytes, share_milli: 1_000 }
+    LeaseEvent::Request { lease, tenant, bytes, share_milli: 1_000, kind: None }
 }
 
 fn keep(lease: u64, tenant: &str, device: DeviceId, bytes: u64) -> LeaseEvent {
@@ -147,6 +147,24 @@ fn gpus_come_first_and_then_what_has_most_left() {
 }
 
 #[test]
+fn who_names_a_kind_of_device_gets_that_or_nothing() {
+    let gpu = LeasedDevice { id: DeviceId::Cuda(0), tenant_bytes: 30, ..CPU };
+    let on = |kind, lease, bytes| {
+        let (lease, tenant) = (LeaseId(lease), TenantId::default());
+        LeaseEvent::Request { lease, tenant, bytes, share_milli: 1_000, kind: Some(kind) }
+    };
+    let mut leases = Leases::new([CPU, gpu]);
+    assert_eq!(leases.step(on(DeviceKind::Cpu, 1, 1)), granted(CPU.id, 0));
+    assert_eq!(leases.step(on(DeviceKind::Cuda, 2, 20)), granted(gpu.id, 0));
+    // The CPU has room for it, but was not asked for.
+    let used_up = LeaseRefusal::Tenant { left_bytes: 10, limit_bytes: 30 };
+    assert_eq!(leases.step(on(DeviceKind::Cuda, 3, 20)), refused(used_up));
+    let mut leases = Leases::new([CPU]);
+    let kind = DeviceKind::Cuda;
+    assert_eq!(leases.step(on(kind, 1, 1)), refused(LeaseRefusal::NoneOfKind { kind }));
+}
+
+#[test]
 fn a_lane_with_smaller_shares_gets_more_leases() {
     let mut leases = Leases::new([LeasedDevice { tenant_bytes: 100, ..CPU }]);
     let mut lane = |lease, share_milli| {
@@ -155,6 +173,7 @@ fn a_lane_with_smaller_shares_gets_more_leases() {
             tenant: TenantId::default(),
             bytes: 1,
             share_milli,
+            kind: None,
         };
         match leases.step(event) {
             Some(LeaseAction::Grant { lane, .. }) => lane,
@@ -169,7 +188,7 @@ fn events() -> impl Strategy<Value = Vec<LeaseEvent>> {
     let bytes = prop_oneof![8 => 0..50u64, 1 => any::<u64>()];
     let asks = (0..40u64, tenant, bytes, any::<u32>()).prop_map(|(lease, tenant, bytes, share)| {
         let (lease, tenant) = (LeaseId(lease), TenantId::new(tenant));
-        LeaseEvent::Request { lease, tenant, bytes, share_milli: share }
+        LeaseEvent::Request { lease, tenant, bytes, share_milli: share, kind: None }
     });
     let gives = (0..40u64).prop_map(release);
     vec(prop_oneof![3 => asks, 2 => gives], 1..200)

@@ -186,6 +186,14 @@ pub(crate) struct RolledBack {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct DeviceList {
     pub(crate) devices: Vec<ListedDevice>,
+    #[serde(default)]
+    pub(crate) absent: Vec<ListedAbsence>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ListedAbsence {
+    pub(crate) device: String,
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

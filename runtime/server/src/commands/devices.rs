@@ -6,7 +6,7 @@ use quern_types::ByteSize;
 
 use super::Session;
 use crate::{
-    client::{ListedDevice, ListedMeasure, ListedTensors, ListedWorker},
+    client::{DeviceList, ListedDevice, ListedMeasure, ListedTensors, ListedWorker},
     output::{self, Table},
 };
 
@@ -26,7 +26,8 @@ pub(crate) async fn run(session: &Session, _: Devices) -> Result<()> {
     let mut processes = Table::new(&["DEVICE", "PROCESS", "CONFINEMENT"]);
     let mut residents = Table::new(&["DEVICE", "TENANT", "MODEL", "VERSION"]);
     let mut any_resident = false;
-    for device in answer.parsed.devices {
+    let DeviceList { devices: listed, absent: missing } = answer.parsed;
+    for device in listed {
         let state = device.down.as_ref().map_or("ready".into(), |reason| format!("down: {reason}"));
         let (lanes, models) = (device.lanes.to_string(), device.replicas.to_string());
         devices.row(vec![device.id.clone(), device.name.clone(), lanes, models, state]);
@@ -50,6 +51,11 @@ pub(crate) async fn run(session: &Session, _: Devices) -> Result<()> {
     output::line(format_args!("{devices}\n\n{tensors}\n\n{engines}\n\n{processes}"))?;
     if any_resident {
         output::line(format_args!("\n{residents}"))?;
+    }
+    if !missing.is_empty() {
+        let mut absent = Table::new(&["ABSENT", "REASON"]);
+        missing.into_iter().for_each(|missing| absent.row(vec![missing.device, missing.reason]));
+        output::line(format_args!("\n{absent}"))?;
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ mod background;
 mod devices;
 mod tenants;
 pub(crate) use background::{Background, Webhooks};
-pub(crate) use devices::Devices;
+pub(crate) use devices::{Cuda, Devices};
 pub(crate) use tenants::Tenants;
 
 section! {

@@ -14,21 +14,21 @@ use serde::{Deserialize, Serialize};
 const ALIGNMENT: u64 = 64;
 
 /// Most bytes that the tensors of one run have together.
-pub(super) const MAX_BYTES: u64 = 2 << 30;
+pub(crate) const MAX_BYTES: u64 = 2 << 30;
 
 /// What a lane keeps from run to run, at most; both sides let go of more than this.
-pub(super) const KEPT_BYTES: u64 = 8 << 20;
+pub(crate) const KEPT_BYTES: u64 = 8 << 20;
 
 /// A piece of a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Part {
-    pub(super) offset: u64,
-    pub(super) length: u64,
+pub(crate) struct Part {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
 }
 
 /// A part that does not lie within its region, or a run that needs more than one can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Misplaced {
+pub(crate) enum Misplaced {
     #[error("bytes {offset} to {offset} + {length} are not in {within} bytes of shared memory")]
     Outside { offset: u64, length: u64, within: u64 },
     #[error("its tensors take more than {} bytes together", MAX_BYTES)]
@@ -36,18 +36,18 @@ pub(super) enum Misplaced {
 }
 
 /// Gives each tensor of a run its part, one behind the other.
-#[derive(Debug, Default)]
-pub(super) struct Layout {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layout {
     used: u64,
 }
 
 impl Layout {
     /// A layout of tensors within `room`, which is a part of a region.
-    pub(super) fn behind(start: u64) -> Self {
+    pub(crate) fn behind(start: u64) -> Self {
         Self { used: start }
     }
 
-    pub(super) fn place(&mut self, length: u64) -> Result<Part, Misplaced> {
+    pub(crate) fn place(&mut self, length: u64) -> Result<Part, Misplaced> {
         let offset = self.used.checked_next_multiple_of(ALIGNMENT);
         let end = offset.and_then(|offset| offset.checked_add(length));
         let (Some(offset), Some(end @ ..=MAX_BYTES)) = (offset, end) else {
@@ -58,19 +58,19 @@ impl Layout {
     }
 
     /// Where the next tensor could begin.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.used.next_multiple_of(ALIGNMENT)
     }
 }
 
 /// Memory that both processes have mapped.
-pub(super) struct Region {
+pub(crate) struct Region {
     map: MmapRaw,
 }
 
 impl Region {
     /// New memory of zeros, for this process and for whoever gets the file.
-    pub(super) fn create(bytes: u64) -> io::Result<(Self, OwnedFd)> {
+    pub(crate) fn create(bytes: u64) -> io::Result<(Self, OwnedFd)> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = memfd_create("quern-tensors", flags)?;
         ftruncate(&file, bytes)?;
@@ -79,7 +79,7 @@ impl Region {
     }
 
     /// Maps what the server has created.
-    pub(super) fn open(file: &OwnedFd) -> io::Result<Self> {
+    pub(crate) fn open(file: &OwnedFd) -> io::Result<Self> {
         let bytes = u64::try_from(fstat(file)?.st_size).map_err(io::Error::other)?;
         Self::map(file, bytes)
     }
@@ -89,14 +89,15 @@ impl Region {
         Ok(Self { map: MmapOptions::new().len(bytes).map_raw(file)? })
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.map.len() as u64
     }
 
     /// Copies `pieces`, which have the length of the part together, into it.
-    pub(super) fn write(&self, part: Part, pieces: &[Bytes]) -> Result<(), Misplaced> {
+    pub(crate) fn write<P: AsRef<[u8]>>(&self, part: Part, pieces: &[P]) -> Result<(), Misplaced> {
         let (mut start, length) = self.checked(part)?;
-        let given: usize = pieces.iter().map(Bytes::len).sum();
+        let pieces = pieces.iter().map(AsRef::as_ref);
+        let given: usize = pieces.clone().map(<[u8]>::len).sum();
         if given != length {
             let (offset, length) = (part.offset, given as u64);
             return Err(Misplaced::Outside { offset, length, within: part.length });
@@ -116,7 +117,7 @@ impl Region {
     }
 
     /// A copy of a part, as it was at some time during the call.
-    pub(super) fn read(&self, part: Part) -> Result<Bytes, Misplaced> {
+    pub(crate) fn read(&self, part: Part) -> Result<Bytes, Misplaced> {
         let (start, length) = self.checked(part)?;
         let mut copy = Vec::<u8>::with_capacity(length);
         // SAFETY: the part lies within the mapping, which stays as long as `self`, and a sealed
@@ -131,7 +132,7 @@ impl Region {
 
     /// A part in place. Only for the worker, and only for inputs: the server does not write to
     /// them until the run is answered.
-    pub(super) fn window(self: &Arc<Self>, part: Part) -> Result<Bytes, Misplaced> {
+    pub(crate) fn window(self: &Arc<Self>, part: Part) -> Result<Bytes, Misplaced> {
         let (start, length) = self.checked(part)?;
         Ok(Bytes::from_owner(Window { region: self.clone(), start, length }))
     }
@@ -164,7 +165,7 @@ impl AsRef<[u8]> for Window {
 }
 
 /// A model's file, in memory that nobody can change any more.
-pub(super) fn sealed(onnx: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn sealed(onnx: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = memfd_create("quern-model", flags)?;
     let mut rest = onnx;
@@ -178,7 +179,7 @@ pub(super) fn sealed(onnx: &[u8]) -> io::Result<OwnedFd> {
 }
 
 /// Maps a model's file, which must be sealed.
-pub(super) fn open_sealed(file: &OwnedFd) -> io::Result<Mmap> {
+pub(crate) fn open_sealed(file: &OwnedFd) -> io::Result<Mmap> {
     let bytes = usize::try_from(fstat(file)?.st_size).map_err(io::Error::other)?;
     Ok(MmapOptions::new().len(bytes).map_if_safe(file)?)
 }
