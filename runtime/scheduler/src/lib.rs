@@ -15,6 +15,6 @@ pub use event::{Action, Arrival, BatcherConfig, BucketId, CallId, Event, LaneId,
 pub use leases::{LeaseAction, LeaseEvent, LeaseId, LeaseRefusal, Leased, LeasedDevice, Leases};
 pub use profile::{LatencyProfile, Measured};
 pub use serving::{
-    DeviceIndex, Fleet, ModelIndex, ServedModel, ServingAction, ServingCall, ServingDevice,
-    ServingEvent, Slot, TenantIndex,
+    BatchProfile, DeviceIndex, Fleet, ModelIndex, ProfileError, ServedModel, ServingAction,
+    ServingCall, ServingDevice, ServingEvent, Slot, TenantIndex,
 };

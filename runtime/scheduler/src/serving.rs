@@ -15,3 +15,4 @@ pub use event::{
     Slot, TenantIndex,
 };
 pub use fleet::Fleet;
+pub use times::{BatchProfile, ProfileError};

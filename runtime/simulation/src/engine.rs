@@ -133,7 +133,8 @@ struct Device {
 impl<'a> Room<'a> {
     fn new(setting: &'a Setting, load: &'a [Request], seed: u64) -> Self {
         let devices = setting.devices.iter().map(|kind| {
-            let used: u64 = kind.resident.iter().map(|model| setting.model(*model).bytes).sum();
+            let bytes = kind.resident.iter().map(|model| setting.model(*model).bytes);
+            let used = bytes.fold(0, u64::saturating_add);
             Device {
                 left_bytes: kind.memory_bytes.saturating_sub(used),
                 resident: kind.resident.iter().copied().collect(),
@@ -184,7 +185,7 @@ impl<'a> Room<'a> {
                 bytes: model.bytes,
                 load_us: model.load_us,
                 max_rows: model.max_rows,
-                profile: model.profile.points().to_vec(),
+                profile: model.profile.clone(),
             })
         });
         let up = self.setting.devices.iter().zip(0..).map(|(kind, index)| {
@@ -216,7 +217,6 @@ impl<'a> Room<'a> {
             .flatten()
             .min()?;
         self.now_us = at_us;
-        self.outcome.end_us = at_us;
         match order {
             0 => {
                 let Reverse((_, _, coming)) = self.coming.pop()?;
@@ -232,6 +232,7 @@ impl<'a> Room<'a> {
         let (request, call) = (self.load[self.arrived], CallId(self.arrived as u64));
         self.arrived += 1;
         self.waiting += 1;
+        self.outcome.end_us = self.now_us;
         ServingEvent::Arrival(ServingCall {
             call,
             model: request.model,
@@ -249,6 +250,8 @@ impl<'a> Room<'a> {
             Coming::Completion { slot, compute_us, losses } => {
                 let device = self.device(slot.device).filter(|device| device.losses == losses)?;
                 let (_, calls) = device.running.remove(&slot.lane)?;
+                self.outcome.busy_us += compute_us;
+                self.outcome.end_us = self.now_us;
                 for call in calls {
                     self.outcome.calls[call.0 as usize].fate = Fate::Served { end_us: self.now_us };
                 }
@@ -333,7 +336,6 @@ impl<'a> Room<'a> {
             return Err(Violation::Rows { model, rows });
         };
         let compute_us = self.varied(spec.profile.latency_us(size));
-        self.outcome.busy_us += compute_us;
         self.outcome.batches += 1;
         let device = &mut self.devices[slot.device.0 as usize];
         device.running.insert(slot.lane, (model, calls));
@@ -396,7 +398,8 @@ impl<'a> Room<'a> {
 
     fn come(&mut self, after_us: u64, coming: Coming) {
         self.counted += 1;
-        self.coming.push(Reverse((self.now_us + after_us, self.counted, coming)));
+        let at_us = self.now_us.saturating_add(after_us);
+        self.coming.push(Reverse((at_us, self.counted, coming)));
     }
 
     /// The time with the setting's noise.

@@ -17,5 +17,5 @@ pub use outcome::{Ended, Fate, Outcome};
 pub use placement::replicate;
 pub use policy::{Policy, PolicyKind, UnknownPolicy};
 pub use scenario::{Scenario, ScenarioError};
-pub use setting::{BatchProfile, DeviceKind, Model, Outage, ProfileError, Setting};
+pub use setting::{DeviceKind, Model, Outage, Setting};
 pub use workload::{Arrivals, Request, merged};

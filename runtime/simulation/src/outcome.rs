@@ -41,9 +41,9 @@ pub struct Ended {
 pub struct Outcome {
     /// The calls, in the order in which they came.
     pub calls: Vec<Ended>,
-    /// Time in which lanes computed, of all devices, in µs.
+    /// Time in which lanes computed what came to an end, of all devices, in µs.
     pub busy_us: u64,
-    /// When the last thing happened, in µs.
+    /// When the last call came or batch ended, in µs.
     pub end_us: u64,
     /// Batches that ran.
     pub batches: u64,

@@ -59,7 +59,8 @@ fn least_busy(setting: &Setting, demand: &[u64], model: ModelIndex) -> Option<us
         demand[place] / replicas[place].max(1)
     };
     let has_room = |device: &&crate::DeviceKind| {
-        let used: u64 = device.resident.iter().map(|other| setting.model(*other).bytes).sum();
+        let bytes = device.resident.iter().map(|other| setting.model(*other).bytes);
+        let used = bytes.fold(0, u64::saturating_add);
         !device.resident.contains(&model)
             && used.saturating_add(setting.model(model).bytes) <= device.memory_bytes
     };

@@ -1,14 +1,13 @@
 //! A scenario in TOML: devices, models, and calls by rate and burstiness. Made into a setting and,
 //! for each seed, a load.
 
-use quern_scheduler::{ModelIndex, TenantIndex};
+use quern_scheduler::{BatchProfile, ModelIndex, TenantIndex};
 use quern_types::{ByteSize, Period, Priority};
 use rand::RngExt as _;
 use serde::Deserialize;
 
 use crate::{
-    Arrivals, BatchProfile, DeviceKind, Model, PolicyKind, Request, Setting, Violation, merged,
-    replicate,
+    Arrivals, DeviceKind, Model, PolicyKind, Request, Setting, Violation, merged, replicate,
 };
 
 /// Most devices, models and calls of a scenario, so that it fits into memory.
@@ -286,7 +285,7 @@ impl Models {
 }
 
 fn everywhere(setting: &mut Setting) -> Result<(), ScenarioError> {
-    let needed: u64 = setting.models.iter().map(|model| model.bytes).sum();
+    let needed = setting.models.iter().map(|model| model.bytes).fold(0, u64::saturating_add);
     let all: Vec<_> = (0..setting.models.len() as u32).map(ModelIndex).collect();
     for device in &mut setting.devices {
         if device.memory_bytes < needed {

@@ -2,9 +2,9 @@
 //! left without an answer, and the same events give the same decisions.
 
 use proptest::prelude::*;
-use quern_scheduler::{DeviceIndex, ModelIndex, TenantIndex};
+use quern_scheduler::{BatchProfile, DeviceIndex, ModelIndex, TenantIndex};
 use quern_simulation::{
-    BatchProfile, DeviceKind, Fate, Model, Outage, Outcome, PolicyKind, Request, Setting, simulate,
+    DeviceKind, Fate, Model, Outage, Outcome, PolicyKind, Request, Setting, simulate,
 };
 use quern_types::Priority;
 

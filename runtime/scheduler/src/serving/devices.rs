@@ -81,6 +81,13 @@ impl Devices {
         Some(Slot { device, lane })
     }
 
+    /// Idle lanes of the devices that have the model, as far as two.
+    pub(super) fn idle_lanes(&self, model: ModelIndex) -> usize {
+        let devices = self.idle.get(&model).into_iter().flatten();
+        let lanes = devices.filter_map(|device| self.devices.get(device));
+        lanes.flat_map(|device| &device.idle).take(2).count()
+    }
+
     /// Devices that have the model, or will.
     pub(super) fn places(&self, model: ModelIndex) -> impl Iterator<Item = DeviceIndex> + '_ {
         self.places.get(&model).into_iter().flatten().copied()
@@ -116,6 +123,15 @@ impl Devices {
         device.left_bytes = device.left_bytes.saturating_sub(bytes);
         device.loading = Some(model);
         self.places.entry(model).or_default().insert(index);
+    }
+
+    /// A model could not be loaded.
+    pub(super) fn give_up(&mut self, index: DeviceIndex, model: ModelIndex, bytes: u64) {
+        let Some(device) = self.devices.get_mut(&index) else { return };
+        if device.loading.take_if(|loading| *loading == model).is_some() {
+            device.left_bytes += bytes;
+            forget(&mut self.places, model, index);
+        }
     }
 
     /// A model is on a device from now on.

@@ -3,7 +3,7 @@
 
 use quern_types::Priority;
 
-use crate::{CallId, Refusal};
+use crate::{CallId, Refusal, serving::times::BatchProfile};
 
 /// Names a model version that is served, as the caller counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,8 +50,8 @@ pub struct ServedModel {
     pub load_us: u64,
     /// Most rows in one batch; 1 if it has no batch axis.
     pub max_rows: u32,
-    /// What is known of its batches: rows and µs, in order of both.
-    pub profile: Vec<(u32, u64)>,
+    /// How long its batches take.
+    pub profile: BatchProfile,
 }
 
 /// A call of a model.
@@ -63,7 +63,7 @@ pub struct ServingCall {
     pub model: ModelIndex,
     /// Who is charged.
     pub tenant: TenantIndex,
-    /// Its rows.
+    /// Its rows: no more than a batch takes, or it is refused.
     pub rows: u32,
     /// How urgent it is.
     pub priority: Priority,
@@ -74,9 +74,10 @@ pub struct ServingCall {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServingEvent {
-    /// A device can be used.
+    /// A device can be used. Its models were deployed before.
     DeviceUp(ServingDevice),
-    /// A device is lost, with all that was on it. Calls that ran there wait again.
+    /// A device is lost, with all that was on it. Calls that ran there wait again; of what was
+    /// under way there, nobody tells any more.
     DeviceDown(DeviceIndex),
     /// A model may be called.
     Deploy(ServedModel),
@@ -106,6 +107,13 @@ pub enum ServingEvent {
         device: DeviceIndex,
         /// Time that it took.
         load_us: u64,
+    },
+    /// A model could not be loaded: its memory is free again.
+    LoadFailed {
+        /// The model.
+        model: ModelIndex,
+        /// The device.
+        device: DeviceIndex,
     },
     /// Time passed, up to what was asked for.
     Tick,

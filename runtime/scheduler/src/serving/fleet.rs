@@ -9,7 +9,7 @@ use super::{
     queue::{Line, Queue},
     residency,
     shares::Shares,
-    times::BatchTimes,
+    times::BatchProfile,
 };
 use crate::{
     CallId, DeviceIndex, ModelIndex, Refusal, ServedModel, ServingAction, ServingCall,
@@ -36,7 +36,7 @@ pub(super) struct Model {
     pub(super) load_us: u64,
     pub(super) demand: Demand,
     max_rows: u32,
-    times: BatchTimes,
+    times: BatchProfile,
     queue: Queue,
 }
 
@@ -60,6 +60,15 @@ impl Fleet {
             ServingEvent::Loaded { model, device, load_us } => {
                 self.loaded(model, device, load_us);
                 self.fill(device, now_us, &mut actions);
+                self.house(now_us, &mut actions);
+            }
+            ServingEvent::LoadFailed { model, device } => {
+                let bytes = self.models.get(&model).map_or(0, |model| model.bytes);
+                self.devices.give_up(device, model, bytes);
+                let waits = self.models.get(&model).is_some_and(|model| !model.queue.is_empty());
+                if waits && self.devices.places(model).next().is_none() {
+                    self.homeless.insert(model);
+                }
                 self.house(now_us, &mut actions);
             }
             ServingEvent::Tick => self.refuse_expired(now_us, &mut actions),
@@ -95,22 +104,25 @@ impl Fleet {
             load_us: model.load_us,
             demand: Demand::new(model.load_us),
             max_rows: 1,
-            times: BatchTimes::default(),
+            times: model.profile.clone(),
             queue: Queue::default(),
         };
         // Said anew of a known one, it changes what its next batches are; its size stays.
         let known = self.models.entry(model.model).or_insert_with(new);
         known.max_rows = model.max_rows.max(1);
-        known.times = BatchTimes::new(&model.profile);
+        known.times = model.profile;
     }
 
     fn device_up(&mut self, device: ServingDevice, now_us: u64, actions: &mut Vec<ServingAction>) {
+        // What ran there runs nowhere if it begins anew.
+        self.device_down(device.device, now_us, actions);
         let bytes = |model: &ModelIndex| self.models.get(model).map_or(0, |model| model.bytes);
         let used_bytes = device.resident.iter().map(bytes).sum();
         let index = device.device;
         self.devices.up(device, used_bytes);
         self.shares.set_lanes(self.devices.lanes());
         self.fill(index, now_us, actions);
+        self.house(now_us, actions);
     }
 
     /// What ran on the device waits again, if there is time for it.
@@ -130,7 +142,8 @@ impl Fleet {
     }
 
     fn arrive(&mut self, call: ServingCall, now_us: u64, actions: &mut Vec<ServingAction>) {
-        let Some(model) = self.models.get_mut(&call.model) else {
+        let known = self.models.get_mut(&call.model).filter(|model| call.rows <= model.max_rows);
+        let Some(model) = known else {
             // Nobody can say when it would be done.
             let reason = Refusal::TooLate { needed_us: u64::MAX };
             actions.push(ServingAction::Reject { call: call.call, reason });
@@ -210,17 +223,25 @@ impl Fleet {
             let model = self.models.get_mut(&index)?;
             let line = model.queue.turn(&self.shares)?;
             let first = model.queue.first(line)?;
-            let is_late = first.deadline_us < now_us.saturating_add(model.times.of(first.rows));
+            // A model that was said anew may take fewer rows than a call that waits already has.
+            let is_late = first.rows > model.max_rows
+                || first.deadline_us < now_us.saturating_add(model.times.latency_us(first.rows));
+            let is_scarce = self.devices.idle_lanes(index) <= 1;
             let Model { queue, times, max_rows, .. } = model;
             let refused = match is_late {
                 true => vec![line],
-                false => queue.in_the_way(line, &self.shares, times, *max_rows, now_us),
+                false if is_scarce => {
+                    queue.in_the_way(line, &self.shares, times, *max_rows, now_us)
+                }
+                // Nobody is in the way of what another lane can take.
+                false => Vec::new(),
             };
             if refused.is_empty() {
                 return Some(line);
             }
             let late: Vec<_> = refused.into_iter().filter_map(|line| queue.pop(line)).collect();
-            let needed_us: Vec<_> = late.iter().map(|call| model.times.of(call.rows)).collect();
+            let needed_us: Vec<_> =
+                late.iter().map(|call| model.times.latency_us(call.rows)).collect();
             for (call, needed_us) in late.iter().zip(needed_us) {
                 self.leave(call);
                 let reason = Refusal::TooLate { needed_us };
@@ -239,7 +260,8 @@ impl Fleet {
     ) {
         let Some(model) = self.models.get_mut(&index) else { return };
         let batch = model.queue.take(line, &self.shares, &model.times, model.max_rows, now_us);
-        let expected_us = model.times.of(batch.rows);
+        debug_assert!(!batch.calls.is_empty(), "its first call was just found to fit");
+        let expected_us = model.times.latency_us(batch.rows);
         for call in &batch.calls {
             self.leave(call);
             self.shares.charge(call.tenant, part(expected_us, call.rows, batch.rows));
@@ -265,6 +287,9 @@ impl Fleet {
     }
 
     fn loaded(&mut self, index: ModelIndex, device: DeviceIndex, load_us: u64) {
+        if self.devices.get(device).is_none_or(|device| device.loading != Some(index)) {
+            return;
+        }
         self.devices.settle(device, index);
         if let Some(model) = self.models.get_mut(&index) {
             model.load_us = model.load_us / 8 * 7 + load_us / 8;
@@ -291,7 +316,7 @@ impl Fleet {
             return;
         }
         let slack_us = deadline_us.saturating_sub(now_us);
-        let compute_us = model.times.of(1);
+        let compute_us = model.times.latency_us(1);
         if has_place
             && (model.load_us.saturating_add(compute_us) > slack_us
                 || self.clear_us(index) <= slack_us)
@@ -303,6 +328,10 @@ impl Fleet {
             let bytes = self.models[&evicted].bytes;
             self.devices.evict(to.device, evicted, bytes);
             actions.push(ServingAction::Evict { model: evicted, device: to.device });
+            let waits = self.models.get(&evicted).is_some_and(|model| !model.queue.is_empty());
+            if waits && self.devices.places(evicted).next().is_none() {
+                self.homeless.insert(evicted);
+            }
         }
         self.homeless.remove(&index);
         self.devices.load(to.device, index, self.models[&index].bytes);
@@ -329,7 +358,7 @@ impl Fleet {
         let rows = u32::try_from(model.queue.rows()).unwrap_or(u32::MAX).max(1);
         let batch = rows.min(model.max_rows);
         let batches = u64::from(rows.div_ceil(batch)) * 1_000 / lanes_milli.max(1) + 1;
-        begin_us.saturating_add(batches.saturating_mul(model.times.of(batch)))
+        begin_us.saturating_add(batches.saturating_mul(model.times.latency_us(batch)))
     }
 }
 
@@ -341,7 +370,7 @@ impl Model {
         let slack_us = first.deadline_us.saturating_sub(now_us);
         let fitting = self.times.rows_within(self.max_rows, slack_us);
         let rows = u32::try_from(self.queue.rows()).unwrap_or(u32::MAX).min(fitting);
-        Some(first.deadline_us.saturating_sub(self.times.of(rows)))
+        Some(first.deadline_us.saturating_sub(self.times.latency_us(rows)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque, vec_deque};
 
 use crate::{
     CallId, ServingCall, TenantIndex,
-    serving::{shares::Shares, times::BatchTimes},
+    serving::{shares::Shares, times::BatchProfile},
 };
 
 /// Calls of a model.
@@ -104,7 +104,7 @@ impl Queue {
         &self,
         first: Line,
         shares: &Shares,
-        times: &BatchTimes,
+        times: &BatchProfile,
         most: u32,
         now_us: u64,
     ) -> Vec<Line> {
@@ -152,7 +152,7 @@ impl Queue {
         &mut self,
         first: Line,
         shares: &Shares,
-        times: &BatchTimes,
+        times: &BatchProfile,
         most: u32,
         now_us: u64,
     ) -> Batch {
@@ -165,7 +165,8 @@ impl Queue {
             if let Some(call) = self.first(line)
                 && let Some(rows) = batch.rows.checked_add(call.rows).filter(|rows| *rows <= most)
                 && (batch.calls.is_empty()
-                    || now_us.saturating_add(times.of(rows)) <= until_us.min(call.deadline_us))
+                    || now_us.saturating_add(times.latency_us(rows))
+                        <= until_us.min(call.deadline_us))
             {
                 until_us = until_us.min(call.deadline_us);
                 batch.rows = rows;

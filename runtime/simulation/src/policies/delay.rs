@@ -48,7 +48,7 @@ impl Policy for Delay {
     fn step(&mut self, event: ServingEvent, now_us: u64) -> Vec<ServingAction> {
         self.floor.observe(&event);
         if let ServingEvent::Arrival(call) = event {
-            self.queues.insert(call, now_us + self.delay_us);
+            self.queues.insert(call, now_us.saturating_add(self.delay_us));
         }
         self.dispatch(now_us)
     }

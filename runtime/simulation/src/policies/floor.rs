@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use quern_scheduler::{DeviceIndex, ModelIndex, ServedModel, ServingDevice, ServingEvent, Slot};
-
-use crate::BatchProfile;
+use quern_scheduler::{
+    BatchProfile, DeviceIndex, ModelIndex, ServedModel, ServingDevice, ServingEvent, Slot,
+};
 
 /// Models and devices.
 #[derive(Default)]
@@ -98,11 +98,9 @@ impl Floor {
 
     fn deploy(&mut self, model: &ServedModel) {
         debug_assert_eq!(model.model.0 as usize, self.models.len(), "in order");
-        let profile = BatchProfile::new(model.profile.clone());
         self.models.push(Known {
             max_rows: model.max_rows,
-            // A simulation's profiles were checked when its setting was made.
-            profile: profile.unwrap_or_else(|_| BatchProfile::linear(0, 1, 1)),
+            profile: model.profile.clone(),
             idle: BTreeSet::new(),
             places: Vec::new(),
         });

@@ -66,7 +66,8 @@ impl Symphony {
             }
             let rows = queue.rows_up_to(fitting);
             let is_full = rows == most || queue.rows() > rows.into();
-            let from_us = first.deadline_us.saturating_sub(profile.latency_us(rows + 1));
+            let from_us =
+                first.deadline_us.saturating_sub(profile.latency_us(rows.saturating_add(1)));
             let candidate = Candidate {
                 rows,
                 from_us: if is_full { now_us } else { from_us.max(now_us) },

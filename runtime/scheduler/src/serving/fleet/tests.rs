@@ -15,7 +15,7 @@ fn model(index: u32) -> ServingEvent {
         bytes: 1,
         load_us: 1_000,
         max_rows: 4,
-        profile: vec![(1, 110), (4, 140)],
+        profile: BatchProfile::linear(100, 10, 4),
     })
 }
 
@@ -152,6 +152,54 @@ fn what_ran_on_a_lost_device_runs_again_when_there_is_one() {
     assert_eq!(fleet.step(ServingEvent::DeviceDown(DEVICE), 50), []);
     assert_eq!(fleet.step(done(110), 110), [], "of what was lost");
     assert_eq!(fleet.step(device(&[0]), 200), [run(0, &[1])]);
+    // Said to be up again, it was lost in between; it comes back with nothing, and loads.
+    let load = Load { model: ModelIndex(0), device: DEVICE };
+    assert_eq!(fleet.step(device(&[]), 300), [load]);
+    let loaded = ServingEvent::Loaded { model: ModelIndex(0), device: DEVICE, load_us: 1_000 };
+    assert_eq!(fleet.step(loaded.clone(), 1_300), [run(0, &[1])]);
+    assert_eq!(fleet.step(loaded, 1_310), [], "once");
+}
+
+#[test]
+fn a_model_that_can_not_be_loaded_is_tried_again() {
+    let mut fleet = fleet(&[]);
+    let load = || Load { model: ModelIndex(1), device: DEVICE };
+    assert_eq!(fleet.step(ServingEvent::Arrival(call(1, 1, 9_000)), 0), [load()]);
+    let failed = ServingEvent::LoadFailed { model: ModelIndex(1), device: DEVICE };
+    assert_eq!(fleet.step(failed, 500), [load()]);
+}
+
+#[test]
+fn calls_of_a_model_that_had_to_go_bring_it_back() {
+    let mut fleet = Fleet::default();
+    let roomy = ServingDevice {
+        device: DEVICE,
+        memory_bytes: 2,
+        lanes: 1,
+        resident: vec![ModelIndex(0), ModelIndex(1)],
+    };
+    for event in [model(0), model(1), model(2), ServingEvent::DeviceUp(roomy)] {
+        assert_eq!(fleet.step(event, 0), []);
+    }
+    assert_eq!(fleet.step(ServingEvent::Arrival(call(1, 0, 9_000)), 0), [run(0, &[1])]);
+    assert_eq!(fleet.step(ServingEvent::Arrival(call(2, 1, 9_000)), 5), []);
+    let [evict, load] = [
+        |model| Evict { model: ModelIndex(model), device: DEVICE },
+        |model| Load { model: ModelIndex(model), device: DEVICE },
+    ];
+    assert_eq!(fleet.step(ServingEvent::Arrival(call(3, 2, 9_000)), 6), [evict(1), load(2)]);
+    assert_eq!(fleet.step(done(110), 110), [], "the other is on its way");
+    let loaded = ServingEvent::Loaded { model: ModelIndex(2), device: DEVICE, load_us: 1_000 };
+    assert_eq!(fleet.step(loaded, 1_006), [run(2, &[3]), evict(0), load(1)]);
+}
+
+#[test]
+fn a_call_of_more_rows_than_a_batch_is_refused() {
+    let mut fleet = fleet(&[0]);
+    let reason = Refusal::TooLate { needed_us: u64::MAX };
+    let large = ServingCall { rows: 5, ..call(1, 0, 9_000) };
+    let refused = [Reject { call: CallId(1), reason }];
+    assert_eq!(fleet.step(ServingEvent::Arrival(large), 0), refused);
 }
 
 #[test]
