@@ -5,14 +5,16 @@ use crate::{Fate, Outcome, Policy, Request, Setting, Violation, simulate};
 /// What a policy made of a setting, over several seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
+    /// Calls of all seeds together.
+    pub calls: usize,
     /// Part of the calls that was answered in time.
     pub in_time: Spread,
     /// Part that was refused.
     pub refused: Spread,
-    /// Latency, in ms, that half of the answered calls don't exceed.
-    pub median_ms: Spread,
+    /// Latency, in ms, that half of the answered calls don't exceed; none if none was answered.
+    pub median_ms: Option<Spread>,
     /// The same of 99 of 100.
-    pub p99_ms: Spread,
+    pub p99_ms: Option<Spread>,
     /// Calls in a batch.
     pub batch: Spread,
     /// Part of the lanes' time in which they computed.
@@ -30,37 +32,67 @@ pub struct Spread {
     pub deviation: f64,
 }
 
-/// Runs a policy over a load for each seed.
+/// Runs a policy over the load of each seed, one after the other.
 ///
 /// # Errors
 ///
 /// If the policy decides what can't be carried out.
 pub fn summarise(
     setting: &Setting,
-    loads: &[Vec<Request>],
+    seeds: impl Iterator<Item = u64>,
+    load: impl Fn(u64) -> Vec<Request>,
     policy: impl Fn() -> Box<dyn Policy>,
 ) -> Result<Summary, Violation> {
-    let run = |(load, seed): (&Vec<Request>, u64)| simulate(setting, load, &mut *policy(), seed);
-    let outcomes = loads.iter().zip(0..).map(run).collect::<Result<Vec<_>, _>>()?;
-    let lanes: u32 = setting.devices.iter().map(|device| u32::from(device.lanes)).sum();
-    let spread = |value: &dyn Fn(&Outcome) -> f64| Spread::of(outcomes.iter().map(value));
-    let latency =
-        |part| move |outcome: &Outcome| outcome.latency_us(part).unwrap_or(0) as f64 / 1e3;
+    let run = |seed| {
+        let outcome = simulate(setting, &load(seed), &mut *policy(), seed)?;
+        Ok(Figures::of(setting, &outcome))
+    };
+    let figures = seeds.map(run).collect::<Result<Vec<_>, _>>()?;
+    let spread = |of: fn(&Figures) -> f64| Spread::of(figures.iter().map(of));
+    let known = |of: fn(&Figures) -> Option<f64>| {
+        let known: Vec<_> = figures.iter().filter_map(of).collect();
+        (!known.is_empty()).then(|| Spread::of(known.into_iter()))
+    };
     Ok(Summary {
-        in_time: spread(&Outcome::attainment),
-        refused: spread(&|outcome| part(outcome, |fate| matches!(fate, Fate::Refused { .. }))),
-        median_ms: spread(&latency(0.5)),
-        p99_ms: spread(&latency(0.99)),
-        batch: spread(&|outcome| served(outcome) / outcome.batches.max(1) as f64),
-        busy: spread(&|outcome| {
-            outcome.busy_us as f64 / (f64::from(lanes) * outcome.end_us.max(1) as f64)
-        }),
-        loads: spread(&|outcome| outcome.loads as f64),
+        calls: figures.iter().map(|figures| figures.calls).sum(),
+        in_time: spread(|figures| figures.in_time),
+        refused: spread(|figures| figures.refused),
+        median_ms: known(|figures| figures.median_ms),
+        p99_ms: known(|figures| figures.p99_ms),
+        batch: spread(|figures| figures.batch),
+        busy: spread(|figures| figures.busy),
+        loads: spread(|figures| figures.loads),
     })
 }
 
-fn served(outcome: &Outcome) -> f64 {
-    part(outcome, |fate| matches!(fate, Fate::Served { .. })) * outcome.calls.len() as f64
+/// What is kept of one run.
+struct Figures {
+    calls: usize,
+    in_time: f64,
+    refused: f64,
+    median_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    batch: f64,
+    busy: f64,
+    loads: f64,
+}
+
+impl Figures {
+    fn of(setting: &Setting, outcome: &Outcome) -> Self {
+        let lanes: u32 = setting.devices.iter().map(|device| u32::from(device.lanes)).sum();
+        let latency = |part| outcome.latency_us(part).map(|us| us as f64 / 1e3);
+        let served = part(outcome, |fate| matches!(fate, Fate::Served { .. }));
+        Self {
+            calls: outcome.calls.len(),
+            in_time: outcome.attainment(),
+            refused: part(outcome, |fate| matches!(fate, Fate::Refused { .. })),
+            median_ms: latency(0.5),
+            p99_ms: latency(0.99),
+            batch: served * outcome.calls.len() as f64 / outcome.batches.max(1) as f64,
+            busy: outcome.busy_us as f64 / (f64::from(lanes) * outcome.end_us.max(1) as f64),
+            loads: outcome.loads as f64,
+        }
+    }
 }
 
 fn part(outcome: &Outcome, is: impl Fn(Fate) -> bool) -> f64 {

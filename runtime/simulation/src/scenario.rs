@@ -1,6 +1,8 @@
 //! A scenario in TOML: devices, models, and calls by rate and burstiness. Made into a setting and,
 //! for each seed, a load.
 
+use std::time::Duration;
+
 use quern_scheduler::{BatchProfile, ModelIndex, TenantIndex};
 use quern_types::{ByteSize, Period, Priority};
 use rand::RngExt as _;
@@ -14,6 +16,14 @@ use crate::{
 const MOST_DEVICES: u32 = 100_000;
 const MOST_MODELS: u32 = 100_000;
 const MOST_CALLS: f64 = 20e6;
+const MOST_TENANTS: u32 = 10_000;
+const MOST_ROWS: u32 = 1 << 16;
+/// Most places of models on devices, where they are put there beforehand.
+const MOST_PLACES: u64 = 10_000_000;
+/// The same where each is tried.
+const MOST_TRIALS: u64 = 10_000;
+/// The longest that anything takes, so that times add up.
+const MOST_TIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// A scenario, as it is written.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -173,7 +183,7 @@ impl Scenario {
                 DeviceKind { memory_bytes: kind.memory.0, lanes: kind.lanes, resident: vec![] };
             (0..kind.count).map(move |_| device.clone())
         });
-        let noise_milli = (self.noise * 1_000.0) as u32;
+        let noise_milli = (self.noise * 1_000.0).round() as u32;
         let mut setting = Setting {
             devices: devices.collect(),
             models,
@@ -239,6 +249,19 @@ impl Scenario {
         };
         most("devices", devices, MOST_DEVICES, "a scenario has 1 to 100,000 of them")?;
         most("models", models, MOST_MODELS, "a scenario has 1 to 100,000 of them")?;
+        let places = u64::from(devices.unwrap_or(0)) * u64::from(models.unwrap_or(0));
+        let (most_places, expected) = match self.placement {
+            Placement::Everywhere => {
+                (MOST_PLACES, "at most 10 million: write placement = \"nowhere\"")
+            }
+            Placement::Greedy => {
+                (MOST_TRIALS, "at most 10,000 can be tried for placement = \"greedy\"")
+            }
+            Placement::Nowhere => (u64::MAX, ""),
+        };
+        if places > most_places {
+            return Err(value("devices times models", places, expected));
+        }
         if !(0.0..1.0).contains(&self.noise) {
             return Err(value("noise", self.noise, "a part of a batch's time, from 0 up to 1"));
         }
@@ -264,21 +287,29 @@ impl Models {
         if !is_positive(rate) {
             return Err(value(&of("rate"), rate, "calls per second, more than 0"));
         }
-        if !is_positive(burstiness) {
-            let expected = "the gaps' coefficient of variation, more than 0; 1 is Poisson's";
+        if !(0.01..=100.0).contains(&burstiness) {
+            let expected = "the gaps' coefficient of variation, from 0.01 to 100; 1 is Poisson's";
             return Err(value(&of("burstiness"), burstiness, expected));
         }
         if !(0.0..=10.0).contains(&skew) {
             return Err(value(&of("skew"), skew, "the exponent of Zipf's law, from 0 to 10"));
         }
-        if self.batch == 0 {
-            return Err(value(&of("batch"), 0, "most rows in one batch, from 1"));
+        if !(1..=MOST_ROWS).contains(&self.batch) {
+            return Err(value(
+                &of("batch"),
+                self.batch,
+                "most rows in one batch, from 1 to 65,536",
+            ));
         }
         if !(1..=self.batch).contains(&rows) {
             return Err(value(&of("rows"), rows, "rows of a call, from 1 to the batch's"));
         }
-        if tenants == 0 {
-            return Err(value(&of("tenants"), tenants, "how many call it, from 1"));
+        if !(1..=MOST_TENANTS).contains(&tenants) {
+            return Err(value(&of("tenants"), tenants, "how many call it, from 1 to 10,000"));
+        }
+        let longest = self.profile.iter().map(|point| point.time).chain([self.load]).max();
+        if let Some(longest) = longest.filter(|longest| longest.0 > MOST_TIME) {
+            return Err(value(&of("a time"), longest, "at most a day"));
         }
         Ok(())
     }
@@ -362,7 +393,16 @@ mod tests {
             ("skew = 1.0", "skew = -1.0", "skew of reader is -1"),
             ("skew = 1.0", "burstiness = 0.0", "burstiness of reader is 0"),
             ("skew = 1.0", "rows = 5", "rows of reader is 5"),
+            ("skew = 1.0", "burstiness = 1e6", "burstiness of reader is 1000000"),
             ("skew = 1.0", "tenants = 0", "tenants of reader is 0"),
+            ("skew = 1.0", "tenants = 10_001", "tenants of reader is 10001"),
+            ("batch = 4", "batch = 65_537", "batch of reader is 65537"),
+            ("\"1s\"", "\"25h\"", "a time of reader is 1day 1h: at most a day"),
+            (
+                "\"10s\"",
+                "\"10s\"\nplacement = \"greedy\"\n[[devices]]\ncount = 9000\nmemory = \"1B\"",
+                "devices times models is 27006",
+            ),
             ("skew = 1.0", "colour = 1", "unknown field `colour`"),
             ("batch = 4", "batch = 0", "batch of reader is 0"),
             ("count = 2", "count = 0", "devices is 0"),

@@ -38,8 +38,7 @@ pub(crate) fn run(command: &Sim, as_json: bool) -> Result<()> {
     let text = fs::read_to_string(&command.scenario).with_context(|| format!("reading {path}"))?;
     let scenario: Scenario = text.parse().with_context(|| format!("the scenario {path}"))?;
     let setting = scenario.setting().with_context(|| format!("the scenario {path}"))?;
-    let seeds = command.seed..command.seed.saturating_add(command.seeds);
-    let loads: Vec<_> = seeds.map(|seed| scenario.load(seed)).collect();
+    let seeds = (0..command.seeds).map(|number| command.seed.wrapping_add(number));
     let policies = match command.policies.as_slice() {
         [] => &PolicyKind::ALL,
         policies => policies,
@@ -48,14 +47,14 @@ pub(crate) fn run(command: &Sim, as_json: bool) -> Result<()> {
     let mut summaries = Vec::new();
     for policy in policies {
         progress.set_message(policy.to_string());
-        let summary = summarise(&setting, &loads, || policy.start());
+        let load = |seed| scenario.load(seed);
+        let summary = summarise(&setting, seeds.clone(), load, || policy.start());
         summaries.push((*policy, summary.with_context(|| format!("the policy {policy}"))?));
         progress.inc(1);
     }
     progress.finish_and_clear();
-    let calls: usize = loads.iter().map(Vec::len).sum();
     match as_json {
-        true => output::json(&document(calls, command, &summaries))?,
+        true => output::json(&document(command, &summaries))?,
         false => output::line(table(&summaries))?,
     }
     Ok(())
@@ -79,8 +78,8 @@ fn table(summaries: &[(PolicyKind, Summary)]) -> Table {
             policy.to_string(),
             part(summary.in_time),
             part(summary.refused),
-            number(summary.median_ms),
-            number(summary.p99_ms),
+            summary.median_ms.map_or("-".into(), number),
+            summary.p99_ms.map_or("-".into(), number),
             number(summary.batch),
             part(summary.busy),
             number(summary.loads),
@@ -89,22 +88,22 @@ fn table(summaries: &[(PolicyKind, Summary)]) -> Table {
     table
 }
 
-fn document(calls: usize, command: &Sim, summaries: &[(PolicyKind, Summary)]) -> Value {
+fn document(command: &Sim, summaries: &[(PolicyKind, Summary)]) -> Value {
     let spread = |spread: Spread| json!({ "mean": spread.mean, "deviation": spread.deviation });
     let policy = |(policy, summary): &(PolicyKind, Summary)| {
         json!({
             "policy": policy.to_string(),
             "in_time": spread(summary.in_time),
             "refused": spread(summary.refused),
-            "median_ms": spread(summary.median_ms),
-            "p99_ms": spread(summary.p99_ms),
-            "batch_rows": spread(summary.batch),
+            "median_ms": summary.median_ms.map(spread),
+            "p99_ms": summary.p99_ms.map(spread),
+            "batch_calls": spread(summary.batch),
             "busy": spread(summary.busy),
             "loads": spread(summary.loads),
         })
     };
     json!({
-        "calls": calls,
+        "calls": summaries.first().map(|(_, summary)| summary.calls),
         "seeds": command.seeds,
         "policies": summaries.iter().map(policy).collect::<Vec<_>>(),
     })

@@ -25,6 +25,7 @@ struct Known {
 
 #[derive(Default)]
 struct Place {
+    lanes: u16,
     idle: BTreeSet<u16>,
     resident: Vec<ModelIndex>,
 }
@@ -67,6 +68,11 @@ impl Floor {
     /// Models of a device.
     pub(super) fn models_on(&self, device: DeviceIndex) -> &[ModelIndex] {
         &self.devices[device.0 as usize].resident
+    }
+
+    /// How many lanes a device has.
+    pub(super) fn lanes(&self, device: DeviceIndex) -> u16 {
+        self.devices[device.0 as usize].lanes
     }
 
     /// The first idle lane of a device.
@@ -114,6 +120,7 @@ impl Floor {
             known.places.push(index);
         }
         let idle = (0..device.lanes).collect();
-        self.devices.push(Place { idle, resident: device.resident.clone() });
+        let resident = device.resident.clone();
+        self.devices.push(Place { lanes: device.lanes, idle, resident });
     }
 }
