@@ -139,7 +139,12 @@ impl CublasLt {
         // Two that ask at the same time are answered alike.
         let plan = match Plan::new(self, product) {
             Ok(plan) => Some(Arc::new(plan)),
-            Err(CublasError(Status::CUBLAS_STATUS_NOT_SUPPORTED)) => None,
+            // It says in several ways that it does not take this; our own kernel does.
+            Err(CublasError(
+                Status::CUBLAS_STATUS_NOT_SUPPORTED
+                | Status::CUBLAS_STATUS_INVALID_VALUE
+                | Status::CUBLAS_STATUS_ARCH_MISMATCH,
+            )) => None,
             Err(error) => return Err(error),
         };
         let mut plans = self.plans();

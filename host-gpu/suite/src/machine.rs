@@ -1,7 +1,10 @@
 //! On what something was measured. A report without it is worth nothing, and one over the mock
 //! driver must not be taken for a GPU's.
 
-use std::{fmt, fs, time::SystemTime};
+use std::{
+    fmt, fs,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result};
 use quern_cuda::{CudaDevice, CudaOptions, Gemm};
@@ -62,8 +65,11 @@ impl fmt::Display for Machine {
     }
 }
 
+/// For how long a device may not get on: under a sanitizer a kernel takes hundreds of times as long.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Takes a device into use.
 pub(crate) fn open(ordinal: usize, gemm: Gemm) -> Result<CudaDevice> {
-    let options = CudaOptions { ordinal, gemm, ..CudaOptions::default() };
+    let options = CudaOptions { ordinal, gemm, patience: PATIENCE, ..CudaOptions::default() };
     CudaDevice::open(&options).with_context(|| format!("device {ordinal}"))
 }

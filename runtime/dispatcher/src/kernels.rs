@@ -207,6 +207,8 @@ impl Shared {
         let id = LeaseId(self.next.fetch_add(1, Relaxed));
         let tenant = request.tenant.clone();
         let kind = request.device;
+        // What nobody has taken in time takes up memory no longer.
+        self.offers.expire(Instant::now());
         let asked = LeaseEvent::Request { lease: id, tenant, bytes, share_milli, kind };
         let answer = self.leases().step(asked);
         let (device, lane) = match answer {

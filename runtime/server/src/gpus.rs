@@ -66,18 +66,26 @@ pub(crate) async fn start(
     for (gpu, started) in join_all(started).await {
         match started {
             Ok(process) => {
-                gpus.devices.push(device(options, tensors, gpu, process.clone())?);
-                gpus.processes.push(process);
+                let id = DeviceId::Cuda(gpu.ordinal);
+                // One that there are no threads for leaves the others, and the CPU, to serve.
+                match device(options, tensors, gpu, process.clone()) {
+                    Ok(device) => {
+                        gpus.devices.push(device);
+                        gpus.processes.push(process);
+                    }
+                    Err(error) => gpus.absent.push(not_started(id, error)),
+                }
             }
-            Err(error) => {
-                let (device, reason) = (DeviceId::Cuda(gpu.ordinal), error.to_string());
-                tracing::warn!(%device, reason, "a GPU can't be used");
-                let (device, cause) = (device.to_string(), AbsenceCause::NotStarted);
-                gpus.absent.push(AbsentDevice { device, cause, reason });
-            }
+            Err(error) => gpus.absent.push(not_started(DeviceId::Cuda(gpu.ordinal), error)),
         }
     }
     Ok(gpus)
+}
+
+fn not_started(device: DeviceId, error: impl ToString) -> AbsentDevice {
+    let reason = error.to_string();
+    tracing::warn!(%device, reason, "a GPU can't be used");
+    AbsentDevice { device: device.to_string(), cause: AbsenceCause::NotStarted, reason }
 }
 
 /// How the process of a GPU is started. It notices itself that the GPU does not get on, and so has

@@ -144,7 +144,7 @@ static bool valid(const Description& d, const Layout* const (&layouts)[4]) {
         c.columns == columns && (d.turn_b ? b.columns : b.rows) == inner;
     for (const Layout* layout : layouts)
         fits = fits && layout->type == a.type && layout->batches == out.batches &&
-            layout->batches > 0 && layout->rows > 0 && layout->columns > 0 &&
+            layout->batches > 0 && layout->batches < 65536 && layout->rows > 0 && layout->columns > 0 &&
             layout->apart >= int64_t(layout->rows) && layout->batch_stride >= 0;
     bool wide = a.type == R_64F;
     bool computes = wide ? d.compute == COMPUTE_64F && d.scale == R_64F

@@ -11,8 +11,11 @@ use crate::cublaslt::{Addresses, CublasLt, Factor, Product, alignment};
 /// them is computed by one kernel of our own.
 const MAX_CALLS: u64 = 64;
 
-/// The largest size and number that the library takes.
+/// The largest size that the library takes.
 const MAX_SIZE: u64 = i32::MAX as u64;
+
+/// Most matrices of one call: the library counts them along a dimension of a grid.
+const MAX_BATCHES: u64 = 65_535;
 
 /// A product as the library computes it: of the innermost dimension around the matrices at once,
 /// and of those around it one after another.
@@ -33,7 +36,8 @@ impl Calls {
         let batches = around.dims[last];
         let size = left.dtype().size();
         let calls = around.count / batches.max(1);
-        let fits = [rows, columns, inner, batches].iter().all(|size| (1..=MAX_SIZE).contains(size));
+        let fits = [rows, columns, inner].iter().all(|size| (1..=MAX_SIZE).contains(size))
+            && (1..=MAX_BATCHES).contains(&batches);
         if !fits || calls > MAX_CALLS {
             return None;
         }

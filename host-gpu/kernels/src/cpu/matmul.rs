@@ -127,7 +127,8 @@ fn multiply_directly<T: Number>(
         let all = gemm::Parallelism::Rayon(threads.count());
         return threads.install(|| multiply(left, right, Product::of(out, n), all));
     }
-    let bands = if threads.count() == 1 { 1 } else { (work / BAND).min(m / BAND_ROWS).max(1) };
+    // The same for any number of threads: what a band is computed by depends on its height.
+    let bands = (work / BAND).min(m / BAND_ROWS).max(1);
     let height = m.div_ceil(bands);
     threads.rows(out, height * n, k / 16, |start, chunk| {
         for (number, out) in chunk.chunks_mut(height * n).enumerate() {

@@ -51,22 +51,25 @@ impl Offers {
         Ok(Self { waiting: Mutex::default(), ended })
     }
 
-    /// Whether a tenant may offer one more.
+    /// Whether a tenant may offer one more, as far as can be told before it is made.
     pub(super) fn check(&self, tenant: &TenantId, now: Instant) -> Result<(), OfferError> {
         self.expire(now);
-        let waiting = self.lock();
-        let own = waiting.values().filter(|offer| offer.tenant == *tenant).count();
-        let limit = MOST_OF_TENANT;
-        if own < limit { Ok(()) } else { Err(OfferError::Waiting { limit }) }
+        room(&self.lock(), tenant)
     }
 
-    /// Keeps a tensor under a ticket that there was not before.
+    /// Keeps a tensor under a ticket that there was not before, unless as many as may wait already.
     pub(super) fn make(&self, offer: Offer) -> Result<Ticket, OfferError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random)
             .map_err(|error| OfferError::Ticket { reason: error.to_string() })?;
         let ticket = Ticket::from_random(random);
-        self.lock().insert(ticket, offer);
+        let mut waiting = self.lock();
+        if let Err(error) = room(&waiting, &offer.tenant) {
+            // Before the offer, to drop which may free much.
+            drop(waiting);
+            return Err(error);
+        }
+        waiting.insert(ticket, offer);
         Ok(ticket)
     }
 
@@ -114,4 +117,10 @@ impl Offer {
     fn is_for(&self, tenant: &TenantId, now: Instant) -> bool {
         self.tenant == *tenant && now < self.until
     }
+}
+
+fn room(waiting: &HashMap<Ticket, Offer>, tenant: &TenantId) -> Result<(), OfferError> {
+    let own = waiting.values().filter(|offer| offer.tenant == *tenant).count();
+    let limit = MOST_OF_TENANT;
+    if own < limit { Ok(()) } else { Err(OfferError::Waiting { limit }) }
 }

@@ -39,6 +39,10 @@ const READ: [&str; 15] = [
 /// Files below `/dev` that a driver may write to, by how their names begin.
 const DEVICES: [&str; 4] = ["nvidia", "null", "zero", "urandom"];
 
+/// Commands of `fcntl` that the C library's crate does not name everywhere.
+const F_SETSIG: i32 = 10;
+const F_SETOWN_EX: i32 = 15;
+
 /// System calls that lead out of the process: to the network, to other programs and processes, and
 /// into the system itself.
 const REFUSED: &[i64] = &[
@@ -67,11 +71,15 @@ const REFUSED: &[i64] = &[
     libc::SYS_pidfd_getfd,
     libc::SYS_pidfd_send_signal,
     libc::SYS_pivot_root,
+    libc::SYS_process_madvise,
+    libc::SYS_process_mrelease,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_ptrace,
     libc::SYS_reboot,
     libc::SYS_request_key,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_setns,
     libc::SYS_socket,
     libc::SYS_tkill,
@@ -145,6 +153,15 @@ fn filters() -> Result<[BpfProgram; 2], String> {
         let own = u64::from(std::process::id());
         let other = SeccompCondition::new(0, dword(), SeccompCmpOp::Ne, own)?;
         rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![other])?]);
+        // Its own limits, by no name of a process.
+        let another = SeccompCondition::new(0, dword(), SeccompCmpOp::Ne, 0)?;
+        rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![another])?]);
+        // Nobody is sent a signal when something happens to a file.
+        let signals = [libc::F_SETOWN, F_SETSIG, F_SETOWN_EX].map(|command| {
+            let is = SeccompCondition::new(1, dword(), SeccompCmpOp::Eq, command as u64)?;
+            SeccompRule::new(vec![is])
+        });
+        rules.insert(libc::SYS_fcntl, signals.into_iter().collect::<Result<_, _>>()?);
         let refused = SeccompAction::Errno(libc::EPERM as u32);
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, architecture)?;
         Ok([absent_clone3()?, filter.try_into()?])
