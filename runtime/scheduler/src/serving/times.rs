@@ -1,5 +1,7 @@
 //! How long batches of a model take by their rows, as was measured.
 
+use std::fmt;
+
 /// How long a batch takes by its rows: measured at some sizes, straight lines in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchProfile {
@@ -7,13 +9,11 @@ pub struct BatchProfile {
 }
 
 /// Why a profile can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProfileError {
     /// There is nothing in it.
-    #[error("a profile needs at least one size: rows and µs")]
     Empty,
     /// Sizes don't grow.
-    #[error("the sizes of a profile have to grow, from 1: {rows} rows come after {before}")]
     Order {
         /// The size before.
         before: u32,
@@ -21,7 +21,6 @@ pub enum ProfileError {
         rows: u32,
     },
     /// A larger batch takes less, or nothing at all.
-    #[error("a batch of {rows} rows takes {us} µs, and one of fewer {before_us} µs")]
     Faster {
         /// The larger size.
         rows: u32,
@@ -31,6 +30,23 @@ pub enum ProfileError {
         before_us: u64,
     },
 }
+
+impl fmt::Display for ProfileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a profile needs at least one size: rows and µs"),
+            Self::Order { before, rows } => write!(
+                f,
+                "the sizes of a profile have to grow, from 1: {rows} rows come after {before}"
+            ),
+            Self::Faster { rows, us, before_us } => {
+                write!(f, "a batch of {rows} rows takes {us} µs, and one of fewer {before_us} µs")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ProfileError {}
 
 impl BatchProfile {
     /// A profile of measured sizes: rows and µs, both growing.
